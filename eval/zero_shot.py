@@ -1,0 +1,64 @@
+"""Zero-shot scene classification: an image belongs to the class whose name, put into sentences, is nearest to it."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from rsmclip.eval.retrieval import unit_rows
+
+
+def class_embeddings(
+    embed_texts: Callable[[list[str]], torch.Tensor], class_names: Sequence[str], templates: Sequence[str]
+) -> torch.Tensor:
+    """
+    One embedding a class: the mean over the hypothesis templates of its name's unit embeddings (Radford et al. 2021,
+    section 3.1.4).
+
+    Args:
+        embed_texts (`Callable`):
+            Texts to embeddings of shape `(texts, dim)`.
+        class_names (`Sequence[str]`):
+            Names of the classes in the language of the templates.
+        templates (`Sequence[str]`):
+            Hypothesis templates with `{}` for the name.
+
+    Returns:
+        `torch.Tensor` of shape `(classes, dim)`, unit rows.
+    """
+    if bad := [template for template in templates if template.count("{}") != 1]:
+        raise ValueError(f"a hypothesis template needs exactly one {{}}: {bad[0]!r}")
+    texts = [template.replace("{}", name) for name in class_names for template in templates]
+    embeds = F.normalize(embed_texts(texts).float(), dim=-1)
+    return F.normalize(embeds.unflatten(0, (len(class_names), len(templates))).mean(dim=1), dim=-1)
+
+
+def zero_shot_metrics(
+    image_embeds: torch.Tensor | np.ndarray, class_embeds: torch.Tensor | np.ndarray, labels: Sequence[int]
+) -> dict[str, float]:
+    """
+    Accuracy and mean per-class recall of the nearest class; a tie with the right class counts as an error.
+
+    Args:
+        image_embeds (`torch.Tensor` of shape `(images, dim)`):
+            Image embeddings.
+        class_embeds (`torch.Tensor` of shape `(classes, dim)`):
+            Class embeddings.
+        labels (`Sequence[int]`):
+            Row of the right class for each image.
+
+    Returns:
+        `dict[str, float]`: `accuracy` and `mean_per_class_recall`, the mean over the classes that occur. In percent.
+    """
+    images, classes = unit_rows(image_embeds, "image"), unit_rows(class_embeds, "class")
+    labels = torch.as_tensor(np.asarray(labels), dtype=torch.long, device=images.device)
+    if len(labels) != len(images):
+        raise ValueError(f"{len(labels)} labels for {len(images)} images")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(f"labels must name rows of the {len(classes)} classes")
+    similarity = images @ classes.t()
+    right = similarity.gather(1, labels[:, None])
+    hits = ((similarity >= right).sum(dim=1) == 1).double()  # only the right class itself scores so high
+    per_class = [hits[labels == label].mean().item() for label in labels.unique()]
+    return {"accuracy": 100 * hits.mean().item(), "mean_per_class_recall": 100 * float(np.mean(per_class))}

@@ -1,0 +1,252 @@
+"""RS-M-CLIP (Silva et al. 2024, arXiv 2410.23370): a ViT image tower and an XLM-RoBERTa text tower in one space.
+
+The towers are those of `transformers`, so attention backends, gradient checkpointing, quantisation and adapters work as
+they do there. What is written here is what joins them: masked mean pooling and an MLP on the text, a linear projection
+on the image, the logit scale, and the head that the self-supervised objective trains beside them.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import CLIPVisionModel, PreTrainedModel, XLMRobertaModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.clip.modeling_clip import CLIPOutput
+from transformers.utils import can_return_tuple
+
+from .configuration_rsmclip import RSMCLIPConfig
+
+
+@dataclass
+class RSMCLIPOutput(CLIPOutput):
+    """
+    Args:
+        loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `return_loss=True`):
+            InfoNCE of the batch, both directions averaged.
+        logits_per_image (`torch.Tensor` of shape `(image_batch_size, text_batch_size)`, *optional*):
+            Cosine similarities times `exp(logit_scale)`.
+        logits_per_text (`torch.Tensor` of shape `(text_batch_size, image_batch_size)`, *optional*):
+            The same, transposed.
+        text_embeds (`torch.Tensor` of shape `(text_batch_size, projection_dim)`, *optional*):
+            Text embeddings of unit length.
+        image_embeds (`torch.Tensor` of shape `(image_batch_size, projection_dim)`, *optional*):
+            Image embeddings of unit length.
+        text_model_output (`BaseModelOutputWithPooling`, *optional*):
+            Output of the text tower; its `pooler_output` is the embedding before normalisation.
+        vision_model_output (`BaseModelOutputWithPooling`, *optional*):
+            Output of the image tower; its `pooler_output` is the embedding before normalisation.
+    """
+
+
+class RSMCLIPSelfDistillationHead(nn.Module):
+    """
+    From the pooled image to prototype logits: a three-layer MLP, L2 normalisation, and a linear layer whose rows, the
+    prototypes, have unit length (Caron et al. 2021, section 3.1 and appendix C).
+    """
+
+    def __init__(self, in_size: int, hidden_size: int, bottleneck_size: int, num_prototypes: int):
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(in_size, hidden_size),
+            nn.GELU(),
+            nn.Linear(hidden_size, hidden_size),
+            nn.GELU(),
+            nn.Linear(hidden_size, bottleneck_size),
+        )
+        self.prototypes = nn.Linear(bottleneck_size, num_prototypes, bias=False)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """`(batch, in_size)` to cosines with the prototypes, `(batch, num_prototypes)`."""
+        bottleneck = F.normalize(self.mlp(pooled), dim=-1)
+        return F.linear(bottleneck, F.normalize(self.prototypes.weight, dim=-1))
+
+
+class RSMCLIPPreTrainedModel(PreTrainedModel):
+    """Initialisation, and what the model supports."""
+
+    config_class = RSMCLIPConfig
+    base_model_prefix = "rsmclip"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["CLIPVisionEmbeddings", "CLIPEncoderLayer", "XLMRobertaEmbeddings", "XLMRobertaLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        # The towers are models of their own and initialise themselves; `init` leaves loaded weights alone.
+        super()._init_weights(module)
+        if isinstance(module, RSMCLIPModel):
+            for layer in [module.visual_projection, module.text_projection[0], module.text_projection[2]]:
+                init.normal_(layer.weight, std=layer.in_features**-0.5)
+            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+
+
+class RSMCLIPModel(RSMCLIPPreTrainedModel):
+    """
+    Multilingual CLIP for remote sensing: images and texts as vectors whose cosine says how well they match.
+
+    Args:
+        config ([`RSMCLIPConfig`]):
+            Architecture. Built from a config the weights are random; [`~PreTrainedModel.from_pretrained`] loads them.
+
+    Example:
+
+    ```python
+    >>> from transformers import AutoModel, AutoProcessor
+
+    >>> model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    >>> processor = AutoProcessor.from_pretrained(folder)
+    >>> inputs = processor(text=["um aeroporto", "a forest"], images=image, padding=True, return_tensors="pt")
+    >>> model(**inputs).logits_per_image.softmax(dim=-1)
+    ```"""
+
+    def __init__(self, config: RSMCLIPConfig):
+        super().__init__(config)
+        vision_width, text_width = config.vision_config.hidden_size, config.text_config.hidden_size
+        self.vision_model = CLIPVisionModel._from_config(config.vision_config)
+        self.text_model = XLMRobertaModel._from_config(config.text_config, add_pooling_layer=False)
+
+        self.visual_projection = nn.Linear(vision_width, config.projection_dim, bias=False)
+        text_hidden = (text_width + config.projection_dim) // 2  # OpenCLIP's width, 640 for XLM-R-base
+        self.text_projection = nn.Sequential(
+            nn.Linear(text_width, text_hidden, bias=False),
+            nn.GELU(),
+            nn.Linear(text_hidden, config.projection_dim, bias=False),
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        self.self_distillation_head = None
+        if config.self_distillation is not None:
+            self.self_distillation_head = RSMCLIPSelfDistillationHead(vision_width, **config.self_distillation)
+        self.post_init()
+
+    @can_return_tuple
+    def get_image_features(
+        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, **kwargs
+    ) -> BaseModelOutputWithPooling:
+        """
+        Image embeddings, not normalised.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`):
+                Normalised pixels.
+            interpolate_pos_encoding (`bool`, *optional*, defaults to `False`):
+                Take any image whose sides are multiples of the patch size, not only the configured size.
+
+        Returns:
+            `BaseModelOutputWithPooling`: `pooler_output` has shape `(batch, projection_dim)`.
+        """
+        outputs = self.vision_model(
+            pixel_values=pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True, **kwargs
+        )
+        outputs.pooler_output = self.visual_projection(outputs.pooler_output)
+        return outputs
+
+    @can_return_tuple
+    def get_text_features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> BaseModelOutputWithPooling:
+        """
+        Text embeddings, not normalised: the mean of the last hidden states over the attention mask, through the MLP.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, length)`):
+                Token ids; at most 512 of them.
+            attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*):
+                1 for tokens, 0 for padding. Without it whatever isn't the padding token counts.
+
+        Returns:
+            `BaseModelOutputWithPooling`: `pooler_output` has shape `(batch, projection_dim)`.
+        """
+        if attention_mask is None:
+            attention_mask = (input_ids != self.config.text_config.pad_token_id).long()
+        outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        mask = attention_mask.unsqueeze(-1).to(outputs.last_hidden_state.dtype)
+        mean = (outputs.last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)  # (batch, width)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=self.text_projection(mean),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def get_prototype_logits(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> torch.Tensor:
+        """
+        Cosines of the images with the prototypes of the self-distillation head.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`):
+                Normalised pixels of global or local views.
+            interpolate_pos_encoding (`bool`, *optional*, defaults to `True`):
+                Take views smaller than the configured image.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, num_prototypes)`.
+        """
+        if self.self_distillation_head is None:
+            raise ValueError("this model has no self-distillation head (config.self_distillation is None)")
+        outputs = self.vision_model(pixel_values=pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
+        return self.self_distillation_head(outputs.pooler_output)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        return_loss: bool | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs,
+    ) -> RSMCLIPOutput:
+        """
+        Embeds images, texts, or both, and compares them.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(text_batch, length)`, *optional*):
+                Token ids.
+            pixel_values (`torch.FloatTensor` of shape `(image_batch, 3, height, width)`, *optional*):
+                Normalised pixels.
+            attention_mask (`torch.Tensor` of shape `(text_batch, length)`, *optional*):
+                1 for tokens, 0 for padding.
+            return_loss (`bool`, *optional*):
+                Return InfoNCE, text `i` being the one of image `i`. Needs both and equally many.
+            interpolate_pos_encoding (`bool`, *optional*, defaults to `False`):
+                Take images of other sizes than the configured one.
+
+        Returns:
+            [`RSMCLIPOutput`]: what was not given is `None` in it.
+        """
+        if input_ids is None and pixel_values is None:
+            raise ValueError("give input_ids, pixel_values or both")
+        image = text = image_embeds = text_embeds = logits_per_image = logits_per_text = loss = None
+        if pixel_values is not None:
+            image = self.get_image_features(pixel_values, interpolate_pos_encoding, **kwargs)
+            image_embeds = F.normalize(image.pooler_output, dim=-1)
+        if input_ids is not None:
+            text = self.get_text_features(input_ids, attention_mask, **kwargs)
+            text_embeds = F.normalize(text.pooler_output, dim=-1)
+        if image_embeds is not None and text_embeds is not None:
+            logits_per_text = self.logit_scale.exp() * text_embeds @ image_embeds.t().to(text_embeds.device)
+            logits_per_image = logits_per_text.t()
+        if return_loss:
+            if logits_per_text is None or len(image_embeds) != len(text_embeds):
+                raise ValueError("return_loss=True needs as many texts as images: text i belongs to image i")
+            targets = torch.arange(len(text_embeds), device=logits_per_text.device)
+            loss = (F.cross_entropy(logits_per_image, targets) + F.cross_entropy(logits_per_text, targets)) / 2
+        return RSMCLIPOutput(
+            loss=loss,
+            logits_per_image=logits_per_image,
+            logits_per_text=logits_per_text,
+            text_embeds=text_embeds,
+            image_embeds=image_embeds,
+            text_model_output=text,
+            vision_model_output=image,
+        )
+
+
+__all__ = ["RSMCLIPModel", "RSMCLIPPreTrainedModel", "RSMCLIPOutput"]

@@ -1,0 +1,1 @@
+"""What `train.py` calls: losses, views, student and teacher, batches, checkpoints, configuration."""

@@ -1,0 +1,186 @@
+"""Batches: which rows, which caption in which language, and which views, in every step.
+
+All of it is a function of the seed, the epoch and the row, never of the number of processes or workers or of what was
+drawn before. So a run of two processes sees what a run of one sees, and a resumed run continues where it stopped
+without replaying anything.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image
+from torch.utils.data import Sampler, default_collate
+from torch.utils.data import Dataset as TorchDataset
+
+from rsmclip.training.views import ViewSpec, draw_views
+
+UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
+
+
+class StepSampler(Sampler[list[tuple[int, int]]]):
+    """
+    The rows of every step from `first_step` on, for one process, as `(epoch, row)`.
+
+    Every epoch is a new permutation of the rows; the last, incomplete batch of an epoch is dropped. The global batch of
+    a step is cut into one slice for each process.
+
+    Args:
+        num_rows (`int`): Rows of the training split.
+        batch_size (`int`): Rows per step and process.
+        max_steps (`int`): Steps of the whole training.
+        first_step (`int`, *optional*, defaults to 0): Steps already done.
+        seed (`int`, *optional*, defaults to 0): Seed of the permutations.
+        rank (`int`, *optional*, defaults to 0): This process.
+        world_size (`int`, *optional*, defaults to 1): Number of processes.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        batch_size: int,
+        max_steps: int,
+        first_step: int = 0,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
+        self.first_step, self.max_steps = first_step, max_steps
+        self.rank, self.world_size = rank, world_size
+        self.steps_per_epoch = num_rows // (batch_size * world_size)
+
+    def __len__(self) -> int:
+        return self.max_steps - self.first_step
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        permutation, permuted_epoch = None, None
+        for step in range(self.first_step, self.max_steps):
+            epoch, position = divmod(step, self.steps_per_epoch)
+            if epoch != permuted_epoch:
+                permutation, permuted_epoch = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows), epoch
+            start = (position * self.world_size + self.rank) * self.batch_size
+            yield [(epoch, int(row)) for row in permutation[start : start + self.batch_size]]
+
+
+class CaptionedViews(TorchDataset):
+    """
+    Rows of a corpus as training examples: pixels with the short side resized once, one caption in one language, and
+    the numbers that define the views.
+
+    A row whose image cannot be decoded is replaced by another, drawn by the same generator, and named in `undecodable`.
+
+    Args:
+        corpus (`datasets.Dataset`): Rows in the project's schema, images not decoded.
+        languages (`list[str]`): Languages to draw from, uniformly over those in which the row has captions.
+        view_specs (`dict[str, ViewSpec]`): Sorts of views by name.
+        short_side (`int`): Size to which the short side is reduced, in pixels. Smaller images stay as they are.
+        seed (`int`, *optional*, defaults to 0): Seed of captions and views.
+    """
+
+    def __init__(
+        self, corpus: Dataset, languages: list[str], view_specs: dict[str, ViewSpec], short_side: int, seed: int = 0
+    ):
+        self.corpus, self.languages, self.view_specs = corpus, languages, view_specs
+        self.short_side, self.seed = short_side, seed
+
+    def __len__(self) -> int:
+        return len(self.corpus)
+
+    def __getitem__(self, index: tuple[int, int]) -> dict:
+        epoch, row = index
+        rng = np.random.default_rng([self.seed, epoch, row])
+        undecodable: list[str] = []
+        while True:
+            example = self.corpus[row]
+            try:
+                pixels = decode_image(example["image"]["bytes"], self.short_side)
+                break
+            except OSError:  # what Pillow raises for bytes that are no image, or only half of one
+                undecodable.append(example["image_id"])
+                if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
+                    raise UndecodableImagesError(undecodable, len(self)) from None
+                row = int(rng.integers(len(self)))
+        return {
+            "pixels": pixels,
+            "caption": draw_caption(example["captions"], self.languages, rng),
+            "views": {n: draw_views(*pixels.shape[1:], spec, rng) for n, spec in self.view_specs.items()},
+            "image_id": example["image_id"],
+            "undecodable": undecodable,
+        }
+
+
+class UndecodableImagesError(RuntimeError):
+    """More images cannot be decoded than a training run should tolerate."""
+
+    def __init__(self, image_ids: list[str], num_rows: int):
+        super().__init__(
+            f"{len(image_ids)} of {num_rows} training images cannot be decoded, more than {UNDECODABLE_SHARE:.0%}: "
+            f"{', '.join(sorted(image_ids)[:5])}, …; rebuild the dataset with python -m rsmclip.data build --skip_bad"
+        )
+
+
+def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
+    """
+    Decodes an image and reduces its short side, antialiased.
+
+    Args:
+        encoded (`bytes`): A PNG, JPEG or any other format that Pillow reads.
+        short_side (`int`): Size of the short side in pixels; smaller images stay as they are.
+
+    Returns:
+        `torch.Tensor` of shape `(3, height, width)`, uint8.
+    """
+    image = Image.open(io.BytesIO(encoded))
+    image.draft("RGB", (short_side, short_side))  # a JPEG decodes at a half or quarter of its size if that suffices
+    image = image.convert("RGB")
+    if min(image.size) > short_side:
+        ratio = short_side / min(image.size)
+        image = image.resize([max(short_side, round(side * ratio)) for side in image.size], Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def draw_caption(captions: dict[str, list[str | None] | None], languages: list[str], rng: np.random.Generator) -> str:
+    """Draws a language, uniformly over those in which the row has a caption, then one of its captions."""
+    available = [(language, [c for c in captions.get(language) or [] if c]) for language in languages]
+    available = [choices for _, choices in available if choices]
+    choices = available[rng.integers(len(available))]
+    return choices[rng.integers(len(choices))]
+
+
+@dataclass
+class Collate:
+    """
+    Examples to a batch: captions tokenised and padded to the longest, images padded to the largest.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): Tokeniser of the text tower.
+        max_length (`int`): Longer captions are cut to so many tokens.
+    """
+
+    tokenizer: object
+    max_length: int
+
+    def __call__(self, examples: list[dict]) -> dict:
+        tokens = self.tokenizer(
+            [example["caption"] for example in examples],
+            padding=True,
+            truncation=True,
+            max_length=self.max_length,
+            return_tensors="pt",
+        )
+        height, width = (max(example["pixels"].shape[side] for example in examples) for side in (1, 2))
+        pixels = torch.zeros(len(examples), 3, height, width, dtype=torch.uint8)
+        for target, example in zip(pixels, examples, strict=True):
+            target[:, : example["pixels"].shape[1], : example["pixels"].shape[2]] = example["pixels"]
+        return {
+            "pixels": pixels,
+            "views": default_collate([example["views"] for example in examples]),
+            "input_ids": tokens["input_ids"],
+            "attention_mask": tokens["attention_mask"],
+            "image_ids": [example["image_id"] for example in examples],
+            "undecodable": [image_id for example in examples for image_id in example["undecodable"]],
+        }

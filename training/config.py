@@ -1,0 +1,187 @@
+"""The configuration of a training run: one dataclass, filled from a YAML file and the command line, checked at once."""
+
+import argparse
+import difflib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+import yaml
+from transformers import HfArgumentParser
+
+from rsmclip.data.schema import LANGUAGES
+from rsmclip.training.views import ViewSpec
+
+DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+
+
+def option(default: object, help: str, **metadata: object) -> object:
+    """A field with its help text; a list or dict is copied for each instance."""
+    metadata = {"help": help, **metadata}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class TrainingConfig:
+    """Every setting of a run; the help texts are the documentation (`python train.py --help`)."""
+
+    # Data
+    dataset: str = option("demo", "Corpus: 'demo' (drawn here), a folder made by 'rsmclip.data build', or a Hub id.")
+    train_split: str = option("train", "Split to train on.")
+    validation_split: str = option("val", "Split that is evaluated during training.")
+    test_split: str = option("test", "Split of the final table.")
+    languages: list[str] = option(list(LANGUAGES), "Language codes to train and evaluate on.")
+    benchmark: str | None = option("demo", "Class names for the zero-shot columns: a file of eval/benchmarks/; null: none.")
+    short_side: int = option(256, "The workers reduce the short side of images to this, in pixels.")
+    num_workers: int = option(4, "Worker processes that load data, for each process.")
+
+    # Model
+    model: str | None = option(None, "Folder or Hub id of weights to start from; null: random weights from model_config.")
+    model_config: dict = option({}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.", type=json.loads)
+    tokenizer: str | None = option(None, "Folder or Hub id of a tokenizer; null: the model's, or one trained on the captions.")
+    vocab_size: int = option(4000, "Pieces of a tokenizer trained on the captions.")
+    max_length: int = option(77, "Longest caption, in tokens; longer ones are cut.")
+
+    # Views
+    global_scale: list[float] = option([0.4, 1.0], "Smallest and largest share of the image in a global view.")
+    local_scale: list[float] = option([0.05, 0.4], "Smallest and largest share of the image in a local view.")
+    num_local_views: int = option(8, "Local views of an image; the global views are two.")
+    local_size: int = option(96, "Height and width of a local view in pixels.")
+    brightness: float = option(0.4, "Largest relative change of brightness.")
+    contrast: float = option(0.4, "Largest relative change of contrast.")
+    saturation: float = option(0.2, "Largest relative change of saturation.")
+    hue: float = option(0.1, "Largest shift of hue, as a share of the colour circle.")
+    grayscale: float = option(0.2, "Probability of a grey view.")
+    blur: float = option(0.5, "Probability of a blurred view.")
+
+    # Self-distillation (Caron et al. 2021; fixed momentum after Naeem et al. 2023)
+    self_distillation_weight: float = option(1.0, "Weight of the self-distillation loss; 0 trains without teacher and head.")
+    student_temperature: float = option(0.1, "Temperature of the student.")
+    teacher_temperature: float = option(0.07, "Temperature of the teacher after its warm-up.")
+    warmup_teacher_temperature: float = option(0.04, "Temperature of the teacher at the first step.")
+    teacher_temperature_warmup: float = option(0.3, "Share of the steps over which that temperature rises.")
+    teacher_momentum: float = option(0.996, "Share of itself that the teacher keeps at a step.")
+    center_momentum: float = option(0.9, "Share of itself that the centre keeps at a step.")
+
+    # Optimisation
+    max_train_steps: int = option(1000, "Optimisation steps.")
+    batch_size: int = option(64, "Pairs per step over all processes: the number of candidates in InfoNCE.")
+    learning_rate: float = option(1e-4, "Peak learning rate of AdamW.")
+    weight_decay: float = option(0.1, "Weight decay, on matrices only.")
+    adam_beta2: float = option(0.98, "Second-moment decay of AdamW.")
+    warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.")
+    max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
+    mixed_precision: Literal["no", "bf16", "fp16"] = option("no", "Arithmetic of the towers.")
+    seed: int = option(0, "Seed of weights, order, captions and views.")
+
+    # Output
+    output_dir: str = option("outputs/demo", "The run's folder, in the end a model repository for the Hub.")
+    overwrite_output_dir: bool = option(False, "Delete another run's model in output_dir.")
+    checkpoint_steps: int = option(500, "Steps between checkpoints.")
+    keep_checkpoints: int = option(2, "Checkpoints to keep.")
+    resume_from_checkpoint: str | None = option(None, "'latest', or the folder of a checkpoint.")
+    evaluation_steps: int = option(500, "Steps between evaluations on the validation split.")
+    evaluation_batch_size: int = option(128, "Images or captions a batch in evaluations.")
+    logging_steps: int = option(10, "Steps between lines of the log; each holds every step's losses.")
+    log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …")
+
+    def __post_init__(self):
+        for spec in fields(self):
+            if not has_type(getattr(self, spec.name), spec.type):
+                expected = getattr(spec.type, "__name__", spec.type) if get_origin(spec.type) is None else spec.type
+                raise ValueError(f"{spec.name} is {getattr(self, spec.name)!r}, but must be of type {expected}")
+        for name in ("global_scale", "local_scale"):
+            low, high = getattr(self, name) if len(getattr(self, name)) == 2 else (1, 0)
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"{name} takes two shares of the image, 0 < smallest <= largest <= 1")
+        if unknown := [language for language in self.languages if language not in LANGUAGES]:
+            raise ValueError(f"unknown language code {unknown[0]!r} in languages; known are {' '.join(LANGUAGES)}")
+        if not self.languages or len(set(self.languages)) < len(self.languages):
+            raise ValueError("languages must name at least one language, each once")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size}: contrastive learning needs at least two pairs")
+        positive = ("max_train_steps", "learning_rate", "checkpoint_steps", "keep_checkpoints", "evaluation_steps")
+        positive += ("evaluation_batch_size", "logging_steps", "local_size", "short_side", "max_length", "max_grad_norm")
+        positive += ("student_temperature", "teacher_temperature", "warmup_teacher_temperature")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
+
+    def view_specs(self, image_size: int) -> dict[str, ViewSpec]:
+        """The sorts of views: two global ones of the model's image size, and the local ones if there is a teacher."""
+        colour = {n: getattr(self, n) for n in ("brightness", "contrast", "saturation", "hue", "grayscale", "blur")}
+        specs = {"global": ViewSpec(2, image_size, tuple(self.global_scale), **colour)}
+        if self.self_distillation_weight > 0 and self.num_local_views > 0:
+            specs["local"] = ViewSpec(self.num_local_views, self.local_size, tuple(self.local_scale), **colour)
+        return specs
+
+    def save(self, path: Path) -> None:
+        """Writes all fields as YAML, in a form that `--config` reads."""
+        path.write_text(yaml.safe_dump(asdict(self), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def has_type(value: object, expected: type) -> bool:
+    """Whether a value, from YAML say, is of a field's type. An integer is a float; a bool is no integer."""
+    if get_origin(expected) is Literal:
+        return value in get_args(expected)
+    if get_origin(expected) is list:
+        return isinstance(value, list) and all(has_type(item, get_args(expected)[0]) for item in value)
+    if get_args(expected):  # a union
+        return any(has_type(value, choice) for choice in get_args(expected))
+    if isinstance(value, bool):
+        return expected is bool
+    return isinstance(value, (int, float) if expected is float else expected)
+
+
+class ConfigParser(HfArgumentParser):
+    """Command-line parser whose errors are one line."""
+
+    def error(self, message: str):
+        """Prints one line and exits with status 2."""
+        self.exit(2, f"train.py: error: {message}\n")
+
+
+def parse_config(arguments: list[str] | None = None) -> TrainingConfig:
+    """
+    The configuration from `--config FILE` (by default the demo's), with `--field value` over it.
+
+    Args:
+        arguments (`list[str]`, *optional*):
+            Command line without the program's name; by default the process's own.
+
+    Raises:
+        `ValueError`: A field that does not exist or a value that cannot be; `SystemExit` from the parser.
+    """
+    parser = ConfigParser(
+        TrainingConfig,
+        description="Trains RS-M-CLIP. Every field of the configuration is an option.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="YAML file with fields of the configuration.")
+    path = Path(parser.parse_known_args(arguments)[0].config)
+    parser.set_defaults(**read_yaml(path))
+    namespace = vars(parser.parse_args(arguments))
+    del namespace["config"]
+    return TrainingConfig(**namespace)
+
+
+def read_yaml(path: Path) -> dict:
+    """The fields in a YAML file; names that the configuration does not have are an error."""
+    if not path.is_file():
+        raise ValueError(f"no configuration file at {path}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold fields and values, not a {type(values).__name__}")
+    known = [spec.name for spec in fields(TrainingConfig)]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            raise ValueError(f"{path}: unknown field {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+    return values

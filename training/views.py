@@ -1,0 +1,178 @@
+"""Views of an image: random crops, flips, quarter turns, colour and blur, drawn on the CPU and rendered on the device.
+
+Drawing and rendering are apart. A worker draws the numbers that define the views of one image, from that image's own
+generator, so the views do not depend on the number of workers or processes. The device then renders a whole batch: a
+crop with antialiased bicubic resize is two matrix products, with one row of filter weights per output pixel, which
+flips merely reverse. Crop-and-resize equals Pillow's for the same box. An overhead image has no up, so flips and
+quarter turns change nothing that a caption says.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from kornia.enhance import adjust_hue
+from kornia.filters import gaussian_blur2d
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's convert("L")
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """
+    How one sort of view is drawn.
+
+    Args:
+        count (`int`): Views of this sort per image.
+        size (`int`): Height and width in pixels.
+        scale (`tuple[float, float]`): Area of the crop as a share of the image's.
+        brightness (`float`): Largest relative change; so `contrast` and `saturation`.
+        contrast (`float`): See `brightness`.
+        saturation (`float`): See `brightness`.
+        hue (`float`): Largest shift, as a share of the colour circle.
+        grayscale (`float`): Probability of a grey view.
+        blur (`float`): Probability of a Gaussian blur, of 0.1 to 2 pixels at 224 pixels and in proportion at other sizes.
+    """
+
+    count: int
+    size: int
+    scale: tuple[float, float]
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    grayscale: float = 0.2
+    blur: float = 0.5
+
+
+def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """
+    Draws the numbers that define the `spec.count` views of one image.
+
+    Args:
+        height (`int`): Height of the image in pixels.
+        width (`int`): Width of the image in pixels.
+        spec ([`ViewSpec`]): What to draw.
+        rng (`np.random.Generator`): The image's own generator.
+
+    Returns:
+        `dict[str, np.ndarray]`: float32 arrays with one row per view: `box` (top, left, height, width in whole pixels),
+        `flip` (vertical, horizontal: 0 or 1), `transpose` (0 or 1), `colour` (factors of brightness, contrast,
+        saturation; shift of hue in radians), `gray` (0 or 1), `blur` (standard deviation in pixels, 0 for none).
+    """
+    u = rng.random((spec.count, 14))
+    area = height * width * (spec.scale[0] + u[:, 0] * (spec.scale[1] - spec.scale[0]))
+    ratio = np.exp((2 * u[:, 1] - 1) * math.log(4 / 3))
+    box_height = np.clip(np.rint(np.sqrt(area / ratio)), 1, height)
+    box_width = np.clip(np.rint(np.sqrt(area * ratio)), 1, width)
+    top, left = np.floor(u[:, 2] * (height - box_height + 1)), np.floor(u[:, 3] * (width - box_width + 1))
+    strength = np.array([spec.brightness, spec.contrast, spec.saturation, spec.hue * 2 * math.pi])
+    sigma = (0.1 + 1.9 * u[:, 12]) * spec.size / 224
+    views = {
+        "box": np.stack([top, left, box_height, box_width], axis=1),
+        "flip": u[:, 4:6] < 0.5,
+        "transpose": u[:, 6] < 0.5,
+        "colour": np.array([1, 1, 1, 0]) + (2 * u[:, 7:11] - 1) * strength,
+        "gray": u[:, 11] < spec.grayscale,
+        "blur": np.where(u[:, 13] < spec.blur, sigma, 0),
+    }
+    return {name: values.astype(np.float32) for name, values in views.items()}
+
+
+def render_views(images: torch.Tensor, views: dict[str, torch.Tensor], spec: ViewSpec) -> torch.Tensor:
+    """
+    Renders the drawn views of a batch.
+
+    Args:
+        images (`torch.Tensor` of shape `(batch, 3, height, width)`):
+            uint8 pixels; images smaller than the batch's are padded at the bottom and right, which no box touches.
+        views (`dict[str, torch.Tensor]`):
+            What [`draw_views`] gave, stacked: shapes `(batch, views, ...)`.
+        spec ([`ViewSpec`]):
+            What was drawn.
+
+    Returns:
+        `torch.Tensor` of shape `(views, batch, 3, size, size)`, between 0 and 1.
+    """
+    pixels = images.float() / 255
+    views = {name: values.transpose(0, 1) for name, values in views.items()}  # (views, batch, ...)
+    rendered = torch.stack([crop_and_resize(pixels, views["box"][v], views["flip"][v], spec.size) for v in range(spec.count)])
+    turned = views["transpose"].bool()[..., None, None, None]
+    rendered = torch.where(turned, rendered.transpose(-1, -2), rendered).flatten(0, 1)
+    views = {name: values.flatten(0, 1) for name, values in views.items()}
+    rendered = adjust_colour(rendered, views["colour"], views["gray"])
+    if spec.hue > 0:
+        rendered = adjust_hue(rendered, views["colour"][:, 3])
+    if spec.blur > 0:
+        rendered = blur(rendered, views["blur"])
+    return rendered.unflatten(0, (spec.count, len(images)))
+
+
+def crop_and_resize(pixels: torch.Tensor, box: torch.Tensor, flip: torch.Tensor, size: int) -> torch.Tensor:
+    """
+    Pillow's `crop(box).resize((size, size), BICUBIC)`, another box for each image, then flips.
+
+    Args:
+        pixels (`torch.Tensor` of shape `(batch, 3, height, width)`): Between 0 and 1.
+        box (`torch.Tensor` of shape `(batch, 4)`): Top, left, height, width in pixels.
+        flip (`torch.Tensor` of shape `(batch, 2)`): 1 to flip vertically, horizontally.
+        size (`int`): Height and width of the result.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, 3, size, size)`, between 0 and 1.
+    """
+    rows = bicubic_weights(box[:, 0], box[:, 2], flip[:, 0], size, pixels.shape[-2])  # (batch, size, height)
+    columns = bicubic_weights(box[:, 1], box[:, 3], flip[:, 1], size, pixels.shape[-1])  # (batch, size, width)
+    # Pillow stores the horizontal pass in 8 bits, which clips its overshoot before the vertical one.
+    horizontal = (pixels @ columns.transpose(-1, -2).unsqueeze(1)).clamp(0, 1)
+    return (rows.unsqueeze(1) @ horizontal).clamp(0, 1)
+
+
+def bicubic_weights(
+    start: torch.Tensor, length: torch.Tensor, flip: torch.Tensor, size: int, source: int
+) -> torch.Tensor:
+    """
+    Weights of an antialiased bicubic resize (a = -0.5) of `source[start : start + length]` to `size` pixels.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, size, source)`; rows sum to one.
+    """
+    position = torch.arange(size, device=start.device) + 0.5
+    pixel = torch.arange(source, device=start.device) + 0.5
+    scale = (length / size)[:, None]
+    centre = start[:, None] + position * scale  # (batch, size)
+    x = ((pixel - centre[..., None]) / scale.clamp(min=1)[..., None]).abs()  # (batch, size, source)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+    inside = (pixel > start[:, None]) & (pixel < (start + length)[:, None])
+    weights = weights * inside[:, None]
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    return torch.where(flip.bool()[:, None, None], weights.flip(1), weights)
+
+
+def adjust_colour(pixels: torch.Tensor, colour: torch.Tensor, gray: torch.Tensor) -> torch.Tensor:
+    """
+    Brightness, contrast and saturation in this order, as Pillow's `ImageEnhance` defines them.
+
+    Args:
+        pixels (`torch.Tensor` of shape `(batch, 3, size, size)`): Between 0 and 1.
+        colour (`torch.Tensor` of shape `(batch, 4)`): The first three columns are the factors.
+        gray (`torch.Tensor` of shape `(batch,)`): 1 for a grey view, whatever its saturation.
+    """
+    luma = torch.tensor(LUMA, device=pixels.device, dtype=pixels.dtype)[:, None, None]
+    brightness, contrast, saturation = colour[:, :3, None, None, None].unbind(1)  # each (batch, 1, 1, 1)
+    pixels = (pixels * brightness).clamp(0, 1)
+    mean = (pixels * luma).sum(dim=1, keepdim=True).mean(dim=(-1, -2), keepdim=True)
+    pixels = torch.lerp(mean.expand_as(pixels), pixels, contrast).clamp(0, 1)
+    grey = (pixels * luma).sum(dim=1, keepdim=True).expand_as(pixels)
+    return torch.lerp(grey, pixels, saturation * (1 - gray[:, None, None, None])).clamp(0, 1)
+
+
+def blur(pixels: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Gaussian blur, `(batch, 3, size, size)`, each image with its own standard deviation (`(batch,)`; 0: none)."""
+    kernel = 2 * math.ceil(4 * pixels.shape[-1] / 224) + 1  # twice the largest standard deviation to each side
+    sigmas = sigma.clamp(min=1e-3)[:, None].expand(-1, 2)
+    blurred = gaussian_blur2d(pixels, (kernel, kernel), sigmas, border_type="reflect")
+    return torch.where(sigma[:, None, None, None] > 0, blurred, pixels)
