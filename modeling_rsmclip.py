@@ -249,4 +249,4 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         )
 
 
-__all__ = ["RSMCLIPModel", "RSMCLIPPreTrainedModel", "RSMCLIPOutput"]
+__all__ = ["RSMCLIPModel", "RSMCLIPOutput", "RSMCLIPPreTrainedModel"]

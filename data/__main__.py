@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from datasets import load_dataset
-
 from rsmclip.data.build import build_corpus, fault_table, read_translations
 from rsmclip.data.demo import build_demo
 from rsmclip.data.sources import SourceError, open_source

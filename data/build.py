@@ -14,10 +14,9 @@ from pathlib import Path
 from datasets import Features
 from datasets.arrow_writer import ParquetWriter
 from huggingface_hub import DatasetCard, DatasetCardData
-from tqdm.auto import tqdm
-
 from rsmclip.data.schema import LANGUAGES, corpus_features
 from rsmclip.data.sources import SPLITS, Source, SourceError, SourceRow, encode_image, fault, normalise_caption
+from tqdm.auto import tqdm
 
 ROWS_PER_SHARD = 5000
 ROWS_PER_GROUP = 100  # encoded images held in memory, and read at once
@@ -138,11 +137,19 @@ def build_corpus(
         for row, encoded in tqdm(usable_rows(sources, report), unit=" images", desc="build"):
             captions = translated_captions(row.captions, translations, languages)
             report.rows[row.split] += 1
-            report.captions.update({(row.split, code): sum(t is not None for t in texts) for code, texts in captions.items()})
+            report.captions.update(
+                {(row.split, code): sum(t is not None for t in texts) for code, texts in captions.items()}
+            )
             image = {"bytes": encoded, "path": None}
             yield (
                 row.split,
-                {"image": image, "image_id": row.image_id, "source": row.source, "label": row.label, "captions": captions},
+                {
+                    "image": image,
+                    "image_id": row.image_id,
+                    "source": row.source,
+                    "label": row.label,
+                    "captions": captions,
+                },
             )
         if report.faults and not skip_bad:
             raise SourceError(fault_table(report.faults))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-
 from rsmclip.data.demo_ground import (
     ASPHALT,
     COLOURS,
@@ -69,12 +68,27 @@ def airport(canvas: Canvas, scene: Scene, colour: tuple) -> None:
     canvas.rectangle((0.6, 0.47), 0.78, 0.5, 0, shade(CONCRETE, 0.88))
     canvas.rectangle((rng.uniform(0.5, 0.7), 0.69), 0.5, 0.07, 0, (118, 128, 150), 0.04)
     for x, y in canvas.lattice(scene.count, (0.23, 0.24, 0.97, 0.64), 0.08):
-        plane(canvas, (x, y), rng.uniform(0.095, 0.11), rng.uniform(0, 2 * math.pi), colour)
+        plane(
+            canvas,
+            (x, y),
+            rng.uniform(0.9, 1.0) * (0.11 if scene.count < 5 else 0.09),
+            rng.uniform(0, 2 * math.pi),
+            colour,
+        )
 
 
 def plane(canvas: Canvas, centre: tuple, length: float, angle: float, colour: tuple) -> None:
     """Fuselage, swept wings and tail, with a shadow."""
-    outline = [(1, 0.1), (0.25, 0.14), (-0.25, 1), (-0.5, 1), (-0.15, 0.14), (-0.75, 0.1), (-0.95, 0.42), (-1.05, 0.42)]
+    outline = [
+        (1, 0.1),
+        (0.25, 0.14),
+        (-0.25, 1),
+        (-0.5, 1),
+        (-0.15, 0.14),
+        (-0.75, 0.1),
+        (-0.95, 0.42),
+        (-1.05, 0.42),
+    ]
     outline += [(-0.95, 0)]
     outline += [(x, -y) for x, y in reversed(outline)]
     cos, sin = math.cos(angle), math.sin(angle)
@@ -88,7 +102,9 @@ def harbour(canvas: Canvas, scene: Scene, colour: tuple) -> None:
     rng = canvas.rng
     canvas.rectangle((0.5, 0.03), 1.2, 0.16, 0, CONCRETE, 0.02)
     for _ in range(4):
-        canvas.rectangle((rng.uniform(0, 1), 0.03), rng.uniform(0.08, 0.16), 0.08, 0, shade(SOIL, rng.uniform(0.7, 1.2)))
+        canvas.rectangle(
+            (rng.uniform(0, 1), 0.03), rng.uniform(0.08, 0.16), 0.08, 0, shade(SOIL, rng.uniform(0.7, 1.2))
+        )
     if scene.variant == "long_pier":
         x = rng.uniform(0.42, 0.58)
         canvas.rectangle((x, 0.36), 0.06, 0.62, 0, shade(CONCRETE, 0.95), 0.02)
@@ -109,7 +125,13 @@ def boat(canvas: Canvas, centre: tuple, length: float, angle: float, colour: tup
     cos, sin = math.cos(angle), math.sin(angle)
     points = [(centre[0] + length * (x * cos - y * sin), centre[1] + length * (x * sin + y * cos)) for x, y in outline]
     canvas.polygon(points, colour, 0.015)
-    canvas.rectangle((centre[0] - length * 0.25 * cos, centre[1] - length * 0.25 * sin), length * 0.7, length * 0.35, angle, shade(colour, 0.72))
+    canvas.rectangle(
+        (centre[0] - length * 0.25 * cos, centre[1] - length * 0.25 * sin),
+        length * 0.7,
+        length * 0.35,
+        angle,
+        shade(colour, 0.72),
+    )
 
 
 def dense_residential(canvas: Canvas, scene: Scene, colour: tuple) -> None:
@@ -122,7 +144,9 @@ def dense_residential(canvas: Canvas, scene: Scene, colour: tuple) -> None:
         canvas.line(wave((-0.1, y), (1.1, y), bend, 1, phase), 0.045, shade(ASPHALT, 1.15))
     for upper, lower in zip(rows, rows[1:], strict=False):
         for offset in (0.3, 0.7):
-            street = wave((0.0, upper + (lower - upper) * offset), (1.0, upper + (lower - upper) * offset), bend, 1, phase, 14)
+            street = wave(
+                (0.0, upper + (lower - upper) * offset), (1.0, upper + (lower - upper) * offset), bend, 1, phase, 14
+            )
             for (x0, y0), (x1, y1) in zip(street, street[1:], strict=False):
                 angle = math.atan2(y1 - y0, x1 - x0)
                 tint = shade(colour, rng.uniform(0.85, 1.15))
@@ -135,7 +159,9 @@ def sparse_residential(canvas: Canvas, scene: Scene, colour: tuple) -> None:
     places = canvas.lattice(scene.count, FIELD, 0.12)
     if scene.variant == "lawns":
         for x, y in places:
-            canvas.rectangle((x, y), rng.uniform(0.27, 0.3), rng.uniform(0.25, 0.28), rng.uniform(-0.2, 0.2), shade(MEADOW, 1.05))
+            canvas.rectangle(
+                (x, y), rng.uniform(0.27, 0.3), rng.uniform(0.25, 0.28), rng.uniform(-0.2, 0.2), shade(MEADOW, 1.05)
+            )
     else:
         for x, y in canvas.lattice(46, (0.0, 0.0, 1.0, EDGE), 0.4):
             if min(math.dist((x, y), place) for place in places) > 0.13:
@@ -282,7 +308,9 @@ def storage_tanks(canvas: Canvas, scene: Scene, colour: tuple) -> None:
         radius = largest if equal else largest * (1.0, 0.5, 0.75)[index % 3] * rng.uniform(0.92, 1.0)
         canvas.disc((x, y), radius, shade(colour, 0.8), 0.07)
         canvas.disc((x, y), radius * 0.84, colour)
-        canvas.line([(x, y), (x + radius * 0.8 * canvas.sun[1], y - radius * 0.8 * canvas.sun[0])], 0.012, shade(colour, 0.7))
+        canvas.line(
+            [(x, y), (x + radius * 0.8 * canvas.sun[1], y - radius * 0.8 * canvas.sun[0])], 0.012, shade(colour, 0.7)
+        )
 
 
 def industrial_area(canvas: Canvas, scene: Scene, colour: tuple) -> None:
@@ -361,7 +389,12 @@ def stadium(canvas: Canvas, scene: Scene, colour: tuple) -> None:
     canvas.line([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)], 0.01, (240, 240, 240))
     canvas.line([(0.5, top), (0.5, bottom)], 0.01, (240, 240, 240))
     long, short = 0.66, 0.4
-    sides = ((0.5, 0.085, long, 0.0), (0.5, 0.675, long, 0.0), (0.065, 0.38, short, math.pi / 2), (0.935, 0.38, short, math.pi / 2))
+    sides = (
+        (0.5, 0.085, long, 0.0),
+        (0.5, 0.675, long, 0.0),
+        (0.065, 0.38, short, math.pi / 2),
+        (0.935, 0.38, short, math.pi / 2),
+    )
     for x, y, length, angle in sides[: scene.count]:
         canvas.rectangle((x, y), length, 0.1, angle, colour, 0.03)
         for offset in (-0.02, 0.02):
@@ -393,7 +426,9 @@ def mountain(canvas: Canvas, scene: Scene, colour: tuple) -> None:
     relief = np.clip(rock * light, 0, 255).astype(np.uint8)
     canvas.image.paste(Image.fromarray(relief))
     if scene.variant == "valley":
-        canvas.line([(t, 0.38 + 0.06 * math.sin(5 * t + phase)) for t in np.linspace(-0.05, 1.05, 30)], 0.025, (70, 112, 132))
+        canvas.line(
+            [(t, 0.38 + 0.06 * math.sin(5 * t + phase)) for t in np.linspace(-0.05, 1.05, 30)], 0.025, (70, 112, 132)
+        )
 
 
 def desert(canvas: Canvas, scene: Scene, colour: tuple) -> None:
@@ -502,7 +537,9 @@ BESIDES: dict[str, Callable[[Canvas], None]] = {
 }
 
 
-def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str] | None = None, columns: int = 6) -> Image.Image:
+def contact_sheet(
+    images: Sequence[Image.Image], captions: Sequence[str] | None = None, columns: int = 6
+) -> Image.Image:
     """
     Pictures in a grid, with a line of text below each.
 

@@ -92,6 +92,12 @@ class Canvas:
 
     def disc(self, centre: Point, radius: float, colour: Colour, height: float = 0.0) -> None:
         """A disc."""
+        if not height:
+            (left, top), (right, bottom) = self.px(
+                [(centre[0] - radius, centre[1] - radius), (centre[0] + radius, centre[1] + radius)]
+            )
+            self.draw.ellipse((left, top, right, bottom), fill=colour)
+            return
         turns = np.linspace(0, 2 * math.pi, 20, endpoint=False)
         points = [(centre[0] + radius * math.cos(t), centre[1] + radius * math.sin(t)) for t in turns]
         self.polygon(points, colour, height)
@@ -99,6 +105,9 @@ class Canvas:
     def line(self, points: Sequence[Point], width: float, colour: Colour) -> None:
         """A line with round joints."""
         self.draw.line(self.px(points), fill=colour, width=max(1, round(width * self.pixels)), joint="curve")
+        if width > 0.1:  # Pillow leaves gaps at the joints of wide lines
+            for point in points:
+                self.disc(point, width / 2, colour)
 
     def dashes(self, points: Sequence[Point], width: float, colour: Colour, step: int = 2) -> None:
         """Every `step`-th stretch of a line that was sampled densely."""
@@ -108,12 +117,16 @@ class Canvas:
     def tree(self, centre: Point, radius: float, colour: Colour = (52, 92, 44)) -> None:
         """A crown from above: shadow, dark rim, lit top."""
         crown = shade(colour, self.rng.uniform(0.8, 1.25))
-        self.disc((centre[0] + self.sun[0] * radius * 0.6, centre[1] + self.sun[1] * radius * 0.6), radius, shade(crown, 0.4))
+        self.disc(
+            (centre[0] + self.sun[0] * radius * 0.6, centre[1] + self.sun[1] * radius * 0.6), radius, shade(crown, 0.4)
+        )
         self.disc(centre, radius, shade(crown, 0.8))
         lit = (centre[0] - self.sun[0] * radius * 0.3, centre[1] - self.sun[1] * radius * 0.3)
         self.disc(lit, radius * 0.6, shade(crown, 1.25))
 
-    def house(self, centre: Point, width: float, depth: float, angle: float, colour: Colour, height: float = 0.03) -> None:
+    def house(
+        self, centre: Point, width: float, depth: float, angle: float, colour: Colour, height: float = 0.03
+    ) -> None:
         """A gable roof: two slopes, one in the light."""
         self.rectangle(centre, width, depth, angle, shade(colour, 0.82), height)
         side = (centre[0] - math.sin(angle) * depth / 4, centre[1] + math.cos(angle) * depth / 4)
@@ -171,7 +184,9 @@ def convex_hull(points: Sequence[Point]) -> list[Point]:
     return half(ordered) + half(ordered[::-1])
 
 
-def wave(start: Point, end: Point, bend: float, turns: float = 1.0, phase: float = 0.0, count: int = 40) -> list[Point]:
+def wave(
+    start: Point, end: Point, bend: float, turns: float = 1.0, phase: float = 0.0, count: int = 40
+) -> list[Point]:
     """A line from `start` to `end` that swings to both sides by `bend`."""
     length = math.dist(start, end)
     normal = ((start[1] - end[1]) / length, (end[0] - start[0]) / length)
@@ -179,6 +194,9 @@ def wave(start: Point, end: Point, bend: float, turns: float = 1.0, phase: float
     for t in np.linspace(0, 1, count):
         swing = bend * math.sin(2 * math.pi * turns * t + phase)
         points.append(
-            (start[0] + (end[0] - start[0]) * t + normal[0] * swing, start[1] + (end[1] - start[1]) * t + normal[1] * swing)
+            (
+                start[0] + (end[0] - start[0]) * t + normal[0] * swing,
+                start[1] + (end[1] - start[1]) * t + normal[1] * swing,
+            )
         )
     return points

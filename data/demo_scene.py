@@ -50,9 +50,7 @@ KINDS: dict[str, Kind] = {
     "river": Kind("bridge", (1, 2, 3), ("grey", "white", "red"), DRY, ("straight", "winding")),
     "beach": Kind("parasol", (3, 4, 5, 6, 7, 8), ("red", "white", "yellow", "blue"), DRY, ("waves", "calm")),
     "baseball_field": Kind("stand", (1, 2, 3), ("white", "grey", "blue", "red"), BESIDES, ("grass", "sand")),
-    "parking_lot": Kind(
-        "car", (3, 4, 5, 6, 7, 8, 9), ("white", "red", "blue", "black"), BESIDES, ("lines", "trees")
-    ),
+    "parking_lot": Kind("car", (3, 4, 5, 6, 7, 8, 9), ("white", "red", "blue", "black"), BESIDES, ("lines", "trees")),
     "storage_tanks": Kind("tank", (2, 3, 4, 5, 6, 7, 8, 9), ("white", "grey", "brown"), BESIDES, ("rows", "sizes")),
     "industrial_area": Kind(
         "warehouse", (2, 3, 4, 5, 6), ("blue", "grey", "white", "red"), BESIDES, ("parallel", "containers")
@@ -61,7 +59,9 @@ KINDS: dict[str, Kind] = {
     "roundabout": Kind("car", (1, 2, 3, 4, 5), ("white", "red", "blue", "black"), BESIDES, ("lawn", "fountain")),
     "stadium": Kind("stand", (1, 2, 3, 4), ("blue", "red", "white", "grey"), BESIDES, ("track", "no_track")),
     "mountain": Kind("peak", (1, 2, 3, 4), ("white", "grey", "brown"), WILD, ("ridge", "valley")),
-    "desert": Kind("dune", (2, 3, 4, 5, 6), ("yellow", "red", "brown"), ("road", "railway", "lake"), ("ripples", "rocks")),
+    "desert": Kind(
+        "dune", (2, 3, 4, 5, 6), ("yellow", "red", "brown"), ("road", "railway", "lake"), ("ripples", "rocks")
+    ),
 }
 
 

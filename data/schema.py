@@ -53,7 +53,9 @@ def load_corpus(name: str) -> DatasetDict:
         try:
             corpus = datasets.load_dataset(name)
         except (FileNotFoundError, ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
-            raise SchemaError(f"no folder {name} here and no such dataset on the Hub ({type(error).__name__})") from error
+            raise SchemaError(
+                f"no folder {name} here and no such dataset on the Hub ({type(error).__name__})"
+            ) from error
     for split, rows in corpus.items():
         if "image" in rows.column_names and isinstance(rows.features["image"], Image):
             corpus[split] = rows.cast_column("image", Image(decode=False))
@@ -95,7 +97,7 @@ def count_captions(rows: Dataset) -> dict[str, int]:
     """Captions that are not null, for each language."""
     captions = rows.data.column("captions").combine_chunks()
     chunks = captions.chunks if hasattr(captions, "chunks") else [captions]
-    counts = {language: 0 for language in rows.features["captions"]}
+    counts = dict.fromkeys(rows.features["captions"], 0)
     for chunk in chunks:
         for language in counts:
             texts = chunk.field(language).flatten()

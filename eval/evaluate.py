@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from datasets import Dataset
-
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.protocol import Benchmark
 from rsmclip.eval.retrieval import chance_metrics, retrieval_metrics

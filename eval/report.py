@@ -48,7 +48,10 @@ def as_text(header: list[str], rows: list[list[str]]) -> str:
     """The table in aligned columns, with a rule below the header and above the mean."""
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     lines = [
-        "  ".join(cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in [header, *rows]
     ]
     rule = "─" * len(lines[0])

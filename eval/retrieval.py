@@ -80,7 +80,9 @@ def unit_rows(embeds: torch.Tensor | np.ndarray, what: str) -> torch.Tensor:
     """Rows of unit length in float32; a row that isn't finite or is zero is an error that names it."""
     embeds = torch.as_tensor(embeds).float()
     if embeds.ndim != 2 or len(embeds) == 0:
-        raise ValueError(f"{what} embeddings must have shape (rows, dim) with at least one row, not {tuple(embeds.shape)}")
+        raise ValueError(
+            f"{what} embeddings must have shape (rows, dim) with at least one row, not {tuple(embeds.shape)}"
+        )
     norms = embeds.norm(dim=1, keepdim=True)
     bad = (~torch.isfinite(norms) | (norms == 0)).flatten().nonzero().flatten()
     if len(bad):

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
-from torch.utils.data import Sampler, default_collate
-from torch.utils.data import Dataset as TorchDataset
-
 from rsmclip.training.views import ViewSpec, draw_views
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler, default_collate
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
 
@@ -61,7 +60,10 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         for step in range(self.first_step, self.max_steps):
             epoch, position = divmod(step, self.steps_per_epoch)
             if epoch != permuted_epoch:
-                permutation, permuted_epoch = np.random.default_rng([self.seed, epoch]).permutation(self.num_rows), epoch
+                permutation, permuted_epoch = (
+                    np.random.default_rng([self.seed, epoch]).permutation(self.num_rows),
+                    epoch,
+                )
             start = (position * self.world_size + self.rank) * self.batch_size
             yield [(epoch, int(row)) for row in permutation[start : start + self.batch_size]]
 

@@ -5,13 +5,12 @@ import difflib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import yaml
-from transformers import HfArgumentParser
-
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.training.views import ViewSpec
+from transformers import HfArgumentParser
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
@@ -34,14 +33,22 @@ class TrainingConfig:
     validation_split: str = option("val", "Split that is evaluated during training.")
     test_split: str = option("test", "Split of the final table.")
     languages: list[str] = option(list(LANGUAGES), "Language codes to train and evaluate on.")
-    benchmark: str | None = option("demo", "Class names for the zero-shot columns: a file of eval/benchmarks/; null: none.")
+    benchmark: str | None = option(
+        "demo", "Class names for the zero-shot columns: a file of eval/benchmarks/; null: none."
+    )
     short_side: int = option(256, "The workers reduce the short side of images to this, in pixels.")
     num_workers: int = option(4, "Worker processes that load data, for each process.")
 
     # Model
-    model: str | None = option(None, "Folder or Hub id of weights to start from; null: random weights from model_config.")
-    model_config: dict = option({}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.", type=json.loads)
-    tokenizer: str | None = option(None, "Folder or Hub id of a tokenizer; null: the model's, or one trained on the captions.")
+    model: str | None = option(
+        None, "Folder or Hub id of weights to start from; null: random weights from model_config."
+    )
+    model_config: dict = option(
+        {}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.", type=json.loads
+    )
+    tokenizer: str | None = option(
+        None, "Folder or Hub id of a tokenizer; null: the model's, or one trained on the captions."
+    )
     vocab_size: int = option(4000, "Pieces of a tokenizer trained on the captions.")
     max_length: int = option(77, "Longest caption, in tokens; longer ones are cut.")
 
@@ -58,7 +65,9 @@ class TrainingConfig:
     blur: float = option(0.5, "Probability of a blurred view.")
 
     # Self-distillation (Caron et al. 2021; fixed momentum after Naeem et al. 2023)
-    self_distillation_weight: float = option(1.0, "Weight of the self-distillation loss; 0 trains without teacher and head.")
+    self_distillation_weight: float = option(
+        1.0, "Weight of the self-distillation loss; 0 trains without teacher and head."
+    )
     student_temperature: float = option(0.1, "Temperature of the student.")
     teacher_temperature: float = option(0.07, "Temperature of the teacher after its warm-up.")
     warmup_teacher_temperature: float = option(0.04, "Temperature of the teacher at the first step.")
@@ -89,10 +98,10 @@ class TrainingConfig:
     log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …")
 
     def __post_init__(self):
-        for spec in fields(self):
-            if not has_type(getattr(self, spec.name), spec.type):
-                expected = getattr(spec.type, "__name__", spec.type) if get_origin(spec.type) is None else spec.type
-                raise ValueError(f"{spec.name} is {getattr(self, spec.name)!r}, but must be of type {expected}")
+        for name, expected in get_type_hints(TrainingConfig).items():
+            if not has_type(getattr(self, name), expected):
+                shown = getattr(expected, "__name__", expected) if get_origin(expected) is None else expected
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but must be of type {shown}")
         for name in ("global_scale", "local_scale"):
             low, high = getattr(self, name) if len(getattr(self, name)) == 2 else (1, 0)
             if not 0 < low <= high <= 1:
@@ -104,7 +113,14 @@ class TrainingConfig:
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size}: contrastive learning needs at least two pairs")
         positive = ("max_train_steps", "learning_rate", "checkpoint_steps", "keep_checkpoints", "evaluation_steps")
-        positive += ("evaluation_batch_size", "logging_steps", "local_size", "short_side", "max_length", "max_grad_norm")
+        positive += (
+            "evaluation_batch_size",
+            "logging_steps",
+            "local_size",
+            "short_side",
+            "max_length",
+            "max_grad_norm",
+        )
         positive += ("student_temperature", "teacher_temperature", "warmup_teacher_temperature")
         for name in positive:
             if getattr(self, name) <= 0:

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from rsmclip import RSMCLIPModel
+from torch import nn
 
 
 class StudentOutput(NamedTuple):

@@ -97,7 +97,9 @@ def render_views(images: torch.Tensor, views: dict[str, torch.Tensor], spec: Vie
     """
     pixels = images.float() / 255
     views = {name: values.transpose(0, 1) for name, values in views.items()}  # (views, batch, ...)
-    rendered = torch.stack([crop_and_resize(pixels, views["box"][v], views["flip"][v], spec.size) for v in range(spec.count)])
+    rendered = torch.stack(
+        [crop_and_resize(pixels, views["box"][v], views["flip"][v], spec.size) for v in range(spec.count)]
+    )
     turned = views["transpose"].bool()[..., None, None, None]
     rendered = torch.where(turned, rendered.transpose(-1, -2), rendered).flatten(0, 1)
     views = {name: values.flatten(0, 1) for name, values in views.items()}

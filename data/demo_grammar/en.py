@@ -2,7 +2,18 @@
 
 from rsmclip.data.demo_scene import MANY, Scene
 
-NUMBERS = {MANY: "many", 1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
+NUMBERS = {
+    MANY: "many",
+    1: "one",
+    2: "two",
+    3: "three",
+    4: "four",
+    5: "five",
+    6: "six",
+    7: "seven",
+    8: "eight",
+    9: "nine",
+}
 
 THINGS = {  # singular, plural
     "plane": ("plane", "planes"),

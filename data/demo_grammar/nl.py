@@ -50,7 +50,10 @@ PLACES = {  # a place, in a place
     "dense_residential": ("een dichtbebouwde woonwijk", "in een dichtbebouwde woonwijk"),
     "sparse_residential": ("een dunbebouwde woonwijk", "in een dunbebouwde woonwijk"),
     "farmland": ("een stuk landbouwgrond", "op een stuk landbouwgrond"),
-    "circular_irrigation": ("een cirkelvormig geïrrigeerd landbouwgebied", "in een cirkelvormig geïrrigeerd landbouwgebied"),
+    "circular_irrigation": (
+        "een cirkelvormig geïrrigeerd landbouwgebied",
+        "in een cirkelvormig geïrrigeerd landbouwgebied",
+    ),
     "forest": ("een bos", "in een bos"),
     "river": ("een rivier", "over een rivier"),
     "beach": ("een strand", "op een strand"),

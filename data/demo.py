@@ -1,0 +1,89 @@
+"""The demo corpus: overhead scenes drawn from a seed, with five captions each in ten languages. Nothing is downloaded.
+
+It is the embedded default of `train.py`, so that the whole path from captions to a trained model runs anywhere.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from datasets import config as datasets_config
+from huggingface_hub import DatasetCard, DatasetCardData
+from rsmclip.data.build import write_corpus
+from rsmclip.data.demo_drawing import draw
+from rsmclip.data.demo_grammar import captions_in_all_languages
+from rsmclip.data.demo_scene import KINDS, draw_scene
+from rsmclip.data.schema import LANGUAGES, corpus_features
+
+ROWS = {"train": 1200, "val": 200, "test": 300}
+
+
+def demo_examples(seed: int = 0, rows: dict[str, int] = ROWS) -> Iterator[tuple[str, dict]]:
+    """
+    Rows of the demo corpus. Each has a generator of its own, so a split does not depend on the sizes of the others.
+
+    Args:
+        seed (`int`, *optional*, defaults to 0): Seed.
+        rows (`dict[str, int]`, *optional*): Rows by split.
+
+    Returns:
+        `Iterator[tuple[str, dict]]`: Split and row in the project's schema; the classes take turns.
+    """
+    kinds = list(KINDS)
+    for split_number, (split, count) in enumerate(rows.items()):
+        for index in range(count):
+            rng = np.random.default_rng([seed, split_number, index])
+            scene = draw_scene(kinds[index % len(kinds)], rng)
+            buffer = io.BytesIO()
+            draw(scene, rng).save(buffer, "PNG")
+            row = {
+                "image": {"bytes": buffer.getvalue(), "path": None},
+                "image_id": f"demo/{split}_{index}",
+                "source": "demo",
+                "label": scene.kind,
+                "captions": captions_in_all_languages(scene),
+            }
+            yield split, row
+
+
+def build_demo(output: Path, seed: int = 0, overwrite: bool = False) -> None:
+    """
+    Draws the demo corpus into a folder that [`~rsmclip.data.schema.load_corpus`] reads.
+
+    Args:
+        output (`Path`): Folder to make.
+        seed (`int`, *optional*, defaults to 0): Seed.
+        overwrite (`bool`, *optional*, defaults to `False`): Replace a folder that is there.
+    """
+    write_corpus(demo_examples(seed), corpus_features(LANGUAGES), output, overwrite, demo_card)
+
+
+def cached_demo(seed: int = 0) -> Path:
+    """The folder of the demo corpus in the cache of `datasets`; drawn if it isn't there, anew if its code has changed."""
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("demo*/*.py")) + sorted(Path(__file__).parent.glob("demo*.py")):
+        code.update(path.read_bytes())
+    folder = Path(datasets_config.HF_DATASETS_CACHE) / "rsmclip-demo" / f"{code.hexdigest()[:16]}-{seed}"
+    if not folder.is_dir():
+        build_demo(folder, seed)
+    return folder
+
+
+def demo_card() -> DatasetCard:
+    """The dataset card of the demo corpus."""
+    metadata = DatasetCardData(
+        language=list(LANGUAGES),
+        license="mit",
+        tags=["remote-sensing", "synthetic"],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in ROWS],
+            }
+        ],
+    )
+    text = f"# Demo corpus of RS-M-CLIP\n\n{sum(ROWS.values()):,} drawn overhead scenes of {len(KINDS)} classes, five captions "
+    text += f"each in {len(LANGUAGES)} languages. Made by `python -m rsmclip.data demo`."
+    return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}\n")

@@ -1,0 +1,64 @@
+"""The evaluation card: a model's `README.md`, made from what its training run recorded."""
+
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from rsmclip.eval.report import as_markdown, result_table
+from rsmclip.hub.folder import LOWEST_TRANSFORMERS
+
+TEMPLATE = Path(__file__).parent / "card_template.md.jinja"
+
+
+def make_card(results: dict, name: str) -> ModelCard:
+    """
+    The card of a model.
+
+    Args:
+        results (`dict`):
+            What `eval_results.json` holds.
+        name (`str`):
+            Name of the model; also its repository in the code examples until it has one.
+
+    Returns:
+        `ModelCard`: With `language`, `pipeline_tag`, `library_name` and a `model-index` of every figure.
+    """
+    metadata = ModelCardData(
+        language=results["languages"],
+        license="mit",
+        library_name="transformers",
+        pipeline_tag="zero-shot-image-classification",
+        tags=["remote-sensing", "clip", "multilingual", "custom_code"],
+        base_model=results["training"]["model"],
+        model_name=name,
+        eval_results=list(eval_results(results)),
+    )
+    header, rows = result_table(results["metrics"], results["untrained"])
+    return ModelCard.from_template(
+        metadata,
+        template_path=str(TEMPLATE),
+        name=name,
+        repo_id=name,
+        results=results,
+        table=as_markdown(header, rows),
+        lowest_transformers=LOWEST_TRANSFORMERS,
+    )
+
+
+def eval_results(results: dict):
+    """Every figure of the run as an entry of the `model-index`."""
+    for language, metrics in results["metrics"].items():
+        for metric, value in metrics.items():
+            if metric in ("images", "texts") or metric.startswith("chance"):
+                continue
+            zero_shot = metric.startswith("zero_shot")
+            yield EvalResult(
+                task_type="zero-shot-image-classification" if zero_shot else "image-text-retrieval",
+                task_name="zero-shot classification" if zero_shot else "cross-modal retrieval",
+                dataset_type=results["dataset"],
+                dataset_name=results["dataset"],
+                dataset_split=results["split"],
+                dataset_config=language,
+                metric_type=metric.removeprefix("zero_shot_"),
+                metric_name=f"{metric} ({language})",
+                metric_value=round(value, 4),
+            )

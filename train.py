@@ -1,0 +1,332 @@
+"""Trains RS-M-CLIP.
+
+    accelerate launch train.py                                                    # the demo: everything embedded, on a CPU
+    accelerate launch train.py --config configs/rs_m_clip.yaml --dataset DIR --output_dir OUT [--field value …]
+    accelerate launch --num_processes 2 --cpu train.py --max_train_steps 20
+
+Two objectives on each batch of images and captions: InfoNCE between every global view of an image and its caption, and
+self-distillation from an EMA teacher's view of the image to the student's other views. The run's folder ends up as a
+model repository for the Hub.
+"""
+
+import dataclasses
+import json
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, set_seed
+from datasets import Dataset
+from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.data.demo import cached_demo
+from rsmclip.data.schema import check_corpus, load_corpus
+from rsmclip.eval.embed import Embedder
+from rsmclip.eval.evaluate import evaluate_corpus
+from rsmclip.eval.protocol import load_benchmark
+from rsmclip.eval.report import as_text, result_table
+from rsmclip.hub.card import make_card
+from rsmclip.hub.folder import is_model_folder, make_processor, save_model_folder
+from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
+from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
+from rsmclip.training.config import TrainingConfig, parse_config
+from rsmclip.training.log import TrainingLog
+from rsmclip.training.losses import SelfDistillationLoss, clip_loss
+from rsmclip.training.optimizer import make_optimizer
+from rsmclip.training.teacher import Student, Teacher
+from rsmclip.training.tokenizer import train_tokenizer
+from rsmclip.training.views import render_views
+from torch.utils.data import DataLoader
+from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, get_cosine_schedule_with_warmup
+from transformers.utils import logging as transformers_logging
+
+MAX_LOGIT_SCALE = 4.6052  # ln 100 (Radford et al. 2021, section 2.5)
+
+
+def train(config: TrainingConfig) -> dict:
+    """Trains, evaluates and saves; returns what `eval_results.json` holds."""
+    output_dir = Path(config.output_dir)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        log_with=config.log_with,
+        step_scheduler_with_optimizer=False,  # one scheduler step a training step, whatever the number of processes
+        project_config=ProjectConfiguration(str(output_dir), logging_dir=str(output_dir / "trackers")),
+    )
+    splits = load_splits(config, accelerator)
+    prepare_output_dir(config, accelerator)
+    set_seed(config.seed)
+    model, processor = make_model(config, splits["train"], accelerator)
+    specs = config.view_specs(model.config.vision_config.image_size)
+
+    optimizer = make_optimizer(model, config)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
+    student, optimizer, scheduler = accelerator.prepare(Student(model), optimizer, scheduler)
+    distil = config.self_distillation_weight > 0
+    if distil:
+        teacher = Teacher(model).to(accelerator.device)
+        distillation_loss = SelfDistillationLoss(
+            model.config.self_distillation["num_prototypes"], config.student_temperature, config.center_momentum
+        ).to(accelerator.device)
+        accelerator.register_for_checkpointing(teacher, distillation_loss)
+
+    untrained = evaluate(
+        model, processor, splits["test"], config, accelerator
+    )  # the floor, before a checkpoint is loaded
+    first_step = resume(config, accelerator)
+    log = TrainingLog(config, accelerator, first_step, len(splits["train"]))
+    mean, std = (
+        torch.tensor(values, device=accelerator.device)[:, None, None]
+        for values in (processor.image_processor.image_mean, processor.image_processor.image_std)
+    )
+
+    student.train()
+    for step, batch in enumerate(
+        make_batches(config, splits["train"], processor, specs, first_step, accelerator), first_step
+    ):
+        views = {
+            name: (render_views(batch["pixels"], batch["views"][name], spec) - mean) / std
+            for name, spec in specs.items()
+        }
+        with accelerator.autocast():
+            output = student(views["global"], views.get("local"), batch["input_ids"], batch["attention_mask"])
+        contrastive = torch.stack(
+            [clip_loss(view.float(), output.text_embeds.float(), output.logit_scale) for view in output.image_embeds]
+        ).mean()
+        loss = contrastive
+        losses = {"contrastive": contrastive}
+        if distil:
+            with accelerator.autocast():
+                teacher_logits = teacher(views["global"])
+            distillation = distillation_loss(
+                output.prototype_logits, teacher_logits, teacher_temperature(config, step)
+            )
+            loss = loss + config.self_distillation_weight * distillation
+            losses["distillation"] = distillation
+
+        accelerator.backward(loss)
+        gradient_norm = accelerator.clip_grad_norm_(student.parameters(), config.max_grad_norm)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        if distil:
+            teacher.update(model, config.teacher_momentum)
+            distillation_loss.update_center(teacher_logits)
+
+        log.step(
+            {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale},
+            learning_rate=scheduler.get_last_lr()[0],
+            undecodable=batch["undecodable"],
+        )
+        if (step + 1) % config.checkpoint_steps == 0 and step + 1 < config.max_train_steps:
+            log.flush()
+            save_checkpoint(accelerator, output_dir / "checkpoints", step + 1, config.keep_checkpoints)
+        if (step + 1) % config.evaluation_steps == 0 and step + 1 < config.max_train_steps:
+            start = time.perf_counter()
+            metrics = evaluate(model, processor, splits["validation"], config, accelerator)
+            log.evaluation(step + 1, metrics, time.perf_counter() - start)
+            student.train()
+
+    log.close()
+    return finish(model, processor, splits, untrained, log, config, accelerator)
+
+
+def teacher_temperature(config: TrainingConfig, step: int) -> float:
+    """Temperature of the teacher at a step: a linear warm-up (Caron et al. 2021, section 3.2)."""
+    progress = min(1.0, step / max(1.0, config.teacher_temperature_warmup * config.max_train_steps))
+    start, end = config.warmup_teacher_temperature, config.teacher_temperature
+    return start + progress * (end - start)
+
+
+def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, Dataset]:
+    """The splits `train`, `validation` and `test`, checked."""
+    with accelerator.main_process_first():
+        name = str(cached_demo()) if config.dataset == "demo" else config.dataset
+        corpus = load_corpus(name)
+    names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+    splits = {role: check_corpus(corpus, name, config.languages) for role, name in names.items()}
+    if config.batch_size % accelerator.num_processes or config.batch_size // accelerator.num_processes < 1:
+        raise ValueError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
+    splits["train"] = rows_with_captions(splits["train"], config.languages)
+    if len(splits["train"]) < config.batch_size:
+        raise ValueError(
+            f"batch_size is {config.batch_size}, but only {len(splits['train'])} rows have captions to train on"
+        )
+    return splits
+
+
+def rows_with_captions(rows: Dataset, languages: list[str]) -> Dataset:
+    """Rows that have a caption in at least one of the languages."""
+    kept = [
+        index
+        for index, captions in enumerate(rows["captions"])
+        if any(caption for language in languages for caption in captions.get(language) or [])
+    ]
+    return rows if len(kept) == len(rows) else rows.select(kept)
+
+
+def prepare_output_dir(config: TrainingConfig, accelerator: Accelerator) -> None:
+    """An empty folder, unless the run continues."""
+    folder = Path(config.output_dir)
+    used = is_model_folder(folder) or (folder / "checkpoints").is_dir()
+    if used and not config.resume_from_checkpoint and not config.overwrite_output_dir:
+        raise ValueError(
+            f"{folder} holds another run's model; give --overwrite_output_dir to delete it, "
+            "--resume_from_checkpoint latest to continue it, or another --output_dir"
+        )
+    if config.resume_from_checkpoint:
+        find_checkpoint(folder / "checkpoints", config.resume_from_checkpoint)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if used and config.overwrite_output_dir and not config.resume_from_checkpoint:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config.save(folder / "training_config.yaml")
+    accelerator.wait_for_everyone()
+
+
+def make_model(config: TrainingConfig, rows: Dataset, accelerator: Accelerator) -> tuple[RSMCLIPModel, CLIPProcessor]:
+    """The model and its processor, from published weights or at random."""
+    if config.model is not None:
+        processor = AutoProcessor.from_pretrained(config.model)
+        overrides = {"self_distillation": None} if config.self_distillation_weight == 0 else {}
+        return RSMCLIPModel.from_pretrained(config.model, **overrides).to(accelerator.device), processor
+    if config.tokenizer is not None:
+        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, model_max_length=config.max_length)
+    else:
+        captions = (
+            caption
+            for captions in rows["captions"]
+            for language in config.languages
+            for caption in captions.get(language) or []
+            if caption
+        )
+        tokenizer = train_tokenizer(captions, config.vocab_size, config.max_length)
+    fields = dict(config.model_config)
+    fields["text_config"] = fields.get("text_config", {}) | {"vocab_size": len(tokenizer)}
+    if config.self_distillation_weight == 0:
+        fields["self_distillation"] = None
+    model = RSMCLIPModel(RSMCLIPConfig(**fields)).to(accelerator.device)
+    return model, make_processor(tokenizer, model.config.vision_config.image_size)
+
+
+def make_batches(
+    config: TrainingConfig,
+    rows: Dataset,
+    processor: CLIPProcessor,
+    specs: dict,
+    first_step: int,
+    accelerator: Accelerator,
+) -> Iterator[dict]:
+    """Batches of this process from `first_step` on, on the device."""
+    loader = DataLoader(
+        CaptionedViews(rows, config.languages, specs, config.short_side, config.seed),
+        batch_sampler=StepSampler(
+            num_rows=len(rows),
+            batch_size=config.batch_size // accelerator.num_processes,
+            max_steps=config.max_train_steps,
+            first_step=first_step,
+            seed=config.seed,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        ),
+        collate_fn=Collate(processor.tokenizer, config.max_length),
+        num_workers=config.num_workers,
+        pin_memory=accelerator.device.type == "cuda",
+        prefetch_factor=4 if config.num_workers else None,
+    )
+    for batch in loader:
+        for name in ("pixels", "input_ids", "attention_mask"):
+            batch[name] = batch[name].to(accelerator.device, non_blocking=True)
+        batch["views"] = {
+            name: {key: values.to(accelerator.device, non_blocking=True) for key, values in views.items()}
+            for name, views in batch["views"].items()
+        }
+        yield batch
+
+
+def resume(config: TrainingConfig, accelerator: Accelerator) -> int:
+    """Loads the checkpoint that the configuration names, if any; returns the number of steps done."""
+    if not config.resume_from_checkpoint:
+        return 0
+    checkpoint = find_checkpoint(Path(config.output_dir) / "checkpoints", config.resume_from_checkpoint)
+    accelerator.load_state(str(checkpoint))
+    accelerator.print(f"resumed from {checkpoint}")
+    return checkpoint_step(checkpoint)
+
+
+def evaluate(
+    model: RSMCLIPModel, processor: CLIPProcessor, rows: Dataset, config: TrainingConfig, accelerator: Accelerator
+) -> dict[str, dict[str, float]]:
+    """Retrieval and zero-shot figures for each language, on the main process; the others wait."""
+    results = {}
+    if accelerator.is_main_process:
+        benchmark = load_benchmark(config.benchmark) if config.benchmark else None
+        model.eval()
+        embedder = Embedder(model, processor, config.evaluation_batch_size)
+        results = evaluate_corpus(embedder, rows, config.languages, benchmark)
+    accelerator.wait_for_everyone()
+    return results
+
+
+def finish(
+    model: RSMCLIPModel,
+    processor: CLIPProcessor,
+    splits: dict[str, Dataset],
+    untrained: dict,
+    log: TrainingLog,
+    config: TrainingConfig,
+    accelerator: Accelerator,
+) -> dict:
+    """The final evaluation, its table, and the model folder."""
+    metrics = evaluate(model, processor, splits["test"], config, accelerator)
+    if not accelerator.is_main_process:
+        return {}
+    output_dir = Path(config.output_dir)
+    results = {
+        "dataset": config.dataset,
+        "split": config.test_split,
+        "images": len(splits["test"]),
+        "train_images": len(splits["train"]),
+        "classes": len(load_benchmark(config.benchmark).labels) if config.benchmark else 0,
+        "languages": config.languages,
+        "metrics": metrics,
+        "untrained": untrained,
+        "seconds": log.seconds,
+        "pairs_per_second": log.pairs_per_second,
+        "undecodable_images": sorted(log.undecodable),
+        "device": device_name(accelerator),
+        "training": dataclasses.asdict(config),
+    }
+    save_model_folder(model, processor, output_dir)
+    (output_dir / "eval_results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
+    make_card(results, output_dir.name).save(output_dir / "README.md")
+    print(f"\n{config.dataset}, split {config.test_split}: {len(splits['test'])} images, in percent\n")
+    print(as_text(*result_table(metrics, untrained)))
+    print(f"\nmodel, card and results: {output_dir}")
+    return results
+
+
+def device_name(accelerator: Accelerator) -> str:
+    """What the run ran on."""
+    if accelerator.device.type == "cuda":
+        return f"{accelerator.num_processes} × {torch.cuda.get_device_name(accelerator.device)}"
+    return f"{accelerator.num_processes} × CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def main() -> None:
+    """Runs the training; bad input is one clear line and exit status 2."""
+    transformers_logging.disable_progress_bar()
+    try:
+        train(parse_config())
+    except (ValueError, FloatingPointError, UndecodableImagesError) as error:
+        sys.exit(f"train.py: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The log of a run: every step's losses in `train_log.jsonl`, a progress bar, and accelerate's trackers.
+
+Losses stay on the device until `logging_steps` of them are fetched together, so that a step never waits for the host.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from rsmclip.eval.report import mean_over_languages
+from rsmclip.training.batches import UNDECODABLE_SHARE, UndecodableImagesError
+from rsmclip.training.config import TrainingConfig
+from tqdm.auto import tqdm
+
+
+class TrainingLog:
+    """
+    Args:
+        config ([`TrainingConfig`]): The run.
+        accelerator (`Accelerator`): Its processes and trackers.
+        first_step (`int`): Steps already done; later lines of an earlier log are dropped.
+        num_rows (`int`): Rows of the training split.
+    """
+
+    def __init__(self, config: TrainingConfig, accelerator: Accelerator, first_step: int, num_rows: int):
+        self.config, self.accelerator, self.num_rows = config, accelerator, num_rows
+        self.done = self.first_step = first_step
+        self.pending: list[tuple[dict[str, torch.Tensor], float]] = []
+        self.undecodable: set[str] = set()
+        self.new_undecodable: list[str] = []
+        self.path = Path(config.output_dir) / "train_log.jsonl"
+        if accelerator.is_main_process:
+            lines = self.path.read_text().splitlines() if first_step and self.path.is_file() else []
+            kept = [line for line in lines if json.loads(line)["step"] <= first_step]
+            self.path.write_text("".join(line + "\n" for line in kept))
+        if config.log_with:
+            accelerator.init_trackers("rsmclip", config={k: str(v) for k, v in vars(config).items()})
+        self.bar = tqdm(
+            total=config.max_train_steps,
+            initial=first_step,
+            unit=" steps",
+            desc="train",
+            disable=not accelerator.is_main_process,
+        )
+        self.start = time.perf_counter()
+        self.paused = 0.0
+
+    def step(self, values: dict[str, torch.Tensor], learning_rate: float, undecodable: list[str]) -> None:
+        """Takes the scalars of a step, still on the device."""
+        self.pending.append(({name: value.detach() for name, value in values.items()}, learning_rate))
+        self.new_undecodable += undecodable
+        if (self.done + len(self.pending)) % self.config.logging_steps == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        """Fetches the pending steps, averages them over processes and writes them."""
+        if not self.pending:
+            return
+        names = list(self.pending[0][0])
+        table = torch.stack([torch.stack([values[name].float() for name in names]) for values, _ in self.pending])
+        table = self.accelerator.reduce(table, "mean").cpu().tolist()  # (steps, scalars)
+        self.count_undecodable()
+        records = []
+        for row, (_, learning_rate) in zip(table, self.pending, strict=True):
+            self.done += 1
+            records.append({"step": self.done, **dict(zip(names, row, strict=True)), "learning_rate": learning_rate})
+        self.pending.clear()
+        self.write(records)
+        last = records[-1]
+        if not math.isfinite(last["loss"]):
+            raise FloatingPointError(f"the loss is {last['loss']} at step {self.done}; try a lower --learning_rate")
+        self.bar.update(self.done - self.bar.n)
+        shown = {name: f"{last[name]:.3f}" for name in ("loss", "contrastive", "distillation") if name in last}
+        self.bar.set_postfix(shown | {"pairs/s": f"{self.pairs_per_second:.0f}"})
+        self.accelerator.log({k: v for k, v in last.items() if k != "step"}, step=self.done)
+
+    def count_undecodable(self) -> None:
+        """Names images that could not be decoded; too many of them stop the run, on every process alike."""
+        new = sorted(set(gather_object(self.new_undecodable)) - self.undecodable)
+        self.new_undecodable = []
+        self.undecodable.update(new)
+        for image_id in new:
+            self.bar.write(f"image {image_id} cannot be decoded; another row takes its place")
+        if new:
+            self.write([{"step": self.done, "undecodable": new}])
+        if len(self.undecodable) > UNDECODABLE_SHARE * self.num_rows:
+            raise UndecodableImagesError(sorted(self.undecodable), self.num_rows)
+
+    def evaluation(self, step: int, metrics: dict[str, dict[str, float]], seconds: float) -> None:
+        """Writes the means over languages of an evaluation that took so many seconds."""
+        self.paused += seconds
+        means = {name: mean_over_languages(metrics, name) for name in ("mean_recall", "zero_shot_accuracy")}
+        means = {f"validation_{name}": value for name, value in means.items() if value is not None}
+        if means:
+            self.write([{"step": step, **means}])
+            self.bar.write(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in means.items()))
+            self.accelerator.log(means, step=step)
+
+    def write(self, records: list[dict]) -> None:
+        """Appends lines to the log."""
+        if self.accelerator.is_main_process:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training since the start or the resumption, evaluations left out."""
+        return time.perf_counter() - self.start - self.paused
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Pairs of image and caption trained on per second, over all processes."""
+        return (self.done - self.first_step) * self.config.batch_size / self.seconds
+
+    def close(self) -> None:
+        """Writes what is pending and stops the clock of the bar and the trackers."""
+        self.flush()
+        self.bar.close()
+        if self.config.log_with:
+            self.accelerator.end_training()
