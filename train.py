@@ -11,6 +11,7 @@ model repository for the Hub.
 
 import dataclasses
 import json
+import os
 import platform
 import shutil
 import sys
@@ -24,7 +25,7 @@ from accelerate.utils import ProjectConfiguration, set_seed
 from datasets import Dataset
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.data.demo import cached_demo
-from rsmclip.data.schema import check_corpus, load_corpus
+from rsmclip.data.schema import check_schema, load_corpus
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import evaluate_corpus
 from rsmclip.eval.protocol import load_benchmark
@@ -56,6 +57,8 @@ def train(config: TrainingConfig) -> dict:
         step_scheduler_with_optimizer=False,  # one scheduler step a training step, whatever the number of processes
         project_config=ProjectConfiguration(str(output_dir), logging_dir=str(output_dir / "trackers")),
     )
+    if accelerator.device.type == "cpu":  # accelerate launch leaves a process one thread
+        torch.set_num_threads(config.cpu_threads or max(1, os.cpu_count() // accelerator.num_processes))
     splits = load_splits(config, accelerator)
     prepare_output_dir(config, accelerator)
     set_seed(config.seed)
@@ -149,7 +152,7 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
         name = str(cached_demo()) if config.dataset == "demo" else config.dataset
         corpus = load_corpus(name)
     names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
-    splits = {role: check_corpus(corpus, name, config.languages) for role, name in names.items()}
+    splits = {role: check_schema(corpus, name, config.languages) for role, name in names.items()}
     if config.batch_size % accelerator.num_processes or config.batch_size // accelerator.num_processes < 1:
         raise ValueError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
     splits["train"] = rows_with_captions(splits["train"], config.languages)

@@ -1,1 +1,1 @@
-"""From captions in English to a multilingual dataset: sources, translations, the demo corpus, and the schema they share."""
+"""From captions in English to a multilingual dataset: sources, translations, the demo corpus and their schema."""

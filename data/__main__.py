@@ -2,12 +2,13 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import load_dataset
-from rsmclip.data.build import build_corpus, fault_table, read_translations
-from rsmclip.data.demo import build_demo
-from rsmclip.data.sources import SourceError, open_source
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from rsmclip.data.build import build_corpus, push_corpus, read_translations
+from rsmclip.data.sources import READERS, SourceError, fault_table, open_source
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -26,46 +27,72 @@ def named_source(argument: str) -> tuple[str, str]:
     return name, folder
 
 
+def hub_id(argument: str) -> str:
+    """The id of a repository, checked before anything is built for it."""
+    try:
+        validate_repo_id(argument)
+    except HFValidationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return argument
+
+
+def seed(argument: str) -> int:
+    """A seed, as numpy takes it."""
+    if not argument.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {argument!r}")
+    return int(argument)
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """`build`: writes a corpus, prints what is in it, and pushes it if asked to."""
+    sources = [open_source(name, folder) for name, folder in arguments.source]
+    translations = read_translations(arguments.translations) if arguments.translations else None
+    report = build_corpus(sources, arguments.output, translations, arguments.skip_bad, arguments.overwrite_output_dir)
+    print(report.table())
+    if report.faults:
+        print(f"left out: {fault_table(report.faults)}")
+    if arguments.push_to_hub:
+        push_corpus(arguments.output, arguments.push_to_hub)
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """`demo`: draws the demo corpus."""
+    from rsmclip.data.demo import build_demo  # its drawing and grammars are no part of a build
+
+    build_demo(arguments.output, arguments.seed, overwrite=arguments.overwrite_output_dir)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = OneLineParser(prog="python -m rsmclip.data", description="Builds corpora in the project's schema.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=OneLineParser)
 
-    build = commands.add_parser("build", help="join caption corpora with translations")
-    build.add_argument("--source", action="append", required=True, type=named_source, metavar="NAME=DIR",
-                       help="rsicd, ucm, sydney or imagefolder, and its folder; may be repeated")  # fmt: skip
-    build.add_argument("--translations", type=Path, metavar="DIR", help="folder of *.jsonl with ready translations")
-    build.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
-    build.add_argument("--skip_bad", action="store_true", help="drop unusable rows instead of stopping")
-    build.add_argument("--overwrite_output_dir", action="store_true", help="replace the folder if it is there")
-    build.add_argument("--push_to_hub", metavar="ID", help="dataset repository to push to")
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
+    output.add_argument("--overwrite_output_dir", action="store_true", help="replace a dataset that is there")
 
-    demo = commands.add_parser("demo", help="draw the demo corpus")
-    demo.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
-    demo.add_argument("--seed", type=int, default=0)
-    demo.add_argument("--overwrite_output_dir", action="store_true", help="replace the folder if it is there")
+    builder = commands.add_parser("build", parents=[output], help="join caption corpora with translations")
+    builder.set_defaults(run=build)
+    builder.add_argument("--source", action="append", required=True, type=named_source, metavar="NAME=DIR",
+                         help=f"a corpus ({', '.join(READERS)}) and its folder; may be repeated")  # fmt: skip
+    builder.add_argument("--translations", type=Path, metavar="DIR", help="folder of *.jsonl with ready translations")
+    builder.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")
+    builder.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
+
+    drawer = commands.add_parser("demo", parents=[output], help="draw the demo corpus")
+    drawer.set_defaults(run=demo)
+    drawer.add_argument("--seed", type=seed, default=0, help="seed of the drawing (defaults to 0)")
     return parser
 
 
-def main() -> None:
-    """Runs a command; bad input is one clear line and exit status 2."""
-    arguments = make_parser().parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a command; bad input is one clear message and exit status 2."""
+    arguments = make_parser().parse_args(argv)
     try:
-        if arguments.command == "demo":
-            build_demo(arguments.output, arguments.seed, overwrite=arguments.overwrite_output_dir)
-            return
-        sources = [open_source(name, folder) for name, folder in arguments.source]
-        translations = read_translations(arguments.translations) if arguments.translations else None
-        report = build_corpus(
-            sources, arguments.output, translations, arguments.skip_bad, arguments.overwrite_output_dir
-        )
-    except SourceError as error:
-        sys.exit(f"error: {error}")
-    print(report.table())
-    if report.faults:
-        print("left out: " + fault_table(report.faults))
-    if arguments.push_to_hub:
-        load_dataset(str(arguments.output)).push_to_hub(arguments.push_to_hub)
+        arguments.run(arguments)
+    except (SourceError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

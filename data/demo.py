@@ -15,7 +15,7 @@ from rsmclip.data.build import write_corpus
 from rsmclip.data.demo_drawing import draw
 from rsmclip.data.demo_grammar import captions_in_all_languages
 from rsmclip.data.demo_scene import KINDS, draw_scene
-from rsmclip.data.schema import LANGUAGES, corpus_features
+from rsmclip.data.schema import LANGUAGES, features
 
 ROWS = {"train": 1200, "val": 200, "test": 300}
 
@@ -57,7 +57,7 @@ def build_demo(output: Path, seed: int = 0, overwrite: bool = False) -> None:
         seed (`int`, *optional*, defaults to 0): Seed.
         overwrite (`bool`, *optional*, defaults to `False`): Replace a folder that is there.
     """
-    write_corpus(demo_examples(seed), corpus_features(LANGUAGES), output, overwrite, demo_card)
+    write_corpus(demo_examples(seed), features(LANGUAGES), output, overwrite, demo_card)
 
 
 def cached_demo(seed: int = 0) -> Path:

@@ -1,20 +1,24 @@
-"""The schema of every corpus: one row per image, with captions in several languages that are aligned with each other."""
+"""The schema of every corpus: one row per image, with captions in several languages, aligned with each other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import datasets
-from datasets import Dataset, DatasetDict, Features, Image, List, Value
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Value
+from datasets.exceptions import DatasetGenerationError
+from huggingface_hub.errors import HFValidationError
 
 LANGUAGES = ("en", "pt", "es", "fr", "de", "nl", "it", "zh", "ko", "ru")
-COLUMNS = ("image", "image_id", "source", "label", "captions")
+ROWS_PER_BATCH = 10_000  # captions held in memory while they are checked
 
 
 class SchemaError(ValueError):
     """A dataset does not exist, or is not what this project trains and evaluates on."""
 
 
-def corpus_features(languages: Sequence[str]) -> Features:
+def features(languages: Sequence[str]) -> Features:
     """
     Columns of a corpus with captions in the given languages.
 
@@ -31,75 +35,113 @@ def corpus_features(languages: Sequence[str]) -> Features:
     )
 
 
-def load_corpus(name: str) -> DatasetDict:
+def load_corpus(path_or_hub_id: str | Path) -> DatasetDict:
     """
-    Loads a corpus with its images still encoded.
+    Loads a corpus with its images still encoded; [`check_schema`] tells whether it is one.
 
     Args:
-        name (`str`):
-            Folder that `python -m rsmclip.data build` or `DatasetDict.save_to_disk` wrote, or id of a dataset on the Hub.
+        path_or_hub_id (`str` or `Path`):
+            Folder that `python -m rsmclip.data build` or `DatasetDict.save_to_disk` wrote, or id of a dataset on the
+            Hub.
 
     Raises:
-        [`SchemaError`]: There is no such dataset.
+        [`SchemaError`]: There is no such dataset, or it cannot be read.
     """
-    path = Path(name)
-    if path.is_dir() and (path / "dataset_dict.json").is_file():
-        corpus = DatasetDict.load_from_disk(name)
-    elif path.is_dir() and not any(path.rglob("*.parquet")):
-        raise SchemaError(f"{name} holds no dataset: make one with python -m rsmclip.data build")
-    elif not path.is_dir() and (path.is_absolute() or name.startswith(".") or name.count("/") > 1):
-        raise SchemaError(f"there is no dataset at {name}")
-    else:
-        try:
+    name, folder = str(path_or_hub_id), Path(path_or_hub_id)
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            corpus = DatasetDict.load_from_disk(name)
+        elif folder.is_dir() and not any(folder.rglob("*.parquet")):
+            raise SchemaError(f"the folder {name} holds no dataset: make one with python -m rsmclip.data build")
+        else:
             corpus = datasets.load_dataset(name)
-        except (FileNotFoundError, ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
-            raise SchemaError(
-                f"no folder {name} here and no such dataset on the Hub ({type(error).__name__})"
-            ) from error
-    for split, rows in corpus.items():
-        if "image" in rows.column_names and isinstance(rows.features["image"], Image):
-            corpus[split] = rows.cast_column("image", Image(decode=False))
-    return corpus
+    except (OSError, HFValidationError) as error:  # missing here and there, or the Hub is out of reach
+        cause = type(error).__name__
+        raise SchemaError(f"no folder {name} and no such dataset on the Hub that can be read ({cause})") from error
+    except (DatasetGenerationError, pa.ArrowException) as error:
+        raise SchemaError(f"the dataset {name} is damaged: {error.__cause__ or error}") from error
+    return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
 
 
-def check_corpus(corpus: DatasetDict, split: str, languages: Sequence[str]) -> Dataset:
+def keep_encoded(rows: Dataset) -> Dataset:
+    """The rows with images as bytes; they are decoded where they are used, in the workers."""
+    is_image = isinstance(rows.features.get("image"), Image)
+    return rows.cast_column("image", Image(decode=False)) if is_image else rows
+
+
+def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> Dataset:
     """
-    A split of a corpus, once it is certain that it can be trained or evaluated on.
+    A split of a dataset, once it is certain that it can be trained or evaluated on.
 
     Args:
-        corpus (`DatasetDict`): What [`load_corpus`] gave.
-        split (`str`): Name of the split.
-        languages (`Sequence[str]`): Languages of which each must have a caption somewhere in the split.
+        dataset (`DatasetDict`):
+            What [`load_corpus`] gave.
+        split (`str`):
+            Name of the split.
+        languages (`Sequence[str]`):
+            Languages of which each must have a caption somewhere in the split.
+
+    Returns:
+        `datasets.Dataset`: The split.
 
     Raises:
-        [`SchemaError`]: A split, column or language is missing; the message says which.
+        [`SchemaError`]: One line that names the split, column or language that is missing or wrong.
     """
-    if split not in corpus:
-        raise SchemaError(f"the dataset has no split {split!r}; it has {', '.join(corpus)}")
-    rows = corpus[split]
-    if missing := [column for column in COLUMNS if column not in rows.column_names]:
-        raise SchemaError(f"the dataset lacks the columns {', '.join(missing)} (docs/data.md describes the schema)")
-    if not isinstance(rows.features["image"], Image):
-        raise SchemaError(f"the column image holds {rows.features['image']}, not encoded images")
-    captions = rows.features["captions"]
-    if not isinstance(captions, dict) or not all(isinstance(texts, List) for texts in captions.values()):
-        raise SchemaError("the column captions must be a struct of language codes, each with a list of strings")
-    if not len(rows):
-        raise SchemaError(f"the split {split!r} is empty")
+    if split not in dataset:
+        raise SchemaError(f"the dataset has no split {split!r}; it has {', '.join(dataset)}")
+    rows = dataset[split]
+    if faults := list(column_faults(rows.features)):
+        raise SchemaError(f"the dataset is not in the schema of rsmclip.data: {'; '.join(faults)}")
     counts = count_captions(rows)
     if without := [language for language in languages if not counts.get(language)]:
-        having = ", ".join(language for language, count in counts.items() if count)
-        raise SchemaError(f"no caption in {', '.join(without)} in split {split!r}; it has captions in {having}")
+        having = ", ".join(language for language, count in counts.items() if count) or "no language"
+        raise SchemaError(f"split {split!r} has no captions in {', '.join(without)}; it has captions in {having}")
     return rows
 
 
+def column_faults(found: Features) -> Iterator[str]:
+    """What is missing or of the wrong type, in words."""
+    for column in features(()):
+        if column not in found:
+            yield f"no column {column!r}"
+    if not isinstance(found.get("image", Image()), Image):
+        yield f"column 'image' has type {found['image']}, not Image"
+    for column in ("image_id", "source", "label"):
+        # A column of nulls only has lost its type; for labels, that means a corpus without classes.
+        if column in found and not is_string(found[column]) and (column, found[column]) != ("label", Value("null")):
+            yield f"column {column!r} has type {found[column]}, not string"
+    captions = found.get("captions", {})
+    if not isinstance(captions, dict):
+        yield f"column 'captions' has type {captions}, not a struct of languages"
+    else:
+        for language, texts in captions.items():
+            if not (isinstance(texts, List | LargeList) and is_string(texts.feature)):
+                yield f"captions in {language!r} have type {texts}, not list of strings"
+
+
+def is_string(feature: object) -> bool:
+    """Whether a column holds strings."""
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
 def count_captions(rows: Dataset) -> dict[str, int]:
-    """Captions that are not null, for each language."""
-    captions = rows.data.column("captions").combine_chunks()
-    chunks = captions.chunks if hasattr(captions, "chunks") else [captions]
+    """
+    Captions in each language, those that are null or empty not counted.
+
+    Raises:
+        [`SchemaError`]: The lists of a row differ in length, so that they cannot be translations of each other.
+    """
     counts = dict.fromkeys(rows.features["captions"], 0)
-    for chunk in chunks:
+    tables = rows.select_columns("captions").with_format("arrow").iter(batch_size=ROWS_PER_BATCH)
+    for number, table in enumerate(tables):
+        captions = table["captions"].combine_chunks()
+        lengths = {language: pc.list_value_length(pc.struct_field(captions, language)) for language in counts}
         for language in counts:
-            texts = chunk.field(language).flatten()
-            counts[language] += len(texts) - texts.null_count
+            texts = pc.list_flatten(pc.struct_field(captions, language))
+            counts[language] += len(pc.drop_null(texts).filter(pc.not_equal(pc.drop_null(texts), "")))
+            for other in counts:
+                unequal = pc.fill_null(pc.not_equal(lengths[language], lengths[other]), False)
+                if pc.any(unequal).as_py():
+                    row = number * ROWS_PER_BATCH + pc.index(unequal, True).as_py()
+                    raise SchemaError(f"row {row}: captions in {language!r} and {other!r} are not aligned")
     return counts

@@ -1,47 +1,54 @@
-"""Readers of caption corpora in the layouts their authors publish. A new corpus is a new class behind [`Source`]."""
+"""Readers of caption corpora in the layouts their authors publish. A new corpus is a new class behind [`Source`].
+
+A reader yields what the corpus says and stops only at what it cannot read at all, such as a damaged annotation file.
+Whether a row is usable is judged by [`find_fault`] and [`encode_image`], in one place for all corpora.
+"""
 
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, Protocol, TypedDict
 
 from PIL import Image
 
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
-class SourceRow:
+class SourceRow(TypedDict):
     """
     One image of a corpus.
 
     Args:
-        path (`Path`): File of the image.
+        image (`bytes`, *optional*): The file of the image as published; `None` if it is missing.
+        file (`str`): Where that is, for messages.
         image_id (`str`): Unique over all corpora, `rsicd/airport_1`.
         source (`str`): Name of the corpus.
-        label (`str`, *optional*): Scene class.
-        split (`str`): `train`, `val` or `test`.
-        captions (`list[str]`): English captions as published.
+        label (`str`, *optional*): Scene class, where the corpus has one.
+        split (`str`): Official split: `train`, `val` or `test`.
+        captions_en (`list[str]`): Captions as published.
     """
 
-    path: Path
+    image: bytes | None
+    file: str
     image_id: str
     source: str
     label: str | None
     split: str
-    captions: list[str]
+    captions_en: list[str]
 
 
 class Source(Protocol):
-    """A corpus on disk."""
+    """A corpus."""
 
     name: str
 
     def rows(self) -> Iterator[SourceRow]:
-        """All rows, in the order of the annotation file."""
+        """All rows, in the order of the annotations."""
 
 
 class SourceError(ValueError):
@@ -68,22 +75,26 @@ class KarpathySource:
     def rows(self) -> Iterator[SourceRow]:
         """All rows, in the order of the annotation file."""
         path = self.root / self.annotation
+        entries = self.read_annotation(path)
+        folder = next((self.root / name for name in self.images if (self.root / name).is_dir()), None)
+        if folder is None:
+            raise SourceError(f"{self.name}: no folder {' or '.join(self.images)} in {self.root}")
+        for number, entry in enumerate(entries):
+            try:
+                file_name, split = entry["filename"], entry["split"]
+                captions = [sentence["raw"] for sentence in entry["sentences"]]
+                yield make_row(self.name, folder, file_name, split, captions, label_of(file_name))
+            except (KeyError, TypeError) as error:
+                raise SourceError(f"{path}: images[{number}] is malformed ({describe(error)})") from None
+
+    def read_annotation(self, path: Path) -> list[dict]:
+        """The list of images of an annotation file."""
         if not path.is_file():
             raise SourceError(f"{self.name}: no annotation file {path}")
-        folders = [self.root / name for name in self.images if (self.root / name).is_dir()]
-        if not folders:
-            raise SourceError(f"{self.name}: no folder {' or '.join(self.images)} in {self.root}")
-        for entry in json.loads(path.read_text(encoding="utf-8"))["images"]:
-            stem = Path(entry["filename"]).stem
-            scene = re.fullmatch(r"([A-Za-z]+)_\d+", stem)  # airport_1.jpg; the other files are only numbered
-            yield SourceRow(
-                path=folders[0] / entry["filename"],
-                image_id=f"{self.name}/{stem}",
-                source=self.name,
-                label=scene[1] if scene else None,
-                split=entry["split"],
-                captions=[sentence["raw"] for sentence in entry["sentences"]],
-            )
+        try:
+            return list(json.loads(path.read_text(encoding="utf-8"))["images"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceError(f"{path} is no annotation file after Karpathy ({describe(error)})") from None
 
 
 @dataclass(frozen=True)
@@ -104,73 +115,166 @@ class ImageFolderSource:
         """All rows, in the order of the metadata file."""
         path = self.root / "metadata.jsonl"
         if not path.is_file():
-            raise SourceError(f"{self.name}: no file {path}")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            raise SourceError(f"{self.name}: no annotation file {path}")
+        for place, entry in read_json_lines(path):
             try:
-                entry = json.loads(line)
-                captions = entry["captions"] if "captions" in entry else [entry["text"]]
-                file_name = entry["file_name"]
-            except (json.JSONDecodeError, KeyError) as error:
-                raise SourceError(f"{path}, line {number}: {type(error).__name__}: {error}") from None
-            yield SourceRow(
-                path=self.root / file_name,
-                image_id=f"{self.name}/{Path(file_name).with_suffix('')}",
-                source=self.name,
-                label=entry.get("label"),
-                split=entry.get("split", "train"),
-                captions=captions,
-            )
+                captions = entry["captions"] if "captions" in entry else entry["text"]
+                captions = [captions] if isinstance(captions, str) else list(captions or [])
+                label = None if entry.get("label") is None else str(entry["label"])
+                yield make_row(self.name, self.root, entry["file_name"], entry.get("split", "train"), captions, label)
+            except (KeyError, TypeError) as error:
+                raise SourceError(f"{place} is malformed ({describe(error)})") from None
 
 
-def open_source(name: str, folder: str) -> Source:
+def image_folder(root: Path) -> ImageFolderSource:
+    """A folder of images, which is a corpus by the folder's name."""
+    return ImageFolderSource(root.resolve().name, root)
+
+
+READERS: dict[str, Callable[..., Source]] = {
+    "rsicd": partial(KarpathySource, "rsicd", annotation="dataset_rsicd.json", images=("RSICD_images", "images")),
+    "ucm": partial(KarpathySource, "ucm", annotation="dataset.json", images=("imgs", "images")),
+    "sydney": partial(KarpathySource, "sydney", annotation="dataset.json", images=("imgs", "images")),
+    "imagefolder": image_folder,
+}
+
+
+def open_source(name: str, folder: str | Path) -> Source:
     """
     The reader of a corpus.
 
     Args:
-        name (`str`): `rsicd`, `ucm`, `sydney` or `imagefolder`.
-        folder (`str`): Where its files are.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise SourceError(f"{name}: no folder {folder}")
-    if name == "rsicd":
-        return KarpathySource(name, root, "dataset_rsicd.json", ("RSICD_images", "images"))
-    if name == "ucm":
-        return KarpathySource(name, root, "dataset.json", ("imgs", "images"))
-    if name == "sydney":
-        return KarpathySource(name, root, "dataset.json", ("imgs", "images"))
-    if name == "imagefolder":
-        return ImageFolderSource(root.resolve().name, root)
-    raise SourceError(f"unknown source {name!r}; known are rsicd, ucm, sydney and imagefolder")
-
-
-def fault(row: SourceRow, seen: set[str]) -> str | None:
-    """What is wrong with a row, if anything; `seen` holds the ids before it. The image is judged by [`encode_image`]."""
-    if row.image_id in seen:
-        return "duplicate id"
-    if row.split not in SPLITS:
-        return f"unknown split {row.split!r}"
-    if not row.captions:
-        return "no captions"
-    if not all(isinstance(caption, str) and caption.strip() for caption in row.captions):
-        return "empty caption"
-    return None if row.path.is_file() else "image missing"
-
-
-def encode_image(path: Path) -> bytes:
-    """
-    The bytes of a JPEG or PNG as they are, of any other format as PNG. Every image is decoded once.
+        name (`str`): One of `READERS`.
+        folder (`str` or `Path`): Where its files are.
 
     Raises:
-        `OSError`: The file is no image, or a damaged one.
+        [`SourceError`]: There is no such reader or folder.
     """
-    encoded = path.read_bytes()
-    with Image.open(io.BytesIO(encoded)) as image:
-        image.load()
-        if image.format in ("JPEG", "PNG"):
-            return encoded
-        buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "PNG")
+    if name not in READERS:
+        raise SourceError(f"unknown source {name!r}; known are {', '.join(READERS)}")
+    if not Path(folder).is_dir():
+        raise SourceError(f"{name}: no folder {folder}")
+    return READERS[name](root=Path(folder))
+
+
+def make_row(
+    source: str, folder: Path, file_name: str, split: str, captions: list[str], label: str | None
+) -> SourceRow:
+    """A row whose image is the file `file_name` in `folder`."""
+    path = folder / file_name
+    return SourceRow(
+        image=path.read_bytes() if path.is_file() else None,
+        file=str(path),
+        image_id=f"{source}/{PurePosixPath(file_name).with_suffix('')}",
+        source=source,
+        label=label,
+        split=split,
+        captions_en=captions,
+    )
+
+
+def label_of(file_name: str) -> str | None:
+    """The scene class in a file name: `airport` of `airport_1.jpg`, none of `00623.jpg`."""
+    scene = re.fullmatch(r"([A-Za-z]+)_\d+", PurePosixPath(file_name).stem)
+    return scene[1] if scene else None
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
+    """
+    The objects of a file in JSON lines, each with its place for messages.
+
+    Raises:
+        [`SourceError`]: A line is no JSON object.
+    """
+    # Not `splitlines`: a caption may hold U+2028 and other line ends that are no line ends in JSON.
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, 1):
+            place = f"{path}, line {number}"
+            try:
+                entry = json.loads(line) if line.strip() else None
+            except ValueError as error:
+                raise SourceError(f"{place} is no JSON ({error})") from None
+            if isinstance(entry, dict):
+                yield place, entry
+            elif line.strip():
+                raise SourceError(f"{place} is no JSON object")
+
+
+def describe(error: Exception) -> str:
+    """What an error found, in words."""
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
+
+
+class Fault(NamedTuple):
+    """
+    Why a row is unusable.
+
+    Args:
+        problem (`str`): What is wrong.
+        image_id (`str`): The row.
+        place (`str`): The file of its image, or the value that is wrong.
+    """
+
+    problem: str
+    image_id: str
+    place: str
+
+
+def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
+    """
+    What is wrong with a row, if anything. The image itself is judged by [`encode_image`].
+
+    Args:
+        row ([`SourceRow`]): The row.
+        seen (`set[str]`): Ids of the rows before it.
+    """
+    problem, place = None, row["file"]
+    if row["image_id"] in seen:
+        problem = "duplicate id"
+    elif row["split"] not in SPLITS:
+        problem, place = "unknown split", f"{row['split']!r} is none of {', '.join(SPLITS)}"
+    elif not row["captions_en"]:
+        problem = "no captions"
+    elif not all(isinstance(caption, str) and caption.strip() for caption in row["captions_en"]):
+        problem = "empty caption"
+    elif row["image"] is None:
+        problem = "image missing"
+    return problem and Fault(problem, row["image_id"], place)
+
+
+def fault_table(faults: Sequence[Fault], shown: int = 20) -> str:
+    """How often each problem is there, then the first `shown` faults as a table."""
+    counts = Counter(fault.problem for fault in faults).most_common()
+    listed = [Fault("problem", "image", "where"), *faults[:shown]]
+    widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
+    lines = [f"{len(faults):,} unusable rows (" + ", ".join(f"{problem}: {n:,}" for problem, n in counts) + ")"]
+    for fault in listed:
+        lines.append("  " + "  ".join(text.ljust(width) for text, width in zip(fault, widths, strict=True)).rstrip())
+    return "\n".join(lines + [f"  … and {len(faults) - shown:,} more"] * (len(faults) > shown))
+
+
+def encode_image(encoded: bytes) -> bytes:
+    """
+    The bytes of a JPEG or PNG as they are; any other format, such as TIFF, as PNG. Every image is decoded once, so
+    that none is damaged.
+
+    Raises:
+        [`SourceError`]: The bytes are no image, or only a part of one.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            image.load()
+            if image.format in ("JPEG", "PNG"):
+                return encoded
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, "PNG")
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # all that Pillow's plugins raise
+        raise SourceError(f"undecodable image: {error}") from error
     return buffer.getvalue()
 
 

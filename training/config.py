@@ -84,6 +84,7 @@ class TrainingConfig:
     warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.")
     max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
     mixed_precision: Literal["no", "bf16", "fp16"] = option("no", "Arithmetic of the towers.")
+    cpu_threads: int | None = option(None, "Threads of a process that trains on a CPU; null: its share of the cores.")
     seed: int = option(0, "Seed of weights, order, captions and views.")
 
     # Output

@@ -1,0 +1,225 @@
+"""Building: rows and translations arrive where they belong, and a failed build leaves nothing behind."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+from huggingface_hub import DatasetCard, HfApi
+from PIL import Image
+from rsmclip.data import build
+from rsmclip.data.build import build_corpus, push_corpus, read_translations, translated_captions
+from rsmclip.data.schema import features, load_corpus
+from rsmclip.data.sources import Source, SourceError, open_source
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def made_source(root: Path, rows: int = 3, **changes) -> Source:
+    """A folder of `rows` images, the last one in `test`, with `changes` to the metadata of the first."""
+    root.mkdir(parents=True)
+    lines = []
+    for number in range(rows):
+        Image.new("RGB", (5, 5), (number, 0, 0)).save(root / f"{number}.png")
+        split = "test" if number == rows - 1 else "train"
+        lines.append({"file_name": f"{number}.png", "captions": [f"road {number} .", "a field ."], "split": split})
+    lines[0] |= changes
+    (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return open_source("imagefolder", root)
+
+
+def write_translations(folder: Path, *lines: dict) -> Path:
+    folder.mkdir()
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    (folder / "captions.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+def test_a_built_corpus_reads_back_with_its_schema(tmp_path):
+    source = made_source(tmp_path / "made")
+    report = build_corpus([source], tmp_path / "out", {"a field .": {"ko": "밭.", "pt": "Um  campo."}})
+    loaded = load_dataset(str(tmp_path / "out"))
+    assert loaded["train"].features == features(("en", "pt", "ko"))  # in the project's order of languages
+    assert loaded["train"].num_rows == 2 and loaded["test"].num_rows == 1
+    row = load_corpus(tmp_path / "out")["train"][1]
+    assert row == {
+        "image": {"bytes": (tmp_path / "made" / "1.png").read_bytes(), "path": None},
+        "image_id": "made/1",
+        "source": "made",
+        "label": None,
+        "captions": {"en": ["road 1.", "a field."], "pt": [None, "Um campo."], "ko": [None, "밭."]},
+    }
+    assert report.rows == {"train": 2, "test": 1} and report.captions["train", "pt"] == 2
+    assert not leftovers(tmp_path)
+
+
+def test_the_card_tells_load_dataset_all_it_needs(tmp_path):
+    build_corpus([made_source(tmp_path / "made")], tmp_path / "out", {"a field .": {"pt": "Um campo."}})
+    card = DatasetCard.load(tmp_path / "out" / "README.md")
+    assert card.data.language == ["en", "pt"]
+    files = card.data.configs[0]["data_files"]
+    assert files == [{"split": split, "path": f"data/{split}-*.parquet"} for split in ("train", "test")]
+    sizes = {split["name"]: split["num_examples"] for split in card.data.dataset_info["splits"]}
+    assert sizes == {"train": 2, "test": 1}
+    assert "| train | 2 | 4 | 2 |" in card.text
+
+
+def test_without_translations_a_corpus_is_english(tmp_path):
+    build_corpus([made_source(tmp_path / "made")], tmp_path / "out")
+    assert load_dataset(str(tmp_path / "out"), split="train").features == features(["en"])
+
+
+def test_sources_are_concatenated_in_order(tmp_path):
+    build_corpus([made_source(tmp_path / "b"), made_source(tmp_path / "a")], tmp_path / "out")
+    assert load_corpus(tmp_path / "out")["train"]["image_id"][:] == ["b/0", "b/1", "a/0", "a/1"]
+
+
+def test_shards_and_row_groups_are_cut_and_numbered(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(build, "ROWS_PER_SHARD", 4)
+    build_corpus([made_source(tmp_path / "made", rows=10)], tmp_path / "out")
+    shards = sorted((tmp_path / "out" / "data").iterdir())
+    names = ["test-00000-of-00001", *(f"train-{number:05d}-of-00003" for number in range(3))]
+    assert [shard.stem for shard in shards] == names
+    assert [pq.read_metadata(shard).num_rows for shard in shards] == [1, 4, 4, 1]
+    assert pq.read_metadata(shards[1]).num_row_groups == 2
+    assert load_corpus(tmp_path / "out")["train"]["image_id"][:] == [f"made/{number}" for number in range(9)]
+
+
+def test_rows_are_read_one_row_group_ahead_at_most(tmp_path, monkeypatch):
+    """Memory stays flat: were rows collected before they are written, the first row group would come too late."""
+    monkeypatch.setattr(build, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(build, "ROWS_PER_SHARD", 4)
+    read, written = [], []
+    flush = build.SplitWriter.flush
+    monkeypatch.setattr(build.SplitWriter, "flush", lambda writer: (written.append(len(read)), flush(writer)))
+    encode = build.encode_image
+    monkeypatch.setattr(build, "encode_image", lambda encoded: (read.append(1), encode(encoded))[1])
+    build_corpus([made_source(tmp_path / "made", rows=9)], tmp_path / "out")
+    assert written[:4] == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"file_name": "gone.png"}, "image missing"),
+        ({"captions": []}, "no captions"),
+        ({"captions": ["a road .", " "]}, "empty caption"),
+        ({"split": "valid"}, "unknown split"),
+        ({"file_name": "1.png"}, "duplicate id"),
+        ({"file_name": "metadata.jsonl"}, "image undecodable"),
+    ],
+)
+def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
+    source = made_source(tmp_path / "made", **changes)
+    with pytest.raises(SourceError, match=rf"1 unusable rows \({problem}: 1\)(.|\n)*made/(.|\n)*--skip_bad"):
+        build_corpus([source], tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not leftovers(tmp_path)
+
+    report = build_corpus([source], tmp_path / "out", skip_bad=True)
+    assert [fault.problem for fault in report.faults] == [problem]
+    assert sum(report.rows.values()) == 2
+    assert f"({problem}: 1)" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_build_without_usable_rows_is_refused(tmp_path):
+    with pytest.raises(SourceError, match="no usable rows"):
+        build_corpus([made_source(tmp_path / "made", rows=1, captions=[])], tmp_path / "out", skip_bad=True)
+
+
+def test_a_folder_that_is_not_empty_is_kept(tmp_path):
+    source = made_source(tmp_path / "made")
+    build_corpus([source], tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_bytes()
+    with pytest.raises(FileExistsError, match="not empty; choose another or give --overwrite_output_dir"):
+        build_corpus([source], tmp_path / "out", {"a field .": {"pt": "Um campo."}})
+    assert (tmp_path / "out" / "README.md").read_bytes() == card
+
+
+def test_a_dataset_is_overwritten_only_by_a_complete_one(tmp_path):
+    build_corpus([made_source(tmp_path / "made")], tmp_path / "out")
+    bad = made_source(tmp_path / "bad", captions=[])
+    with pytest.raises(SourceError):
+        build_corpus([bad], tmp_path / "out", overwrite=True)
+    assert load_corpus(tmp_path / "out")["train"]["source"][:] == ["made", "made"]
+    build_corpus([bad], tmp_path / "out", overwrite=True, skip_bad=True)
+    assert load_corpus(tmp_path / "out")["train"]["source"][:] == ["bad"]
+    assert not leftovers(tmp_path)
+
+
+def test_other_files_are_never_overwritten(tmp_path):
+    source = made_source(tmp_path / "made")
+    with pytest.raises(FileExistsError, match="holds more than a dataset"):
+        build_corpus([source], tmp_path / "made", overwrite=True)
+    assert (tmp_path / "made" / "0.png").is_file()
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(FileExistsError, match="is a file"):
+        build_corpus([made_source(tmp_path / "made")], tmp_path / "out", overwrite=True)
+
+
+def test_translations_are_found_by_the_stripped_raw_caption():
+    translations = {"a road .": {"fr": "Une route :  large !"}}
+    captions = translated_captions(["  a road . ", "a road."], translations, ["en", "fr"])
+    # French has a space before a colon; only white space is folded there.
+    assert captions == {"en": ["a road.", "a road."], "fr": ["Une route : large !", None]}
+
+
+def test_translations_of_all_files_are_joined(tmp_path):
+    folder = write_translations(tmp_path / "t", {"en": " a road . ", "pt": "Uma estrada.", "es": None, "zh": " "})
+    (folder / "more.jsonl").write_text('{"en": "a road .", "fr": "Une route."}\n')
+    assert read_translations(folder) == {"a road .": {"pt": "Uma estrada.", "fr": "Une route."}}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"pt": "Uma estrada."}, "line 2: no English caption"),
+        ({"en": " ", "pt": "Uma estrada."}, "line 2: no English caption"),
+        ({"en": "a road .", "xx": "?"}, "line 2: unknown language code 'xx'"),
+        ({"en": "a road .", "pt": ["Uma estrada."]}, "line 2: 'pt' is not a string"),
+    ],
+)
+def test_a_wrong_line_of_translations_is_named(tmp_path, line, message):
+    with pytest.raises(SourceError, match=message):
+        read_translations(write_translations(tmp_path / "t", {"en": "a field .", "pt": "Um campo."}, line))
+
+
+def test_a_folder_without_translations_is_refused(tmp_path):
+    with pytest.raises(SourceError, match=r"no \*.jsonl"):
+        read_translations(tmp_path)
+
+
+def test_a_corpus_is_pushed_as_it_is_and_replaces_older_shards(tmp_path, monkeypatch):
+    calls = []
+
+    class Repo:
+        repo_id = "someone/corpus"
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: calls.append(repo_id) or Repo)
+    monkeypatch.setattr(HfApi, "upload_folder", lambda self, **kwargs: calls.append(kwargs))
+    push_corpus(tmp_path, "corpus")
+    assert calls[0] == "corpus"
+    assert calls[1]["repo_id"] == "someone/corpus" and calls[1]["folder_path"] == tmp_path
+    assert calls[1]["repo_type"] == "dataset" and calls[1]["delete_patterns"] == "data/*.parquet"
+
+
+def test_a_hub_out_of_reach_is_told(tmp_path, monkeypatch):
+    def create_repo(self, *arguments, **kwargs):
+        raise build.HTTPError("Connection refused")
+
+    monkeypatch.setattr(HfApi, "create_repo", create_repo)
+    with pytest.raises(OSError, match="someone/corpus was built but not pushed: Connection refused"):
+        push_corpus(tmp_path, "someone/corpus")

@@ -1,0 +1,118 @@
+"""The command line of the data step: what it prints, and how it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+from PIL import Image
+from rsmclip.data import __main__ as cli
+from rsmclip.data.schema import load_corpus
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def made(tmp_path) -> Path:
+    """A folder of two images, in train and test."""
+    root = tmp_path / "made"
+    root.mkdir()
+    lines = []
+    for number, split in enumerate(("train", "test")):
+        Image.new("RGB", (5, 5)).save(root / f"{number}.png")
+        lines.append({"file_name": f"{number}.png", "text": "a road .", "split": split})
+    (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return root
+
+
+def refusal(capsys, *arguments: object) -> str:
+    """What a refused command says; its exit status is 2."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    return message
+
+
+def test_build_prints_rows_per_split_and_language(tmp_path, made, capsys):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "captions.jsonl").write_text('{"en": "a road .", "pt": "Uma estrada."}\n')
+    arguments = ["build", "--source", f"imagefolder={made}", "--translations", tmp_path / "t", "--output"]
+    cli.main([str(argument) for argument in [*arguments, tmp_path / "out"]])
+    assert "| split | images | en | pt |" in capsys.readouterr().out
+    assert load_corpus(tmp_path / "out")["test"]["captions"][0] == {"en": ["a road."], "pt": ["Uma estrada."]}
+
+
+def test_build_takes_several_sources_and_counts_what_it_left_out(tmp_path, made, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "metadata.jsonl").write_text('{"file_name": "gone.png", "text": "a road ."}\n')
+    sources = ["--source", f"imagefolder={made}", "--source", f"imagefolder={other}"]
+    message = refusal(capsys, "build", *sources, "--output", tmp_path / "out")
+    assert "1 unusable rows (image missing: 1)" in message and "other/gone" in message
+    cli.main(["build", *sources, "--output", str(tmp_path / "out"), "--skip_bad"])
+    assert "left out: 1 unusable rows (image missing: 1)" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_empty_needs_a_word(tmp_path, made, capsys):
+    arguments = ["build", "--source", f"imagefolder={made}", "--output", str(tmp_path / "out")]
+    cli.main(arguments)
+    assert refusal(capsys, *arguments).count("\n") == 1
+    cli.main([*arguments, "--overwrite_output_dir"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: command"),
+        (["audit"], "invalid choice: 'audit'"),
+        (["build", "--output", "out"], "required: --source"),
+        (["build", "--source", "rsicd", "--output", "out"], "expected NAME=DIR, got 'rsicd'"),
+        (["build", "--source", "rsicd=x"], "required: --output"),
+        (["build", "--source", "rsicd=missing", "--output", "out"], "rsicd: no folder missing"),
+        (["build", "--source", "rsvqa=.", "--output", "out"], "unknown source 'rsvqa'"),
+        (["build", "--source", "ucm=.", "--output", "out"], "ucm: no annotation file"),
+        (["build", "--source", "ucm=.", "--output", "out", "--translations", "missing"], "no *.jsonl"),
+        (["build", "--source", "ucm=.", "--output", "out", "--push_to_hub", "a/b/c"], "a/b/c"),
+        (["demo"], "required: --output"),
+        (["demo", "--output", "out", "--seed", "-1"], "expected a whole number from 0 on, got '-1'"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    told = refusal(capsys, *arguments)
+    assert message in told and told.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_push_happens_after_the_build(tmp_path, made, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(cli, "push_corpus", lambda folder, repo_id: pushed.append((len(load_corpus(folder)), repo_id)))
+    out = str(tmp_path / "out")
+    cli.main(["build", "--source", f"imagefolder={made}", "--output", out, "--push_to_hub", "someone/corpus"])
+    assert pushed == [(2, "someone/corpus")]
+
+
+def test_demo_draws_into_the_folder_from_the_seed(tmp_path, monkeypatch):
+    import rsmclip.data.demo
+
+    drawn = []
+    monkeypatch.setattr(
+        rsmclip.data.demo, "build_demo", lambda *arguments, **options: drawn.append((arguments, options))
+    )
+    cli.main(["demo", "--output", str(tmp_path), "--seed", "3", "--overwrite_output_dir"])
+    assert drawn == [((tmp_path, 3), {"overwrite": True})]
+
+
+def test_the_module_runs_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "rsmclip.data", "build", "--source", f"ucm={tmp_path}", "--output", "out"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == f"error: ucm: no annotation file {tmp_path / 'dataset.json'}\n"

@@ -1,0 +1,143 @@
+"""The schema: what is accepted, what is refused, and that the refusal names what is wrong."""
+
+import io
+
+import datasets
+import pytest
+from datasets import Dataset, DatasetDict, Features, Image, List, Value
+from PIL import Image as PILImage
+from rsmclip.data.schema import LANGUAGES, SchemaError, check_schema, count_captions, features, load_corpus
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+CAPTIONS = [{"en": ["A road.", "A field."], "pt": ["Uma estrada.", None]}, {"en": ["A"], "pt": [None]}]
+
+
+def encoded_png() -> bytes:
+    buffer = io.BytesIO()
+    PILImage.new("RGB", (4, 3), (200, 10, 10)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def corpus(captions: list[dict] = CAPTIONS, /, **columns) -> DatasetDict:
+    """A corpus of one split; `columns` replaces columns, as (feature, values), and `None` leaves one out."""
+    number = len(captions)
+    table = {
+        "image": (Image(), [{"bytes": encoded_png(), "path": None}] * number),
+        "image_id": (Value("string"), [f"made/{row}" for row in range(number)]),
+        "source": (Value("string"), ["made"] * number),
+        "label": (Value("string"), [None] * number),
+        "captions": ({language: List(Value("string")) for language in captions[0]}, captions),
+    }
+    table = {name: column for name, column in (table | columns).items() if column is not None}
+    values = {name: column[1] for name, column in table.items()}
+    return DatasetDict({"train": Dataset.from_dict(values, Features({n: c[0] for n, c in table.items()}))})
+
+
+def refusal(dataset: DatasetDict, split: str = "train", languages: tuple[str, ...] = ("en",)) -> str:
+    with pytest.raises(SchemaError) as error:
+        check_schema(dataset, split, languages)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_there_are_ten_languages_each_once():
+    assert len(LANGUAGES) == len(set(LANGUAGES)) == 10
+
+
+def test_a_corpus_in_the_schema_is_accepted():
+    dataset = corpus()
+    assert dataset["train"].features == features(("en", "pt"))
+    assert check_schema(dataset, "train", ("en", "pt")) is dataset["train"]
+
+
+def test_the_saved_corpus_comes_back_with_encoded_images(tmp_path):
+    corpus().save_to_disk(tmp_path / "saved")
+    loaded = load_corpus(tmp_path / "saved")
+    assert loaded["train"][0]["image"]["bytes"] == encoded_png()
+    assert len(check_schema(loaded, "train", ("en", "pt"))) == 2
+
+
+def test_a_missing_split_is_named_beside_those_that_exist():
+    assert refusal(corpus(), split="test") == "the dataset has no split 'test'; it has train"
+
+
+@pytest.mark.parametrize("column", list(features(())))
+def test_a_missing_column_is_named(column):
+    assert f"no column {column!r}" in refusal(corpus(**{column: None}))
+
+
+@pytest.mark.parametrize(
+    ("column", "feature", "values"),
+    [
+        ("image", Value("string"), ["a.jpg"] * 2),
+        ("image_id", Value("int64"), [1, 2]),
+        ("source", Value("int64"), [1, 2]),
+        ("label", datasets.ClassLabel(names=["road"]), [0, 0]),
+        ("captions", List(Value("string")), [["A road."]] * 2),
+    ],
+)
+def test_a_column_of_the_wrong_type_is_named(column, feature, values):
+    assert f"column {column!r} has type" in refusal(corpus(**{column: (feature, values)}))
+
+
+def test_captions_that_are_no_lists_are_refused():
+    message = refusal(corpus(captions=({"en": Value("string")}, [{"en": "A road."}] * 2)))
+    assert "captions in 'en' have type Value('string'), not list of strings" in message
+
+
+def test_a_corpus_without_classes_may_have_lost_the_type_of_its_labels():
+    check_schema(corpus(label=(Value("null"), [None, None])), "train", ("en",))
+
+
+@pytest.mark.parametrize("lack", [{}, {"ko": [None]}, {"ko": [""]}, {"ko": None}])
+def test_a_language_without_captions_is_named_beside_those_that_have_some(lack):
+    dataset = corpus([{"en": ["A road."], "pt": ["Uma estrada."], **lack}])
+    assert refusal(dataset, languages=("en", "ko")) == "split 'train' has no captions in ko; it has captions in en, pt"
+
+
+def test_captions_that_are_not_aligned_are_refused():
+    dataset = corpus([{"en": ["A."], "pt": ["B."]}, {"en": ["A.", "C."], "pt": ["B."]}])
+    assert refusal(dataset) == "row 1: captions in 'en' and 'pt' are not aligned"
+
+
+def test_only_the_rows_of_a_selection_are_counted():
+    rows = corpus()["train"]
+    assert count_captions(rows) == {"en": 3, "pt": 1}
+    assert count_captions(rows.select([1])) == {"en": 1, "pt": 0}
+
+
+def test_a_folder_without_a_dataset_is_refused(tmp_path):
+    with pytest.raises(SchemaError, match="holds no dataset"):
+        load_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("fault", [ConnectionError, FileNotFoundError])
+def test_a_dataset_that_is_nowhere_is_refused(monkeypatch, fault):
+    def load_dataset(name):
+        raise fault(name)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(SchemaError, match="no folder someone/nothing and no such dataset on the Hub"):
+        load_corpus("someone/nothing")
+
+
+def test_a_name_that_is_no_hub_id_is_refused():
+    with pytest.raises(SchemaError, match="no folder not an id and no such dataset"):
+        load_corpus("not an id")
+
+
+def test_a_missing_path_is_refused_without_asking_the_hub(tmp_path):
+    with pytest.raises(SchemaError, match="no folder .*nothing"):
+        load_corpus(tmp_path / "nothing")
+
+
+def test_damaged_shards_are_refused(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(b"no parquet")
+    with pytest.raises(SchemaError, match="is damaged"):
+        load_corpus(tmp_path)
