@@ -4,7 +4,7 @@
     accelerate launch train.py --config configs/rs_m_clip.yaml --dataset DIR --output_dir OUT [--field value …]
     accelerate launch --num_processes 2 --cpu train.py --max_train_steps 20
 
-Two objectives on each batch of images and captions: InfoNCE between every global view of an image and its caption, and
+Two objectives on each batch of images and captions: InfoNCE between every global view of an image and a caption, and
 self-distillation from an EMA teacher's view of the image to the student's other views. The run's folder ends up as a
 model repository for the Hub.
 """
@@ -96,9 +96,10 @@ def train(config: TrainingConfig) -> dict:
         }
         with accelerator.autocast():
             output = student(views["global"], views.get("local"), batch["input_ids"], batch["attention_mask"])
-        contrastive = torch.stack(
-            [clip_loss(view.float(), output.text_embeds.float(), output.logit_scale) for view in output.image_embeds]
-        ).mean()
+        pairs = zip(
+            output.image_embeds.float(), output.text_embeds.float(), strict=True
+        )  # a caption for each global view
+        contrastive = torch.stack([clip_loss(image, text, output.logit_scale) for image, text in pairs]).mean()
         loss = contrastive
         losses = {"contrastive": contrastive}
         if distil:

@@ -70,14 +70,14 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
 class CaptionedViews(TorchDataset):
     """
-    Rows of a corpus as training examples: pixels with the short side resized once, one caption in one language, and
-    the numbers that define the views.
+    Rows of a corpus as training examples: pixels with the short side resized once, the numbers that define the views,
+    and for each global view a caption of its own. Text is cheap beside images, so every image meets two languages a step.
 
     A row whose image cannot be decoded is replaced by another, drawn by the same generator, and named in `undecodable`.
 
     Args:
         corpus (`datasets.Dataset`): Rows in the project's schema, images not decoded.
-        languages (`list[str]`): Languages to draw from, uniformly over those in which the row has captions.
+        languages (`list[str]`): Languages that captions are drawn from.
         view_specs (`dict[str, ViewSpec]`): Sorts of views by name.
         short_side (`int`): Size to which the short side is reduced, in pixels. Smaller images stay as they are.
         seed (`int`, *optional*, defaults to 0): Seed of captions and views.
@@ -108,7 +108,7 @@ class CaptionedViews(TorchDataset):
                 row = int(rng.integers(len(self)))
         return {
             "pixels": pixels,
-            "caption": draw_caption(example["captions"], self.languages, rng),
+            "captions": draw_captions(example["captions"], self.languages, self.view_specs["global"].count, rng),
             "views": {n: draw_views(*pixels.shape[1:], spec, rng) for n, spec in self.view_specs.items()},
             "image_id": example["image_id"],
             "undecodable": undecodable,
@@ -145,12 +145,24 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def draw_caption(captions: dict[str, list[str | None] | None], languages: list[str], rng: np.random.Generator) -> str:
-    """Draws a language, uniformly over those in which the row has a caption, then one of its captions."""
-    available = [(language, [c for c in captions.get(language) or [] if c]) for language in languages]
-    available = [choices for _, choices in available if choices]
-    choices = available[rng.integers(len(available))]
-    return choices[rng.integers(len(choices))]
+def draw_captions(
+    captions: dict[str, list[str | None] | None], languages: list[str], count: int, rng: np.random.Generator
+) -> list[str]:
+    """
+    Draws captions of one image, in different languages as long as there are any: first a language, uniformly over those
+    in which the image has a caption, then one of its captions there.
+
+    Args:
+        captions (`dict[str, list[str | None] | None]`): The row's captions by language.
+        languages (`list[str]`): Languages to draw from.
+        count (`int`): Captions to draw.
+        rng (`np.random.Generator`): The row's generator.
+    """
+    available = [[caption for caption in captions.get(language) or [] if caption] for language in languages]
+    available = [choices for choices in available if choices]
+    order = rng.permutation(len(available))
+    drawn = [available[order[index % len(available)]] for index in range(count)]
+    return [choices[rng.integers(len(choices))] for choices in drawn]
 
 
 @dataclass
@@ -167,8 +179,9 @@ class Collate:
     max_length: int
 
     def __call__(self, examples: list[dict]) -> dict:
+        captions = zip(*(example["captions"] for example in examples), strict=True)  # (views, batch)
         tokens = self.tokenizer(
-            [example["caption"] for example in examples],
+            [caption for view in captions for caption in view],
             padding=True,
             truncation=True,
             max_length=self.max_length,
@@ -181,8 +194,8 @@ class Collate:
         return {
             "pixels": pixels,
             "views": default_collate([example["views"] for example in examples]),
-            "input_ids": tokens["input_ids"],
-            "attention_mask": tokens["attention_mask"],
+            "input_ids": tokens["input_ids"].unflatten(0, (-1, len(examples))),  # (views, batch, length)
+            "attention_mask": tokens["attention_mask"].unflatten(0, (-1, len(examples))),
             "image_ids": [example["image_id"] for example in examples],
             "undecodable": [image_id for example in examples for image_id in example["undecodable"]],
         }

@@ -13,7 +13,7 @@ class StudentOutput(NamedTuple):
     """Embeddings have unit length. `prototype_logits` is `None` for a model without self-distillation head."""
 
     image_embeds: torch.Tensor  # (global_views, batch, dim)
-    text_embeds: torch.Tensor  # (batch, dim)
+    text_embeds: torch.Tensor  # (global_views, batch, dim)
     logit_scale: torch.Tensor  # (), exponentiated
     prototype_logits: torch.Tensor | None  # (global_views + local_views, batch, prototypes)
 
@@ -44,14 +44,17 @@ class Student(nn.Module):
                 Views that the image embeddings come from.
             local_views (`torch.Tensor` of shape `(views, batch, 3, local_size, local_size)`, *optional*):
                 Small crops, for the prototypes only.
-            input_ids (`torch.Tensor` of shape `(batch, length)`):
-                Captions.
-            attention_mask (`torch.Tensor` of shape `(batch, length)`):
+            input_ids (`torch.Tensor` of shape `(global_views, batch, length)`):
+                A caption for each global view.
+            attention_mask (`torch.Tensor` of shape `(global_views, batch, length)`):
                 1 for tokens, 0 for padding.
         """
         pooled = pool_views(self.model.vision_model, global_views)
         image_embeds = F.normalize(self.model.visual_projection(pooled), dim=-1)
-        text_embeds = F.normalize(self.model.get_text_features(input_ids, attention_mask).pooler_output, dim=-1)
+        text_features = self.model.get_text_features(
+            input_ids.flatten(0, 1), attention_mask.flatten(0, 1)
+        ).pooler_output
+        text_embeds = F.normalize(text_features, dim=-1).unflatten(0, input_ids.shape[:2])
         prototype_logits = None
         if self.model.self_distillation_head is not None:
             if local_views is not None:
