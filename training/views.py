@@ -126,9 +126,13 @@ def crop_and_resize(pixels: torch.Tensor, box: torch.Tensor, flip: torch.Tensor,
     """
     rows = bicubic_weights(box[:, 0], box[:, 2], flip[:, 0], size, pixels.shape[-2])  # (batch, size, height)
     columns = bicubic_weights(box[:, 1], box[:, 3], flip[:, 1], size, pixels.shape[-1])  # (batch, size, width)
-    # Pillow stores the horizontal pass in 8 bits, which clips its overshoot before the vertical one.
-    horizontal = (pixels @ columns.transpose(-1, -2).unsqueeze(1)).clamp(0, 1)
-    return (rows.unsqueeze(1) @ horizontal).clamp(0, 1)
+    rows, columns = rows.unsqueeze(1), columns.transpose(-1, -2).unsqueeze(1)
+    # Pillow keeps the result of the first pass in 8 bits, which clips its overshoot before the second. Since version 13
+    # the vertical pass comes first where the box shrinks over twice as much in height as in width.
+    horizontal_first = (rows @ (pixels @ columns).clamp(0, 1)).clamp(0, 1)
+    vertical_first = ((rows @ pixels).clamp(0, 1) @ columns).clamp(0, 1)
+    tall = (box[:, 2] > size) & (2 * (box[:, 3] - size) < box[:, 2] - size)
+    return torch.where(tall[:, None, None, None], vertical_first, horizontal_first)
 
 
 def bicubic_weights(

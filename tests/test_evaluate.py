@@ -1,0 +1,91 @@
+"""Embeddings and the evaluation of a corpus, against the processor and metrics called by hand."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+from rsmclip.data.schema import LANGUAGES
+from rsmclip.eval.embed import Embedder
+from rsmclip.eval.evaluate import evaluate_corpus, evaluate_retrieval
+from rsmclip.eval.protocol import BENCHMARKS, load_benchmark
+from rsmclip.eval.report import as_markdown, as_text, mean_over_languages, result_table
+from rsmclip.eval.retrieval import retrieval_metrics
+
+
+@pytest.fixture
+def embedder(tiny_model, tiny_processor):
+    return Embedder(tiny_model, tiny_processor, batch_size=5)
+
+
+def test_embeddings_equal_one_by_one_and_keep_their_order(embedder, corpus):
+    encoded = [image["bytes"] for image in corpus["val"]["image"][:7]]
+    texts = ["An airport.", "Два серых моста через реку.", "An airport.", "공항에 흰색 비행기 한 대가 있다.", "x"]
+    images, embeds = embedder.images(encoded), embedder.texts(texts)
+    for row, data in enumerate(encoded):
+        inputs = embedder.processor(images=Image.open(io.BytesIO(data)), return_tensors="pt")
+        alone = embedder.model.get_image_features(inputs["pixel_values"]).pooler_output
+        torch.testing.assert_close(images[row], alone[0], atol=1e-5, rtol=1e-4)
+    for row, text in enumerate(texts):
+        inputs = embedder.processor(text=[text], return_tensors="pt")
+        alone = embedder.model.get_text_features(**inputs).pooler_output
+        torch.testing.assert_close(embeds[row], alone[0], atol=1e-5, rtol=1e-4)
+
+
+def test_corpus_is_evaluated_in_every_language(embedder, corpus):
+    results = evaluate_corpus(embedder, corpus["val"], LANGUAGES, load_benchmark("demo"))
+    assert list(results) == list(LANGUAGES)
+    texts = [text for row in corpus["val"]["captions"] for text in row["ru"]]
+    owner = [row for row in range(18) for _ in range(5)]
+    images = embedder.images(image["bytes"] for image in corpus["val"]["image"])
+    expected = retrieval_metrics(images, embedder.texts(texts), owner)
+    assert {name: results["ru"][name] for name in expected} == expected
+    assert results["ru"]["images"] == 18 and results["ru"]["texts"] == 90
+    assert 0 <= results["zh"]["zero_shot_accuracy"] <= 100
+    assert results["zh"]["chance_zero_shot_accuracy"] == pytest.approx(100 / 18)
+
+
+def test_rows_without_a_caption_in_the_language_take_no_part(embedder):
+    images = torch.randn(3, 16)
+    metrics = evaluate_retrieval(embedder, images, [["a"], None, ["b", None]])
+    assert metrics["images"] == 2 and metrics["texts"] == 2
+    with pytest.raises(ValueError, match="no row has a caption"):
+        evaluate_retrieval(embedder, images, [None, [None], []])
+
+
+def test_unknown_label_and_benchmark_are_named(embedder, corpus):
+    with pytest.raises(ValueError, match="label 'airport_x' is not a class of benchmark 'demo'"):
+        rows = corpus["val"].map(lambda row: {"label": "airport_x"}, load_from_cache_file=False)
+        evaluate_corpus(embedder, rows, ["en"], load_benchmark("demo"))
+    with pytest.raises(ValueError, match="unknown benchmark 'nope'; there are: demo, rsicd"):
+        load_benchmark("nope")
+
+
+@pytest.mark.parametrize("path", sorted(BENCHMARKS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_benchmarks_name_every_class_once_in_every_language(path):
+    benchmark = load_benchmark(path.stem)
+    assert list(benchmark.templates) == list(LANGUAGES)
+    for language in LANGUAGES:
+        names = benchmark.class_names[language]
+        assert list(names) == benchmark.labels
+        assert len(set(names.values())) == len(names)
+        assert len(benchmark.templates[language]) >= 3
+        assert all(template.count("{}") == 1 for template in benchmark.templates[language])
+
+
+def test_the_table_has_languages_mean_and_floors():
+    metrics = {
+        "mean_recall": 30.0,
+        "chance_mean_recall": 2.0,
+        "zero_shot_accuracy": 70.0,
+        "chance_zero_shot_accuracy": 5.0,
+    }
+    results = {"en": metrics, "zh": metrics | {"mean_recall": 20.0}}
+    header, rows = result_table(results, untrained={"en": {"mean_recall": 1.5}})
+    assert header == ["language", "mean recall", "zero-shot"]
+    assert rows[0] == ["en", "30.0", "70.0"] and rows[2] == ["mean", "25.0", "70.0"]
+    assert rows[3] == ["untrained", "1.5", "–"] and rows[4] == ["chance", "2.0", "5.0"]
+    assert mean_over_languages(results, "absent") is None
+    assert as_markdown(header, rows).splitlines()[2] == "| en | 30.0 | 70.0 |"
+    lines = as_text(header, rows).splitlines()
+    assert len({len(line) for line in lines}) == 1 and len(lines) == 8

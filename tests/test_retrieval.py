@@ -1,0 +1,94 @@
+"""Retrieval metrics against the definition written out, and where definitions usually slip: ties, duplicates, NaN."""
+
+import numpy as np
+import pytest
+import torch
+from rsmclip.eval import retrieval
+from rsmclip.eval.retrieval import chance_metrics, retrieval_metrics
+
+
+def by_definition(images, texts, owner, ks=(1, 5, 10)):
+    """Recall by sorting, float64, as CLIP_benchmark defines it; right on data without ties."""
+    images = images / np.linalg.norm(images, axis=1, keepdims=True)
+    texts = texts / np.linalg.norm(texts, axis=1, keepdims=True)
+    similarity = images @ texts.T
+    metrics = {}
+    for k in ks:
+        top = np.argsort(-similarity, axis=1)[:, :k]
+        metrics[f"image_to_text_recall@{k}"] = 100 * np.mean([i in owner[row] for i, row in enumerate(top)])
+    for k in ks:
+        top = np.argsort(-similarity.T, axis=1)[:, :k]
+        metrics[f"text_to_image_recall@{k}"] = 100 * np.mean([owner[t] in row for t, row in enumerate(top)])
+    return metrics | {"mean_recall": np.mean(list(metrics.values()))}
+
+
+def example(rng, images=40, captions=(1, 6), dim=16, noise=1.5):
+    counts = rng.integers(*captions, images)
+    owner = np.repeat(np.arange(images), counts)
+    image_embeds = rng.standard_normal((images, dim))
+    texts = image_embeds[owner] + noise * rng.standard_normal((len(owner), dim))
+    order = rng.permutation(len(owner))
+    return image_embeds, texts[order], owner[order]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1024])
+def test_equals_the_definition_for_any_chunk(monkeypatch, chunk):
+    monkeypatch.setattr(retrieval, "CHUNK", chunk)
+    images, texts, owner = example(np.random.default_rng(0))
+    expected = by_definition(images, texts, owner)
+    metrics = retrieval_metrics(images, texts, owner)
+    assert list(metrics) == list(expected)
+    assert metrics == pytest.approx(expected, abs=1e-9)
+    assert 5 < metrics["mean_recall"] < 95
+
+
+def test_ties_count_against_the_model_whatever_the_order():
+    same = np.ones((4, 3))
+    metrics = retrieval_metrics(same, same, [0, 1, 2, 3], ks=(1, 2, 4))
+    assert metrics["image_to_text_recall@1"] == metrics["text_to_image_recall@2"] == 0
+    assert metrics["image_to_text_recall@4"] == 100
+
+
+def test_own_captions_do_not_compete_with_each_other():
+    images = np.eye(3)
+    texts = np.repeat(np.eye(3), 5, axis=0)
+    assert retrieval_metrics(images, texts, np.repeat(np.arange(3), 5), ks=(1,))["mean_recall"] == 100
+
+
+def test_one_image_and_one_caption():
+    assert retrieval_metrics([[1.0, 2.0]], [[2.0, 1.0]], [0])["mean_recall"] == 100
+
+
+def test_scale_and_type_do_not_matter():
+    images, texts, owner = example(np.random.default_rng(1))
+    expected = retrieval_metrics(images, texts, owner)
+    assert retrieval_metrics(torch.tensor(images) * 7, torch.tensor(texts) * 0.1, owner.tolist()) == expected
+
+
+def test_bad_input_is_named():
+    good = np.ones((3, 2))
+    bad = good.copy()
+    bad[1, 0] = np.nan
+    with pytest.raises(ValueError, match="1 text embeddings are zero or not finite, the first in row 1"):
+        retrieval_metrics(good, bad, [0, 1, 2])
+    with pytest.raises(ValueError, match="image embeddings are zero"):
+        retrieval_metrics(good * 0, good, [0, 1, 2])
+    with pytest.raises(ValueError, match="every image needs"):
+        retrieval_metrics(good, good, [0, 1, 1])
+    with pytest.raises(ValueError, match="2 entries for 3 texts"):
+        retrieval_metrics(good, good, [0, 1])
+    with pytest.raises(ValueError, match="rows of the 3 images"):
+        retrieval_metrics(good, good, [0, 1, 3])
+
+
+def test_chance_is_what_random_rankings_give():
+    rng = np.random.default_rng(2)
+    owner = np.repeat(np.arange(30), rng.integers(1, 6, 30))
+    runs = [
+        retrieval_metrics(rng.standard_normal((30, 40)), rng.standard_normal((len(owner), 40)), owner)
+        for _ in range(400)
+    ]
+    chance = chance_metrics(owner, 30)
+    for name, value in chance.items():
+        assert np.mean([run[name] for run in runs]) == pytest.approx(value, abs=1.2), name
+    assert chance["text_to_image_recall@10"] == pytest.approx(100 / 3)

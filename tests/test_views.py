@@ -1,0 +1,118 @@
+"""Views: crops against Pillow, colour against Pillow, draws that depend on nothing but the generator."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance, ImageFilter
+from rsmclip.training.views import ViewSpec, adjust_colour, blur, crop_and_resize, draw_views, render_views
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    """A picture with smooth parts and hard edges, not square."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    pixels = np.array(small.resize((60, 44), Image.Resampling.BICUBIC))
+    pixels[10:20, 15:40] = (255, 0, 30)
+    return Image.fromarray(pixels)
+
+
+def as_tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def error(rendered: torch.Tensor, expected: Image.Image) -> float:
+    return (rendered * 255 - as_tensor(expected).float()).abs().max().item()
+
+
+@pytest.mark.parametrize("box", [(0, 0, 44, 60), (5, 7, 30, 31), (20, 30, 8, 9), (43, 59, 1, 1), (0, 10, 44, 16)])
+@pytest.mark.parametrize("size", [8, 32, 50])
+def test_crop_and_resize_equals_pillow(picture, box, size):
+    top, left, height, width = box
+    expected = picture.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
+    pixels = as_tensor(picture)[None].float() / 255
+    for flip, turned in (
+        ((0, 0), expected),
+        ((1, 0), expected.transpose(Image.Transpose.FLIP_TOP_BOTTOM)),
+        ((0, 1), expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
+    ):
+        rendered = crop_and_resize(pixels, torch.tensor([box]).float(), torch.tensor([flip]).float(), size)
+        assert error(rendered[0], turned) <= 1.5
+
+
+def test_each_image_has_its_own_box_and_padding_is_never_seen(picture):
+    padded = torch.zeros(2, 3, 70, 70, dtype=torch.uint8)
+    padded[0, :, :44, :60] = as_tensor(picture)
+    padded[1] = 255
+    boxes = torch.tensor([[0, 0, 44, 60], [10, 20, 30, 30]]).float()
+    rendered = crop_and_resize(padded.float() / 255, boxes, torch.zeros(2, 2), 24)
+    assert error(rendered[0], picture.resize((24, 24), Image.Resampling.BICUBIC)) <= 1.5
+    torch.testing.assert_close(rendered[1], torch.ones(3, 24, 24))
+
+
+def test_colour_equals_pillow(picture):
+    pixels = as_tensor(picture)[None].float() / 255
+    for column, enhance in enumerate((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)):
+        for factor in (0.6, 1.4):
+            colour = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+            colour[0, column] = factor
+            rendered = adjust_colour(pixels, colour, torch.zeros(1))
+            assert error(rendered[0], enhance(picture).enhance(factor)) <= 2
+    grey = adjust_colour(pixels, torch.tensor([[1.0, 1.0, 1.3, 0.0]]), torch.ones(1))
+    assert error(grey[0], picture.convert("L").convert("RGB")) <= 1
+
+
+def test_blur_is_gaussian_and_leaves_others_alone(picture):
+    pixels = as_tensor(picture.resize((64, 64)))[None].float().repeat(2, 1, 1, 1) / 255
+    blurred = blur(pixels, torch.tensor([0.0, 0.5]))
+    assert torch.equal(blurred[0], pixels[0])
+    expected = picture.resize((64, 64)).filter(ImageFilter.GaussianBlur(0.5))
+    assert (blurred[1] * 255 - as_tensor(expected)).abs().mean() < 4  # Pillow's is three box blurs
+
+
+def test_draws_stay_inside_the_image_and_in_the_scale():
+    spec = ViewSpec(400, 32, (0.2, 0.5))
+    views = draw_views(40, 90, spec, np.random.default_rng(0))
+    top, left, height, width = views["box"].T
+    assert (top >= 0).all() and (top + height <= 40).all() and (left >= 0).all() and (left + width <= 90).all()
+    share = height * width / (40 * 90)
+    assert 0.15 < share.min() and share.max() < 0.53
+    for name in ("flip", "transpose", "gray"):
+        assert set(np.unique(views[name])) == {0, 1}
+
+
+def test_draws_are_a_function_of_the_generator():
+    spec = ViewSpec(3, 32, (0.2, 0.5))
+    first, second = (draw_views(40, 40, spec, np.random.default_rng([7, 1, 5])) for _ in range(2))
+    other = draw_views(40, 40, spec, np.random.default_rng([7, 2, 5]))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert not np.array_equal(first["box"], other["box"])
+
+
+def test_rendered_views_are_turned_crops(picture):
+    spec = ViewSpec(16, 20, (0.3, 0.9), 0, 0, 0, 0, 0, 0)
+    drawn = draw_views(44, 60, spec, np.random.default_rng(3))
+    views = {name: torch.from_numpy(values)[None] for name, values in drawn.items()}
+    rendered = render_views(as_tensor(picture)[None], views, spec)
+    assert rendered.shape == (16, 1, 3, 20, 20)
+    for view in range(16):
+        top, left, height, width = drawn["box"][view]
+        expected = picture.crop((left, top, left + width, top + height)).resize((20, 20), Image.Resampling.BICUBIC)
+        if drawn["flip"][view][0]:
+            expected = expected.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        if drawn["flip"][view][1]:
+            expected = expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if drawn["transpose"][view]:
+            expected = expected.transpose(Image.Transpose.TRANSPOSE)
+        assert error(rendered[view, 0], expected) <= 1.5
+
+
+def test_a_view_does_not_depend_on_the_rest_of_the_batch(picture):
+    spec = ViewSpec(2, 24, (0.3, 0.9))
+    drawn = [draw_views(44, 60, spec, np.random.default_rng(seed)) for seed in (1, 2)]
+    images = torch.stack([as_tensor(picture), as_tensor(picture.transpose(Image.Transpose.ROTATE_180))])
+    batch = {name: torch.from_numpy(np.stack([d[name] for d in drawn])) for name in drawn[0]}
+    alone = {name: values[1:] for name, values in batch.items()}
+    together = render_views(images, batch, spec)[:, 1]
+    torch.testing.assert_close(together, render_views(images[1:], alone, spec)[:, 0], atol=1e-5, rtol=0)
+    assert together.min() >= 0 and together.max() <= 1
