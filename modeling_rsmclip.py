@@ -1,7 +1,7 @@
 """RS-M-CLIP (Silva et al. 2024, arXiv 2410.23370): a ViT image tower and an XLM-RoBERTa text tower in one space.
 
-The towers are those of `transformers`, so attention backends, gradient checkpointing, quantisation and adapters work as
-they do there. What is written here is what joins them: masked mean pooling and an MLP on the text, a linear projection
+The towers are those of `transformers`, so attention backends, gradient checkpointing and adapters work as they do
+there. What is written here is what joins them: masked mean pooling and an MLP on the text, a linear projection
 on the image, the logit scale, and the head that the self-supervised objective trains beside them.
 """
 

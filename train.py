@@ -1,6 +1,6 @@
 """Trains RS-M-CLIP.
 
-    accelerate launch train.py                                                    # the demo: everything embedded, on a CPU
+    accelerate launch train.py                                            # the demo: everything embedded, on a CPU
     accelerate launch train.py --config configs/rs_m_clip.yaml --dataset DIR --output_dir OUT [--field value …]
     accelerate launch --num_processes 2 --cpu train.py --max_train_steps 20
 
@@ -23,12 +23,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, get_cosine_schedule_with_warmup
+from transformers.utils import logging as transformers_logging
+
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.data.demo import cached_demo
 from rsmclip.data.schema import check_schema, load_corpus
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import evaluate_corpus
-from rsmclip.eval.protocol import load_benchmark
+from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.report import as_text, result_table
 from rsmclip.hub.card import make_card
 from rsmclip.hub.folder import is_model_folder, make_processor, save_model_folder
@@ -41,9 +45,6 @@ from rsmclip.training.optimizer import make_optimizer
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.tokenizer import train_tokenizer
 from rsmclip.training.views import render_views
-from torch.utils.data import DataLoader
-from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, get_cosine_schedule_with_warmup
-from transformers.utils import logging as transformers_logging
 
 MAX_LOGIT_SCALE = 4.6052  # ln 100 (Radford et al. 2021, section 2.5)
 
@@ -59,6 +60,7 @@ def train(config: TrainingConfig) -> dict:
     )
     if accelerator.device.type == "cpu":  # accelerate launch leaves a process one thread
         torch.set_num_threads(config.cpu_threads or max(1, os.cpu_count() // accelerator.num_processes))
+    benchmark = load_benchmark(config.benchmark) if config.benchmark else None
     splits = load_splits(config, accelerator)
     prepare_output_dir(config, accelerator)
     set_seed(config.seed)
@@ -68,76 +70,72 @@ def train(config: TrainingConfig) -> dict:
     optimizer = make_optimizer(model, config)
     scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
     student, optimizer, scheduler = accelerator.prepare(Student(model), optimizer, scheduler)
-    distil = config.self_distillation_weight > 0
-    if distil:
+    teacher = distillation_loss = None
+    if config.self_distillation_weight > 0:
         teacher = Teacher(model).to(accelerator.device)
         distillation_loss = SelfDistillationLoss(
             model.config.self_distillation["num_prototypes"], config.student_temperature, config.center_momentum
         ).to(accelerator.device)
         accelerator.register_for_checkpointing(teacher, distillation_loss)
 
-    untrained = evaluate(
-        model, processor, splits["test"], config, accelerator
-    )  # the floor, before a checkpoint is loaded
+    # The floor of the final table; before a checkpoint is loaded, so that a resumed run prints the same one.
+    untrained = evaluate(model, processor, splits["test"], benchmark, config, accelerator)
     first_step = resume(config, accelerator)
     log = TrainingLog(config, accelerator, first_step, len(splits["train"]))
-    mean, std = (
-        torch.tensor(values, device=accelerator.device)[:, None, None]
-        for values in (processor.image_processor.image_mean, processor.image_processor.image_std)
-    )
-
+    batches = make_batches(config, splits["train"], processor, specs, first_step, accelerator)
     student.train()
-    for step, batch in enumerate(
-        make_batches(config, splits["train"], processor, specs, first_step, accelerator), first_step
-    ):
+    for step, batch in enumerate(batches, first_step):
+        # views: two global and several local crops of every image, {name: (views, batch, 3, size, size)}
         views = {
-            name: (render_views(batch["pixels"], batch["views"][name], spec) - mean) / std
+            name: normalise(render_views(batch["pixels"], batch["views"][name], spec), processor)
             for name, spec in specs.items()
         }
+
+        # student: every view through the image tower, a caption for each global view through the text tower
         with accelerator.autocast():
             output = student(views["global"], views.get("local"), batch["input_ids"], batch["attention_mask"])
-        pairs = zip(
-            output.image_embeds.float(), output.text_embeds.float(), strict=True
-        )  # a caption for each global view
-        contrastive = torch.stack([clip_loss(image, text, output.logit_scale) for image, text in pairs]).mean()
-        loss = contrastive
-        losses = {"contrastive": contrastive}
-        if distil:
+
+        # loss: InfoNCE over the global batch for each global view, and cross-entropy from teacher to student
+        pairs = zip(output.image_embeds.float(), output.text_embeds.float(), strict=True)
+        losses = {"contrastive": torch.stack([clip_loss(i, t, output.logit_scale) for i, t in pairs]).mean()}
+        loss = losses["contrastive"]
+        if teacher is not None:
             with accelerator.autocast():
                 teacher_logits = teacher(views["global"])
-            distillation = distillation_loss(
-                output.prototype_logits, teacher_logits, teacher_temperature(config, step)
-            )
-            loss = loss + config.self_distillation_weight * distillation
-            losses["distillation"] = distillation
+            temperature = teacher_temperature(config, step)
+            losses["distillation"] = distillation_loss(output.prototype_logits, teacher_logits, temperature)
+            loss = loss + config.self_distillation_weight * losses["distillation"]
 
         accelerator.backward(loss)
         gradient_norm = accelerator.clip_grad_norm_(student.parameters(), config.max_grad_norm)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-        if distil:
+        model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+        if teacher is not None:
             teacher.update(model, config.teacher_momentum)
             distillation_loss.update_center(teacher_logits)
 
-        log.step(
-            {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale},
-            learning_rate=scheduler.get_last_lr()[0],
-            undecodable=batch["undecodable"],
-        )
+        scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
+        log.step(scalars, scheduler.get_last_lr()[0], batch["undecodable"])
         if (step + 1) % config.checkpoint_steps == 0 and step + 1 < config.max_train_steps:
             log.flush()
             save_checkpoint(accelerator, output_dir / "checkpoints", step + 1, config.keep_checkpoints)
         if (step + 1) % config.evaluation_steps == 0 and step + 1 < config.max_train_steps:
             start = time.perf_counter()
-            metrics = evaluate(model, processor, splits["validation"], config, accelerator)
+            metrics = evaluate(model, processor, splits["validation"], benchmark, config, accelerator)
             log.evaluation(step + 1, metrics, time.perf_counter() - start)
             student.train()
 
     log.close()
-    return finish(model, processor, splits, untrained, log, config, accelerator)
+    return finish(model, processor, splits, benchmark, untrained, log, config, accelerator)
+
+
+def normalise(pixels: torch.Tensor, processor: CLIPProcessor) -> torch.Tensor:
+    """Pixels between 0 and 1, `(..., 3, height, width)`, to what the image tower takes."""
+    values = (processor.image_processor.image_mean, processor.image_processor.image_std)
+    mean, std = (torch.tensor(value, device=pixels.device)[:, None, None] for value in values)
+    return (pixels - mean) / std
 
 
 def teacher_temperature(config: TrainingConfig, step: int) -> float:
@@ -265,12 +263,16 @@ def resume(config: TrainingConfig, accelerator: Accelerator) -> int:
 
 
 def evaluate(
-    model: RSMCLIPModel, processor: CLIPProcessor, rows: Dataset, config: TrainingConfig, accelerator: Accelerator
+    model: RSMCLIPModel,
+    processor: CLIPProcessor,
+    rows: Dataset,
+    benchmark: Benchmark | None,
+    config: TrainingConfig,
+    accelerator: Accelerator,
 ) -> dict[str, dict[str, float]]:
     """Retrieval and zero-shot figures for each language, on the main process; the others wait."""
     results = {}
     if accelerator.is_main_process:
-        benchmark = load_benchmark(config.benchmark) if config.benchmark else None
         model.eval()
         embedder = Embedder(model, processor, config.evaluation_batch_size)
         results = evaluate_corpus(embedder, rows, config.languages, benchmark)
@@ -282,13 +284,14 @@ def finish(
     model: RSMCLIPModel,
     processor: CLIPProcessor,
     splits: dict[str, Dataset],
+    benchmark: Benchmark | None,
     untrained: dict,
     log: TrainingLog,
     config: TrainingConfig,
     accelerator: Accelerator,
 ) -> dict:
     """The final evaluation, its table, and the model folder."""
-    metrics = evaluate(model, processor, splits["test"], config, accelerator)
+    metrics = evaluate(model, processor, splits["test"], benchmark, config, accelerator)
     if not accelerator.is_main_process:
         return {}
     output_dir = Path(config.output_dir)
@@ -297,7 +300,7 @@ def finish(
         "split": config.test_split,
         "images": len(splits["test"]),
         "train_images": len(splits["train"]),
-        "classes": len(load_benchmark(config.benchmark).labels) if config.benchmark else 0,
+        "classes": len(benchmark.labels) if benchmark else 0,
         "languages": config.languages,
         "metrics": metrics,
         "untrained": untrained,
@@ -329,7 +332,8 @@ def main() -> None:
     try:
         train(parse_config())
     except (ValueError, FloatingPointError, UndecodableImagesError) as error:
-        sys.exit(f"train.py: error: {error}")
+        print(f"train.py: error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

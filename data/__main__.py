@@ -7,6 +7,7 @@ from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+
 from rsmclip.data.build import build_corpus, push_corpus, read_translations
 from rsmclip.data.sources import READERS, SourceError, fault_table, open_source
 
@@ -57,9 +58,11 @@ def build(arguments: argparse.Namespace) -> None:
 
 def demo(arguments: argparse.Namespace) -> None:
     """`demo`: draws the demo corpus."""
-    from rsmclip.data.demo import build_demo  # its drawing and grammars are no part of a build
+    from rsmclip.data.demo import build_demo, demo_contact_sheet  # its drawing and grammars are no part of a build
 
     build_demo(arguments.output, arguments.seed, overwrite=arguments.overwrite_output_dir)
+    if arguments.contact_sheet:
+        demo_contact_sheet(arguments.seed).save(arguments.contact_sheet)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -82,6 +85,9 @@ def make_parser() -> argparse.ArgumentParser:
     drawer = commands.add_parser("demo", parents=[output], help="draw the demo corpus")
     drawer.set_defaults(run=demo)
     drawer.add_argument("--seed", type=seed, default=0, help="seed of the drawing (defaults to 0)")
+    drawer.add_argument(
+        "--contact_sheet", type=Path, metavar="FILE", help="also draw two pictures of every class there"
+    )
     return parser
 
 

@@ -18,6 +18,8 @@ from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict
 from huggingface_hub import DatasetCard, DatasetCardData, HfApi
 from huggingface_hub.errors import HTTPError  # of the HTTP client, which differs between versions of huggingface_hub
+from tqdm.auto import tqdm
+
 from rsmclip.data.schema import LANGUAGES, features
 from rsmclip.data.sources import (
     SPLITS,
@@ -31,7 +33,6 @@ from rsmclip.data.sources import (
     normalise_caption,
     read_json_lines,
 )
-from tqdm.auto import tqdm
 
 ROWS_PER_GROUP = 100  # encoded images held in memory while writing, and read at once
 ROWS_PER_SHARD = 50 * ROWS_PER_GROUP

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from datasets import config as datasets_config
 from huggingface_hub import DatasetCard, DatasetCardData
+from PIL import Image
+
 from rsmclip.data.build import write_corpus
-from rsmclip.data.demo_drawing import draw
+from rsmclip.data.demo_drawing import contact_sheet, draw
 from rsmclip.data.demo_grammar import captions_in_all_languages
 from rsmclip.data.demo_scene import KINDS, draw_scene
 from rsmclip.data.schema import LANGUAGES, features
@@ -61,7 +63,7 @@ def build_demo(output: Path, seed: int = 0, overwrite: bool = False) -> None:
 
 
 def cached_demo(seed: int = 0) -> Path:
-    """The folder of the demo corpus in the cache of `datasets`; drawn if it isn't there, anew if its code has changed."""
+    """The folder of the demo corpus in the cache of `datasets`; drawn if it isn't there or its code has changed."""
     code = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("demo*/*.py")) + sorted(Path(__file__).parent.glob("demo*.py")):
         code.update(path.read_bytes())
@@ -71,19 +73,24 @@ def cached_demo(seed: int = 0) -> Path:
     return folder
 
 
+def demo_contact_sheet(seed: int = 0) -> Image.Image:
+    """Two pictures of every scene class, enlarged, with their class below."""
+    rows = [row for _, row in demo_examples(seed, {"train": 2 * len(KINDS)})]
+    pictures = [
+        Image.open(io.BytesIO(row["image"]["bytes"])).resize((128, 128), Image.Resampling.BICUBIC) for row in rows
+    ]
+    order = [index for kind in range(len(KINDS)) for index in (kind, kind + len(KINDS))]
+    labels = [rows[index]["label"].replace("_", " ") for index in order]
+    return contact_sheet([pictures[index] for index in order], labels, columns=6)
+
+
 def demo_card() -> DatasetCard:
     """The dataset card of the demo corpus."""
     metadata = DatasetCardData(
         language=list(LANGUAGES),
         license="mit",
         tags=["remote-sensing", "synthetic"],
-        configs=[
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in ROWS],
-            }
-        ],
     )
-    text = f"# Demo corpus of RS-M-CLIP\n\n{sum(ROWS.values()):,} drawn overhead scenes of {len(KINDS)} classes, five captions "
-    text += f"each in {len(LANGUAGES)} languages. Made by `python -m rsmclip.data demo`."
+    text = f"# Demo corpus of RS-M-CLIP\n\n{sum(ROWS.values()):,} drawn overhead scenes of {len(KINDS)} classes, "
+    text += f"five captions each in {len(LANGUAGES)} languages. Made by `python -m rsmclip.data demo`."
     return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}\n")

@@ -1,11 +1,13 @@
 """Draws a demo scene from above. The scene fills the upper three quarters of the canvas, what lies beside it the rest;
 the finished picture is turned and mirrored at random."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
 from rsmclip.data.demo_ground import (
     ASPHALT,
     COLOURS,
@@ -65,7 +67,7 @@ def airport(canvas: Canvas, scene: Scene, colour: tuple) -> None:
     if scene.variant == "two_runways":
         x = rng.uniform(0.08, 0.14)
         runway((x, -0.1), (x, EDGE + 0.1))
-    canvas.rectangle((0.6, 0.47), 0.78, 0.5, 0, shade(CONCRETE, 0.88))
+    canvas.rectangle((0.6, 0.47), 0.78, 0.5, 0, shade(CONCRETE, 1.1))
     canvas.rectangle((rng.uniform(0.5, 0.7), 0.69), 0.5, 0.07, 0, (118, 128, 150), 0.04)
     for x, y in canvas.lattice(scene.count, (0.23, 0.24, 0.97, 0.64), 0.08):
         plane(
@@ -142,12 +144,12 @@ def dense_residential(canvas: Canvas, scene: Scene, colour: tuple) -> None:
     rows = np.linspace(0.0, EDGE, 5)
     for y in rows:
         canvas.line(wave((-0.1, y), (1.1, y), bend, 1, phase), 0.045, shade(ASPHALT, 1.15))
-    for upper, lower in zip(rows, rows[1:], strict=False):
+    for upper, lower in itertools.pairwise(rows):
         for offset in (0.3, 0.7):
             street = wave(
                 (0.0, upper + (lower - upper) * offset), (1.0, upper + (lower - upper) * offset), bend, 1, phase, 14
             )
-            for (x0, y0), (x1, y1) in zip(street, street[1:], strict=False):
+            for (x0, y0), (x1, y1) in itertools.pairwise(street):
                 angle = math.atan2(y1 - y0, x1 - x0)
                 tint = shade(colour, rng.uniform(0.85, 1.15))
                 canvas.house(((x0 + x1) / 2, (y0 + y1) / 2), rng.uniform(0.052, 0.062), 0.055, angle, tint, 0.015)
@@ -284,7 +286,7 @@ def parking_lot(canvas: Canvas, scene: Scene, colour: tuple) -> None:
         for y in (0.255, 0.505, 0.745):
             for x in np.linspace(0.04, 0.96, 9):
                 canvas.tree((x + rng.uniform(-0.01, 0.01), y), 0.036)
-    cells = [((a + b) / 2, y) for y in rows for a, b in zip(bays, bays[1:], strict=False)]
+    cells = [((a + b) / 2, y) for y in rows for a, b in itertools.pairwise(bays)]
     for index in sorted(rng.choice(len(cells), scene.count, replace=False)):
         car(canvas, cells[index], math.pi / 2 + rng.uniform(-0.05, 0.05), colour, 0.14)
 

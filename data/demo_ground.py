@@ -15,7 +15,7 @@ Point = tuple[float, float]
 
 COLOURS: dict[str, Colour] = {  # of the objects that captions name
     "white": (240, 240, 236),
-    "grey": (140, 142, 146),
+    "grey": (116, 118, 124),
     "black": (34, 35, 40),
     "red": (196, 52, 40),
     "blue": (42, 92, 190),

@@ -1,7 +1,7 @@
 """What a demo scene is: the facts that `demo_drawing` draws and that `demo_grammar` puts into words.
 
-A [`Scene`] is drawn at random from the table `KINDS`. The picture and the fifty captions (five in each of ten languages)
-are two independent renderings of the same facts, which is what makes the demo corpus learnable.
+A [`Scene`] is drawn at random from the table `KINDS`. The picture and the fifty captions (five in each of ten
+languages) are two independent renderings of the same facts, which is what makes the demo corpus learnable.
 """
 
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Evaluation: embeddings, cross-modal retrieval, zero-shot classification, and the report of both in every language."""
+"""Evaluation: embeddings, cross-modal retrieval, zero-shot classification, and their report in every language."""

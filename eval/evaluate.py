@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from datasets import Dataset
+
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.protocol import Benchmark
 from rsmclip.eval.retrieval import chance_metrics, retrieval_metrics
@@ -15,8 +16,8 @@ def evaluate_corpus(
     embedder: Embedder, corpus: Dataset, languages: Sequence[str], benchmark: Benchmark | None = None
 ) -> dict[str, dict[str, float]]:
     """
-    Retrieval in each language over the rows that have captions in it, and zero-shot accuracy with that language's class
-    names and templates over the rows that have a label.
+    Retrieval in each language over the rows that have captions in it, and zero-shot accuracy with that language's
+    class names and templates over the rows that have a label.
 
     Args:
         embedder ([`Embedder`]):

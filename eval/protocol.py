@@ -1,4 +1,4 @@
-"""Benchmarks as data: class names and hypothesis templates in every language, one YAML file each in `eval/benchmarks/`."""
+"""Benchmarks as data: class names and hypothesis templates in every language, a YAML file each in `benchmarks/`."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,8 @@
 """Cross-modal retrieval between images and their captions.
 
-An image-to-text hit is any caption of the image among the first k; text-to-image has one right image. A wrong item that
-scores as high as the right one counts as ranked before it, so ties never help and the order of the rows never matters.
+An image-to-text hit is any caption of the image among the first k; text-to-image has one right image. A wrong item
+that scores as high as the right one counts as ranked before it, so ties never help and the order of the rows never
+matters.
 """
 
 from collections.abc import Sequence

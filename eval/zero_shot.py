@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from rsmclip.eval.retrieval import unit_rows
 
 

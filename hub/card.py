@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
 from rsmclip.eval.report import as_markdown, result_table
 from rsmclip.hub.folder import LOWEST_TRANSFORMERS
 

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from transformers import CLIPImageProcessor, CLIPProcessor, PreTrainedTokenizerBase
+
+from rsmclip import RSMCLIPConfig, RSMCLIPModel
 
 # The remote code is known to leave its weights at random initialisation before this version.
 LOWEST_TRANSFORMERS = "5.13"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.data.build import write_corpus
 from rsmclip.data.demo import demo_card, demo_examples

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
+
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.training.batches import (
     CaptionedViews,
@@ -13,7 +15,6 @@ from rsmclip.training.batches import (
     draw_captions,
 )
 from rsmclip.training.views import ViewSpec
-from torch.utils.data import DataLoader
 
 SPECS = {"global": ViewSpec(2, 32, (0.4, 1.0)), "local": ViewSpec(3, 16, (0.1, 0.4))}
 

@@ -9,6 +9,7 @@ import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard, HfApi
 from PIL import Image
+
 from rsmclip.data import build
 from rsmclip.data.build import build_corpus, push_corpus, read_translations, translated_captions
 from rsmclip.data.schema import features, load_corpus

@@ -4,6 +4,7 @@ import json
 
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard import model_index_to_eval_results
+
 from rsmclip.hub.card import make_card
 from rsmclip.hub.folder import is_model_folder, save_model_folder
 

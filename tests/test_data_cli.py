@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 from PIL import Image
+
 from rsmclip.data import __main__ as cli
 from rsmclip.data.schema import load_corpus
 

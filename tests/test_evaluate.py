@@ -5,6 +5,7 @@ import io
 import pytest
 import torch
 from PIL import Image
+
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import evaluate_corpus, evaluate_retrieval

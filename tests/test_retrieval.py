@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from rsmclip.eval import retrieval
 from rsmclip.eval.retrieval import chance_metrics, retrieval_metrics
 

@@ -6,6 +6,7 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as PILImage
+
 from rsmclip.data.schema import LANGUAGES, SchemaError, check_schema, count_captions, features, load_corpus
 
 

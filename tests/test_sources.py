@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from rsmclip.data.sources import (
     SourceError,
     SourceRow,

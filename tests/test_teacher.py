@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from rsmclip.training.teacher import Student, Teacher
 
 

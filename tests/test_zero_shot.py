@@ -5,8 +5,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from rsmclip.eval.zero_shot import class_embeddings, zero_shot_metrics
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from rsmclip.eval.zero_shot import class_embeddings, zero_shot_metrics
 
 
 def test_equals_scikit_learn():

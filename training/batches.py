@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from datasets import Dataset
 from PIL import Image
-from rsmclip.training.views import ViewSpec, draw_views
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
+
+from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
 
@@ -24,8 +25,8 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     """
     The rows of every step from `first_step` on, for one process, as `(epoch, row)`.
 
-    Every epoch is a new permutation of the rows; the last, incomplete batch of an epoch is dropped. The global batch of
-    a step is cut into one slice for each process.
+    Every epoch is a new permutation of the rows; the last, incomplete batch of an epoch is dropped. The global batch
+    of a step is cut into one slice for each process.
 
     Args:
         num_rows (`int`): Rows of the training split.
@@ -71,9 +72,11 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 class CaptionedViews(TorchDataset):
     """
     Rows of a corpus as training examples: pixels with the short side resized once, the numbers that define the views,
-    and for each global view a caption of its own. Text is cheap beside images, so every image meets two languages a step.
+    and for each global view a caption of its own. Text is cheap beside images, so every image meets two
+    languages a step.
 
-    A row whose image cannot be decoded is replaced by another, drawn by the same generator, and named in `undecodable`.
+    A row whose image cannot be decoded is replaced by another that the same generator draws, and named in
+    `undecodable`.
 
     Args:
         corpus (`datasets.Dataset`): Rows in the project's schema, images not decoded.
@@ -149,8 +152,8 @@ def draw_captions(
     captions: dict[str, list[str | None] | None], languages: list[str], count: int, rng: np.random.Generator
 ) -> list[str]:
     """
-    Draws captions of one image, in different languages as long as there are any: first a language, uniformly over those
-    in which the image has a caption, then one of its captions there.
+    Draws captions of one image, in different languages as long as there are any: first a language, uniformly over
+    those in which the image has a caption, then one of its captions there.
 
     Args:
         captions (`dict[str, list[str | None] | None]`): The row's captions by language.

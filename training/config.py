@@ -1,4 +1,4 @@
-"""The configuration of a training run: one dataclass, filled from a YAML file and the command line, checked at once."""
+"""The configuration of a training run: a dataclass, filled from a YAML file and the command line, checked at once."""
 
 import argparse
 import difflib
@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import yaml
+from transformers import HfArgumentParser
+
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.training.views import ViewSpec
-from transformers import HfArgumentParser
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
 
-def option(default: object, help: str, **metadata: object) -> object:
+def option(default: object, help: str) -> object:
     """A field with its help text; a list or dict is copied for each instance."""
-    metadata = {"help": help, **metadata}
+    metadata = {"help": help}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -43,9 +44,7 @@ class TrainingConfig:
     model: str | None = option(
         None, "Folder or Hub id of weights to start from; null: random weights from model_config."
     )
-    model_config: dict = option(
-        {}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.", type=json.loads
-    )
+    model_config: dict = option({}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.")
     tokenizer: str | None = option(
         None, "Folder or Hub id of a tokenizer; null: the model's, or one trained on the captions."
     )
@@ -154,7 +153,13 @@ def has_type(value: object, expected: type) -> bool:
 
 
 class ConfigParser(HfArgumentParser):
-    """Command-line parser whose errors are one line."""
+    """Command-line parser whose errors are one line, and which takes dictionaries as JSON."""
+
+    def add_argument(self, *names, **options):
+        """Adds an option; a dictionary on the command line is JSON."""
+        if options.get("type") is dict:
+            options["type"] = json.loads
+        return super().add_argument(*names, **options)
 
     def error(self, message: str):
         """Prints one line and exits with status 2."""

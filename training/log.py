@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from tqdm.auto import tqdm
+
 from rsmclip.eval.report import mean_over_languages
 from rsmclip.training.batches import UNDECODABLE_SHARE, UndecodableImagesError
 from rsmclip.training.config import TrainingConfig
-from tqdm.auto import tqdm
 
 
 class TrainingLog:
@@ -84,7 +85,7 @@ class TrainingLog:
         self.new_undecodable = []
         self.undecodable.update(new)
         for image_id in new:
-            self.bar.write(f"image {image_id} cannot be decoded; another row takes its place")
+            self.say(f"image {image_id} cannot be decoded; another row takes its place")
         if new:
             self.write([{"step": self.done, "undecodable": new}])
         if len(self.undecodable) > UNDECODABLE_SHARE * self.num_rows:
@@ -97,8 +98,13 @@ class TrainingLog:
         means = {f"validation_{name}": value for name, value in means.items() if value is not None}
         if means:
             self.write([{"step": step, **means}])
-            self.bar.write(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in means.items()))
+            self.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in means.items()))
             self.accelerator.log(means, step=step)
+
+    def say(self, line: str) -> None:
+        """Prints a line above the progress bar, once."""
+        if self.accelerator.is_main_process:
+            self.bar.write(line)
 
     def write(self, records: list[dict]) -> None:
         """Appends lines to the log."""

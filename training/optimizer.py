@@ -1,6 +1,7 @@
 """AdamW with weight decay on matrices only."""
 
 import torch
+
 from rsmclip import RSMCLIPModel
 from rsmclip.training.config import TrainingConfig
 

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from rsmclip import RSMCLIPModel
 from torch import nn
+
+from rsmclip import RSMCLIPModel
 
 
 class StudentOutput(NamedTuple):

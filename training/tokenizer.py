@@ -45,8 +45,8 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
 def reproducible(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
     """
     The same pieces in an order and with scores that do not depend on the trainer's threads and hash tables: those give
-    the same pieces every time, but scores that differ in the last digits, and an arbitrary order of the characters that
-    it keeps below all others for coverage.
+    the same pieces every time, but scores that differ in the last digits, and an arbitrary order of the characters
+    that it keeps below all others for coverage.
     """
     floor = min(score for piece, score in pieces if len(piece) > 1)
     scored = [

@@ -32,7 +32,7 @@ class ViewSpec:
         saturation (`float`): See `brightness`.
         hue (`float`): Largest shift, as a share of the colour circle.
         grayscale (`float`): Probability of a grey view.
-        blur (`float`): Probability of a Gaussian blur, of 0.1 to 2 pixels at 224 pixels and in proportion at other sizes.
+        blur (`float`): Probability of a Gaussian blur of 0.1 to 2 pixels, at 224 pixels; in proportion otherwise.
     """
 
     count: int
@@ -57,7 +57,7 @@ def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator
         rng (`np.random.Generator`): The image's own generator.
 
     Returns:
-        `dict[str, np.ndarray]`: float32 arrays with one row per view: `box` (top, left, height, width in whole pixels),
+        `dict[str, np.ndarray]`: float32 arrays with a row for each view: `box` (top, left, height, width in pixels),
         `flip` (vertical, horizontal: 0 or 1), `transpose` (0 or 1), `colour` (factors of brightness, contrast,
         saturation; shift of hue in radians), `gray` (0 or 1), `blur` (standard deviation in pixels, 0 for none).
     """
@@ -127,8 +127,8 @@ def crop_and_resize(pixels: torch.Tensor, box: torch.Tensor, flip: torch.Tensor,
     rows = bicubic_weights(box[:, 0], box[:, 2], flip[:, 0], size, pixels.shape[-2])  # (batch, size, height)
     columns = bicubic_weights(box[:, 1], box[:, 3], flip[:, 1], size, pixels.shape[-1])  # (batch, size, width)
     rows, columns = rows.unsqueeze(1), columns.transpose(-1, -2).unsqueeze(1)
-    # Pillow keeps the result of the first pass in 8 bits, which clips its overshoot before the second. Since version 13
-    # the vertical pass comes first where the box shrinks over twice as much in height as in width.
+    # Pillow keeps the result of the first pass in 8 bits, which clips its overshoot before the second. Since
+    # version 13 the vertical pass comes first where the box shrinks over twice as much in height as in width.
     horizontal_first = (rows @ (pixels @ columns).clamp(0, 1)).clamp(0, 1)
     vertical_first = ((rows @ pixels).clamp(0, 1) @ columns).clamp(0, 1)
     tall = (box[:, 2] > size) & (2 * (box[:, 3] - size) < box[:, 2] - size)

@@ -1,5 +1,5 @@
-"""German captions of the demo scenes. Noun phrases are declined: nominative in headings, accusative after verbs, dative
-after "mit" and "neben"."""
+"""German captions of the demo scenes. Noun phrases are declined: nominative in headings, accusative after verbs,
+dative after "mit" and "neben"."""
 
 from rsmclip.data.demo_scene import MANY, Scene
 

@@ -1,0 +1,202 @@
+"""Training as users start it: whole runs in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import Dataset
+from safetensors.torch import load_file
+
+from rsmclip.data.build import write_corpus
+from rsmclip.data.demo import demo_card, demo_examples
+from rsmclip.data.schema import LANGUAGES, features
+from tests.conftest import TINY
+
+ROOT = Path(__file__).parents[2]
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory, corpus_folder) -> Path:
+    """A recipe that trains in seconds."""
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    fields = {
+        "dataset": str(corpus_folder),
+        "model_config": TINY,
+        "vocab_size": 1000,
+        "short_side": 64,
+        "num_local_views": 2,
+        "local_size": 16,
+        "max_train_steps": STEPS,
+        "batch_size": 12,
+        "learning_rate": 0.001,
+        "warmup_steps": 2,
+        "num_workers": 1,
+        "checkpoint_steps": 4,
+        "evaluation_steps": 100,
+        "logging_steps": 1,
+        "cpu_threads": 1,
+    }
+    path.write_text(yaml.safe_dump(fields))
+    return path
+
+
+def command(config_file: Path, output: Path, *options: object, launch: tuple = ()) -> list[str]:
+    launcher = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", *launch]
+    return [
+        *launcher,
+        str(ROOT / "train.py"),
+        "--config",
+        str(config_file),
+        "--output_dir",
+        str(output),
+        *map(str, options),
+    ]
+
+
+def train(*arguments, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments, **options), capture_output=True, text=True, cwd=ROOT, timeout=300)
+
+
+def losses(output: Path) -> list[float]:
+    records = [json.loads(line) for line in (output / "train_log.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if "loss" in record]
+
+
+@pytest.fixture(scope="module")
+def finished(config_file, tmp_path_factory) -> tuple[Path, str]:
+    """A run from start to end: its folder and what it printed."""
+    output = tmp_path_factory.mktemp("run") / "model"
+    run = train(config_file, output)
+    assert run.returncode == 0, run.stderr
+    return output, run.stdout
+
+
+def test_a_run_leaves_a_hub_repository_and_prints_its_table(finished):
+    output, printed = finished
+    names = {path.name for path in output.iterdir()}
+    assert {"README.md", "eval_results.json", "model.safetensors", "config.json", "training_config.yaml"} <= names
+    assert {"modeling_rsmclip.py", "configuration_rsmclip.py", "tokenizer.json", "train_log.jsonl"} <= names
+    results = json.loads((output / "eval_results.json").read_text())
+    assert list(results["metrics"]) == ["en", "pt", "es", "fr", "de", "nl", "it", "zh", "ko", "ru"]
+    table = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
+    for language, metrics in results["metrics"].items():
+        assert table[language][-2:] == [f"{metrics['mean_recall']:.1f}", f"{metrics['zero_shot_accuracy']:.1f}"]
+    assert {"mean", "untrained", "chance"} <= set(table)
+    records = [json.loads(line) for line in (output / "train_log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == list(range(1, STEPS + 1))
+    for record in records:
+        assert record["loss"] == pytest.approx(record["contrastive"] + record["distillation"], abs=1e-4)
+
+
+def test_two_processes_log_the_losses_of_one(finished, config_file, tmp_path):
+    run = train(config_file, tmp_path / "two", launch=("--num_processes", "2", "--cpu"))
+    assert run.returncode == 0, run.stderr
+    assert losses(tmp_path / "two") == pytest.approx(losses(finished[0]), abs=1e-4)
+
+
+def test_killed_and_resumed_it_ends_in_the_same_weights(finished, config_file, tmp_path):
+    output = tmp_path / "killed"
+    process = subprocess.Popen(command(config_file, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               cwd=ROOT, start_new_session=True)  # fmt: skip
+    deadline = time.monotonic() + 200
+    log = output / "train_log.jsonl"
+    while not (log.is_file() and len(log.read_text().splitlines()) >= 6):  # past the checkpoint of step 4
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (output / "model.safetensors").exists()
+
+    run = train(config_file, output, "--resume_from_checkpoint", "latest")
+    assert run.returncode == 0, run.stderr
+    assert "resumed from" in run.stdout
+    expected, resumed = (load_file(folder / "model.safetensors") for folder in (finished[0], output))
+    assert expected.keys() == resumed.keys()
+    assert all(expected[name].equal(resumed[name]) for name in expected)
+    assert losses(output) == losses(finished[0])
+
+
+def test_without_self_distillation(config_file, tmp_path):
+    run = train(config_file, tmp_path / "clip", "--self_distillation_weight", 0, "--max_train_steps", 2)
+    assert run.returncode == 0, run.stderr
+    assert json.loads((tmp_path / "clip" / "config.json").read_text())["self_distillation"] is None
+    record = json.loads((tmp_path / "clip" / "train_log.jsonl").read_text().splitlines()[0])
+    assert "distillation" not in record and record["loss"] == record["contrastive"]
+
+
+def test_training_continues_from_a_model_folder(finished, config_file, tmp_path):
+    run = train(config_file, tmp_path / "finetuned", "--model", finished[0], "--max_train_steps", 2)
+    assert run.returncode == 0, run.stderr
+    first, untrained = (
+        json.loads((folder / "eval_results.json").read_text()) for folder in (finished[0], tmp_path / "finetuned")
+    )
+    assert untrained["untrained"]["en"]["mean_recall"] == pytest.approx(first["metrics"]["en"]["mean_recall"])
+
+
+def refusal(config_file: Path, output: Path, *options: object) -> str:
+    """What a refused run says: one line, before any training."""
+    arguments = [sys.executable, str(ROOT / "train.py"), "--config", str(config_file), "--output_dir", str(output)]
+    run = subprocess.run([*arguments, *map(str, options)], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert run.returncode != 0 and "Traceback" not in run.stderr, run.stderr
+    said = [line for line in run.stderr.splitlines() if line.startswith("train.py: error: ")]
+    assert len(said) == 1 and not (output / "train_log.jsonl").exists()
+    return said[0]
+
+
+def write(folder: Path, languages=LANGUAGES, rows: int = 60, broken: int = 0) -> Path:
+    """A demo corpus in some languages, the first `broken` training images cut off."""
+
+    def examples():
+        for number, (split, row) in enumerate(demo_examples(rows={"train": rows, "val": 18, "test": 18})):
+            row["captions"] = {language: row["captions"][language] for language in languages}
+            if number < broken:
+                row["image"]["bytes"] = row["image"]["bytes"][:300]
+            yield split, row
+
+    write_corpus(examples(), features(languages), folder, False, demo_card)
+    return folder
+
+
+def test_bad_input_is_refused_in_one_line(config_file, tmp_path):
+    def refused(*options):
+        return refusal(config_file, tmp_path / "refused", *options)
+
+    assert "unrecognized arguments: --learning_rat 1" in refused("--learning_rat", "1")
+    assert "no folder ./missing" in refused("--dataset", "./missing")
+    assert "has no split 'dev'" in refused("--validation_split", "dev")
+    assert "at least two pairs" in refused("--batch_size", "1")
+    assert "only 60 rows" in refused("--batch_size", "61")
+    assert "unknown benchmark 'nope'" in refused("--benchmark", "nope")
+    assert "no captions in pt" in refused("--dataset", write(tmp_path / "english", ["en"]))
+    Dataset.from_dict({"picture": ["a"]}).to_parquet(tmp_path / "other" / "train.parquet")
+    assert "no column 'image'" in refused("--dataset", tmp_path / "other", "--validation_split", "train")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_an_undecodable_image_is_named_and_replaced(config_file, tmp_path):
+    run = train(config_file, tmp_path / "run", "--dataset", write(tmp_path / "corpus", rows=110, broken=1))
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("image demo/train_0 cannot be decoded; another row takes its place") == 1
+    assert json.loads((tmp_path / "run" / "eval_results.json").read_text())["undecodable_images"] == ["demo/train_0"]
+    assert '"undecodable": ["demo/train_0"]' in (tmp_path / "run" / "train_log.jsonl").read_text()
+
+
+def test_too_many_undecodable_images_stop_the_run(config_file, tmp_path):
+    run = train(config_file, tmp_path / "run", "--dataset", write(tmp_path / "corpus", rows=60, broken=5))
+    assert run.returncode != 0
+    assert "of 60 training images cannot be decoded, more than 1%" in run.stderr
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_another_runs_model_is_not_overwritten(finished, config_file):
+    before = (finished[0] / "model.safetensors").stat().st_mtime_ns
+    run = train(config_file, finished[0])
+    assert run.returncode != 0 and "holds another run's model; give --overwrite_output_dir" in run.stderr
+    assert (finished[0] / "model.safetensors").stat().st_mtime_ns == before
