@@ -101,7 +101,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
     >>> from transformers import AutoModel, AutoProcessor
 
     >>> model = AutoModel.from_pretrained(folder, trust_remote_code=True)
-    >>> processor = AutoProcessor.from_pretrained(folder)
+    >>> processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     >>> inputs = processor(text=["um aeroporto", "a forest"], images=image, padding=True, return_tensors="pt")
     >>> model(**inputs).logits_per_image.softmax(dim=-1)
     ```"""

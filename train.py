@@ -195,7 +195,7 @@ def prepare_output_dir(config: TrainingConfig, accelerator: Accelerator) -> None
 def make_model(config: TrainingConfig, rows: Dataset, accelerator: Accelerator) -> tuple[RSMCLIPModel, CLIPProcessor]:
     """The model and its processor, from published weights or at random."""
     if config.model is not None:
-        processor = AutoProcessor.from_pretrained(config.model)
+        processor = AutoProcessor.from_pretrained(config.model, trust_remote_code=True)
         overrides = {"self_distillation": None} if config.self_distillation_weight == 0 else {}
         return RSMCLIPModel.from_pretrained(config.model, **overrides).to(accelerator.device), processor
     if config.tokenizer is not None:

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     folders = [entry.partition("=") for entry in arguments.zero_shot]
     if bad := [name + separator for name, separator, folder in folders if not (name and folder)]:
         raise ValueError(f"--zero_shot takes NAME=DIR, not {bad[0]!r}")
-    processor = AutoProcessor.from_pretrained(arguments.model)
+    processor = AutoProcessor.from_pretrained(arguments.model, trust_remote_code=True)
     model = AutoModel.from_pretrained(arguments.model, trust_remote_code=True).eval()
     embedder = Embedder(model, processor, arguments.batch_size)
 

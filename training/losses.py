@@ -12,7 +12,7 @@ from torch.distributed.nn.functional import all_gather
 
 
 def gather_with_gradient(embeds: torch.Tensor) -> torch.Tensor:
-    """Rows of all processes, `(batch, dim)` to `(processes * batch, dim)`; gradients flow back to where they came from."""
+    """Rows of all processes, `(batch, dim)` to `(processes * batch, dim)`; gradients flow back to their process."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return embeds
     return torch.cat(all_gather(embeds.contiguous()))

@@ -6,7 +6,7 @@ For a multilingual start from published weights the tokenizer comes with them, a
 import json
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import XLMRobertaTokenizer
 
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]  # ids 0 to 3, as in XLM-RoBERTa; <mask> comes last
@@ -29,7 +29,12 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
     """
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+            # Chinese has no spaces: where captions repeat, whole phrases would become pieces and hide their words.
+            pre_tokenizers.Split(Regex(r"\p{Han}"), behavior="isolated"),
+        ]
     )
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size - 1, special_tokens=SPECIAL_TOKENS, unk_token="<unk>", show_progress=False
