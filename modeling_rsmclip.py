@@ -225,10 +225,10 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
             raise ValueError("give input_ids, pixel_values or both")
         image = text = image_embeds = text_embeds = logits_per_image = logits_per_text = loss = None
         if pixel_values is not None:
-            image = self.get_image_features(pixel_values, interpolate_pos_encoding, **kwargs)
+            image = self.get_image_features(pixel_values, interpolate_pos_encoding, return_dict=True, **kwargs)
             image_embeds = F.normalize(image.pooler_output, dim=-1)
         if input_ids is not None:
-            text = self.get_text_features(input_ids, attention_mask, **kwargs)
+            text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
             text_embeds = F.normalize(text.pooler_output, dim=-1)
         if image_embeds is not None and text_embeds is not None:
             logits_per_text = self.logit_scale.exp() * text_embeds @ image_embeds.t().to(text_embeds.device)

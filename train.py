@@ -11,9 +11,9 @@ model repository for the Hub.
 
 import dataclasses
 import json
+import math
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -24,29 +24,36 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, get_cosine_schedule_with_warmup
+from transformers import CLIPProcessor, get_cosine_schedule_with_warmup
 from transformers.utils import logging as transformers_logging
 
-from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip import RSMCLIPModel
 from rsmclip.data.demo import cached_demo
 from rsmclip.data.schema import check_schema, load_corpus
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.evaluate import evaluate_corpus
+from rsmclip.eval.evaluate import check_labels, evaluate_corpus
 from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.report import as_text, result_table
 from rsmclip.hub.card import make_card
-from rsmclip.hub.folder import is_model_folder, make_processor, save_model_folder
+from rsmclip.hub.folder import save_model_folder
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
 from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
 from rsmclip.training.config import TrainingConfig, parse_config
+from rsmclip.training.initial_model import make_model
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import SelfDistillationLoss, clip_loss
 from rsmclip.training.optimizer import make_optimizer
+from rsmclip.training.run_folder import (
+    check_run_folder,
+    is_local,
+    prepare_run_folder,
+    published_config,
+    published_name,
+)
 from rsmclip.training.teacher import Student, Teacher
-from rsmclip.training.tokenizer import train_tokenizer
 from rsmclip.training.views import render_views
 
-MAX_LOGIT_SCALE = 4.6052  # ln 100 (Radford et al. 2021, section 2.5)
+MAX_LOGIT_SCALE = math.log(100)  # (Radford et al. 2021, section 2.5)
 
 
 def train(config: TrainingConfig) -> dict:
@@ -60,12 +67,15 @@ def train(config: TrainingConfig) -> dict:
     )
     if accelerator.device.type == "cpu":  # accelerate launch leaves a process one thread
         torch.set_num_threads(config.cpu_threads or max(1, os.cpu_count() // accelerator.num_processes))
+    check_run_folder(config)
     benchmark = load_benchmark(config.benchmark) if config.benchmark else None
-    splits = load_splits(config, accelerator)
-    prepare_output_dir(config, accelerator)
+    splits = load_splits(config, benchmark, accelerator)
     set_seed(config.seed)
-    model, processor = make_model(config, splits["train"], accelerator)
+    model, processor = make_model(config, splits["train"])
+    model.to(accelerator.device)
     specs = config.view_specs(model.config.vision_config.image_size)
+    prepare_run_folder(config, accelerator)
+    set_seed(config.seed, device_specific=True)  # dropout differs between processes
 
     optimizer = make_optimizer(model, config)
     scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
@@ -106,6 +116,7 @@ def train(config: TrainingConfig) -> dict:
             losses["distillation"] = distillation_loss(output.prototype_logits, teacher_logits, temperature)
             loss = loss + config.self_distillation_weight * losses["distillation"]
 
+        learning_rate = scheduler.get_last_lr()[0]
         accelerator.backward(loss)
         gradient_norm = accelerator.clip_grad_norm_(student.parameters(), config.max_grad_norm)
         optimizer.step()
@@ -117,7 +128,7 @@ def train(config: TrainingConfig) -> dict:
             distillation_loss.update_center(teacher_logits)
 
         scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
-        log.step(scalars, scheduler.get_last_lr()[0], batch["undecodable"])
+        log.step(scalars, learning_rate, batch["undecodable"])
         if (step + 1) % config.checkpoint_steps == 0 and step + 1 < config.max_train_steps:
             log.flush()
             save_checkpoint(accelerator, output_dir / "checkpoints", step + 1, config.keep_checkpoints)
@@ -145,15 +156,18 @@ def teacher_temperature(config: TrainingConfig, step: int) -> float:
     return start + progress * (end - start)
 
 
-def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, Dataset]:
+def load_splits(config: TrainingConfig, benchmark: Benchmark | None, accelerator: Accelerator) -> dict[str, Dataset]:
     """The splits `train`, `validation` and `test`, checked."""
+    if config.batch_size % accelerator.num_processes:
+        raise ValueError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
     with accelerator.main_process_first():
         name = str(cached_demo()) if config.dataset == "demo" else config.dataset
         corpus = load_corpus(name)
     names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     splits = {role: check_schema(corpus, name, config.languages) for role, name in names.items()}
-    if config.batch_size % accelerator.num_processes or config.batch_size // accelerator.num_processes < 1:
-        raise ValueError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
+    if benchmark is not None:
+        for role in ("validation", "test"):
+            check_labels(splits[role]["label"], benchmark)
     splits["train"] = rows_with_captions(splits["train"], config.languages)
     if len(splits["train"]) < config.batch_size:
         raise ValueError(
@@ -170,51 +184,6 @@ def rows_with_captions(rows: Dataset, languages: list[str]) -> Dataset:
         if any(caption for language in languages for caption in captions.get(language) or [])
     ]
     return rows if len(kept) == len(rows) else rows.select(kept)
-
-
-def prepare_output_dir(config: TrainingConfig, accelerator: Accelerator) -> None:
-    """An empty folder, unless the run continues."""
-    folder = Path(config.output_dir)
-    used = is_model_folder(folder) or (folder / "checkpoints").is_dir()
-    if used and not config.resume_from_checkpoint and not config.overwrite_output_dir:
-        raise ValueError(
-            f"{folder} holds another run's model; give --overwrite_output_dir to delete it, "
-            "--resume_from_checkpoint latest to continue it, or another --output_dir"
-        )
-    if config.resume_from_checkpoint:
-        find_checkpoint(folder / "checkpoints", config.resume_from_checkpoint)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if used and config.overwrite_output_dir and not config.resume_from_checkpoint:
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config.save(folder / "training_config.yaml")
-    accelerator.wait_for_everyone()
-
-
-def make_model(config: TrainingConfig, rows: Dataset, accelerator: Accelerator) -> tuple[RSMCLIPModel, CLIPProcessor]:
-    """The model and its processor, from published weights or at random."""
-    if config.model is not None:
-        processor = AutoProcessor.from_pretrained(config.model, trust_remote_code=True)
-        overrides = {"self_distillation": None} if config.self_distillation_weight == 0 else {}
-        return RSMCLIPModel.from_pretrained(config.model, **overrides).to(accelerator.device), processor
-    if config.tokenizer is not None:
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, model_max_length=config.max_length)
-    else:
-        captions = (
-            caption
-            for captions in rows["captions"]
-            for language in config.languages
-            for caption in captions.get(language) or []
-            if caption
-        )
-        tokenizer = train_tokenizer(captions, config.vocab_size, config.max_length)
-    fields = dict(config.model_config)
-    fields["text_config"] = fields.get("text_config", {}) | {"vocab_size": len(tokenizer)}
-    if config.self_distillation_weight == 0:
-        fields["self_distillation"] = None
-    model = RSMCLIPModel(RSMCLIPConfig(**fields)).to(accelerator.device)
-    return model, make_processor(tokenizer, model.config.vision_config.image_size)
 
 
 def make_batches(
@@ -241,8 +210,11 @@ def make_batches(
         num_workers=config.num_workers,
         pin_memory=accelerator.device.type == "cuda",
         prefetch_factor=4 if config.num_workers else None,
+        generator=torch.Generator().manual_seed(config.seed),  # else it would draw from the one that resuming restores
     )
     for batch in loader:
+        if isinstance(batch, UndecodableImagesError):
+            raise batch
         for name in ("pixels", "input_ids", "attention_mask"):
             batch[name] = batch[name].to(accelerator.device, non_blocking=True)
         batch["views"] = {
@@ -290,13 +262,15 @@ def finish(
     config: TrainingConfig,
     accelerator: Accelerator,
 ) -> dict:
-    """The final evaluation, its table, and the model folder."""
+    """The model folder, the final evaluation, and what it found."""
+    output_dir = Path(config.output_dir)
+    if accelerator.is_main_process:
+        save_model_folder(model, processor, output_dir)
     metrics = evaluate(model, processor, splits["test"], benchmark, config, accelerator)
     if not accelerator.is_main_process:
         return {}
-    output_dir = Path(config.output_dir)
     results = {
-        "dataset": config.dataset,
+        "dataset": published_name(config.dataset),
         "split": config.test_split,
         "images": len(splits["test"]),
         "train_images": len(splits["train"]),
@@ -308,11 +282,12 @@ def finish(
         "pairs_per_second": log.pairs_per_second,
         "undecodable_images": sorted(log.undecodable),
         "device": device_name(accelerator),
-        "training": dataclasses.asdict(config),
+        "mixed_precision": accelerator.mixed_precision,
+        "base_model": config.model if config.model and not is_local(config.model) else None,
+        "training": dataclasses.asdict(published_config(config)),
     }
-    save_model_folder(model, processor, output_dir)
     (output_dir / "eval_results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
-    make_card(results, output_dir.name).save(output_dir / "README.md")
+    make_card(results, output_dir.resolve().name).save(output_dir / "README.md")
     print(f"\n{config.dataset}, split {config.test_split}: {len(splits['test'])} images, in percent\n")
     print(as_text(*result_table(metrics, untrained)))
     print(f"\nmodel, card and results: {output_dir}")
@@ -331,8 +306,8 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     try:
         train(parse_config())
-    except (ValueError, FloatingPointError, UndecodableImagesError) as error:
-        print(f"train.py: error: {error}", file=sys.stderr)
+    except (ValueError, OSError, FloatingPointError, UndecodableImagesError) as error:
+        print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
 
 

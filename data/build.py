@@ -118,8 +118,8 @@ def usable_rows(sources: Iterable[Source], faults: list[Fault]) -> Iterator[tupl
             continue
         try:
             encoded = encode_image(row["image"])
-        except SourceError:
-            faults.append(Fault("image undecodable", row["image_id"], row["file"]))
+        except SourceError as error:
+            faults.append(Fault(str(error), row["image_id"], row["file"]))
             continue
         seen.add(row["image_id"])
         yield row, encoded

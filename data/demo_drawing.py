@@ -194,7 +194,7 @@ def farmland(canvas: Canvas, scene: Scene, colour: tuple) -> None:
 def circular_irrigation(canvas: Canvas, scene: Scene, colour: tuple) -> None:
     """Centre-pivot circles in dry land."""
     rng = canvas.rng
-    radius = {1: 0.32, 2: 0.23, 3: 0.16, 4: 0.165}[scene.count]
+    radius = {2: 0.23, 3: 0.16, 4: 0.165}[scene.count]
     for x, y in canvas.lattice(scene.count, (0.02, 0.03, 0.98, EDGE - 0.03), 0.03):
         tint = shade(colour, rng.uniform(0.88, 1.1))
         canvas.disc((x, y), radius, tint)

@@ -49,14 +49,14 @@ class Canvas:
         self.pixels = size * SUPERSAMPLING
         angle = rng.uniform(0, 2 * math.pi)
         self.sun = (math.cos(angle), math.sin(angle))  # direction in which shadows fall
-        self.texture = self.noise()
+        self.texture = self.noise(self.pixels)
         self.image = Image.new("RGB", (self.pixels, self.pixels))
         self.draw = ImageDraw.Draw(self.image)
         self.fill_textured(ground, roughness)
 
-    def noise(self, cells: Sequence[int] = (3, 7, 15, 40, 96)) -> np.ndarray:
+    def noise(self, pixels: int, cells: Sequence[int] = (3, 7, 15, 40, 96)) -> np.ndarray:
         """Value noise of several octaves, `(pixels, pixels)`, with mean about 0 and values within about ±1."""
-        total = np.zeros((self.pixels, self.pixels), dtype=np.float32)
+        total = np.zeros((pixels, pixels), dtype=np.float32)
         for octave, count in enumerate(cells):
             coarse = Image.fromarray(self.rng.standard_normal((count, count), dtype=np.float32))
             total += np.asarray(coarse.resize(total.shape, Image.Resampling.BILINEAR)) * 0.75**octave
@@ -152,11 +152,11 @@ class Canvas:
         image = self.image.resize((size, size), Image.Resampling.BOX)
         image = image.transpose(list(Image.Transpose)[self.rng.integers(7)])
         pixels = np.asarray(image, dtype=np.float32)
-        grain = self.noise((25, self.pixels))[:size, :size, None]
-        pixels = pixels * (1 + 0.05 * grain) * self.rng.uniform(0.85, 1.12) * self.rng.uniform(0.96, 1.04, 3)
+        exposure = self.rng.uniform(0.85, 1.12) * self.rng.uniform(0.96, 1.04, 3)
+        pixels = pixels * (1 + 0.05 * self.noise(size, (12, size))[..., None]) * exposure.astype(np.float32)
         haze = self.rng.uniform(0, 0.12)
-        pixels = pixels * (1 - haze) + haze * np.array([205, 212, 222])
-        pixels = pixels + self.rng.normal(0, 3.0, pixels.shape)
+        pixels = pixels * (1 - haze) + haze * np.array([205, 212, 222], dtype=np.float32)
+        pixels = pixels + 3 * self.rng.standard_normal(pixels.shape, dtype=np.float32)
         return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 

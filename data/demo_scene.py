@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {
     "sparse_residential": Kind("house", (2, 3, 4, 5, 6), ("red", "grey", "white"), BESIDES, ("trees", "lawns")),
     "farmland": Kind("field", (2, 3, 4, 5, 6), ("green", "yellow", "brown"), BESIDES, ("strips", "squares")),
     "circular_irrigation": Kind(
-        "circular_field", (1, 2, 3, 4), ("green", "yellow", "brown"), BESIDES, ("even", "sectors")
+        "circular_field", (2, 3, 4), ("green", "yellow", "brown"), BESIDES, ("even", "sectors")
     ),
     "forest": Kind("tree", (MANY,), ("green", "yellow", "brown"), NO_WOOD, ("path", "clearing")),
     "river": Kind("bridge", (1, 2, 3), ("grey", "white", "red"), DRY, ("straight", "winding")),

@@ -18,6 +18,9 @@ from PIL import Image
 
 SPLITS = ("train", "val", "test")
 
+# What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size.
+IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
 
 class SourceRow(TypedDict):
     """
@@ -25,7 +28,7 @@ class SourceRow(TypedDict):
 
     Args:
         image (`bytes`, *optional*): The file of the image as published; `None` if it is missing.
-        file (`str`): Where that is, for messages.
+        file (`str`): Where that is in the corpus, for messages.
         image_id (`str`): Unique over all corpora, `rsicd/airport_1`.
         source (`str`): Name of the corpus.
         label (`str`, *optional*): Scene class, where the corpus has one.
@@ -84,7 +87,7 @@ class KarpathySource:
                 file_name, split = entry["filename"], entry["split"]
                 captions = [sentence["raw"] for sentence in entry["sentences"]]
                 yield make_row(self.name, folder, file_name, split, captions, label_of(file_name))
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise SourceError(f"{path}: images[{number}] is malformed ({describe(error)})") from None
 
     def read_annotation(self, path: Path) -> list[dict]:
@@ -122,7 +125,7 @@ class ImageFolderSource:
                 captions = [captions] if isinstance(captions, str) else list(captions or [])
                 label = None if entry.get("label") is None else str(entry["label"])
                 yield make_row(self.name, self.root, entry["file_name"], entry.get("split", "train"), captions, label)
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise SourceError(f"{place} is malformed ({describe(error)})") from None
 
 
@@ -164,7 +167,7 @@ def make_row(
     path = folder / file_name
     return SourceRow(
         image=path.read_bytes() if path.is_file() else None,
-        file=str(path),
+        file=f"{folder.name}/{file_name}",  # it goes into the dataset card, where a path of this machine has no place
         image_id=f"{source}/{PurePosixPath(file_name).with_suffix('')}",
         source=source,
         label=label,
@@ -186,12 +189,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
     Raises:
         [`SourceError`]: A line is no JSON object.
     """
-    # Not `splitlines`: a caption may hold U+2028 and other line ends that are no line ends in JSON.
-    with path.open(encoding="utf-8", newline="\n") as lines:
+    # Bytes, not text: a caption may hold U+2028 and other line ends that are no line ends in JSON.
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             place = f"{path}, line {number}"
             try:
-                entry = json.loads(line) if line.strip() else None
+                entry = json.loads(line.decode("utf-8")) if line.strip() else None
             except ValueError as error:
                 raise SourceError(f"{place} is no JSON ({error})") from None
             if isinstance(entry, dict):
@@ -259,22 +262,19 @@ def encode_image(encoded: bytes) -> bytes:
     that none is damaged.
 
     Raises:
-        [`SourceError`]: The bytes are no image, or only a part of one.
+        [`SourceError`]: The bytes are no image, only a part of one, or one of more than 8 bits a channel.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            image.load()
-            if image.format in ("JPEG", "PNG"):
-                return encoded
-            buffer = io.BytesIO()
-            image.convert("RGB").save(buffer, "PNG")
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:  # all that Pillow's plugins raise
-        raise SourceError(f"undecodable image: {error}") from error
+        image = Image.open(io.BytesIO(encoded))
+        image.load()
+    except IMAGE_ERRORS as error:
+        raise SourceError("image undecodable") from error
+    if image.mode.startswith(("I", "F")):  # Pillow would cut off whatever is brighter than 255
+        raise SourceError("image not of 8 bits a channel")
+    if image.format in ("JPEG", "PNG"):
+        return encoded
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG")
     return buffer.getvalue()
 
 

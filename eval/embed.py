@@ -1,11 +1,14 @@
 """Embeddings of a corpus by a model: images and texts in batches, texts of similar length together."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import torch
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
+
+from rsmclip.data.sources import IMAGE_ERRORS
 
 
 class Embedder:
@@ -22,12 +25,11 @@ class Embedder:
         self.model, self.processor, self.batch_size = model, processor, batch_size
 
     @torch.inference_mode()
-    def images(self, encoded: Iterable[bytes]) -> torch.Tensor:
-        """Encoded images to embeddings on the CPU, `(images, dim)`, not normalised."""
-        encoded = list(encoded)
+    def images(self, encoded: Iterable[bytes], names: Iterable[str]) -> torch.Tensor:
+        """Encoded images to embeddings on the CPU, `(images, dim)`, not normalised; the names are for errors."""
         embeds = []
-        for start in range(0, len(encoded), self.batch_size):
-            batch = [Image.open(io.BytesIO(b)).convert("RGB") for b in encoded[start : start + self.batch_size]]
+        for entries in batched(zip(encoded, names, strict=True), self.batch_size):
+            batch = [decode_image(entry, name) for entry, name in entries]
             pixels = self.processor.image_processor(batch, return_tensors="pt")["pixel_values"]
             pixels = pixels.to(self.model.device, self.model.dtype)
             embeds.append(self.model.get_image_features(pixel_values=pixels).pooler_output.float().cpu())
@@ -49,3 +51,18 @@ class Embedder:
             embeds.append(features.pooler_output.float().cpu())
         row = {text: index for index, text in enumerate(distinct)}
         return torch.cat(embeds)[[row[text] for text in texts]]
+
+
+def decode_image(encoded: bytes, name: str) -> Image.Image:
+    """An encoded image in RGB; `ValueError` with its name if it is none."""
+    try:
+        return Image.open(io.BytesIO(encoded)).convert("RGB")
+    except IMAGE_ERRORS as error:
+        raise ValueError(f"image {name} cannot be decoded: {error}") from error
+
+
+def batched(entries: Iterable[tuple], size: int) -> Iterator[list[tuple]]:
+    """Lists of `size` entries, the last one shorter."""
+    entries = iter(entries)
+    while batch := list(islice(entries, size)):
+        yield batch

@@ -1,6 +1,6 @@
 """Evaluates a model on a corpus: retrieval and zero-shot classification in every language, beside chance."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -34,12 +34,12 @@ def evaluate_corpus(
         the numbers compared, and `chance_mean_recall`; with a benchmark also `zero_shot_accuracy`,
         `zero_shot_mean_per_class_recall` and `chance_zero_shot_accuracy`.
     """
-    image_embeds = embedder.images(image["bytes"] for image in corpus["image"])
-    captions, labels = corpus["captions"], corpus["label"]
+    image_embeds = embedder.images((image["bytes"] for image in corpus["image"]), corpus["image_id"])
+    captions, labels = corpus["captions"], list(corpus["label"])
     results = {}
     for language in languages:
         results[language] = evaluate_retrieval(embedder, image_embeds, [row.get(language) for row in captions])
-        if benchmark is not None and language in benchmark.templates:
+        if benchmark is not None and language in benchmark.templates and any(labels):
             results[language] |= evaluate_zero_shot(embedder, image_embeds, labels, benchmark, language)
     return results
 
@@ -63,12 +63,19 @@ def evaluate_zero_shot(
     embedder: Embedder, image_embeds: torch.Tensor, labels: list[str | None], benchmark: Benchmark, language: str
 ) -> dict[str, float]:
     """Zero-shot classification in one language over the rows that have a label."""
+    check_labels(labels, benchmark)
     rows = [row for row, label in enumerate(labels) if label is not None]
-    if unknown := sorted({labels[row] for row in rows} - set(benchmark.labels)):
-        raise ValueError(f"label {unknown[0]!r} is not a class of benchmark {benchmark.name!r}")
     names = [benchmark.class_names[language][label] for label in benchmark.labels]
     classes = class_embeddings(embedder.texts, names, benchmark.templates[language])
     targets = [benchmark.labels.index(labels[row]) for row in rows]
     metrics = zero_shot_metrics(image_embeds[rows], classes, targets)
     chance = 100 / len(benchmark.labels)
     return {f"zero_shot_{name}": value for name, value in metrics.items()} | {"chance_zero_shot_accuracy": chance}
+
+
+def check_labels(labels: Iterable[str | None], benchmark: Benchmark) -> None:
+    """Raises `ValueError` if a label is not a class of the benchmark."""
+    if unknown := sorted(set(labels) - {None} - set(benchmark.labels)):
+        raise ValueError(
+            f"label {unknown[0]!r} is not a class of benchmark {benchmark.name!r}; name another benchmark or none"
+        )

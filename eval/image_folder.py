@@ -18,7 +18,7 @@ def read_image_folder(folder: Path) -> Dataset:
         folder (`Path`): Holds a folder for each class; the folder's name is the label.
 
     Returns:
-        `datasets.Dataset`: `image` (encoded) and `label`, ordered by label and file name.
+        `datasets.Dataset`: `image` (encoded), `image_id` (its path) and `label`, ordered by label and file name.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
@@ -27,9 +27,11 @@ def read_image_folder(folder: Path) -> Dataset:
         raise ValueError(f"{folder} holds no folders with images: expected {folder}/<class>/<image>")
     columns = {
         "image": [{"bytes": path.read_bytes(), "path": None} for path in files],
+        "image_id": [str(path) for path in files],
         "label": [path.parent.name for path in files],
     }
-    return Dataset.from_dict(columns, features=Features({"image": Image(decode=False), "label": Value("string")}))
+    types = {"image": Image(decode=False), "image_id": Value("string"), "label": Value("string")}
+    return Dataset.from_dict(columns, features=Features(types))
 
 
 def benchmark_for(name: str, labels: list[str]) -> Benchmark:

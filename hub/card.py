@@ -29,7 +29,7 @@ def make_card(results: dict, name: str) -> ModelCard:
         library_name="transformers",
         pipeline_tag="zero-shot-image-classification",
         tags=["remote-sensing", "clip", "multilingual", "custom_code"],
-        base_model=results["training"]["model"],
+        base_model=results["base_model"],
         model_name=name,
         eval_results=list(eval_results(results)),
     )

@@ -1,5 +1,7 @@
 """Batches: the same rows, captions and views whatever the number of processes, workers and resumptions."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -98,10 +100,12 @@ def test_an_undecodable_image_is_named_and_replaced(corpus):
     assert CaptionedViews(rows, ["en"], SPECS, 48)[(0, 0)]["image_id"] == example["image_id"]
 
 
-def test_a_corpus_of_broken_images_stops(corpus):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_corpus_of_broken_images_says_so_instead_of_a_batch(corpus, tokenizer, workers):
     rows = break_images(corpus["train"], 60)
-    with pytest.raises(UndecodableImagesError, match="of 60 training images cannot be decoded"):
-        CaptionedViews(rows, ["en"], SPECS, 48)[(0, 0)]
+    error = batches(rows, tokenizer, workers, batch_size=8)[0]
+    assert isinstance(error, UndecodableImagesError)
+    assert re.match(r"2 of 60 training images cannot be decoded, more than 1%: demo/train_\d+, demo", str(error))
 
 
 def test_the_short_side_is_reduced_once(corpus):

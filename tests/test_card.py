@@ -16,6 +16,7 @@ RESULTS = {
     "train_images": 60,
     "classes": 18,
     "languages": ["en", "zh"],
+    "base_model": "laion/some-clip",
     "metrics": {"en": METRICS, "zh": METRICS | {"mean_recall": 28.5}},
     "untrained": {},
     "seconds": 12.0,
@@ -29,6 +30,7 @@ def test_card_metadata_is_valid_and_its_model_index_reads_back(tmp_path):
     make_card(RESULTS, "rsmclip-demo").save(tmp_path / "README.md")
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.language == ["en", "zh"]
+    assert card.data.base_model == "laion/some-clip"
     assert card.data.pipeline_tag == "zero-shot-image-classification"
     assert card.data.library_name == "transformers" and card.data.license == "mit"
     name, results = model_index_to_eval_results(card.data.to_dict()["model-index"])

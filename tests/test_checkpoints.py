@@ -35,6 +35,13 @@ def test_the_newest_are_kept_in_the_order_of_steps(run, tmp_path):
     assert find_checkpoint(tmp_path, str(tmp_path / "step-10")).name == "step-10"
 
 
+def test_checkpoints_of_a_course_that_was_given_up_go(run, tmp_path):
+    for step in (5, 10, 15):
+        save_checkpoint(run[0], tmp_path, step, keep=3)
+    save_checkpoint(run[0], tmp_path, 8, keep=2)  # the run went back to step 5 and on from there
+    assert [checkpoint_step(path) for path in checkpoints(tmp_path)] == [5, 8]
+
+
 def test_a_half_written_checkpoint_is_never_found(run, tmp_path, monkeypatch):
     save_checkpoint(run[0], tmp_path, 5, keep=2)
     save = run[0].save_state

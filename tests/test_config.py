@@ -59,6 +59,17 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("global_scale: [0.9, 0.4]", "global_scale takes two shares"),
         ("learning_rate: 0", "learning_rate is 0"),
         ("mixed_precision: int8", "mixed_precision is 'int8'"),
+        ("teacher_momentum: 1.5", "teacher_momentum is 1.5: it must be between 0 and 1"),
+        ("num_local_views: -1", "num_local_views is -1: it must be at least 0"),
+        ("learning_rate: .nan", "learning_rate is nan"),
+        ("output_dir: ''", "output_dir must name a folder"),
+        ("model: a/b\ntokenizer: c/d", "give model or tokenizer, not both"),
+        ("log_with: pencil", "no tracker 'pencil' for log_with is installed"),
+        (
+            "model_config: {projecton_dim: 8}",
+            "model_config: unknown field 'projecton_dim'; did you mean 'projection_dim'",
+        ),
+        ("model_config: {text_config: {layers: 8}}", "model_config.text_config: unknown field 'layers'"),
         ("- a list", "must hold fields and values"),
         ("a: [", "is not valid YAML"),
     ],
@@ -77,6 +88,12 @@ def test_unknown_option_and_missing_file_are_refused(capsys):
     assert refusal.value.code == 2 and "unrecognized arguments: --learning_rates" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no configuration file at nowhere.yaml"):
         parse_config(["--config", "nowhere.yaml"])
+
+
+def test_null_on_the_command_line_is_none(config_file):
+    assert parse_config(["--benchmark", "null", "--model", "null"]).benchmark is None
+    with pytest.raises(SystemExit):
+        parse_config(["--model_config", "nonsense"])
 
 
 def test_views_follow_the_configuration():

@@ -8,7 +8,7 @@ from PIL import Image
 
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.evaluate import evaluate_corpus, evaluate_retrieval
+from rsmclip.eval.evaluate import check_labels, evaluate_corpus, evaluate_retrieval
 from rsmclip.eval.protocol import BENCHMARKS, load_benchmark
 from rsmclip.eval.report import as_markdown, as_text, mean_over_languages, result_table
 from rsmclip.eval.retrieval import retrieval_metrics
@@ -22,7 +22,7 @@ def embedder(tiny_model, tiny_processor):
 def test_embeddings_equal_one_by_one_and_keep_their_order(embedder, corpus):
     encoded = [image["bytes"] for image in corpus["val"]["image"][:7]]
     texts = ["An airport.", "Два серых моста через реку.", "An airport.", "공항에 흰색 비행기 한 대가 있다.", "x"]
-    images, embeds = embedder.images(encoded), embedder.texts(texts)
+    images, embeds = embedder.images(encoded, "abcdefg"), embedder.texts(texts)
     for row, data in enumerate(encoded):
         inputs = embedder.processor(images=Image.open(io.BytesIO(data)), return_tensors="pt")
         alone = embedder.model.get_image_features(inputs["pixel_values"]).pooler_output
@@ -38,12 +38,25 @@ def test_corpus_is_evaluated_in_every_language(embedder, corpus):
     assert list(results) == list(LANGUAGES)
     texts = [text for row in corpus["val"]["captions"] for text in row["ru"]]
     owner = [row for row in range(18) for _ in range(5)]
-    images = embedder.images(image["bytes"] for image in corpus["val"]["image"])
+    images = embedder.images((image["bytes"] for image in corpus["val"]["image"]), corpus["val"]["image_id"])
     expected = retrieval_metrics(images, embedder.texts(texts), owner)
     assert {name: results["ru"][name] for name in expected} == expected
     assert results["ru"]["images"] == 18 and results["ru"]["texts"] == 90
     assert 0 <= results["zh"]["zero_shot_accuracy"] <= 100
     assert results["zh"]["chance_zero_shot_accuracy"] == pytest.approx(100 / 18)
+
+
+def test_a_broken_image_is_named(embedder, corpus):
+    encoded = corpus["val"][0]["image"]["bytes"]
+    with pytest.raises(ValueError, match="image demo/val_1 cannot be decoded"):
+        embedder.images([encoded, encoded[:200]], ["demo/val_0", "demo/val_1"])
+
+
+def test_without_labels_there_is_no_zero_shot_figure(embedder, corpus):
+    rows = corpus["val"].select(range(4)).remove_columns("label").add_column("label", [None] * 4)
+    assert "zero_shot_accuracy" not in evaluate_corpus(embedder, rows, ["en"], load_benchmark("demo"))["en"]
+    with pytest.raises(ValueError, match="label 'quarry' is not a class of benchmark 'demo'"):
+        check_labels(["airport", None, "quarry"], load_benchmark("demo"))
 
 
 def test_rows_without_a_caption_in_the_language_take_no_part(embedder):

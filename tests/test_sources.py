@@ -57,7 +57,7 @@ def test_rsicd_is_read_in_its_own_layout(tmp_path):
     first, second = open_source("rsicd", tmp_path).rows()
     assert first == SourceRow(
         image=encoded,
-        file=str(tmp_path / "RSICD_images" / "airport_1.jpg"),
+        file="RSICD_images/airport_1.jpg",
         image_id="rsicd/airport_1",
         source="rsicd",
         label="airport",
@@ -188,6 +188,20 @@ def test_a_tiff_becomes_a_png_of_the_same_pixels(tmp_path):
     image.save(tmp_path / "a.tif")
     stored = Image.open(io.BytesIO(encode_image((tmp_path / "a.tif").read_bytes())))
     assert stored.format == "PNG" and stored.tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F"])
+def test_more_than_8_bits_a_channel_are_refused(mode):
+    buffer = io.BytesIO()
+    Image.new(mode, (4, 4)).save(buffer, "TIFF")
+    with pytest.raises(SourceError, match="not of 8 bits a channel"):
+        encode_image(buffer.getvalue())
+
+
+def test_a_file_in_another_encoding_is_refused_by_its_line(tmp_path):
+    (tmp_path / "metadata.jsonl").write_bytes('{"file_name": "a.png", "text": "forêt"}\n'.encode("latin-1"))
+    with pytest.raises(SourceError, match="metadata.jsonl, line 1 is no JSON"):
+        list(open_source("imagefolder", tmp_path).rows())
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])

@@ -37,7 +37,7 @@ def test_crop_and_resize_equals_pillow(picture, box, size):
         ((1, 0), expected.transpose(Image.Transpose.FLIP_TOP_BOTTOM)),
         ((0, 1), expected.transpose(Image.Transpose.FLIP_LEFT_RIGHT)),
     ):
-        rendered = crop_and_resize(pixels, torch.tensor([box]).float(), torch.tensor([flip]).float(), size)
+        rendered = crop_and_resize(pixels, torch.tensor([box]).float(), torch.tensor([flip]), torch.zeros(1), size)
         assert error(rendered[0], turned) <= 1.5
 
 
@@ -46,7 +46,7 @@ def test_each_image_has_its_own_box_and_padding_is_never_seen(picture):
     padded[0, :, :44, :60] = as_tensor(picture)
     padded[1] = 255
     boxes = torch.tensor([[0, 0, 44, 60], [10, 20, 30, 30]]).float()
-    rendered = crop_and_resize(padded.float() / 255, boxes, torch.zeros(2, 2), 24)
+    rendered = crop_and_resize(padded.float() / 255, boxes, torch.zeros(2, 2), torch.zeros(2), 24)
     assert error(rendered[0], picture.resize((24, 24), Image.Resampling.BICUBIC)) <= 1.5
     torch.testing.assert_close(rendered[1], torch.ones(3, 24, 24))
 

@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
 
+from rsmclip.data.sources import IMAGE_ERRORS
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
@@ -76,7 +77,7 @@ class CaptionedViews(TorchDataset):
     languages a step.
 
     A row whose image cannot be decoded is replaced by another that the same generator draws, and named in
-    `undecodable`.
+    `undecodable`; where that happens too often in a row, an [`UndecodableImagesError`] takes the example's place.
 
     Args:
         corpus (`datasets.Dataset`): Rows in the project's schema, images not decoded.
@@ -95,19 +96,19 @@ class CaptionedViews(TorchDataset):
     def __len__(self) -> int:
         return len(self.corpus)
 
-    def __getitem__(self, index: tuple[int, int]) -> dict:
+    def __getitem__(self, index: tuple[int, int]) -> "dict | UndecodableImagesError":
         epoch, row = index
         rng = np.random.default_rng([self.seed, epoch, row])
         undecodable: list[str] = []
         while True:
             example = self.corpus[row]
             try:
-                pixels = decode_image(example["image"]["bytes"], self.short_side)
+                pixels = decode_image((example["image"] or {}).get("bytes") or b"", self.short_side)
                 break
-            except OSError:  # what Pillow raises for bytes that are no image, or only half of one
+            except IMAGE_ERRORS:
                 undecodable.append(example["image_id"])
                 if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
-                    raise UndecodableImagesError(undecodable, len(self)) from None
+                    return UndecodableImagesError.of(undecodable, len(self))
                 row = int(rng.integers(len(self)))
         return {
             "pixels": pixels,
@@ -119,12 +120,18 @@ class CaptionedViews(TorchDataset):
 
 
 class UndecodableImagesError(RuntimeError):
-    """More images cannot be decoded than a training run should tolerate."""
+    """
+    More images cannot be decoded than a training run should tolerate. A worker hands it on as a value, since what it
+    raises would reach the training process as a traceback in a string.
+    """
 
-    def __init__(self, image_ids: list[str], num_rows: int):
-        super().__init__(
+    @classmethod
+    def of(cls, image_ids: list[str], num_rows: int) -> "UndecodableImagesError":
+        """The error that names the first of the images."""
+        named = ", ".join(sorted(image_ids)[:5]) + (", …" if len(image_ids) > 5 else "")
+        return cls(
             f"{len(image_ids)} of {num_rows} training images cannot be decoded, more than {UNDECODABLE_SHARE:.0%}: "
-            f"{', '.join(sorted(image_ids)[:5])}, …; rebuild the dataset with python -m rsmclip.data build --skip_bad"
+            f"{named}; rebuild the dataset with python -m rsmclip.data build --skip_bad"
         )
 
 
@@ -181,7 +188,9 @@ class Collate:
     tokenizer: object
     max_length: int
 
-    def __call__(self, examples: list[dict]) -> dict:
+    def __call__(self, examples: list[dict | UndecodableImagesError]) -> dict | UndecodableImagesError:
+        if errors := [example for example in examples if isinstance(example, UndecodableImagesError)]:
+            return errors[0]
         captions = zip(*(example["captions"] for example in examples), strict=True)  # (views, batch)
         tokens = self.tokenizer(
             [caption for view in captions for caption in view],

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int) -> Path:
     """
-    Saves the whole state of the run after `step` steps to `folder/step-<step>` and deletes all but the newest `keep`.
+    Saves the whole state of the run after `step` steps to `folder/step-<step>` and keeps `keep - 1` earlier ones.
 
     Args:
         accelerator (`Accelerator`): Holds model, optimiser, scheduler and what was registered for checkpointing.
@@ -27,7 +27,9 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int
     if accelerator.is_main_process:
         shutil.rmtree(target, ignore_errors=True)
         aside.rename(target)
-        for old in checkpoints(folder)[:-keep]:
+        found = checkpoints(folder)
+        done = found.index(target) + 1
+        for old in found[: max(0, done - keep)] + found[done:]:  # later ones are of a course that was given up
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
     return target

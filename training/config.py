@@ -3,17 +3,37 @@
 import argparse
 import difflib
 import json
+import math
+import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import yaml
-from transformers import HfArgumentParser
+from accelerate.tracking import get_available_trackers
+from transformers import HfArgumentParser, PreTrainedConfig
 
+from rsmclip import RSMCLIPConfig
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.training.views import ViewSpec
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+
+
+RANGES = {  # smallest and largest value
+    **dict.fromkeys(("grayscale", "blur", "teacher_momentum", "center_momentum", "adam_beta2"), (0, 1)),
+    **dict.fromkeys(("brightness", "contrast", "saturation", "teacher_temperature_warmup"), (0, 1)),
+    **dict.fromkeys(("self_distillation_weight", "weight_decay"), (0, sys.float_info.max)),
+    **dict.fromkeys(("num_local_views", "num_workers", "warmup_steps"), (0, math.inf)),
+    **dict.fromkeys(("max_train_steps", "vocab_size", "cpu_threads"), (1, math.inf)),
+    **dict.fromkeys(("checkpoint_steps", "keep_checkpoints", "evaluation_steps", "logging_steps"), (1, math.inf)),
+    **dict.fromkeys(("evaluation_batch_size", "local_size", "short_side"), (1, math.inf)),
+    "max_length": (3, math.inf),  # a token between the two special ones
+    "hue": (0, 0.5),
+    "seed": (0, 2**32 - 1),
+}
+POSITIVE = ("learning_rate", "max_grad_norm")
+POSITIVE += ("student_temperature", "teacher_temperature", "warmup_teacher_temperature")
 
 
 def option(default: object, help: str) -> object:
@@ -35,7 +55,7 @@ class TrainingConfig:
     test_split: str = option("test", "Split of the final table.")
     languages: list[str] = option(list(LANGUAGES), "Language codes to train and evaluate on.")
     benchmark: str | None = option(
-        "demo", "Class names for the zero-shot columns: a file of eval/benchmarks/; null: none."
+        None, "Class names for the zero-shot columns: a file of eval/benchmarks/; null: none."
     )
     short_side: int = option(256, "The workers reduce the short side of images to this, in pixels.")
     num_workers: int = option(4, "Worker processes that load data, for each process.")
@@ -46,7 +66,7 @@ class TrainingConfig:
     )
     model_config: dict = option({}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.")
     tokenizer: str | None = option(
-        None, "Folder or Hub id of a tokenizer; null: the model's, or one trained on the captions."
+        None, "Folder or Hub id of a tokenizer for a random start; null: one trained on the captions."
     )
     vocab_size: int = option(4000, "Pieces of a tokenizer trained on the captions.")
     max_length: int = option(77, "Longest caption, in tokens; longer ones are cut.")
@@ -82,7 +102,9 @@ class TrainingConfig:
     adam_beta2: float = option(0.98, "Second-moment decay of AdamW.")
     warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.")
     max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
-    mixed_precision: Literal["no", "bf16", "fp16"] = option("no", "Arithmetic of the towers.")
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
+        None, "Arithmetic of the towers; null: what accelerate is launched or configured with."
+    )
     cpu_threads: int | None = option(None, "Threads of a process that trains on a CPU; null: its share of the cores.")
     seed: int = option(0, "Seed of weights, order, captions and views.")
 
@@ -112,19 +134,22 @@ class TrainingConfig:
             raise ValueError("languages must name at least one language, each once")
         if self.batch_size < 2:
             raise ValueError(f"batch_size is {self.batch_size}: contrastive learning needs at least two pairs")
-        positive = ("max_train_steps", "learning_rate", "checkpoint_steps", "keep_checkpoints", "evaluation_steps")
-        positive += (
-            "evaluation_batch_size",
-            "logging_steps",
-            "local_size",
-            "short_side",
-            "max_length",
-            "max_grad_norm",
-        )
-        positive += ("student_temperature", "teacher_temperature", "warmup_teacher_temperature")
-        for name in positive:
-            if getattr(self, name) <= 0:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+                raise ValueError(f"{name} is {value}: it must be {limits}")
+        for name in POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
+        if not self.output_dir:
+            raise ValueError("output_dir must name a folder")
+        if self.model and self.tokenizer:
+            raise ValueError("give model or tokenizer, not both: a model's tokenizer comes with its weights")
+        if self.log_with and self.log_with not in (available := [str(name) for name in get_available_trackers()]):
+            installed = ", ".join(available) or "none"
+            raise ValueError(f"no tracker {self.log_with!r} for log_with is installed; installed: {installed}")
+        check_model_config(self.model_config, RSMCLIPConfig, "model_config")
 
     def view_specs(self, image_size: int) -> dict[str, ViewSpec]:
         """The sorts of views: two global ones of the model's image size, and the local ones if there is a teacher."""
@@ -137,6 +162,22 @@ class TrainingConfig:
     def save(self, path: Path) -> None:
         """Writes all fields as YAML, in a form that `--config` reads."""
         path.write_text(yaml.safe_dump(asdict(self), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def check_model_config(values: dict, config_class: type[PreTrainedConfig], place: str) -> None:
+    """Names that a model configuration does not have are an error; transformers would keep them for later versions."""
+    known = [spec.name for spec in fields(config_class) if spec.init]
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"{place}: {unknown_field(name, known)}")
+        if name in config_class.sub_configs and isinstance(value, dict):
+            check_model_config(value, config_class.sub_configs[name], f"{place}.{name}")
+
+
+def unknown_field(name: object, known: list[str]) -> str:
+    """Says that a field does not exist, and which may have been meant."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f"unknown field {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
 def has_type(value: object, expected: type) -> bool:
@@ -152,13 +193,21 @@ def has_type(value: object, expected: type) -> bool:
     return isinstance(value, (int, float) if expected is float else expected)
 
 
+def dictionary(argument: str) -> dict:
+    """A dictionary on the command line, in JSON."""
+    try:
+        return dict(json.loads(argument))
+    except (ValueError, TypeError):
+        raise argparse.ArgumentTypeError(f"expected a JSON object, got {argument}") from None
+
+
 class ConfigParser(HfArgumentParser):
     """Command-line parser whose errors are one line, and which takes dictionaries as JSON."""
 
     def add_argument(self, *names, **options):
         """Adds an option; a dictionary on the command line is JSON."""
         if options.get("type") is dict:
-            options["type"] = json.loads
+            options["type"] = dictionary
         return super().add_argument(*names, **options)
 
     def error(self, message: str):
@@ -188,7 +237,9 @@ def parse_config(arguments: list[str] | None = None) -> TrainingConfig:
     parser.set_defaults(**read_yaml(path))
     namespace = vars(parser.parse_args(arguments))
     del namespace["config"]
-    return TrainingConfig(**namespace)
+    optional = [name for name, hint in get_type_hints(TrainingConfig).items() if type(None) in get_args(hint)]
+    nulls = {name: None for name in optional if namespace[name] == "null"}  # as in YAML
+    return TrainingConfig(**(namespace | nulls))
 
 
 def read_yaml(path: Path) -> dict:
@@ -204,6 +255,5 @@ def read_yaml(path: Path) -> dict:
     known = [spec.name for spec in fields(TrainingConfig)]
     for name in values:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            raise ValueError(f"{path}: unknown field {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+            raise ValueError(f"{path}: {unknown_field(name, known)}")
     return values

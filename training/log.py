@@ -30,14 +30,13 @@ class TrainingLog:
     def __init__(self, config: TrainingConfig, accelerator: Accelerator, first_step: int, num_rows: int):
         self.config, self.accelerator, self.num_rows = config, accelerator, num_rows
         self.done = self.first_step = first_step
-        self.pending: list[tuple[dict[str, torch.Tensor], float]] = []
+        self.pending: list[tuple[dict[str, torch.Tensor], float]] = []  # scalars and learning rate of a step
         self.undecodable: set[str] = set()
         self.new_undecodable: list[str] = []
+        self.seconds_before = 0.0
         self.path = Path(config.output_dir) / "train_log.jsonl"
         if accelerator.is_main_process:
-            lines = self.path.read_text().splitlines() if first_step and self.path.is_file() else []
-            kept = [line for line in lines if json.loads(line)["step"] <= first_step]
-            self.path.write_text("".join(line + "\n" for line in kept))
+            self.keep_lines_up_to(first_step)
         if config.log_with:
             accelerator.init_trackers("rsmclip", config={k: str(v) for k, v in vars(config).items()})
         self.bar = tqdm(
@@ -47,8 +46,15 @@ class TrainingLog:
             desc="train",
             disable=not accelerator.is_main_process,
         )
-        self.start = time.perf_counter()
+        self.start, self.end = time.perf_counter(), None
         self.paused = 0.0
+
+    def keep_lines_up_to(self, step: int) -> None:
+        """Drops lines after a step from the log, and takes over how long training had taken until then."""
+        lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.is_file() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]  # none cut off
+        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self.seconds_before = max((json.loads(line).get("seconds", 0.0) for line in kept), default=0.0)
 
     def step(self, values: dict[str, torch.Tensor], learning_rate: float, undecodable: list[str]) -> None:
         """Takes the scalars of a step, still on the device."""
@@ -65,10 +71,11 @@ class TrainingLog:
         table = torch.stack([torch.stack([values[name].float() for name in names]) for values, _ in self.pending])
         table = self.accelerator.reduce(table, "mean").cpu().tolist()  # (steps, scalars)
         self.count_undecodable()
-        records = []
+        records, seconds = [], round(self.seconds, 2)
         for row, (_, learning_rate) in zip(table, self.pending, strict=True):
             self.done += 1
-            records.append({"step": self.done, **dict(zip(names, row, strict=True)), "learning_rate": learning_rate})
+            scalars = dict(zip(names, row, strict=True))
+            records.append({"step": self.done, **scalars, "learning_rate": learning_rate, "seconds": seconds})
         self.pending.clear()
         self.write(records)
         last = records[-1]
@@ -89,7 +96,7 @@ class TrainingLog:
         if new:
             self.write([{"step": self.done, "undecodable": new}])
         if len(self.undecodable) > UNDECODABLE_SHARE * self.num_rows:
-            raise UndecodableImagesError(sorted(self.undecodable), self.num_rows)
+            raise UndecodableImagesError.of(sorted(self.undecodable), self.num_rows)
 
     def evaluation(self, step: int, metrics: dict[str, dict[str, float]], seconds: float) -> None:
         """Writes the means over languages of an evaluation that took so many seconds."""
@@ -114,17 +121,18 @@ class TrainingLog:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training since the start or the resumption, evaluations left out."""
-        return time.perf_counter() - self.start - self.paused
+        """Seconds of training, those before a resumption included, evaluations left out."""
+        return self.seconds_before + (self.end or time.perf_counter()) - self.start - self.paused
 
     @property
     def pairs_per_second(self) -> float:
         """Pairs of image and caption trained on per second, over all processes."""
-        return (self.done - self.first_step) * self.config.batch_size / self.seconds
+        return self.done * self.config.batch_size / self.seconds
 
     def close(self) -> None:
         """Writes what is pending and stops the clock of the bar and the trackers."""
         self.flush()
+        self.end = time.perf_counter()
         self.bar.close()
         if self.config.log_with:
             self.accelerator.end_training()

@@ -18,4 +18,4 @@ def make_optimizer(model: RSMCLIPModel, config: TrainingConfig) -> torch.optim.A
         decay = parameter.ndim >= 2 and "position_embedding" not in name and "token_type" not in name
         (decayed if decay else others).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.adam_beta2))
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.adam_beta2), fused=True)

@@ -26,6 +26,9 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
 
     Returns:
         `XLMRobertaTokenizer`
+
+    Raises:
+        `ValueError`: There are fewer pieces than letters in the captions.
     """
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -39,7 +42,10 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size - 1, special_tokens=SPECIAL_TOKENS, unk_token="<unk>", show_progress=False
     )
-    tokenizer.train_from_iterator(sorted(set(captions)), trainer)
+    try:
+        tokenizer.train_from_iterator(sorted(set(captions)), trainer)
+    except Exception as error:  # all that the trainer ever raises
+        raise ValueError(f"vocab_size {vocab_size} is too small for the captions' letters: {error}") from error
     pieces = json.loads(tokenizer.to_str())["model"]["vocab"][len(SPECIAL_TOKENS) :]
     return XLMRobertaTokenizer(
         vocab=[*((token, 0.0) for token in SPECIAL_TOKENS), *reproducible(pieces), ("<mask>", 0.0)],

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from kornia.enhance import adjust_hue
 from kornia.filters import gaussian_blur2d
 
@@ -97,11 +98,8 @@ def render_views(images: torch.Tensor, views: dict[str, torch.Tensor], spec: Vie
     """
     pixels = images.float() / 255
     views = {name: values.transpose(0, 1) for name, values in views.items()}  # (views, batch, ...)
-    rendered = torch.stack(
-        [crop_and_resize(pixels, views["box"][v], views["flip"][v], spec.size) for v in range(spec.count)]
-    )
-    turned = views["transpose"].bool()[..., None, None, None]
-    rendered = torch.where(turned, rendered.transpose(-1, -2), rendered).flatten(0, 1)
+    numbers = zip(views["box"], views["flip"], views["transpose"], strict=True)
+    rendered = torch.cat([crop_and_resize(pixels, *view, spec.size) for view in numbers])
     views = {name: values.flatten(0, 1) for name, values in views.items()}
     rendered = adjust_colour(rendered, views["colour"], views["gray"])
     if spec.hue > 0:
@@ -111,28 +109,37 @@ def render_views(images: torch.Tensor, views: dict[str, torch.Tensor], spec: Vie
     return rendered.unflatten(0, (spec.count, len(images)))
 
 
-def crop_and_resize(pixels: torch.Tensor, box: torch.Tensor, flip: torch.Tensor, size: int) -> torch.Tensor:
+def crop_and_resize(
+    pixels: torch.Tensor, box: torch.Tensor, flip: torch.Tensor, transpose: torch.Tensor, size: int
+) -> torch.Tensor:
     """
-    Pillow's `crop(box).resize((size, size), BICUBIC)`, another box for each image, then flips.
+    Pillow's `crop(box).resize((size, size), BICUBIC)`, another box for each image, then flips and transposition.
 
     Args:
         pixels (`torch.Tensor` of shape `(batch, 3, height, width)`): Between 0 and 1.
         box (`torch.Tensor` of shape `(batch, 4)`): Top, left, height, width in pixels.
         flip (`torch.Tensor` of shape `(batch, 2)`): 1 to flip vertically, horizontally.
+        transpose (`torch.Tensor` of shape `(batch,)`): 1 to swap rows and columns in the end.
         size (`int`): Height and width of the result.
 
     Returns:
         `torch.Tensor` of shape `(batch, 3, size, size)`, between 0 and 1.
     """
-    rows = bicubic_weights(box[:, 0], box[:, 2], flip[:, 0], size, pixels.shape[-2])  # (batch, size, height)
-    columns = bicubic_weights(box[:, 1], box[:, 3], flip[:, 1], size, pixels.shape[-1])  # (batch, size, width)
-    rows, columns = rows.unsqueeze(1), columns.transpose(-1, -2).unsqueeze(1)
-    # Pillow keeps the result of the first pass in 8 bits, which clips its overshoot before the second. Since
-    # version 13 the vertical pass comes first where the box shrinks over twice as much in height as in width.
-    horizontal_first = (rows @ (pixels @ columns).clamp(0, 1)).clamp(0, 1)
-    vertical_first = ((rows @ pixels).clamp(0, 1) @ columns).clamp(0, 1)
+    side = max(pixels.shape[-2:])
+    pixels = F.pad(pixels, (0, side - pixels.shape[-1], 0, side - pixels.shape[-2]))
+    rows = bicubic_weights(box[:, 0], box[:, 2], flip[:, 0], size, side)  # (batch, size, side)
+    columns = bicubic_weights(box[:, 1], box[:, 3], flip[:, 1], size, side)
+    # Pillow keeps the result of the first pass in 8 bits, which clips its overshoot before the second. Since version
+    # 13 the vertical pass comes first where the box shrinks over twice as much in height as in width: there everything
+    # is transposed before and after, so that one order of passes serves the whole batch.
     tall = (box[:, 2] > size) & (2 * (box[:, 3] - size) < box[:, 2] - size)
-    return torch.where(tall[:, None, None, None], vertical_first, horizontal_first)
+    first = torch.where(tall[:, None, None], rows, columns)
+    second = torch.where(tall[:, None, None], columns, rows)
+    tall, transpose = tall[:, None, None, None], transpose.bool()[:, None, None, None]
+    pixels = torch.where(tall, pixels.transpose(-1, -2), pixels)
+    resized = (pixels @ first.transpose(-1, -2).unsqueeze(1)).clamp_(0, 1)
+    resized = (second.unsqueeze(1) @ resized).clamp_(0, 1)
+    return torch.where(tall ^ transpose, resized.transpose(-1, -2), resized)
 
 
 def bicubic_weights(

@@ -75,8 +75,8 @@ VARIANTS = {
     ("sparse_residential", "lawns"): "흩어진 집들 사이에 넓은 잔디밭이 있다.",
     ("farmland", "strips"): "경작된 밭은 길고 좁다.",
     ("farmland", "squares"): "경작된 밭은 정사각형이고 크기가 같다.",
-    ("circular_irrigation", "even"): "원형 관개 밭에 작물이 고르게 심어져 있다.",
-    ("circular_irrigation", "sectors"): "원형 관개 밭이 여러 부채꼴로 나뉘어 있다.",
+    ("circular_irrigation", "even"): "원형 관개 농지에 작물이 고르게 심어져 있다.",
+    ("circular_irrigation", "sectors"): "원형 관개 농지가 여러 부채꼴로 나뉘어 있다.",
     ("forest", "path"): "좁은 길이 울창한 숲을 구불구불 지나간다.",
     ("forest", "clearing"): "울창한 숲 한가운데에 빈터가 있다.",
     ("river", "straight"): "강이 일직선으로 흐른다.",
@@ -84,9 +84,9 @@ VARIANTS = {
     ("beach", "waves"): "하얀 파도가 모래 해변에 부서진다.",
     ("beach", "calm"): "모래 해변 앞바다가 잔잔하다.",
     ("baseball_field", "grass"): "야구장의 내야는 잔디로 덮여 있다.",
-    ("baseball_field", "sand"): "야구장의 내야는 맨모래로 되어 있다.",
+    ("baseball_field", "sand"): "야구장의 내야는 모래가 그대로 드러나 있다.",
     ("parking_lot", "lines"): "주차 칸이 흰색 선으로 표시되어 있다.",
-    ("parking_lot", "trees"): "주차 칸의 줄 사이에 나무가 자란다.",
+    ("parking_lot", "trees"): "줄지어 있는 주차 칸들 사이에 나무가 자란다.",
     ("storage_tanks", "rows"): "저장 탱크가 가지런히 줄지어 있다.",
     ("storage_tanks", "sizes"): "저장 탱크의 크기가 서로 다르다.",
     ("industrial_area", "parallel"): "긴 공장 건물들이 서로 나란히 서 있다.",
@@ -100,7 +100,7 @@ VARIANTS = {
     ("mountain", "ridge"): "날카로운 능선이 산을 따라 이어진다.",
     ("mountain", "valley"): "깊은 골짜기가 산을 가른다.",
     ("desert", "ripples"): "바람이 사막의 모래에 잔물결 무늬를 새겼다.",
-    ("desert", "rocks"): "어두운 바위가 사막의 모래 위로 솟아 있다.",
+    ("desert", "rocks"): "어두운색 바위가 사막의 모래 위로 솟아 있다.",
 }
 
 

@@ -81,7 +81,7 @@ VARIANTS = {
     ("airport", "one_runway"): "Een lange landingsbaan loopt over de luchthaven.",
     ("airport", "two_runways"): "Twee landingsbanen kruisen elkaar op de luchthaven.",
     ("harbour", "long_pier"): "Een lange pier steekt uit in het water.",
-    ("harbour", "short_piers"): "Langs de waterkant liggen enkele korte pieren.",
+    ("harbour", "short_piers"): "Langs de waterkant liggen verscheidene korte pieren.",
     ("dense_residential", "straight_streets"): "De huizen staan dicht op elkaar langs rechte straten.",
     ("dense_residential", "curved_streets"): "De huizen staan dicht op elkaar langs gebogen straten.",
     ("sparse_residential", "trees"): "Tussen de verspreide huizen groeien veel bomen.",

@@ -1,0 +1,80 @@
+"""What a run starts from: published weights or a random start."""
+
+import json
+
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.hub.folder import save_model_folder
+from rsmclip.training.config import TrainingConfig
+from rsmclip.training.initial_model import make_model
+from tests.conftest import TINY
+
+
+def test_a_random_start_takes_the_ids_of_its_tokenizer(corpus):
+    config = TrainingConfig(model_config=TINY, vocab_size=1000, local_size=16)
+    model, processor = make_model(config, corpus["train"])
+    assert model.config.text_config.vocab_size == len(processor.tokenizer) <= 1000
+    assert model.config.text_config.pad_token_id == processor.tokenizer.pad_token_id
+    assert model.config.self_distillation == TINY["self_distillation"]
+
+
+def test_published_weights_are_taken_in_float32(tiny_config, tiny_processor, corpus, tmp_path):
+    saved = RSMCLIPModel(tiny_config).to(torch.bfloat16)
+    save_model_folder(saved, tiny_processor, tmp_path)
+    model, processor = make_model(TrainingConfig(model=str(tmp_path), local_size=16), corpus["train"])
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert all(torch.equal(saved.state_dict()[name].float(), value) for name, value in model.state_dict().items())
+    assert processor.tokenizer("An airport.") == tiny_processor.tokenizer("An airport.")
+
+
+def test_published_weights_without_a_head_get_one_and_those_with_one_lose_it(corpus, tiny_processor, tmp_path):
+    save_model_folder(RSMCLIPModel(RSMCLIPConfig(**(TINY | {"self_distillation": None}))), tiny_processor, tmp_path)
+    head = {"num_prototypes": 20, "hidden_size": 16, "bottleneck_size": 8}
+    config = TrainingConfig(model=str(tmp_path), model_config={"self_distillation": head}, local_size=16)
+    model, processor = make_model(config, corpus["train"])
+    assert model.config.self_distillation == head
+    assert all(torch.isfinite(parameter).all() for parameter in model.self_distillation_head.parameters())
+    save_model_folder(model, processor, tmp_path / "with")
+    config = TrainingConfig(model=str(tmp_path / "with"), self_distillation_weight=0)
+    assert make_model(config, corpus["train"])[0].self_distillation_head is None
+
+
+def test_weights_that_are_no_rsmclip_or_lack_tensors_are_refused(tiny_model, tiny_processor, corpus, tmp_path):
+    vision, text = TINY["vision_config"], {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPModel(CLIPConfig(vision_config=vision, text_config=text)).save_pretrained(tmp_path / "clip")
+    with pytest.raises(ValueError, match="holds a model of type 'clip', not 'rsmclip'"):
+        make_model(TrainingConfig(model=str(tmp_path / "clip")), corpus["train"])
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "cut")
+    tiny_model.save_pretrained(
+        tmp_path / "cut", state_dict={k: v for k, v in tiny_model.state_dict().items() if "visual_projection" not in k}
+    )
+    with pytest.raises(ValueError, match="lack 1 tensors, the first is visual_projection.weight"):
+        make_model(TrainingConfig(model=str(tmp_path / "cut"), local_size=16), corpus["train"])
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"local_size": 20}, "local_size 20 is no multiple of the image tower's patch size 16"),
+        ({"max_length": 200}, "max_length is 200, but the text tower takes at most 78 tokens"),
+        ({"vocab_size": 20}, "vocab_size 20 is too small"),
+        ({"model_config": TINY | {"projection_dim": "x"}}, "model_config cannot be built"),
+        ({"model_config": TINY | {"vision_config": {"hidden_act": "foo"}}}, "model_config cannot be built"),
+    ],
+)
+def test_what_does_not_fit_is_refused(corpus, changed, message):
+    fields = {"model_config": TINY, "vocab_size": 1000, "local_size": 16} | changed
+    with pytest.raises(ValueError, match=message):
+        make_model(TrainingConfig(**fields), corpus["train"])
+
+
+def test_a_random_start_is_written_as_it_was_configured(corpus, tmp_path):
+    model, processor = make_model(
+        TrainingConfig(model_config=TINY, vocab_size=1000, local_size=16), corpus["train"].select(range(30))
+    )
+    save_model_folder(model, processor, tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["projection_dim"] == 16 and saved["vision_config"]["image_size"] == 32

@@ -1,0 +1,73 @@
+"""The run's folder: what may be overwritten or continued, and what of the settings is published."""
+
+import pytest
+import yaml
+from accelerate import Accelerator
+
+from rsmclip.training.config import TrainingConfig, parse_config
+from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, published_config
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a run that has a checkpoint and a model, with a file that is none of the run's."""
+    folder = tmp_path / "run"
+    prepare_run_folder(TrainingConfig(output_dir=str(folder)), Accelerator(cpu=True))
+    (folder / "checkpoints" / "step-4").mkdir()
+    for name in ("config.json", "model.safetensors", "thesis.txt"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_another_runs_model_is_refused(folder):
+    with pytest.raises(ValueError, match="holds another run's model; give --overwrite_output_dir"):
+        check_run_folder(TrainingConfig(output_dir=str(folder)))
+    assert (folder / "model.safetensors").exists()
+
+
+def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(folder):
+    config = TrainingConfig(output_dir=str(folder), overwrite_output_dir=True, seed=3)
+    check_run_folder(config)
+    assert (folder / "model.safetensors").exists()  # a check deletes nothing
+    prepare_run_folder(config, Accelerator(cpu=True))
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == [".gitignore", "checkpoints", "thesis.txt", "training_config.yaml"]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["training_config.yaml"]
+
+
+@pytest.mark.parametrize("name", ["model", "tokenizer", "dataset"])
+def test_what_the_run_reads_is_not_deleted(folder, name):
+    config = TrainingConfig(output_dir=str(folder), overwrite_output_dir=True, **{name: str(folder)})
+    with pytest.raises(ValueError, match=f"would delete the {name} that the run reads"):
+        check_run_folder(config)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file, not a folder"):
+        check_run_folder(TrainingConfig(output_dir=str(tmp_path / "file")))
+
+
+def test_a_run_continues_with_its_own_settings(folder, tmp_path):
+    def resumed(**changed):
+        check_run_folder(TrainingConfig(output_dir=str(folder), **({"resume_from_checkpoint": "latest"} | changed)))
+
+    resumed(num_workers=0, logging_steps=3)
+    with pytest.raises(ValueError, match="was started with learning_rate 0.0001, not 0.5; it continues as it was"):
+        resumed(learning_rate=0.5)
+    with pytest.raises(ValueError, match="is no checkpoint of the run"):
+        (tmp_path / "other" / "step-4").mkdir(parents=True)
+        resumed(resume_from_checkpoint=str(tmp_path / "other" / "step-4"))
+
+
+def test_published_settings_name_no_place_on_this_machine_and_start_a_new_run(folder, tmp_path):
+    config = TrainingConfig(
+        dataset=str(folder), output_dir=str(tmp_path / "new"), tokenizer="org/tokenizer", overwrite_output_dir=True
+    )
+    published = published_config(config)
+    assert (published.dataset, published.output_dir, published.tokenizer) == ("run", "new", "org/tokenizer")
+    prepare_run_folder(config, Accelerator(cpu=True))
+    text = (tmp_path / "new" / "training_config.yaml").read_text()
+    assert str(tmp_path) not in text and yaml.safe_load(text)["overwrite_output_dir"] is False
+    assert parse_config(["--config", str(tmp_path / "new" / "training_config.yaml")]) == published
+    assert (tmp_path / "new" / ".gitignore").read_text().split() == ["checkpoints/", "trackers/"]

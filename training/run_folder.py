@@ -1,0 +1,118 @@
+"""The folder of a run, in the end a model repository: who may write there, and what the run's settings were.
+
+`checkpoints/` and `trackers/` belong to the run alone, and a `.gitignore` keeps them out of an upload; everything
+beside them is the repository.
+"""
+
+import shutil
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from rsmclip.hub.folder import is_model_folder
+from rsmclip.training.checkpoints import find_checkpoint
+from rsmclip.training.config import TrainingConfig, read_yaml
+
+PRIVATE = ("checkpoints", "trackers")  # folders
+PUBLIC = (  # files that a run writes
+    *("*.safetensors", "*.safetensors.index.json", "config.json", "*_rsmclip.py", "processor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "README.md", "eval_results.json"),
+    *("training_config.yaml", "train_log.jsonl", ".gitignore"),
+)
+# A continued run may differ from its start in these; any other change would make it a different run.
+MAY_CHANGE = {
+    *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "num_workers", "cpu_threads"),
+    *("evaluation_steps", "evaluation_batch_size", "checkpoint_steps", "keep_checkpoints"),
+    *("logging_steps", "log_with", "validation_split", "test_split", "benchmark"),
+}
+
+
+def check_run_folder(config: TrainingConfig) -> None:
+    """
+    Raises `ValueError` unless the run may use its `output_dir`. Nothing is written or deleted.
+
+    Args:
+        config ([`TrainingConfig`]): The run.
+    """
+    folder = Path(config.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir {folder} is a file, not a folder")
+    if config.resume_from_checkpoint:
+        check_same_run(config, folder)
+        return
+    if not is_used(folder):
+        return
+    if not config.overwrite_output_dir:
+        raise ValueError(
+            f"{folder} holds another run's model; give --overwrite_output_dir to delete it, "
+            "--resume_from_checkpoint latest to continue it, or another --output_dir"
+        )
+    for name in ("model", "tokenizer", "dataset"):
+        source = Path(getattr(config, name) or "")
+        if getattr(config, name) and source.exists() and source.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"--overwrite_output_dir would delete the {name} that the run reads from {source}")
+
+
+def check_same_run(config: TrainingConfig, folder: Path) -> None:
+    """A run continues in its own folder, with the settings it was started with."""
+    checkpoint = find_checkpoint(folder / "checkpoints", config.resume_from_checkpoint)
+    if checkpoint.resolve().parent != (folder / "checkpoints").resolve():
+        raise ValueError(f"{checkpoint} is no checkpoint of the run in {folder}: give that run's --output_dir")
+    started = TrainingConfig(**read_yaml(folder / "checkpoints" / "training_config.yaml"))
+    for spec in fields(TrainingConfig):
+        before, now = getattr(started, spec.name), getattr(config, spec.name)
+        if spec.name not in MAY_CHANGE and before != now:
+            raise ValueError(
+                f"the run in {folder} was started with {spec.name} {before!r}, not {now!r}; it continues as it was "
+                "started. To train its model in another way, give its folder as --model and another --output_dir"
+            )
+
+
+def is_used(folder: Path) -> bool:
+    """Whether a folder holds a model or an unfinished run."""
+    return is_model_folder(folder) or (folder / "checkpoints").is_dir()
+
+
+def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None:
+    """
+    Makes the folder, deletes what an earlier run wrote there unless the run continues, and saves the settings: with
+    the checkpoints as they are, beside the model as others can use them.
+
+    Args:
+        config ([`TrainingConfig`]): The run, which [`check_run_folder`] allows.
+        accelerator (`Accelerator`): Its processes; only the main one writes.
+    """
+    accelerator.wait_for_everyone()  # every process has checked the folder as it was
+    if accelerator.is_main_process:
+        folder = Path(config.output_dir)
+        if not config.resume_from_checkpoint:
+            for name in PRIVATE:
+                shutil.rmtree(folder / name, ignore_errors=True)
+            for path in (path for pattern in PUBLIC for path in folder.glob(pattern)):
+                path.unlink()
+            (folder / "checkpoints").mkdir(parents=True)
+            config.save(folder / "checkpoints" / "training_config.yaml")
+        (folder / ".gitignore").write_text("".join(f"{name}/\n" for name in PRIVATE))
+        published_config(config).save(folder / "training_config.yaml")
+    accelerator.wait_for_everyone()
+
+
+def published_config(config: TrainingConfig) -> TrainingConfig:
+    """The settings without what only this machine has: of local folders the last name remains."""
+    values = asdict(config) | {"overwrite_output_dir": False, "resume_from_checkpoint": None}
+    for name in ("dataset", "model", "tokenizer", "output_dir"):
+        values[name] = published_name(values[name])
+    return TrainingConfig(**values)
+
+
+def published_name(path_or_hub_id: str | None) -> str | None:
+    """The last name of a local folder; the id of a repository on the Hub as it is."""
+    if path_or_hub_id is None or not is_local(path_or_hub_id):
+        return path_or_hub_id
+    return Path(path_or_hub_id).resolve().name
+
+
+def is_local(path_or_hub_id: str) -> bool:
+    """Whether a name is a path on this machine and not the id of a repository on the Hub."""
+    return Path(path_or_hub_id).exists() or path_or_hub_id.startswith((".", "/", "~"))
