@@ -24,6 +24,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 from datasets import Dataset
 from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
 from transformers import CLIPProcessor, get_cosine_schedule_with_warmup
 from transformers.utils import logging as transformers_logging
 
@@ -307,7 +308,7 @@ def main() -> None:
     try:
         train(parse_config())
     except (ValueError, OSError, FloatingPointError, UndecodableImagesError) as error:
-        print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        tqdm.write(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)  # not into a progress bar
         sys.exit(2)
 
 
