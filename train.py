@@ -17,6 +17,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -52,19 +53,30 @@ from rsmclip.training.run_folder import (
     published_name,
 )
 from rsmclip.training.teacher import Student, Teacher
-from rsmclip.training.views import render_views
+from rsmclip.training.views import ViewSpec, render_views
 
 MAX_LOGIT_SCALE = math.log(100)  # (Radford et al. 2021, section 2.5)
 
 
-def train(config: TrainingConfig) -> dict:
-    """Trains, evaluates and saves; returns what `eval_results.json` holds."""
-    output_dir = Path(config.output_dir)
+@dataclass
+class Run:
+    """What a training run is made of, all of it checked."""
+
+    config: TrainingConfig
+    accelerator: Accelerator
+    benchmark: Benchmark | None
+    splits: dict[str, Dataset]
+    model: RSMCLIPModel
+    processor: CLIPProcessor
+
+
+def start(config: TrainingConfig) -> Run:
+    """Reads and checks everything that the run needs, then makes its folder."""
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         log_with=config.log_with,
         step_scheduler_with_optimizer=False,  # one scheduler step a training step, whatever the number of processes
-        project_config=ProjectConfiguration(str(output_dir), logging_dir=str(output_dir / "trackers")),
+        project_config=ProjectConfiguration(config.output_dir, logging_dir=f"{config.output_dir}/trackers"),
     )
     if accelerator.device.type == "cpu":  # accelerate launch leaves a process one thread
         torch.set_num_threads(config.cpu_threads or max(1, os.cpu_count() // accelerator.num_processes))
@@ -73,11 +85,16 @@ def train(config: TrainingConfig) -> dict:
     splits = load_splits(config, benchmark, accelerator)
     set_seed(config.seed)
     model, processor = make_model(config, splits["train"])
-    model.to(accelerator.device)
-    specs = config.view_specs(model.config.vision_config.image_size)
     prepare_run_folder(config, accelerator)
     set_seed(config.seed, device_specific=True)  # dropout differs between processes
+    return Run(config, accelerator, benchmark, splits, model.to(accelerator.device), processor)
 
+
+def train(config: TrainingConfig) -> dict:
+    """Trains, evaluates and saves; returns what `eval_results.json` holds."""
+    run = start(config)
+    accelerator, model = run.accelerator, run.model
+    specs = config.view_specs(model.config.vision_config.image_size)
     optimizer = make_optimizer(model, config)
     scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
     student, optimizer, scheduler = accelerator.prepare(Student(model), optimizer, scheduler)
@@ -90,21 +107,22 @@ def train(config: TrainingConfig) -> dict:
         accelerator.register_for_checkpointing(teacher, distillation_loss)
 
     # The floor of the final table; before a checkpoint is loaded, so that a resumed run prints the same one.
-    untrained = evaluate(model, processor, splits["test"], benchmark, config, accelerator)
-    first_step = resume(config, accelerator)
-    log = TrainingLog(config, accelerator, first_step, len(splits["train"]))
-    batches = make_batches(config, splits["train"], processor, specs, first_step, accelerator)
+    untrained = evaluate(run, "test")
+    first_step = resume(run)
+    log = TrainingLog(config, accelerator, first_step, len(run.splits["train"]))
+    batches = make_batches(run, specs, first_step)
     student.train()
     for step, batch in enumerate(batches, first_step):
         # views: two global and several local crops of every image, {name: (views, batch, 3, size, size)}
         views = {
-            name: normalise(render_views(batch["pixels"], batch["views"][name], spec), processor)
+            name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.processor)
             for name, spec in specs.items()
         }
 
         # student: every view through the image tower, a caption for each global view through the text tower
         with accelerator.autocast():
-            output = student(views["global"], views.get("local"), batch["input_ids"], batch["attention_mask"])
+            captions = (batch["input_ids"], batch["attention_mask"], batch["text_groups"])
+            output = student(views["global"], views.get("local"), *captions)
 
         # loss: InfoNCE over the global batch for each global view, and cross-entropy from teacher to student
         pairs = zip(output.image_embeds.float(), output.text_embeds.float(), strict=True)
@@ -132,15 +150,15 @@ def train(config: TrainingConfig) -> dict:
         log.step(scalars, learning_rate, batch["undecodable"])
         if (step + 1) % config.checkpoint_steps == 0 and step + 1 < config.max_train_steps:
             log.flush()
-            save_checkpoint(accelerator, output_dir / "checkpoints", step + 1, config.keep_checkpoints)
+            save_checkpoint(accelerator, Path(config.output_dir) / "checkpoints", step + 1, config.keep_checkpoints)
         if (step + 1) % config.evaluation_steps == 0 and step + 1 < config.max_train_steps:
-            start = time.perf_counter()
-            metrics = evaluate(model, processor, splits["validation"], benchmark, config, accelerator)
-            log.evaluation(step + 1, metrics, time.perf_counter() - start)
+            began = time.perf_counter()
+            metrics = evaluate(run, "validation")
+            log.evaluation(step + 1, metrics, time.perf_counter() - began)
             student.train()
 
     log.close()
-    return finish(model, processor, splits, benchmark, untrained, log, config, accelerator)
+    return finish(run, untrained, log)
 
 
 def normalise(pixels: torch.Tensor, processor: CLIPProcessor) -> torch.Tensor:
@@ -187,15 +205,9 @@ def rows_with_captions(rows: Dataset, languages: list[str]) -> Dataset:
     return rows if len(kept) == len(rows) else rows.select(kept)
 
 
-def make_batches(
-    config: TrainingConfig,
-    rows: Dataset,
-    processor: CLIPProcessor,
-    specs: dict,
-    first_step: int,
-    accelerator: Accelerator,
-) -> Iterator[dict]:
+def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Iterator[dict]:
     """Batches of this process from `first_step` on, on the device."""
+    config, accelerator, rows = run.config, run.accelerator, run.splits["train"]
     loader = DataLoader(
         CaptionedViews(rows, config.languages, specs, config.short_side, config.seed),
         batch_sampler=StepSampler(
@@ -207,7 +219,7 @@ def make_batches(
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
         ),
-        collate_fn=Collate(processor.tokenizer, config.max_length),
+        collate_fn=Collate(run.processor.tokenizer, config.max_length),
         num_workers=config.num_workers,
         pin_memory=accelerator.device.type == "cuda",
         prefetch_factor=4 if config.num_workers else None,
@@ -218,6 +230,7 @@ def make_batches(
             raise batch
         for name in ("pixels", "input_ids", "attention_mask"):
             batch[name] = batch[name].to(accelerator.device, non_blocking=True)
+        batch["text_groups"] = [(rows.to(accelerator.device), length) for rows, length in batch["text_groups"]]
         batch["views"] = {
             name: {key: values.to(accelerator.device, non_blocking=True) for key, values in views.items()}
             for name, views in batch["views"].items()
@@ -225,8 +238,9 @@ def make_batches(
         yield batch
 
 
-def resume(config: TrainingConfig, accelerator: Accelerator) -> int:
+def resume(run: Run) -> int:
     """Loads the checkpoint that the configuration names, if any; returns the number of steps done."""
+    config, accelerator = run.config, run.accelerator
     if not config.resume_from_checkpoint:
         return 0
     checkpoint = find_checkpoint(Path(config.output_dir) / "checkpoints", config.resume_from_checkpoint)
@@ -235,39 +249,23 @@ def resume(config: TrainingConfig, accelerator: Accelerator) -> int:
     return checkpoint_step(checkpoint)
 
 
-def evaluate(
-    model: RSMCLIPModel,
-    processor: CLIPProcessor,
-    rows: Dataset,
-    benchmark: Benchmark | None,
-    config: TrainingConfig,
-    accelerator: Accelerator,
-) -> dict[str, dict[str, float]]:
+def evaluate(run: Run, split: str) -> dict[str, dict[str, float]]:
     """Retrieval and zero-shot figures for each language, on the main process; the others wait."""
     results = {}
-    if accelerator.is_main_process:
-        model.eval()
-        embedder = Embedder(model, processor, config.evaluation_batch_size)
-        results = evaluate_corpus(embedder, rows, config.languages, benchmark)
-    accelerator.wait_for_everyone()
+    if run.accelerator.is_main_process:
+        embedder = Embedder(run.model.eval(), run.processor, run.config.evaluation_batch_size)
+        results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
+    run.accelerator.wait_for_everyone()
     return results
 
 
-def finish(
-    model: RSMCLIPModel,
-    processor: CLIPProcessor,
-    splits: dict[str, Dataset],
-    benchmark: Benchmark | None,
-    untrained: dict,
-    log: TrainingLog,
-    config: TrainingConfig,
-    accelerator: Accelerator,
-) -> dict:
+def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
     """The model folder, the final evaluation, and what it found."""
+    config, accelerator, splits, benchmark = run.config, run.accelerator, run.splits, run.benchmark
     output_dir = Path(config.output_dir)
     if accelerator.is_main_process:
-        save_model_folder(model, processor, output_dir)
-    metrics = evaluate(model, processor, splits["test"], benchmark, config, accelerator)
+        save_model_folder(run.model, run.processor, output_dir)
+    metrics = evaluate(run, "test")
     if not accelerator.is_main_process:
         return {}
     results = {

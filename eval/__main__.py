@@ -66,7 +66,7 @@ def evaluate_on_folder(embedder: Embedder, name: str, folder: Path, languages: l
         known = ", ".join(benchmark.templates)
         raise ValueError(f"benchmark {name!r} has no class names in {', '.join(unknown)}; it has them in {known}")
     check_labels(rows["label"], benchmark)
-    image_embeds = embedder.images((image["bytes"] for image in rows["image"]), rows["image_id"])
+    image_embeds = embedder.images(rows)
     languages = languages or list(benchmark.templates)
     return {code: evaluate_zero_shot(embedder, image_embeds, rows["label"], benchmark, code) for code in languages}
 

@@ -1,10 +1,9 @@
 """Embeddings of a corpus by a model: images and texts in batches, texts of similar length together."""
 
 import io
-from collections.abc import Iterable, Iterator
-from itertools import islice
 
 import torch
+from datasets import Dataset
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -25,11 +24,11 @@ class Embedder:
         self.model, self.processor, self.batch_size = model, processor, batch_size
 
     @torch.inference_mode()
-    def images(self, encoded: Iterable[bytes], names: Iterable[str]) -> torch.Tensor:
-        """Encoded images to embeddings on the CPU, `(images, dim)`, not normalised; the names are for errors."""
+    def images(self, rows: Dataset) -> torch.Tensor:
+        """Columns `image` (encoded) and `image_id` to embeddings on the CPU, `(rows, dim)`, not normalised."""
         embeds = []
-        for entries in batched(zip(encoded, names, strict=True), self.batch_size):
-            batch = [decode_image(entry, name) for entry, name in entries]
+        for columns in rows.select_columns(["image", "image_id"]).iter(self.batch_size):
+            batch = [decode_image(*entry) for entry in zip(columns["image"], columns["image_id"], strict=True)]
             pixels = self.processor.image_processor(batch, return_tensors="pt")["pixel_values"]
             pixels = pixels.to(self.model.device, self.model.dtype)
             embeds.append(self.model.get_image_features(pixel_values=pixels).pooler_output.float().cpu())
@@ -53,16 +52,9 @@ class Embedder:
         return torch.cat(embeds)[[row[text] for text in texts]]
 
 
-def decode_image(encoded: bytes, name: str) -> Image.Image:
-    """An encoded image in RGB; `ValueError` with its name if it is none."""
+def decode_image(image: dict, image_id: str) -> Image.Image:
+    """An encoded image in RGB; `ValueError` with its id if it is none."""
     try:
-        return Image.open(io.BytesIO(encoded)).convert("RGB")
+        return Image.open(io.BytesIO(image["bytes"])).convert("RGB")
     except IMAGE_ERRORS as error:
-        raise ValueError(f"image {name} cannot be decoded: {error}") from error
-
-
-def batched(entries: Iterable[tuple], size: int) -> Iterator[list[tuple]]:
-    """Lists of `size` entries, the last one shorter."""
-    entries = iter(entries)
-    while batch := list(islice(entries, size)):
-        yield batch
+        raise ValueError(f"image {image_id} cannot be decoded: {error}") from error

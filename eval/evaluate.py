@@ -34,7 +34,7 @@ def evaluate_corpus(
         the numbers compared, and `chance_mean_recall`; with a benchmark also `zero_shot_accuracy`,
         `zero_shot_mean_per_class_recall` and `chance_zero_shot_accuracy`.
     """
-    image_embeds = embedder.images((image["bytes"] for image in corpus["image"]), corpus["image_id"])
+    image_embeds = embedder.images(corpus)
     captions, labels = corpus["captions"], list(corpus["label"])
     results = {}
     for language in languages:

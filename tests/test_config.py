@@ -3,9 +3,12 @@
 import re
 
 import pytest
+import torch
 import yaml
 
+from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.training.config import DEFAULT_CONFIG, TrainingConfig, parse_config
+from rsmclip.training.initial_model import check_sizes
 
 
 @pytest.fixture
@@ -27,7 +30,16 @@ def test_without_arguments_it_is_the_demo():
 
 @pytest.mark.parametrize("path", sorted(DEFAULT_CONFIG.parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_valid(path):
-    parse_config(["--config", str(path)])
+    config = parse_config(["--config", str(path)])
+    given = yaml.safe_load(path.read_text())
+    assert {name: getattr(config, name) for name in given} == given
+    with torch.device("meta"):
+        model = RSMCLIPModel(RSMCLIPConfig(**config.model_config))
+    check_sizes(config, model.config)
+    views = {name: torch.empty(1, 3, spec.size, spec.size, device="meta")
+             for name, spec in config.view_specs(model.config.vision_config.image_size).items()}  # fmt: skip
+    for pixels in views.values():
+        assert model.get_prototype_logits(pixels).shape == (1, model.config.self_distillation["num_prototypes"])
 
 
 def test_command_line_overrides_the_file(config_file):

@@ -35,6 +35,13 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(folder):
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["training_config.yaml"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_something_else_than_a_run_are_not_replaced(tmp_path, overwrite):
+    (tmp_path / "README.md").write_text("of another project")
+    with pytest.raises(ValueError, match="the run would replace .*README.md, which is no run's"):
+        check_run_folder(TrainingConfig(output_dir=str(tmp_path), overwrite_output_dir=overwrite))
+
+
 @pytest.mark.parametrize("name", ["model", "tokenizer", "dataset"])
 def test_what_the_run_reads_is_not_deleted(folder, name):
     config = TrainingConfig(output_dir=str(folder), overwrite_output_dir=True, **{name: str(folder)})

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from rsmclip.training.batches import group_by_length
 from rsmclip.training.teacher import Student, Teacher
 
 
@@ -18,6 +19,18 @@ def test_student_gives_what_the_model_gives(tiny_model):
     expected = tiny_model.get_prototype_logits(local[1])
     torch.testing.assert_close(output.prototype_logits[3], expected, atol=1e-6, rtol=1e-5)
     assert output.logit_scale.item() == tiny_model.logit_scale.exp().item()
+
+
+def test_captions_in_groups_of_similar_length_give_the_same(tiny_model):
+    views, ids = torch.randn(2, 5, 3, 32, 32), torch.randint(4, 900, (2, 5, 9))
+    lengths = torch.tensor([[9, 3, 5, 3, 7], [2, 8, 4, 6, 3]])
+    mask = (torch.arange(9) < lengths[..., None]).long()
+    groups = group_by_length(mask.flatten(0, 1))
+    assert sorted(row for rows, _ in groups for row in rows.tolist()) == list(range(10))
+    assert [length for _, length in groups] == [3, 5, 8, 9]
+    student = Student(tiny_model)
+    whole, grouped = student(views, None, ids, mask), student(views, None, ids, mask, groups)
+    torch.testing.assert_close(grouped.text_embeds, whole.text_embeds, atol=1e-6, rtol=1e-5)
 
 
 def test_teacher_starts_as_the_student_and_follows_it(tiny_model):

@@ -20,6 +20,7 @@ from rsmclip.data.sources import IMAGE_ERRORS
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
+TEXT_GROUPS = 4  # captions of similar length that the text tower takes together, to pad less
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
@@ -208,6 +209,22 @@ class Collate:
             "views": default_collate([example["views"] for example in examples]),
             "input_ids": tokens["input_ids"].unflatten(0, (-1, len(examples))),  # (views, batch, length)
             "attention_mask": tokens["attention_mask"].unflatten(0, (-1, len(examples))),
+            "text_groups": group_by_length(tokens["attention_mask"]),
             "image_ids": [example["image_id"] for example in examples],
             "undecodable": [image_id for example in examples for image_id in example["undecodable"]],
         }
+
+
+def group_by_length(attention_mask: torch.Tensor) -> list[tuple[torch.Tensor, int]]:
+    """
+    Parts a batch of captions by length. The lengths are numbers of the host, so that the device need not be asked.
+
+    Args:
+        attention_mask (`torch.Tensor` of shape `(captions, length)`): 1 for tokens, 0 for padding.
+
+    Returns:
+        `list[tuple[torch.Tensor, int]]`: Rows of each group, and the length of its longest caption.
+    """
+    lengths = attention_mask.sum(dim=-1)
+    groups = lengths.argsort(stable=True).chunk(TEXT_GROUPS)
+    return [(rows, int(lengths[rows].max())) for rows in groups]

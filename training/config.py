@@ -4,7 +4,6 @@ import argparse
 import difflib
 import json
 import math
-import sys
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -23,7 +22,7 @@ DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 RANGES = {  # smallest and largest value
     **dict.fromkeys(("grayscale", "blur", "teacher_momentum", "center_momentum", "adam_beta2"), (0, 1)),
     **dict.fromkeys(("brightness", "contrast", "saturation", "teacher_temperature_warmup"), (0, 1)),
-    **dict.fromkeys(("self_distillation_weight", "weight_decay"), (0, sys.float_info.max)),
+    **dict.fromkeys(("self_distillation_weight", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(("num_local_views", "num_workers", "warmup_steps"), (0, math.inf)),
     **dict.fromkeys(("max_train_steps", "vocab_size", "cpu_threads"), (1, math.inf)),
     **dict.fromkeys(("checkpoint_steps", "keep_checkpoints", "evaluation_steps", "logging_steps"), (1, math.inf)),
@@ -136,7 +135,7 @@ class TrainingConfig:
             raise ValueError(f"batch_size is {self.batch_size}: contrastive learning needs at least two pairs")
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
+            if value is not None and not (low <= value <= high and math.isfinite(value)):
                 limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
                 raise ValueError(f"{name} is {value}: it must be {limits}")
         for name in POSITIVE:

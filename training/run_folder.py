@@ -5,6 +5,7 @@ beside them is the repository.
 """
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def check_run_folder(config: TrainingConfig) -> None:
         check_same_run(config, folder)
         return
     if not is_used(folder):
+        if foreign := next(written_paths(folder), None):
+            raise ValueError(f"the run would replace {foreign}, which is no run's; choose another --output_dir")
         return
     if not config.overwrite_output_dir:
         raise ValueError(
@@ -74,6 +77,11 @@ def is_used(folder: Path) -> bool:
     return is_model_folder(folder) or (folder / "checkpoints").is_dir()
 
 
+def written_paths(folder: Path) -> Iterator[Path]:
+    """What is in a folder under the names that a run writes."""
+    return (path for pattern in (*PRIVATE, *PUBLIC) for path in folder.glob(pattern))
+
+
 def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None:
     """
     Makes the folder, deletes what an earlier run wrote there unless the run continues, and saves the settings: with
@@ -87,10 +95,8 @@ def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None
     if accelerator.is_main_process:
         folder = Path(config.output_dir)
         if not config.resume_from_checkpoint:
-            for name in PRIVATE:
-                shutil.rmtree(folder / name, ignore_errors=True)
-            for path in (path for pattern in PUBLIC for path in folder.glob(pattern)):
-                path.unlink()
+            for path in written_paths(folder):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             (folder / "checkpoints").mkdir(parents=True)
             config.save(folder / "checkpoints" / "training_config.yaml")
         (folder / ".gitignore").write_text("".join(f"{name}/\n" for name in PRIVATE))

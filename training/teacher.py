@@ -38,6 +38,7 @@ class Student(nn.Module):
         local_views: torch.Tensor | None,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
+        text_groups: list[tuple[torch.Tensor, int]] | None = None,
     ) -> StudentOutput:
         """
         Args:
@@ -49,12 +50,15 @@ class Student(nn.Module):
                 A caption for each global view.
             attention_mask (`torch.Tensor` of shape `(global_views, batch, length)`):
                 1 for tokens, 0 for padding.
+            text_groups (`list[tuple[torch.Tensor, int]]`, *optional*):
+                Captions of similar length, as rows of the flattened captions and the length they need.
         """
         pooled = pool_views(self.model.vision_model, global_views)
         image_embeds = F.normalize(self.model.visual_projection(pooled), dim=-1)
-        text_features = self.model.get_text_features(
-            input_ids.flatten(0, 1), attention_mask.flatten(0, 1)
-        ).pooler_output
+        ids, mask = input_ids.flatten(0, 1), attention_mask.flatten(0, 1)
+        groups = text_groups or [(torch.arange(len(ids), device=ids.device), ids.shape[1])]
+        grouped = [self.model.get_text_features(ids[rows, :n], mask[rows, :n]).pooler_output for rows, n in groups]
+        text_features = torch.cat(grouped)[torch.cat([rows for rows, _ in groups]).argsort()]
         text_embeds = F.normalize(text_features, dim=-1).unflatten(0, input_ids.shape[:2])
         prototype_logits = None
         if self.model.self_distillation_head is not None:
