@@ -11,6 +11,7 @@ from rsmclip.data.demo_drawing import PAINTERS, contact_sheet, draw
 from rsmclip.data.demo_grammar import GRAMMARS, captions_in_all_languages
 from rsmclip.data.demo_scene import KINDS, MANY, Scene, draw_scene
 from rsmclip.data.schema import LANGUAGES
+from rsmclip.eval.protocol import load_benchmark
 
 SCRIPTS = {"zh": r"[\u4e00-\u9fff，。、]+", "ko": r"[\uac00-\ud7a3 .,]+", "ru": r"[а-яёА-ЯЁ ,.—]+"}
 
@@ -60,6 +61,19 @@ def test_every_language_has_five_aligned_sentences_of_every_scene():
                 assert caption[0] == caption[0].upper() and "  " not in caption and " ." not in caption
                 assert re.fullmatch(SCRIPTS.get(language, r"[^\u0400-\uffff]+"), caption), caption
     assert tuple(GRAMMARS) == LANGUAGES
+
+
+@pytest.mark.parametrize("language", [code for code in LANGUAGES if code not in ("zh", "ko")])  # they part no words
+def test_prompts_are_in_the_words_of_the_captions(language):
+    """A model that has read captions only cannot know another form of a word."""
+    spoken = {word for s in all_scenes() for caption in GRAMMARS[language](s) for word in words_of(caption)}
+    benchmark = load_benchmark("demo")
+    prompts = [*benchmark.templates[language], *benchmark.class_names[language].values()]
+    assert {word for prompt in prompts for word in words_of(prompt)} <= spoken
+
+
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def test_captions_tell_scenes_apart():
