@@ -42,6 +42,7 @@ from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, Undec
 from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.initial_model import make_model
+from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import SelfDistillationLoss, clip_loss
 from rsmclip.training.optimizer import make_optimizer
@@ -73,6 +74,7 @@ class Run:
 def start(config: TrainingConfig) -> Run:
     """Reads and checks everything that the run needs, then makes its folder."""
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not find each other on a CPU
         mixed_precision=config.mixed_precision,
         log_with=config.log_with,
         step_scheduler_with_optimizer=False,  # one scheduler step a training step, whatever the number of processes
@@ -302,6 +304,7 @@ def device_name(accelerator: Accelerator) -> str:
 
 def main() -> None:
     """Runs the training; bad input is one clear line and exit status 2."""
+    start_processes_on_cpu()
     transformers_logging.disable_progress_bar()
     try:
         train(parse_config())

@@ -100,6 +100,10 @@ def test_a_run_leaves_a_hub_repository_and_prints_its_table(finished):
 def test_two_processes_log_the_losses_of_one(finished, config_file, tmp_path):
     run = train(config_file, tmp_path / "two", launch=("--num_processes", "2", "--cpu"))
     assert run.returncode == 0, run.stderr
+    devices = [
+        json.loads((folder / "eval_results.json").read_text())["device"] for folder in (finished[0], tmp_path / "two")
+    ]
+    assert [device.split(" (")[0] for device in devices] == ["1 × CPU", "2 × CPU"]
     assert losses(tmp_path / "two") == pytest.approx(losses(finished[0]), abs=1e-4)
 
 
