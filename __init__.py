@@ -2,10 +2,14 @@
 
 from importlib import import_module
 
-__all__ = ["RSMCLIPConfig", "RSMCLIPModel"]
+__all__ = ["RSMCLIPConfig", "RSMCLIPImageProcessor", "RSMCLIPModel"]
 __version__ = "0.1.0"
 
-HOME = {"RSMCLIPConfig": ".configuration_rsmclip", "RSMCLIPModel": ".modeling_rsmclip"}
+HOME = {
+    "RSMCLIPConfig": ".configuration_rsmclip",
+    "RSMCLIPImageProcessor": ".image_processing_rsmclip",
+    "RSMCLIPModel": ".modeling_rsmclip",
+}
 
 
 def __getattr__(name: str) -> type:

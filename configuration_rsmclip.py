@@ -3,6 +3,9 @@
 from dataclasses import field
 
 from transformers import CLIPVisionConfig, PreTrainedConfig, XLMRobertaConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # ViT-B/32 and XLM-R-base as OpenCLIP builds them; what is not named here is the default of the tower's own class.
 VISION_DEFAULTS = {"hidden_act": "gelu", "projection_dim": 512}
@@ -16,6 +19,17 @@ TEXT_DEFAULTS = {
     "eos_token_id": 2,
 }
 SELF_DISTILLATION_DEFAULTS = {"hidden_size": 2048, "bottleneck_size": 256, "num_prototypes": 65536}
+CHOICES = {"text_pooling": ("mean", "max", "cls", "pooler"), "text_projection_type": ("mlp", "linear", "none")}
+# What `transformers` itself writes or passes beside the fields that it declares.
+COMMON_FIELDS = {
+    "auto_map",
+    "model_type",
+    "attn_implementation",
+    "experts_implementation",
+    "torch_dtype",
+    "name_or_path",
+}
+COMMON_FIELDS |= {"output_attentions", "custom_pipelines", "quantization_config"}
 
 
 class RSMCLIPConfig(PreTrainedConfig):
@@ -31,6 +45,12 @@ class RSMCLIPConfig(PreTrainedConfig):
             Text tower. Fields not given are those of `xlm-roberta-base`.
         projection_dim (`int`, *optional*, defaults to 512):
             Width of the space that images and texts share.
+        text_pooling (`str`, *optional*, defaults to `"mean"`):
+            From the last hidden states to one vector a text: `"mean"` or `"max"` over the tokens, `"cls"` (the first
+            token's), or `"pooler"` (the first token's through XLM-RoBERTa's own dense layer and tanh).
+        text_projection_type (`str`, *optional*, defaults to `"mlp"`):
+            From that vector to the shared space: `"mlp"` (two layers, GELU between them), `"linear"`, or `"none"`
+            where the text tower is as wide as the space.
         logit_scale_init_value (`float`, *optional*, defaults to 2.6592):
             Initial logarithm of the inverse temperature, ln(1 / 0.07) (Radford et al. 2021, section 2.5).
         self_distillation (`dict`, *optional*):
@@ -55,6 +75,8 @@ class RSMCLIPConfig(PreTrainedConfig):
     vision_config: dict | CLIPVisionConfig | None = None
     text_config: dict | XLMRobertaConfig | None = None
     projection_dim: int = 512
+    text_pooling: str = "mean"
+    text_projection_type: str = "mlp"
     logit_scale_init_value: float | int = 2.6592
     self_distillation: dict | None = field(default_factory=lambda: dict(SELF_DISTILLATION_DEFAULTS))
     initializer_range: float = 0.02
@@ -64,12 +86,17 @@ class RSMCLIPConfig(PreTrainedConfig):
             self.vision_config = CLIPVisionConfig(**(VISION_DEFAULTS | (self.vision_config or {})))
         if not isinstance(self.text_config, XLMRobertaConfig):
             self.text_config = XLMRobertaConfig(**(TEXT_DEFAULTS | (self.text_config or {})))
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")
         if self.self_distillation is not None:
             if unknown := sorted(set(self.self_distillation) - set(SELF_DISTILLATION_DEFAULTS)):
                 raise ValueError(
                     f"self_distillation has unknown fields {unknown}; it takes {sorted(SELF_DISTILLATION_DEFAULTS)}"
                 )
             self.self_distillation = SELF_DISTILLATION_DEFAULTS | self.self_distillation
+        if unknown := sorted(name for name in kwargs if name not in COMMON_FIELDS and not name.startswith("_")):
+            logger.warning(f"RSMCLIPConfig has no field {', '.join(unknown)}: kept, but nothing here reads it")
         super().__post_init__(**kwargs)
 
 

@@ -3,6 +3,9 @@
 The towers are those of `transformers`, so attention backends, gradient checkpointing and adapters work as they do
 there. What is written here is what joins them: masked mean pooling and an MLP on the text, a linear projection
 on the image, the logit scale, and the head that the self-supervised objective trains beside them.
+
+The architecture is the one that OpenCLIP builds from a ViT and an XLM-RoBERTa (`CustomTextCLIP`), so weights convert both
+ways without a difference: `python -m rsmclip.hub convert-openclip` and `export-openclip` of the package beside it.
 """
 
 from dataclasses import dataclass
@@ -64,7 +67,7 @@ class RSMCLIPSelfDistillationHead(nn.Module):
 
 
 class RSMCLIPPreTrainedModel(PreTrainedModel):
-    """Initialisation, and what the model supports."""
+    """Initialisation, saving, and what the model supports."""
 
     config_class = RSMCLIPConfig
     base_model_prefix = "rsmclip"
@@ -76,14 +79,17 @@ class RSMCLIPPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    # A model loaded with `self_distillation=None` leaves a head in the file where it is.
+    _keys_to_ignore_on_load_unexpected = [r"^self_distillation_head\."]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         # The towers are models of their own and initialise themselves; `init` leaves loaded weights alone.
         super()._init_weights(module)
         if isinstance(module, RSMCLIPModel):
-            for layer in [module.visual_projection, module.text_projection[0], module.text_projection[2]]:
-                init.normal_(layer.weight, std=layer.in_features**-0.5)
+            for layer in [module.visual_projection, *module.text_projection.modules()]:
+                if isinstance(layer, nn.Linear):
+                    init.normal_(layer.weight, std=layer.in_features**-0.5)
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
 
 
@@ -110,20 +116,58 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         super().__init__(config)
         vision_width, text_width = config.vision_config.hidden_size, config.text_config.hidden_size
         self.vision_model = CLIPVisionModel._from_config(config.vision_config)
-        self.text_model = XLMRobertaModel._from_config(config.text_config, add_pooling_layer=False)
+        self.text_model = XLMRobertaModel._from_config(
+            config.text_config, add_pooling_layer=config.text_pooling == "pooler"
+        )
 
         self.visual_projection = nn.Linear(vision_width, config.projection_dim, bias=False)
-        text_hidden = (text_width + config.projection_dim) // 2  # OpenCLIP's width, 640 for XLM-R-base
-        self.text_projection = nn.Sequential(
-            nn.Linear(text_width, text_hidden, bias=False),
-            nn.GELU(),
-            nn.Linear(text_hidden, config.projection_dim, bias=False),
+        self.text_projection = self._make_text_projection(
+            config.text_projection_type, text_width, config.projection_dim
         )
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         self.self_distillation_head = None
         if config.self_distillation is not None:
             self.self_distillation_head = RSMCLIPSelfDistillationHead(vision_width, **config.self_distillation)
         self.post_init()
+
+    @staticmethod
+    def _make_text_projection(projection_type: str, in_size: int, out_size: int) -> nn.Module:
+        if projection_type == "linear":
+            return nn.Linear(in_size, out_size, bias=False)
+        if projection_type == "none":
+            if in_size != out_size:
+                raise ValueError(
+                    f"text_projection_type 'none' needs a text tower as wide as projection_dim: {in_size} != {out_size}"
+                )
+            return nn.Identity()
+        hidden_size = (in_size + out_size) // 2  # OpenCLIP's width, 640 for XLM-R-base
+        return nn.Sequential(
+            nn.Linear(in_size, hidden_size, bias=False), nn.GELU(), nn.Linear(hidden_size, out_size, bias=False)
+        )
+
+    def save_pretrained(self, save_directory: str, keep_self_distillation_head: bool = True, **kwargs) -> None:
+        """
+        Saves the model; see [`~PreTrainedModel.save_pretrained`].
+
+        Args:
+            save_directory (`str`):
+                Where it goes.
+            keep_self_distillation_head (`bool`, *optional*, defaults to `True`):
+                `False` leaves the head of the self-supervised objective out, for a release: retrieval and classification
+                don't use it. What was saved loads as a model without a head.
+            kwargs:
+                Those of [`~PreTrainedModel.save_pretrained`].
+        """
+        head, sizes = self.self_distillation_head, self.config.self_distillation
+        if not keep_self_distillation_head:
+            self.self_distillation_head = self.config.self_distillation = None
+            if (state_dict := kwargs.get("state_dict")) is not None:
+                kept = {name: value for name, value in state_dict.items() if "self_distillation_head." not in name}
+                kwargs["state_dict"] = kept
+        try:
+            super().save_pretrained(save_directory, **kwargs)
+        finally:
+            self.self_distillation_head, self.config.self_distillation = head, sizes
 
     @can_return_tuple
     def get_image_features(
@@ -152,11 +196,12 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> BaseModelOutputWithPooling:
         """
-        Text embeddings, not normalised: the mean of the last hidden states over the attention mask, through the MLP.
+        Text embeddings, not normalised: the last hidden states pooled over the attention mask, and projected.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`):
-                Token ids; at most 512 of them.
+                Token ids, at most `max_position_embeddings - 2` of them (512): a tokenizer that is not told
+                `truncation=True` gives more for a long text.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*):
                 1 for tokens, 0 for padding. Without it whatever isn't the padding token counts.
 
@@ -165,15 +210,32 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = (input_ids != self.config.text_config.pad_token_id).long()
+        longest = self.config.text_config.max_position_embeddings - self.config.text_config.pad_token_id - 1
+        if input_ids.shape[1] > longest:
+            raise ValueError(
+                f"a text has {input_ids.shape[1]} tokens and the text tower takes at most {longest}: give the tokenizer "
+                f"truncation=True, max_length={longest}"
+            )
         outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
-        mask = attention_mask.unsqueeze(-1).to(outputs.last_hidden_state.dtype)
-        mean = (outputs.last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)  # (batch, width)
+        pooled = outputs.pooler_output  # None unless the tower has a pooler
+        if self.config.text_pooling != "pooler":
+            pooled = self._pool_tokens(outputs.last_hidden_state, attention_mask)
         return BaseModelOutputWithPooling(
             last_hidden_state=outputs.last_hidden_state,
-            pooler_output=self.text_projection(mean),
+            pooler_output=self.text_projection(pooled),
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _pool_tokens(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        # (batch, length, width) and (batch, length) to (batch, width)
+        mask = attention_mask.unsqueeze(-1)
+        if self.config.text_pooling == "cls":
+            return hidden[:, 0]
+        if self.config.text_pooling == "max":
+            return hidden.masked_fill(mask == 0, torch.finfo(hidden.dtype).min).amax(dim=1)
+        mask = mask.to(hidden.dtype)
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)  # a text without tokens is zero, not NaN
 
     def get_prototype_logits(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> torch.Tensor:
         """

@@ -9,15 +9,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from rsmclip.data.build import build_corpus, push_corpus, read_translations
+from rsmclip.data.command_line import OneLineParser
 from rsmclip.data.sources import READERS, SourceError, fault_table, open_source
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str):
-        """Prints one line and exits with status 2."""
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def named_source(argument: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModel, AutoProcessor
 from transformers.utils import logging as transformers_logging
 
+from rsmclip.data.command_line import OneLineParser
 from rsmclip.data.schema import LANGUAGES, check_schema, count_captions, load_corpus
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import check_labels, evaluate_corpus, evaluate_zero_shot
@@ -16,14 +17,6 @@ from rsmclip.eval.image_folder import benchmark_for, read_image_folder
 from rsmclip.eval.protocol import load_benchmark
 from rsmclip.eval.report import as_markdown, as_text, result_table
 from rsmclip.hub.folder import is_model_folder
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str):
-        """Prints one line and exits with status 2."""
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def positive(argument: str) -> int:

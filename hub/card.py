@@ -8,6 +8,7 @@ from rsmclip.eval.report import as_markdown, result_table
 from rsmclip.hub.folder import LOWEST_TRANSFORMERS
 
 TEMPLATE = Path(__file__).parent / "card_template.md.jinja"
+CONVERSION_TEMPLATE = Path(__file__).parent / "conversion_card_template.md.jinja"
 
 
 def make_card(results: dict, name: str) -> ModelCard:
@@ -41,6 +42,43 @@ def make_card(results: dict, name: str) -> ModelCard:
         repo_id=name,
         results=results,
         table=as_markdown(header, rows),
+        lowest_transformers=LOWEST_TRANSFORMERS,
+    )
+
+
+def make_conversion_card(source: str, folder: Path, name: str, described: dict) -> ModelCard:
+    """
+    The card of a model converted from OpenCLIP, which sends its readers to the source.
+
+    Args:
+        source (`str`):
+            Folder or Hub id that it was converted from; of a folder only the name is told.
+        folder (`Path`):
+            Where the source lies; licence and languages are those of its card, if it has one.
+        name (`str`):
+            Name of the model.
+        described (`dict`):
+            What the source's `open_clip_config.json` holds.
+    """
+    is_hub_id = not Path(source).is_dir()
+    theirs = ModelCard.load(folder / "README.md").data if (folder / "README.md").is_file() else ModelCardData()
+    metadata = ModelCardData(
+        language=theirs.get("language"),
+        license=theirs.get("license"),
+        library_name="transformers",
+        pipeline_tag="zero-shot-image-classification",
+        tags=["clip", "multilingual", "custom_code"],
+        base_model=source if is_hub_id else None,
+        model_name=name,
+    )
+    return ModelCard.from_template(
+        metadata,
+        template_path=str(CONVERSION_TEMPLATE),
+        name=name,
+        source=source if is_hub_id else Path(source).resolve().name,
+        is_hub_id=is_hub_id,
+        vision=described["model_cfg"]["vision_cfg"],
+        text=described["model_cfg"]["text_cfg"],
         lowest_transformers=LOWEST_TRANSFORMERS,
     )
 

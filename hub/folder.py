@@ -1,11 +1,15 @@
 """The model folder: weights, configuration with `auto_map`, remote code and processor, as the Hub expects them."""
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import CLIPImageProcessor, CLIPProcessor, PreTrainedTokenizerBase
+from transformers import CLIPProcessor, PreTrainedTokenizerBase
 
-from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 
 # The remote code is known to leave its weights at random initialisation before this version.
 LOWEST_TRANSFORMERS = "5.13"
@@ -19,27 +23,54 @@ def make_processor(tokenizer: PreTrainedTokenizerBase, image_size: int) -> CLIPP
         tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the text tower.
         image_size (`int`): Height and width of the image tower's input in pixels.
     """
-    image_processor = CLIPImageProcessor(
+    image_processor = RSMCLIPImageProcessor(
         size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
     )
     return CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer)
 
 
-def save_model_folder(model: RSMCLIPModel, processor: CLIPProcessor, folder: Path) -> None:
+def save_model_folder(
+    model: RSMCLIPModel,
+    processor: CLIPProcessor | RSMCLIPImageProcessor,
+    folder: Path,
+    keep_self_distillation_head: bool = True,
+) -> None:
     """
     Saves what `AutoModel.from_pretrained(folder, trust_remote_code=True)` and the pipelines need.
 
     Args:
         model ([`RSMCLIPModel`]): The model.
-        processor (`CLIPProcessor`): Its processor.
+        processor (`CLIPProcessor` or [`RSMCLIPImageProcessor`]): Its processor; without a tokenizer the images' alone.
         folder (`Path`): Where it goes.
+        keep_self_distillation_head (`bool`, *optional*, defaults to `True`): Whether the head of the self-supervised
+            objective goes with it.
     """
     RSMCLIPConfig.register_for_auto_class()
     RSMCLIPModel.register_for_auto_class("AutoModel")
+    RSMCLIPImageProcessor.register_for_auto_class()
     # One class registers for one auto class; the zero-shot pipeline asks for another.
     model.config.auto_map = {"AutoModelForZeroShotImageClassification": "modeling_rsmclip.RSMCLIPModel"}
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, keep_self_distillation_head=keep_self_distillation_head)
     processor.save_pretrained(folder)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """
+    A folder to write in, which takes its name when all is written and is gone if something fails.
+
+    Args:
+        folder (`Path`): Its name; there is no such folder, or an empty one.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not an empty folder; choose another")
+    unfinished = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}")
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        unfinished.replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def is_model_folder(folder: Path) -> bool:

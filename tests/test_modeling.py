@@ -1,5 +1,8 @@
 """The model: architecture, embeddings, losses, saving."""
 
+import json
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -130,3 +133,170 @@ def test_outputs_can_be_tuples(tiny_model, inputs):
     output = tiny_model(**inputs)
     logits = tiny_model(**inputs, return_dict=False)[0]
     assert torch.equal(logits, output.logits_per_image)
+
+
+def test_another_pooling_or_projection_is_refused_by_name(tiny_config):
+    with pytest.raises(ValueError, match="text_pooling is one of mean, max, cls, pooler, not 'median'"):
+        RSMCLIPConfig(text_pooling="median")
+    with pytest.raises(ValueError, match="text_projection_type is one of"):
+        RSMCLIPConfig(text_projection_type="conv")
+    tiny_config.text_projection_type = "none"
+    with pytest.raises(ValueError, match="as wide as projection_dim: 32 != 16"):
+        RSMCLIPModel(tiny_config)
+
+
+def test_batch_composition_does_not_change_an_embedding(tiny_model, inputs):
+    together = tiny_model(**inputs)
+    for row in range(3):
+        alone = tiny_model(**{name: tensor[row : row + 1] for name, tensor in inputs.items()})
+        torch.testing.assert_close(alone.image_embeds, together.image_embeds[row : row + 1], atol=1e-6, rtol=0)
+        torch.testing.assert_close(alone.text_embeds, together.text_embeds[row : row + 1], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls", "pooler"])
+def test_padding_changes_no_pooling(tiny_config, inputs, pooling):
+    tiny_config.text_pooling = pooling
+    model = RSMCLIPModel(tiny_config).eval()
+    alone = model.get_text_features(inputs["input_ids"][2:, :3]).pooler_output
+    padded = model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output[2:]
+    torch.testing.assert_close(alone, padded, atol=1e-6, rtol=0)
+
+
+def test_empty_texts_are_finite(tiny_model, tiny_processor):
+    embeds = tiny_model(**tiny_processor(text=["", " ", "a forest"], padding=True, return_tensors="pt")).text_embeds
+    assert torch.isfinite(embeds).all()
+    nothing = torch.full((1, 4), tiny_model.config.text_config.pad_token_id)
+    assert torch.isfinite(tiny_model(input_ids=nothing).text_embeds).all()
+
+
+def test_a_text_too_long_is_told_what_to_do(tiny_model, tiny_processor):
+    text = "a grey bridge over a river " * 60
+    ids = tiny_processor(text=text, return_tensors="pt")
+    with pytest.raises(ValueError, match="takes at most 78: give the tokenizer truncation=True, max_length=78"):
+        tiny_model(**ids)
+    cut = tiny_processor(text=text, return_tensors="pt", truncation=True)
+    assert cut["input_ids"].shape == (1, 77) and torch.isfinite(tiny_model(**cut).text_embeds).all()
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "flex_attention"])
+def test_attention_implementations_agree_with_eager(implementation, tiny_model, inputs, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    models = [
+        RSMCLIPModel.from_pretrained(tmp_path, attn_implementation=name).eval() for name in ("eager", implementation)
+    ]
+    for model, name in zip(models, ("eager", implementation), strict=True):
+        for tower in (model, model.vision_model, model.text_model):
+            assert tower.config._attn_implementation == name
+    # flex_attention uncompiled computes the same, and compiling it takes half a minute
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        eager, other = (model(**inputs) for model in models)
+    torch.testing.assert_close(other.image_embeds, eager.image_embeds, atol=1e-5, rtol=0)
+    torch.testing.assert_close(other.text_embeds, eager.text_embeds, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_loads_and_stays_close(dtype, tiny_model, inputs, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    model = RSMCLIPModel.from_pretrained(tmp_path, dtype=dtype).eval()
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    output = model(**inputs | {"pixel_values": inputs["pixel_values"].to(dtype)})
+    assert output.image_embeds.dtype == dtype
+    for name in ("image_embeds", "text_embeds"):
+        cosine = torch.cosine_similarity(output[name].float(), tiny_model(**inputs)[name])
+        assert cosine.min() > 0.999
+
+
+def test_device_maps_give_the_same_outputs(tiny_model, inputs, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "model")
+    expected = tiny_model(**inputs).logits_per_image
+    whole = RSMCLIPModel.from_pretrained(tmp_path / "model", device_map="auto").eval()
+    torch.testing.assert_close(whole(**inputs).logits_per_image.to("cpu"), expected, atol=1e-5, rtol=0)
+    names = [name for name, _ in tiny_model.named_children()]
+    split = {name: "disk" if name == "text_model" else "cpu" for name in [*names, "logit_scale"]}
+    offloaded = RSMCLIPModel.from_pretrained(
+        tmp_path / "model", device_map=split, offload_folder=tmp_path / "offload", offload_state_dict=False
+    ).eval()
+    assert next(offloaded.text_model.parameters()).device.type == "meta"
+    torch.testing.assert_close(offloaded(**inputs).logits_per_image, expected, atol=1e-5, rtol=0)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, inputs):
+    def gradients():
+        tiny_model.zero_grad()
+        tiny_model(**inputs, return_loss=True).loss.backward()
+        return {name: p.grad.clone() for name, p in tiny_model.named_parameters() if p.grad is not None}
+
+    plain = gradients()
+    tiny_model.train()  # checkpointing works in training only; the tiny towers have no dropout
+    tiny_model.gradient_checkpointing_enable()
+    assert tiny_model.vision_model.encoder.layers[0].gradient_checkpointing
+    assert tiny_model.text_model.encoder.layer[0].gradient_checkpointing
+    checkpointed = gradients()
+    assert plain.keys() == checkpointed.keys() and len(plain) > 50
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, atol=1e-7, rtol=1e-5, msg=name)
+
+
+def test_both_towers_compile_into_one_graph(tiny_model, inputs):
+    image = torch.compile(tiny_model.get_image_features, fullgraph=True)
+    text = torch.compile(tiny_model.get_text_features, fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            image(inputs["pixel_values"]).pooler_output,
+            tiny_model.get_image_features(inputs["pixel_values"]).pooler_output,
+            atol=1e-5,
+            rtol=0,
+        )
+        torch.testing.assert_close(
+            text(inputs["input_ids"], inputs["attention_mask"]).pooler_output,
+            tiny_model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output,
+            atol=1e-5,
+            rtol=0,
+        )
+
+
+@pytest.mark.parametrize("size", [(16, 16), (48, 48), (32, 64), (80, 16)])
+def test_any_multiple_of_the_patch_size_passes(tiny_model, size):
+    pixels = torch.randn(2, 3, *size)
+    assert tiny_model(pixel_values=pixels, interpolate_pos_encoding=True).image_embeds.shape == (2, 16)
+    if size != (32, 32):
+        with pytest.raises(ValueError, match="doesn't match model"):
+            tiny_model(pixel_values=pixels)
+
+
+def test_sharded_weights_load_the_same(tiny_model, inputs, tmp_path):
+    tiny_model.save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    loaded = RSMCLIPModel.from_pretrained(tmp_path)
+    assert torch.equal(tiny_model(**inputs).logits_per_image, loaded(**inputs).logits_per_image)
+
+
+def test_a_config_of_a_newer_version_loads_with_a_warning(tiny_config, tmp_path, caplog, monkeypatch):
+    tiny_config.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rotary_views": 3}))
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("rsmclip"), "propagate", True)
+    assert RSMCLIPConfig.from_pretrained(tmp_path).rotary_views == 3
+    assert "has no field rotary_views" in caplog.text
+    caplog.clear()
+    tiny_config.auto_map = {"AutoConfig": "configuration_rsmclip.RSMCLIPConfig"}
+    tiny_config.save_pretrained(tmp_path)
+    RSMCLIPConfig.from_pretrained(tmp_path, attn_implementation="eager", dtype="float32")
+    assert "has no field" not in caplog.text
+
+
+def test_the_head_is_dropped_for_a_release_without_a_warning(tiny_model, inputs, tmp_path, caplog, monkeypatch):
+    tiny_model.save_pretrained(tmp_path / "whole")
+    tiny_model.save_pretrained(tmp_path / "release", keep_self_distillation_head=False)
+    assert tiny_model.self_distillation_head is not None and tiny_model.config.self_distillation is not None
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    release, info = RSMCLIPModel.from_pretrained(tmp_path / "release", output_loading_info=True)
+    assert release.self_distillation_head is None and not info["missing_keys"] and not info["unexpected_keys"]
+    headless = RSMCLIPModel.from_pretrained(tmp_path / "whole", self_distillation=None)
+    assert "self_distillation_head" not in caplog.text
+    for model in (release, headless):
+        assert torch.equal(tiny_model(**inputs).logits_per_image, model(**inputs).logits_per_image)
+    state_dict = tiny_model.state_dict()  # as a sharded trainer gathers it
+    tiny_model.save_pretrained(tmp_path / "given", keep_self_distillation_head=False, state_dict=state_dict)
+    assert RSMCLIPModel.from_pretrained(tmp_path / "given").self_distillation_head is None

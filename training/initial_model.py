@@ -45,7 +45,7 @@ def published_model(config: TrainingConfig) -> tuple[RSMCLIPModel, CLIPProcessor
     missing = sorted(name for name in loading["missing_keys"] if not name.startswith("self_distillation_head."))
     if missing:
         raise ValueError(f"the weights in {config.model} lack {len(missing)} tensors, the first is {missing[0]}")
-    return model, AutoProcessor.from_pretrained(config.model)
+    return model, AutoProcessor.from_pretrained(config.model, trust_remote_code=True)
 
 
 def random_model(config: TrainingConfig, rows: Dataset) -> tuple[RSMCLIPModel, CLIPProcessor]:

@@ -1,0 +1,1 @@
+"""Speed, memory and exactness against peers; `results/` keeps what was measured, where and when."""

@@ -1,0 +1,412 @@
+"""OpenCLIP's layout and ours, both ways, tensor by tensor: nothing is computed, so nothing differs.
+
+OpenCLIP's `CustomTextCLIP` with a ViT and an XLM-RoBERTa is this model under other names; it packs the image tower's
+queries, keys and values into one tensor and holds the image projection transposed. Weights are mapped from their file, and
+keep the precision they have.
+"""
+
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPProcessor, PreTrainedTokenizerBase
+
+from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
+from rsmclip.hub.card import make_conversion_card
+from rsmclip.hub.folder import new_folder, save_model_folder
+
+CONFIG, SAFETENSORS, PICKLE = "open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
+TOKENIZER_FILES = ["tokenizer*.json", "*.model", "special_tokens_map.json"]
+CONTEXT_LENGTH = 77  # OpenCLIP's, where its configuration names none
+
+# Our names to OpenCLIP's.
+RENAMINGS = [
+    (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
+    (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
+    (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
+    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),
+    (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
+    (r"\.self_attn\.[qkv]_proj\.", ".attn.in_proj_"),
+    (r"\.self_attn\.out_proj\.", ".attn.out_proj."),
+    (r"\.layer_norm([12])\.", r".ln_\1."),
+    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
+    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
+    (r"^visual_projection\.weight$", "visual.proj"),
+    (r"^text_model\.", "text.transformer."),
+    (r"^text_projection\.", "text.proj."),
+]
+TRANSPOSED = "visual.proj"
+POSITION_IDS = "text.transformer.embeddings.position_ids"  # a constant that old versions of transformers saved
+
+# Fields of OpenCLIP's image tower that CLIP's ViT has no counterpart of, and what they must be.
+PLAIN_VIT = {
+    **dict.fromkeys(["timm_model_name", "ls_init_value", "attentional_pool", "no_ln_pre", "qk_norm"]),
+    **dict.fromkeys(["scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"]),
+    "block_type": "default",
+    "pool_type": "tok",
+}
+POOLINGS = {"mean": "mean_pooler", "max": "max_pooler", "cls": "cls_last_hidden_state_pooler", "pooler": "cls_pooler"}
+TEXT_TOWERS = {
+    "xlm-roberta-base": {},
+    "xlm-roberta-large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
+}
+RESAMPLING = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
+
+
+def convert_openclip(source: str, folder: Path, tokenizer: str | None = None) -> bool:
+    """
+    Makes a model folder of OpenCLIP's weights. On failure there is none.
+
+    Args:
+        source (`str`):
+            Local folder or Hub id with `open_clip_config.json` and `open_clip_model.safetensors` or
+            `open_clip_pytorch_model.bin`.
+        folder (`Path`):
+            Where the model goes.
+        tokenizer (`str`, *optional*):
+            Folder or Hub id of the tokenizer; by default the one in `source`.
+
+    Returns:
+        `bool`: Whether the model has a tokenizer.
+
+    Raises:
+        `ValueError`: A tower that is not a plain ViT or XLM-RoBERTa, or a tensor missing, surplus or misshapen.
+        `OSError`: There is no such folder, repository or file.
+    """
+    read_from = find_source(source, [CONFIG, SAFETENSORS, PICKLE, "README.md", "*/config.json", *TOKENIZER_FILES])
+    if not (read_from / CONFIG).is_file():
+        raise ValueError(f"{source} has no {CONFIG}: it is not in OpenCLIP's layout")
+    described = json.loads((read_from / CONFIG).read_text(encoding="utf-8"))
+    try:
+        model_cfg, preprocess_cfg = described["model_cfg"], described.get("preprocess_cfg", {})
+        config = read_config(model_cfg, read_from)
+    except KeyError as error:
+        raise ValueError(f"{source}: {CONFIG} has no {error}") from error
+    processor = read_image_processor(preprocess_cfg, config.vision_config.image_size)
+    if (text_tokenizer := find_tokenizer(read_from, model_cfg["text_cfg"], tokenizer)) is not None:
+        if len(text_tokenizer) > config.text_config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {len(text_tokenizer)} tokens, the text tower {config.text_config.vocab_size}"
+            )
+        processor = CLIPProcessor(image_processor=processor, tokenizer=text_tokenizer)
+    with torch.device("meta"):
+        model = RSMCLIPModel(config)
+    model.load_state_dict(from_openclip(read_weights(read_from), model), assign=True)
+    with new_folder(folder) as unfinished:
+        save_model_folder(model, processor, unfinished)
+        make_conversion_card(source, read_from, folder.name, described).save(unfinished / "README.md")
+    return text_tokenizer is not None
+
+
+def export_openclip(source: str, folder: Path) -> None:
+    """
+    Makes a folder in OpenCLIP's layout of a model; the self-distillation head, which OpenCLIP has not, stays behind.
+
+    Args:
+        source (`str`): Folder or Hub id of an RS-M-CLIP.
+        folder (`Path`): Where it goes.
+
+    Raises:
+        `ValueError`: No RS-M-CLIP, or preprocessing that OpenCLIP cannot describe.
+        `OSError`: There is no such folder, repository or file.
+    """
+    read_from = find_source(source, ["*.json", "*.safetensors", *TOKENIZER_FILES])
+    if not (read_from / "config.json").is_file():
+        raise ValueError(f"{source} has no config.json: it holds no model")
+    fields = json.loads((read_from / "config.json").read_text(encoding="utf-8"))
+    if fields.get("model_type") != RSMCLIPConfig.model_type:
+        raise ValueError(
+            f"{source} holds a model of type {fields.get('model_type')!r}, not {RSMCLIPConfig.model_type!r}"
+        )
+    config = RSMCLIPConfig.from_pretrained(read_from, self_distillation=None)
+    with torch.device("meta"):
+        model = RSMCLIPModel(config)
+    files = [safe_open(path, framework="pt") for path in sorted(read_from.glob("model*.safetensors"))]
+    ours = {name: file.get_tensor(name) for file in files for name in file.keys()}  # noqa: SIM118
+    described = describe(config, AutoImageProcessor.from_pretrained(read_from, trust_remote_code=False))
+    with new_folder(folder) as unfinished:
+        tokenizer = find_tokenizer(read_from, {}, None)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(unfinished)
+            described["model_cfg"]["text_cfg"]["context_length"] = tokenizer.model_max_length
+        if described["model_cfg"]["text_cfg"]["hf_model_name"] not in TEXT_TOWERS:
+            config.text_config.save_pretrained(unfinished / described["model_cfg"]["text_cfg"]["hf_model_name"])
+        (unfinished / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        save_file(to_openclip(ours, model), unfinished / SAFETENSORS, metadata={"format": "pt"})
+
+
+def find_source(source: str, patterns: list[str]) -> Path:
+    """The local folder of a folder or Hub id."""
+    if Path(source).is_dir():
+        return Path(source)
+    return Path(snapshot_download(source, allow_patterns=patterns))
+
+
+def tensor_names(model: RSMCLIPModel) -> dict[str, list[str]]:
+    """OpenCLIP's name of each tensor, to ours: three where OpenCLIP packs queries, keys and values."""
+    names = {}
+    for ours in model.state_dict():
+        theirs = ours
+        for pattern, replacement in RENAMINGS:
+            theirs = re.sub(pattern, replacement, theirs)
+        names.setdefault(theirs, []).append(ours)
+    for parts in names.values():
+        if len(parts) > 1:
+            parts.sort(key=lambda name: "qkv".index(re.search(r"([qkv])_proj", name)[1]))
+    return names
+
+
+def from_openclip(weights: dict[str, torch.Tensor], model: RSMCLIPModel) -> dict[str, torch.Tensor]:
+    """
+    Our tensors of OpenCLIP's, as views where they can be.
+
+    Args:
+        weights (`dict[str, torch.Tensor]`): OpenCLIP's state dict.
+        model ([`RSMCLIPModel`]): The model they must fit; it may be on the meta device.
+    """
+    names, ours = tensor_names(model), {}
+    expected = {theirs: openclip_shape(theirs, ours, model) for theirs, ours in names.items()}
+    weights = {name: tensor for name, tensor in weights.items() if name != POSITION_IDS}
+    problems = [f"{name} is missing" for name in expected if name not in weights]
+    problems += [f"{name} is surplus" for name in weights if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(tensor.shape)}, not {expected[name]}"
+        for name, tensor in weights.items()
+        if name in expected and tuple(tensor.shape) != expected[name]
+    ]
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"the weights do not fit their configuration: {'; '.join(problems[:5])}{more}")
+    for theirs, parts in names.items():
+        tensor = weights[theirs].t().contiguous() if theirs == TRANSPOSED else weights[theirs]
+        ours |= zip(parts, tensor.chunk(len(parts)) if len(parts) > 1 else [tensor], strict=True)
+    return ours
+
+
+def to_openclip(ours: dict[str, torch.Tensor], model: RSMCLIPModel) -> dict[str, torch.Tensor]:
+    """
+    OpenCLIP's tensors of ours.
+
+    Args:
+        ours (`dict[str, torch.Tensor]`): Our state dict; a self-distillation head in it is left out.
+        model ([`RSMCLIPModel`]): The model without a head; it may be on the meta device.
+    """
+    names = tensor_names(model)
+    if missing := [name for parts in names.values() for name in parts if name not in ours]:
+        raise ValueError(f"the model lacks {len(missing)} tensors, the first is {missing[0]}")
+    packed = {theirs: [ours[name] for name in parts] for theirs, parts in names.items()}
+    tensors = {theirs: torch.cat(parts) if len(parts) > 1 else parts[0] for theirs, parts in packed.items()}
+    return tensors | {TRANSPOSED: tensors[TRANSPOSED].t().contiguous()}
+
+
+def openclip_shape(theirs: str, ours: list[str], model: RSMCLIPModel) -> tuple[int, ...]:
+    """Shape of a tensor in OpenCLIP's layout."""
+    shape = tuple(model.get_parameter(ours[0]).shape)
+    if theirs == TRANSPOSED:
+        return shape[::-1]
+    return (shape[0] * len(ours), *shape[1:]) if len(ours) > 1 else shape
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """OpenCLIP's state dict, mapped from its file; a checkpoint of its trainer is one too."""
+    if (folder / SAFETENSORS).is_file():
+        with safe_open(folder / SAFETENSORS, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    elif (folder / PICKLE).is_file():
+        path = folder / PICKLE
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise ValueError(f"{path} holds more than tensors, or none, and is not loaded") from error
+        weights = weights.get("state_dict", weights)
+    else:
+        raise ValueError(f"{folder} has neither {SAFETENSORS} nor {PICKLE}")
+    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+
+
+def read_config(model_cfg: dict, folder: Path) -> RSMCLIPConfig:
+    """
+    Our configuration of OpenCLIP's `model_cfg`.
+
+    Args:
+        model_cfg (`dict`): From `open_clip_config.json`.
+        folder (`Path`): Where it lies; the text tower's own configuration may lie beneath.
+    """
+    vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
+    for name, plain in PLAIN_VIT.items():
+        if vision.get(name) and vision[name] != plain:
+            raise ValueError(f"the image tower has {name} {vision[name]!r}, which CLIP's ViT has no counterpart of")
+    if isinstance(vision.get("layers"), list):
+        raise ValueError("the image tower is a ResNet; only ViTs convert")
+    if not text.get("hf_model_name"):
+        raise ValueError("the text tower is OpenCLIP's own, not an XLM-RoBERTa (text_cfg has no hf_model_name)")
+    for name in ("init_logit_bias", "nonscalar_logit_scale", "multimodal_cfg"):
+        if model_cfg.get(name):
+            raise ValueError(f"the model has {name} {model_cfg[name]!r}, which this architecture does not")
+    width = vision.get("width", 768)
+    pooler, projection = text.get("hf_pooler_type", "mean_pooler"), text.get("hf_proj_type", "mlp") or "none"
+    if pooler not in POOLINGS.values():
+        raise ValueError(f"hf_pooler_type {pooler!r} is none of {', '.join(POOLINGS.values())}")
+    return RSMCLIPConfig(
+        projection_dim=model_cfg["embed_dim"],
+        vision_config={
+            "hidden_size": width,
+            "intermediate_size": int(width * vision.get("mlp_ratio", 4.0)),
+            "num_hidden_layers": vision.get("layers", 12),
+            "num_attention_heads": width // vision.get("head_width", 64),
+            "image_size": as_square(vision.get("image_size", 224), "image_size"),
+            "patch_size": as_square(vision.get("patch_size", 16), "patch_size"),
+            "hidden_act": image_activation(model_cfg, vision),
+            "layer_norm_eps": (vision.get("norm_kwargs") or {}).get("eps", 1e-5),
+            "projection_dim": model_cfg["embed_dim"],
+        },
+        text_config=read_text_config(text["hf_model_name"], folder),
+        text_pooling=next(ours for ours, theirs in POOLINGS.items() if theirs == pooler),
+        text_projection_type=projection,
+        self_distillation=None,
+    )
+
+
+def image_activation(model_cfg: dict, vision: dict) -> str:
+    """Name of the image tower's activation in transformers."""
+    if model_cfg.get("quick_gelu"):
+        return "quick_gelu"
+    return "gelu_pytorch_tanh" if (vision.get("act_kwargs") or {}).get("approximate") == "tanh" else "gelu"
+
+
+def as_square(size: int | list[int], name: str) -> int:
+    """A side of what must be a square."""
+    height, width = size if isinstance(size, list) else (size, size)
+    if height != width:
+        raise ValueError(f"{name} {size} is no square, and CLIP's ViT takes squares only")
+    return height
+
+
+def read_text_config(name: str, folder: Path) -> dict:
+    """Sizes of the text tower: from a configuration in the folder, those known here, or the Hub's."""
+    if (folder / name / "config.json").is_file():
+        config = AutoConfig.from_pretrained(folder / name)
+    elif name.removeprefix("FacebookAI/") in TEXT_TOWERS:
+        return TEXT_TOWERS[name.removeprefix("FacebookAI/")]
+    else:
+        config = AutoConfig.from_pretrained(name)
+    if config.model_type != "xlm-roberta":
+        raise ValueError(f"the text tower {name} is of type {config.model_type!r}, not an XLM-RoBERTa")
+    # Of the sizes only: where the file lay is nobody's business.
+    return {
+        key: value
+        for key, value in config.to_diff_dict().items()
+        if key not in ("transformers_version", "architectures")
+    }
+
+
+def find_tokenizer(folder: Path, text_cfg: dict, name: str | None) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that is named, or the one in a folder, if it has one; cut at OpenCLIP's context length."""
+    places = [folder, folder / (text_cfg.get("hf_tokenizer_name") or "")]
+    here = [
+        place
+        for place in places
+        if any((place / file).is_file() for file in ("tokenizer.json", "sentencepiece.bpe.model"))
+    ]
+    if name is None and not here:
+        return None
+    options = {"model_max_length": text_cfg.get("context_length", CONTEXT_LENGTH)} if text_cfg else {}
+    return AutoTokenizer.from_pretrained(name or here[0], **options)
+
+
+def read_image_processor(preprocess_cfg: dict, image_size: int) -> RSMCLIPImageProcessor:
+    """The preprocessing of OpenCLIP's `preprocess_cfg`."""
+    mode, fill = preprocess_cfg.get("resize_mode") or "shortest", preprocess_cfg.get("fill_color") or 0
+    sizes = {
+        "shortest": {"shortest_edge": image_size},
+        "longest": {"shortest_edge": image_size, "longest_edge": image_size},
+        "squash": {"height": image_size, "width": image_size},
+    }
+    if mode not in sizes:
+        raise ValueError(f"resize_mode {mode!r} is none of {', '.join(sizes)}")
+    if mode == "longest" and fill != 0:
+        raise ValueError(f"fill_color {fill!r}: only black borders convert")
+    interpolation = preprocess_cfg.get("interpolation") or "bicubic"
+    options = {
+        name: preprocess_cfg[key]
+        for name, key in (("image_mean", "mean"), ("image_std", "std"))
+        if key in preprocess_cfg
+    }
+    return RSMCLIPImageProcessor(
+        size=sizes[mode],
+        do_center_crop=mode != "squash",
+        crop_size={"height": image_size, "width": image_size},
+        resample=RESAMPLING["bilinear" if interpolation == "bilinear" else "bicubic"],  # "random" is for training
+        **{name: [value] * 3 if isinstance(value, int | float) else value for name, value in options.items()},
+    )
+
+
+def describe(config: RSMCLIPConfig, processor) -> dict:
+    """`open_clip_config.json` of a model."""
+    vision, text = config.vision_config, config.text_config
+    vision_cfg = {
+        "image_size": vision.image_size,
+        "layers": vision.num_hidden_layers,
+        "width": vision.hidden_size,
+        "head_width": vision.hidden_size // vision.num_attention_heads,
+        "mlp_ratio": vision.intermediate_size / vision.hidden_size,
+        "patch_size": vision.patch_size,
+    }
+    if vision.layer_norm_eps != 1e-5:
+        vision_cfg["norm_kwargs"] = {"eps": vision.layer_norm_eps}
+    if vision.hidden_act == "gelu_pytorch_tanh":
+        vision_cfg["act_kwargs"] = {"approximate": "tanh"}
+    elif vision.hidden_act not in ("gelu", "quick_gelu"):
+        raise ValueError(f"OpenCLIP has no activation {vision.hidden_act!r}")
+    name = next((name for name, sizes in TEXT_TOWERS.items() if is_same_tower(text, sizes)), "text_model")
+    model_cfg = {
+        "embed_dim": config.projection_dim,
+        "vision_cfg": vision_cfg,
+        "text_cfg": {
+            "hf_model_name": name,
+            "hf_tokenizer_name": name,
+            "hf_pooler_type": POOLINGS[config.text_pooling],
+            "hf_proj_type": None if config.text_projection_type == "none" else config.text_projection_type,
+        },
+    }
+    if vision.hidden_act == "quick_gelu":
+        model_cfg["quick_gelu"] = True
+    return {"model_cfg": model_cfg, "preprocess_cfg": describe_preprocessing(processor)}
+
+
+def is_same_tower(text, sizes: dict) -> bool:
+    """Whether a text tower is the one of these sizes."""
+    known = RSMCLIPConfig(text_config=sizes).text_config
+    names = [*TEXT_TOWERS["xlm-roberta-large"], "vocab_size", "max_position_embeddings", "type_vocab_size"]
+    names += ["hidden_act", "layer_norm_eps", "pad_token_id"]
+    return all(getattr(text, name) == getattr(known, name) for name in names)
+
+
+def describe_preprocessing(processor) -> dict:
+    """OpenCLIP's `preprocess_cfg` of an image processor."""
+    modes = {
+        ("shortest_edge",): "shortest",
+        ("longest_edge", "shortest_edge"): "longest",
+        ("height", "width"): "squash",
+    }
+    sides = tuple(sorted(name for name, value in dict(processor.size).items() if value is not None))
+    if sides not in modes or processor.resample not in RESAMPLING.values():
+        raise ValueError(f"OpenCLIP cannot resize to {dict(processor.size)} with Pillow's filter {processor.resample}")
+    return {
+        "mean": list(processor.image_mean),
+        "std": list(processor.image_std),
+        "interpolation": next(name for name, number in RESAMPLING.items() if number == processor.resample),
+        "resize_mode": modes[sides],
+    }

@@ -1,0 +1,205 @@
+"""OpenCLIP's layout and back: tensors, configuration, preprocessing, and what must not pass."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoProcessor
+
+from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
+from rsmclip.hub.__main__ import main
+from rsmclip.hub.convert_openclip import convert_openclip, export_openclip
+from rsmclip.hub.folder import save_model_folder
+from tests.openclip_by_hand import OpenCLIPByHand, write_openclip
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(2)
+    input_ids = torch.randint(4, 300, (3, 9), generator=generator)
+    input_ids[1, 5:], input_ids[2, 2:] = 1, 1
+    return {"input_ids": input_ids, "pixel_values": torch.randn(3, 3, 32, 32, generator=generator)}
+
+
+TOWERS = {
+    "as released": {},
+    "cls and linear": {"hf_pooler_type": "cls_last_hidden_state_pooler", "hf_proj_type": "linear"},
+    "pooler and none": {"hf_pooler_type": "cls_pooler", "hf_proj_type": None, "embed_dim": 24},
+    "max": {"hf_pooler_type": "max_pooler"},
+    "quick gelu, wide heads": {"quick_gelu": True, "head_width": 24, "patch_size": 8, "mlp_ratio": 2.0},
+    "tanh, eps": {"act_kwargs": {"approximate": "tanh"}, "norm_kwargs": {"eps": 1e-3}},
+}
+
+
+@pytest.mark.parametrize("options", TOWERS.values(), ids=TOWERS)
+def test_every_tower_gives_the_outputs_of_its_formulas_and_comes_back_whole(options, inputs, tmp_path):
+    weights = write_openclip(tmp_path / "source", **options)
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    model = RSMCLIPModel.from_pretrained(tmp_path / "ours").eval()
+    expected = OpenCLIPByHand(tmp_path / "source")
+    with torch.no_grad():
+        image = model.get_image_features(inputs["pixel_values"]).pooler_output
+        text = model.get_text_features(inputs["input_ids"]).pooler_output
+    torch.testing.assert_close(image.double(), expected.image(inputs["pixel_values"]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(text.double(), expected.text(inputs["input_ids"]), atol=1e-5, rtol=0)
+
+    export_openclip(str(tmp_path / "ours"), tmp_path / "back")
+    back = load_file(tmp_path / "back" / "open_clip_model.safetensors")
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[name], weights[name]) and back[name].dtype == weights[name].dtype for name in weights)
+    convert_openclip(str(tmp_path / "back"), tmp_path / "again")
+    first, second = (RSMCLIPConfig.from_pretrained(tmp_path / name).to_dict() for name in ("ours", "again"))
+    assert first == second
+
+
+def test_old_buffers_prefixes_checkpoints_and_half_precision_pass(inputs, tmp_path):
+    weights = write_openclip(tmp_path / "source")
+    plain = {name: tensor.half() if tensor.ndim == 2 else tensor for name, tensor in weights.items()}
+    checkpoint = {f"module.{name}": tensor for name, tensor in plain.items()}
+    checkpoint["module.text.transformer.embeddings.position_ids"] = torch.arange(40)[None]
+    (tmp_path / "source" / "open_clip_model.safetensors").unlink()
+    torch.save({"epoch": 3, "state_dict": checkpoint}, tmp_path / "source" / "open_clip_pytorch_model.bin")
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    export_openclip(str(tmp_path / "ours"), tmp_path / "back")
+    back = load_file(tmp_path / "back" / "open_clip_model.safetensors")
+    assert all(torch.equal(back[name], plain[name]) and back[name].dtype == plain[name].dtype for name in plain)
+    model = RSMCLIPModel.from_pretrained(tmp_path / "ours", dtype=torch.float32)
+    assert torch.isfinite(model(**inputs).logits_per_image).all()
+
+
+def spoil(weights, problem):
+    if problem == "missing":
+        del weights["visual.ln_post.bias"]
+    elif problem == "surplus":
+        weights["visual.extra"] = torch.zeros(1)
+    else:
+        weights["visual.proj"] = torch.zeros(3, 3)
+
+
+@pytest.mark.parametrize(
+    "problem, message",
+    [
+        ("missing", "visual.ln_post.bias is missing"),
+        ("surplus", "visual.extra is surplus"),
+        ("misshapen", r"visual.proj has shape \(3, 3\), not \(48, 16\)"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named_and_nothing_is_written(problem, message, tmp_path):
+    weights = write_openclip(tmp_path / "source")
+    spoil(weights, problem)
+    save_file(weights, tmp_path / "source" / "open_clip_model.safetensors")
+    with pytest.raises(ValueError, match=message):
+        convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"timm_model_name": "vit_base"}, "timm_model_name 'vit_base'"),
+        ({"pool_type": "avg"}, "pool_type 'avg'"),
+        ({"layers": [3, 4, 6, 3]}, "ResNet"),
+        ({"hf_model_name": None}, "not an XLM-RoBERTa"),
+        ({"hf_pooler_type": "median_pooler"}, "hf_pooler_type 'median_pooler'"),
+        ({"hf_proj_type": None}, "as wide as projection_dim"),
+        ({"image_size": [32, 64]}, "no square"),
+        ({"init_logit_bias": -10}, "init_logit_bias"),
+        ({"resize_mode": "longest", "fill_color": 127}, "fill_color"),
+        ({"resize_mode": "stretch"}, "resize_mode"),
+    ],
+)
+def test_other_towers_are_refused_by_name(options, message, tmp_path):
+    write_openclip(tmp_path / "source")
+    path = tmp_path / "source" / "open_clip_config.json"
+    described = json.loads(path.read_text())
+    sections = {"hf": "text_cfg", "resize_mode": "preprocess", "fill_color": "preprocess", "init_logit_bias": "model"}
+    for name, value in options.items():
+        section = sections.get(name[:2] if name.startswith("hf_") else name, "vision_cfg")
+        model_cfg = described["model_cfg"]
+        place = {"preprocess": described["preprocess_cfg"], "model": model_cfg}
+        place.get(section, model_cfg.get(section))[name] = value
+    path.write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=message):
+        convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_pickle_with_code_is_not_run(tmp_path, capsys):
+    write_openclip(tmp_path / "source")
+    (tmp_path / "source" / "open_clip_model.safetensors").unlink()
+    torch.save({"state_dict": Exploit()}, tmp_path / "source" / "open_clip_pytorch_model.bin")
+    with pytest.raises(SystemExit) as exit:
+        main(["convert-openclip", str(tmp_path / "source"), str(tmp_path / "ours")])
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.startswith("error:") and not (tmp_path / "ours").exists()
+
+
+class Exploit:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize(
+    "mode, size, crop", [
+        ("shortest", {"shortest_edge": 32}, True),
+        ("longest", {"shortest_edge": 32, "longest_edge": 32}, True),
+        ("squash", {"height": 32, "width": 32}, False),
+    ],
+)  # fmt: skip
+def test_preprocessing_converts_both_ways(mode, size, crop, tmp_path):
+    options = {"resize_mode": mode, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.25] * 3}
+    write_openclip(tmp_path / "source", **options)
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    processor = RSMCLIPImageProcessor.from_pretrained(tmp_path / "ours")
+    assert {name: value for name, value in dict(processor.size).items() if value} == size
+    assert processor.do_center_crop is crop and processor.resample == 2
+    export_openclip(str(tmp_path / "ours"), tmp_path / "back")
+    assert json.loads((tmp_path / "back" / "open_clip_config.json").read_text())["preprocess_cfg"] == options
+
+
+def test_the_tokenizer_goes_along_both_ways(tokenizer, tmp_path):
+    write_openclip(tmp_path / "source", vocab_size=1000)
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours", tokenizer=str(tmp_path / "tokenizer"))
+    export_openclip(str(tmp_path / "ours"), tmp_path / "back")
+    convert_openclip(str(tmp_path / "back"), tmp_path / "again")
+    loaded = AutoProcessor.from_pretrained(tmp_path / "again", trust_remote_code=True).tokenizer
+    assert loaded("a forest")["input_ids"] == tokenizer("a forest")["input_ids"]
+    assert loaded.model_max_length == 77
+
+
+def test_a_head_stays_behind(tiny_model, tiny_processor, tmp_path):
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "ours")
+    export_openclip(str(tmp_path / "ours"), tmp_path / "theirs")
+    assert not [name for name in load_file(tmp_path / "theirs" / "open_clip_model.safetensors") if "head" in name]
+
+
+def test_the_card_names_the_source_and_keeps_its_licence(tmp_path):
+    write_openclip(tmp_path / "source")
+    (tmp_path / "source" / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: [en, pt]\n---\nA model.\n")
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    card = (tmp_path / "ours" / "README.md").read_text()
+    assert "license: cc-by-4.0" in card and "- pt" in card and "`source`, converted" in card
+    assert str(tmp_path) not in card
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path, capsys):
+    write_openclip(tmp_path / "source")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "thesis.txt").write_text("years of work")
+    with pytest.raises(SystemExit):
+        main(["convert-openclip", str(tmp_path / "source"), str(tmp_path / "ours")])
+    assert "not an empty folder" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "ours").iterdir()] == ["thesis.txt"]
+
+
+def test_the_command_tells_what_it_made(tmp_path, capsys):
+    write_openclip(tmp_path / "source")
+    main(["convert-openclip", str(tmp_path / "source"), str(tmp_path / "ours")])
+    assert "has no tokenizer" in capsys.readouterr().out
+    main(["export-openclip", str(tmp_path / "ours"), str(tmp_path / "back")])
+    assert "text_model/" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["export-openclip", str(tmp_path / "source"), str(tmp_path / "no")])
+    assert "config.json" in capsys.readouterr().err

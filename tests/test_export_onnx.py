@@ -1,0 +1,54 @@
+"""ONNX graphs against torch, at other sizes than they were exported at, and their int8 form."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from rsmclip.hub import export_onnx
+from rsmclip.hub.__main__ import main
+from rsmclip.hub.folder import save_model_folder
+
+
+@pytest.fixture
+def model_folder(tiny_model, tiny_processor, tmp_path):
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_graphs_give_torchs_outputs_for_any_batch_and_length(
+    model_folder, tiny_model, corpus, corpus_folder, tmp_path, capsys
+):
+    out = tmp_path / "onnx"
+    main(["export-onnx", str(model_folder), str(out), "--int8", "--dataset", str(corpus_folder), "--split", "test"])
+    printed = capsys.readouterr().out
+    names = {f"{name}{suffix}.onnx" for name in ("vision_model", "text_model", "model") for suffix in ("", "_int8")}
+    assert names <= {path.name for path in out.iterdir()}
+    assert "model.onnx: logits_per_image differs by at most" in printed
+    assert [line.split(":")[0] for line in printed.splitlines()[-3:]] == ["torch", "onnx", "onnx int8"]
+
+    processor = AutoProcessor.from_pretrained(out, trust_remote_code=True)
+    pixels = torch.randn(7, 3, 32, 32)
+    texts = processor(text=["a", "a grey bridge over a wide river", "河"], padding=True, return_tensors="np")
+    session = onnxruntime.InferenceSession(out / "model.onnx")
+    found = session.run(["logits_per_image"], {"pixel_values": pixels.numpy()} | dict(texts))[0]
+    with torch.no_grad():
+        expected = tiny_model(pixel_values=pixels, **{name: torch.from_numpy(ids) for name, ids in texts.items()})
+    np.testing.assert_allclose(found, expected.logits_per_image.numpy(), atol=1e-4)
+    quantised = onnxruntime.InferenceSession(out / "vision_model_int8.onnx").run(
+        None, {"pixel_values": pixels.numpy()}
+    )
+    cosine = (quantised[0] * expected.image_embeds.numpy()).sum(-1)
+    assert 0.9 < cosine.min() < 1 - 1e-6  # close, and not the same graph
+    assert json.loads((out / "config.json").read_text())["model_type"] == "rsmclip"
+
+
+def test_a_graph_that_differs_is_not_kept(model_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export_onnx, "TOLERANCE", 0.0)
+    with pytest.raises(SystemExit):
+        main(["export-onnx", str(model_folder), str(tmp_path / "onnx")])
+    assert "from torch, more than 0" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -1,0 +1,108 @@
+"""Preprocessing: every kind of image, held against Pillow."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rsmclip import RSMCLIPImageProcessor
+
+MEAN, STD = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
+
+
+@pytest.fixture
+def processor():
+    return RSMCLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (40, 53, 3), dtype=np.uint8)
+
+
+def by_pillow(image: Image.Image) -> np.ndarray:
+    """The released preprocessing in Pillow and numpy, crop rounded as torchvision rounds it."""
+    width, height = image.size
+    scale = 32 / min(width, height)
+    size = (32, int(height * scale)) if width < height else (int(width * scale), 32)
+    resized = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BICUBIC), dtype=np.float64) / 255
+    top, left = round((size[1] - 32) / 2), round((size[0] - 32) / 2)
+    return ((resized[top : top + 32, left : left + 32] - MEAN) / STD).transpose(2, 0, 1)
+
+
+def run(processor, image, **options) -> np.ndarray:
+    found = processor(image, return_tensors="np", **options)["pixel_values"]
+    assert found.shape == (1, 3, 32, 32) and found.dtype == np.float32
+    return found[0]
+
+
+@pytest.mark.parametrize("size", [(40, 53), (53, 40), (64, 64), (33, 47), (32, 35), (35, 32), (20, 90)])
+def test_pixels_are_pillows(processor, size):
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8))
+    np.testing.assert_allclose(run(processor, image), by_pillow(image), atol=1e-5)
+
+
+def test_arrays_and_tensors_are_taken_like_images(processor, pixels):
+    expected = run(processor, Image.fromarray(pixels))
+    for image in (pixels, pixels.transpose(2, 0, 1), torch.from_numpy(pixels), pixels.astype(np.int64)):
+        np.testing.assert_array_equal(run(processor, image), expected)
+    batch = processor(np.stack([pixels, pixels]), return_tensors="np")["pixel_values"]
+    np.testing.assert_array_equal(batch, np.stack([expected, expected]))
+
+
+def test_floats_are_read_by_their_range(processor, pixels):
+    expected = run(processor, pixels)
+    np.testing.assert_array_equal(run(processor, pixels.astype(np.float32)), expected)
+    np.testing.assert_array_equal(run(processor, pixels.astype(np.float32) / 255), expected)
+    # a caller who says that the values are scaled is believed, as in CLIPImageProcessor
+    scaled = run(processor, pixels.astype(np.float32) / 255, do_rescale=False)
+    np.testing.assert_allclose(scaled, expected, atol=0.02)
+
+
+def test_16_bits_are_scaled_not_clipped(processor, pixels):
+    wide = pixels.astype(np.uint16) * 257
+    np.testing.assert_array_equal(run(processor, wide), run(processor, pixels))
+    grey = Image.fromarray(wide[..., 0])
+    assert grey.mode == "I;16"
+    np.testing.assert_array_equal(run(processor, grey), run(processor, Image.fromarray(pixels[..., 0])))
+
+
+def test_grey_is_three_equal_channels(processor, pixels):
+    expected = run(processor, Image.fromarray(pixels[..., 0]))
+    np.testing.assert_allclose(expected, by_pillow(Image.fromarray(pixels[..., 0])), atol=1e-5)
+    for image in (pixels[..., 0], pixels[..., :1], torch.from_numpy(pixels[..., 0])):
+        np.testing.assert_array_equal(run(processor, image), expected)
+
+
+def test_transparency_lies_over_white(processor, pixels):
+    opaque, clear = (np.dstack([pixels, np.full((40, 53), alpha, np.uint8)]) for alpha in (255, 0))
+    np.testing.assert_array_equal(run(processor, Image.fromarray(opaque)), run(processor, pixels))
+    np.testing.assert_array_equal(run(processor, opaque), run(processor, pixels))
+    np.testing.assert_array_equal(run(processor, Image.fromarray(clear)), run(processor, np.full_like(pixels, 255)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (3, 3)])
+def test_the_smallest_images_pass(processor, size, pixels):
+    image = np.full((*size, 3), pixels[0, 0])
+    expected = (pixels[0, 0] / 255 - MEAN) / STD
+    for given in (image, Image.fromarray(image)):
+        np.testing.assert_allclose(
+            run(processor, given), np.broadcast_to(expected[:, None, None], (3, 32, 32)), atol=1e-5
+        )
+
+
+def test_values_of_unknown_range_are_refused(processor):
+    with pytest.raises(ValueError, match="int32 has values from 0 to 4000: scale them to 0 to 255"):
+        processor(np.linspace(0, 4000, 1600).reshape(40, 40).astype(np.int32))
+    with pytest.raises(ValueError, match="values from nan"):
+        processor(np.full((40, 40, 3), np.nan, dtype=np.float32))
+
+
+def test_a_long_side_is_padded_with_black(pixels):
+    processor = RSMCLIPImageProcessor(
+        size={"shortest_edge": 32, "longest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    found = run(processor, Image.fromarray(np.full((20, 40, 3), 255, np.uint8)))
+    black, white = -MEAN / STD, (1 - MEAN) / STD
+    np.testing.assert_allclose(found[:, [0, 7, -1], 5].T, np.stack([black] * 3), atol=1e-5)
+    np.testing.assert_allclose(found[:, [8, 23], 5].T, np.stack([white] * 2), atol=1e-5)
