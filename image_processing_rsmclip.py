@@ -1,8 +1,8 @@
 """Preprocessing of RS-M-CLIP: CLIP's, to the pixel as OpenCLIP does it, for the images that remote sensing has.
 
-Two things differ from `CLIPImageProcessor`. The centre crop rounds as torchvision does, so that images that are not square
-give OpenCLIP's pixels. And 16-bit, grey and float images are brought to 8 bits by their range, where Pillow's conversion
-to RGB clips 16 bits to white without a word.
+Two things differ from `CLIPImageProcessor`. The centre crop rounds as torchvision does, so that images that are not
+square give OpenCLIP's pixels. And 16-bit, grey and float images are brought to 8 bits by their range, where Pillow's
+conversion to RGB clips 16 bits to white without a word.
 """
 
 import numpy as np
@@ -26,9 +26,8 @@ def as_8_bit(image):
     Raises:
         `ValueError`: The range of the values is not known.
     """
-    if isinstance(image, Image.Image):
-        if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
-            return image
+    if isinstance(image, Image.Image) and image.mode not in ("I", "F") and not image.mode.startswith("I;"):
+        return image
     array = np.asarray(image)
     if array.ndim == 2:
         array = array[..., None]
@@ -77,7 +76,7 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         return super().process_image(image, do_convert_rgb, input_data_format, **kwargs)
 
     def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
-        """`(channels, height, width)` to `size`: black where it is too small, half a pixel rounded as torchvision does."""
+        """`(channels, height, width)` to `size`: black where it is too small, halves rounded as torchvision does."""
         missing = [
             max(wanted - found, 0) for wanted, found in zip((size.height, size.width), image.shape[1:], strict=True)
         ]

@@ -4,8 +4,8 @@ The towers are those of `transformers`, so attention backends, gradient checkpoi
 there. What is written here is what joins them: masked mean pooling and an MLP on the text, a linear projection
 on the image, the logit scale, and the head that the self-supervised objective trains beside them.
 
-The architecture is the one that OpenCLIP builds from a ViT and an XLM-RoBERTa (`CustomTextCLIP`), so weights convert both
-ways without a difference: `python -m rsmclip.hub convert-openclip` and `export-openclip` of the package beside it.
+The architecture is the one that OpenCLIP builds from a ViT and an XLM-RoBERTa (`CustomTextCLIP`), so weights convert
+both ways without a difference: `python -m rsmclip.hub convert-openclip` and `export-openclip`.
 """
 
 from dataclasses import dataclass
@@ -110,6 +110,16 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
     >>> processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     >>> inputs = processor(text=["um aeroporto", "a forest"], images=image, padding=True, return_tensors="pt")
     >>> model(**inputs).logits_per_image.softmax(dim=-1)
+    ```
+
+    There is no `encode_text(list[str])`: a model takes tensors and the tokenizer is the processor's, so that one is
+    saved, compiled, exported and sharded without the other. For strings and images in and vectors out, in batches, the
+    same folder is a [`SentenceTransformer`]:
+
+    ```python
+    >>> from sentence_transformers import SentenceTransformer
+
+    >>> SentenceTransformer(folder, trust_remote_code=True).encode(["um aeroporto", image], normalize_embeddings=True)
     ```"""
 
     def __init__(self, config: RSMCLIPConfig):
@@ -137,7 +147,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         if projection_type == "none":
             if in_size != out_size:
                 raise ValueError(
-                    f"text_projection_type 'none' needs a text tower as wide as projection_dim: {in_size} != {out_size}"
+                    f"with text_projection_type 'none' the text tower is as wide as projection_dim: {in_size} != {out_size}"
                 )
             return nn.Identity()
         hidden_size = (in_size + out_size) // 2  # OpenCLIP's width, 640 for XLM-R-base
@@ -153,8 +163,8 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
             save_directory (`str`):
                 Where it goes.
             keep_self_distillation_head (`bool`, *optional*, defaults to `True`):
-                `False` leaves the head of the self-supervised objective out, for a release: retrieval and classification
-                don't use it. What was saved loads as a model without a head.
+                `False` leaves the head of the self-supervised objective out, for a release: retrieval and
+                classification don't use it. What was saved loads as a model without a head.
             kwargs:
                 Those of [`~PreTrainedModel.save_pretrained`].
         """
@@ -213,8 +223,8 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         longest = self.config.text_config.max_position_embeddings - self.config.text_config.pad_token_id - 1
         if input_ids.shape[1] > longest:
             raise ValueError(
-                f"a text has {input_ids.shape[1]} tokens and the text tower takes at most {longest}: give the tokenizer "
-                f"truncation=True, max_length={longest}"
+                f"a text has {input_ids.shape[1]} tokens and the text tower takes at most {longest}: "
+                f"give the tokenizer truncation=True, max_length={longest}"
             )
         outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         pooled = outputs.pooler_output  # None unless the tower has a pooler

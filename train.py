@@ -266,7 +266,7 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
     config, accelerator, splits, benchmark = run.config, run.accelerator, run.splits, run.benchmark
     output_dir = Path(config.output_dir)
     if accelerator.is_main_process:
-        save_model_folder(run.model, run.processor, output_dir)
+        save_model_folder(run.model, run.processor, output_dir, config.keep_self_distillation_head)
     metrics = evaluate(run, "test")
     if not accelerator.is_main_process:
         return {}

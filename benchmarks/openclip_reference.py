@@ -2,13 +2,14 @@
 
 OpenCLIP needs torchvision, so it lives in an environment of its own; this file imports nothing of ours on its side.
 
-    ENV/bin/python benchmarks/openclip_reference.py make REFERENCE          # ENV: pip install open_clip_torch
-    python benchmarks/openclip_reference.py check REFERENCE MODEL --results benchmarks/results/openclip_full_size.json
+    ENV/bin/python benchmarks/openclip_reference.py make REFERENCE     # ENV: pip install open_clip_torch
+    python benchmarks/openclip_reference.py check REFERENCE MODEL --results FILE.json
     python -m rsmclip.hub export-openclip MODEL EXPORTED
     ENV/bin/python benchmarks/openclip_reference.py verify REFERENCE EXPORTED
 
-`make` writes a random model in OpenCLIP's layout with inputs and what OpenCLIP gives for them. `check` converts it in a
-process of its own, whose peak memory is taken, and compares. `verify` loads an exported folder into OpenCLIP.
+`make` writes a random model in OpenCLIP's layout with inputs and what OpenCLIP gives for them. `check` converts it in
+a process of its own, whose peak memory is taken, and compares. `verify` loads an exported folder into OpenCLIP, with the
+text tower's sizes from the reference where the folder names the Hub's.
 """
 
 import argparse
@@ -135,12 +136,19 @@ def check(reference: Path, folder: Path) -> dict:
 
 
 def verify(reference: Path, exported: Path) -> dict:
-    """Loads an exported folder into OpenCLIP and compares."""
+    """Loads an exported folder into OpenCLIP and compares; the tensors of both files must be the same."""
+    theirs, ours = (load_file(path / "open_clip_model.safetensors") for path in (reference, exported))
+    identical = theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in theirs)
+    described = json.loads((exported / "open_clip_config.json").read_text())
+    if not (exported / "text_model").exists():
+        described["model_cfg"]["text_cfg"]["hf_model_name"] = str(reference / "text_model")
+        (exported / "open_clip_config.json").write_text(json.dumps(described, indent=2))
     expected = load_file(reference / "expected.safetensors")
     model, preprocess = load_openclip(exported)
     found = outputs(model, expected["pixel_values"], expected["input_ids"])
     found["pixel_values"] = torch.stack([preprocess(image) for image in images()])
-    return {"max_abs_difference": {name: float((found[name] - expected[name]).abs().max()) for name in found}}
+    differences = {name: float((found[name] - expected[name]).abs().max()) for name in found}
+    return {"tensors": len(ours), "tensors_identical": identical, "max_abs_difference": differences}
 
 
 def main() -> None:

@@ -24,9 +24,7 @@ def export(arguments: argparse.Namespace) -> None:
     export_openclip(arguments.source, arguments.output)
     print(f"{arguments.output}: open_clip.create_model_and_transforms('local-dir:{arguments.output}')")
     if (arguments.output / "text_model").is_dir():
-        print(
-            f"OpenCLIP looks for the text tower's sizes, text_model/, where it is started: start it in {arguments.output}"
-        )
+        print(f"OpenCLIP looks for text_model/ in the working directory: start it in {arguments.output}")
 
 
 def onnx(arguments: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """OpenCLIP's layout and ours, both ways, tensor by tensor: nothing is computed, so nothing differs.
 
 OpenCLIP's `CustomTextCLIP` with a ViT and an XLM-RoBERTa is this model under other names; it packs the image tower's
-queries, keys and values into one tensor and holds the image projection transposed. Weights are mapped from their file, and
-keep the precision they have.
+queries, keys and values into one tensor and holds the image projection transposed. Weights are mapped from their file,
+and keep the precision they have.
 """
 
 import json
@@ -170,7 +170,7 @@ def tensor_names(model: RSMCLIPModel) -> dict[str, list[str]]:
 
 def from_openclip(weights: dict[str, torch.Tensor], model: RSMCLIPModel) -> dict[str, torch.Tensor]:
     """
-    Our tensors of OpenCLIP's, as views where they can be.
+    Our tensors of OpenCLIP's: the same memory but where OpenCLIP packs or transposes.
 
     Args:
         weights (`dict[str, torch.Tensor]`): OpenCLIP's state dict.
@@ -190,8 +190,12 @@ def from_openclip(weights: dict[str, torch.Tensor], model: RSMCLIPModel) -> dict
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise ValueError(f"the weights do not fit their configuration: {'; '.join(problems[:5])}{more}")
     for theirs, parts in names.items():
-        tensor = weights[theirs].t().contiguous() if theirs == TRANSPOSED else weights[theirs]
-        ours |= zip(parts, tensor.chunk(len(parts)) if len(parts) > 1 else [tensor], strict=True)
+        tensor = weights.pop(theirs)
+        if theirs == TRANSPOSED:
+            tensor = tensor.t().contiguous()
+        ours |= zip(
+            parts, [part.clone() for part in tensor.chunk(len(parts))] if len(parts) > 1 else [tensor], strict=True
+        )
     return ours
 
 
@@ -223,7 +227,9 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """OpenCLIP's state dict, mapped from its file; a checkpoint of its trainer is one too."""
     if (folder / SAFETENSORS).is_file():
         with safe_open(folder / SAFETENSORS, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+        # A mapping for each tensor, so that one which is split leaves memory when its parts are copied.
+        weights = {name: safe_open(folder / SAFETENSORS, framework="pt").get_tensor(name) for name in names}
     elif (folder / PICKLE).is_file():
         path = folder / PICKLE
         try:

@@ -1,6 +1,7 @@
 """The model as ONNX graphs: image tower, text tower and both, held against torch before they are kept.
 
-The graphs take any number of images and texts and any length of text. Files are named as transformers.js looks for them.
+The graphs take any number of images and texts and any length of text. Files are named as transformers.js looks for
+them.
 """
 
 import json
@@ -118,7 +119,7 @@ def export_graph(encoder: ImageEncoder, inputs: dict[str, torch.Tensor], path: P
     """Writes one graph with dynamic numbers of images and texts and length of the texts."""
     text = encoder.model.config.text_config
     texts, length = Dim("texts", min=1), Dim("length", min=2, max=text.max_position_embeddings - text.pad_token_id - 1)
-    shapes = {"pixel_values": {0: Dim("images", min=1)}} | dict.fromkeys(TextEncoder.inputs, {0: texts, 1: length})
+    shapes = {"pixel_values": {0: Dim("images", min=1)}} | {key: {0: texts, 1: length} for key in TextEncoder.inputs}
     size = sum(parameter.numel() * 4 for parameter in encoder.parameters())
     torch.onnx.export(
         encoder.eval(),
@@ -182,6 +183,6 @@ def compare_retrieval(model: nn.Module, processor, folder: Path, dataset: str, s
     for name, candidate in models.items():
         metrics = evaluate_corpus(Embedder(candidate, processor), rows, ["en"], None)["en"]
         lines.append(
-            f"{name}: mean recall {metrics['mean_recall']:.2f} on {dataset}, split {split}, {len(rows)} images, English"
+            f"{name}: mean recall {metrics['mean_recall']:.2f}, English, {len(rows)} images of {dataset}, {split}"
         )
     return lines

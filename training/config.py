@@ -112,6 +112,7 @@ class TrainingConfig:
     overwrite_output_dir: bool = option(False, "Delete another run's model in output_dir.")
     checkpoint_steps: int = option(500, "Steps between checkpoints.")
     keep_checkpoints: int = option(2, "Checkpoints to keep.")
+    keep_self_distillation_head: bool = option(True, "Save that head with the model; false for a release.")
     resume_from_checkpoint: str | None = option(None, "'latest', or the folder of a checkpoint.")
     evaluation_steps: int = option(500, "Steps between evaluations on the validation split.")
     evaluation_batch_size: int = option(128, "Images or captions a batch in evaluations.")

@@ -25,6 +25,7 @@ PUBLIC = (  # files that a run writes
 MAY_CHANGE = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "num_workers", "cpu_threads"),
     *("evaluation_steps", "evaluation_batch_size", "checkpoint_steps", "keep_checkpoints"),
+    "keep_self_distillation_head",
     *("logging_steps", "log_with", "validation_split", "test_split", "benchmark"),
 }
 
