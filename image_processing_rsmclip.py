@@ -85,7 +85,7 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         return image[:, top : top + size.height, left : left + size.width]
 
     def to_dict(self) -> dict:
-        """Names the class that a loader without `trust_remote_code` takes."""
+        """Names the class that a loader told `trust_remote_code=False` takes."""
         return super().to_dict() | {"image_processor_type": "CLIPImageProcessor"}
 
 

@@ -147,7 +147,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         if projection_type == "none":
             if in_size != out_size:
                 raise ValueError(
-                    f"with text_projection_type 'none' the text tower is as wide as projection_dim: {in_size} != {out_size}"
+                    f"without a text projection the tower is as wide as projection_dim: {in_size} != {out_size}"
                 )
             return nn.Identity()
         hidden_size = (in_size + out_size) // 2  # OpenCLIP's width, 640 for XLM-R-base

@@ -8,8 +8,8 @@ OpenCLIP needs torchvision, so it lives in an environment of its own; this file 
     ENV/bin/python benchmarks/openclip_reference.py verify REFERENCE EXPORTED
 
 `make` writes a random model in OpenCLIP's layout with inputs and what OpenCLIP gives for them. `check` converts it in
-a process of its own, whose peak memory is taken, and compares. `verify` loads an exported folder into OpenCLIP, with the
-text tower's sizes from the reference where the folder names the Hub's.
+a process of its own, whose peak memory is taken, and compares. `verify` loads an exported folder into OpenCLIP, with
+the text tower's sizes from the reference where the folder names the Hub's.
 """
 
 import argparse

@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, CLIPProcessor, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, CLIPProcessor, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.hub.card import make_conversion_card
@@ -135,7 +135,7 @@ def export_openclip(source: str, folder: Path) -> None:
         model = RSMCLIPModel(config)
     files = [safe_open(path, framework="pt") for path in sorted(read_from.glob("model*.safetensors"))]
     ours = {name: file.get_tensor(name) for file in files for name in file.keys()}  # noqa: SIM118
-    described = describe(config, AutoImageProcessor.from_pretrained(read_from, trust_remote_code=False))
+    described = describe(config, RSMCLIPImageProcessor.from_pretrained(read_from))
     with new_folder(folder) as unfinished:
         tokenizer = find_tokenizer(read_from, {}, None)
         if tokenizer is not None:
@@ -359,7 +359,7 @@ def read_image_processor(preprocess_cfg: dict, image_size: int) -> RSMCLIPImageP
     )
 
 
-def describe(config: RSMCLIPConfig, processor) -> dict:
+def describe(config: RSMCLIPConfig, processor: RSMCLIPImageProcessor) -> dict:
     """`open_clip_config.json` of a model."""
     vision, text = config.vision_config, config.text_config
     vision_cfg = {
@@ -400,7 +400,7 @@ def is_same_tower(text, sizes: dict) -> bool:
     return all(getattr(text, name) == getattr(known, name) for name in names)
 
 
-def describe_preprocessing(processor) -> dict:
+def describe_preprocessing(processor: RSMCLIPImageProcessor) -> dict:
     """OpenCLIP's `preprocess_cfg` of an image processor."""
     modes = {
         ("shortest_edge",): "shortest",
