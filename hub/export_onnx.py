@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from datasets import Dataset
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 from torch.export import Dim
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModel, AutoProcessor, ProcessorMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from rsmclip.data.demo import cached_demo
 from rsmclip.data.schema import check_schema, load_corpus
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import evaluate_corpus
@@ -83,6 +85,10 @@ def export_onnx(source: str, folder: Path, int8: bool, dataset: str, split: str)
     Raises:
         `ValueError`: A graph differs from torch by more than 1e-4.
     """
+    rows = None
+    if int8:
+        corpus = load_corpus(str(cached_demo()) if dataset == "demo" else dataset)
+        rows = check_schema(corpus, split, ["en"])
     model = AutoModel.from_pretrained(source, trust_remote_code=True, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(source, trust_remote_code=True)
     lines = []
@@ -97,7 +103,8 @@ def export_onnx(source: str, folder: Path, int8: bool, dataset: str, split: str)
             if int8:
                 quantize_dynamic(path, unfinished / f"{name}_int8.onnx", weight_type=QuantType.QInt8)
         if int8:
-            lines += compare_retrieval(model, processor, unfinished, dataset, split)
+            lines.append(f"mean recall in percent, English, {len(rows)} images of {dataset}, split {split}")
+            lines += compare_retrieval(model, processor, unfinished, rows)
         processor.save_pretrained(unfinished)
         fields = {name: value for name, value in model.config.to_dict().items() if name != "auto_map"}
         (unfinished / "config.json").write_text(json.dumps(fields, indent=2, default=str) + "\n", encoding="utf-8")
@@ -170,9 +177,8 @@ class OnnxTowers:
         return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(embeds))
 
 
-def compare_retrieval(model: nn.Module, processor, folder: Path, dataset: str, split: str) -> list[str]:
+def compare_retrieval(model: nn.Module, processor: ProcessorMixin, folder: Path, rows: Dataset) -> list[str]:
     """Mean recall of the English captions by torch, by the graphs and by the int8 graphs, a line each."""
-    rows = check_schema(load_corpus(dataset), split, ["en"])
     models = {"torch": model} | {
         f"onnx{suffix.replace('_', ' ')}": OnnxTowers(
             folder / f"vision_model{suffix}.onnx", folder / f"text_model{suffix}.onnx"
@@ -182,7 +188,5 @@ def compare_retrieval(model: nn.Module, processor, folder: Path, dataset: str, s
     lines = []
     for name, candidate in models.items():
         metrics = evaluate_corpus(Embedder(candidate, processor), rows, ["en"], None)["en"]
-        lines.append(
-            f"{name}: mean recall {metrics['mean_recall']:.2f}, English, {len(rows)} images of {dataset}, {split}"
-        )
+        lines.append(f"{name}: {metrics['mean_recall']:.2f}")
     return lines
