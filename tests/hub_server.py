@@ -1,4 +1,4 @@
-"""A server on loopback that speaks the reading half of the Hub's protocol: repository, tree, files with etag and range."""
+"""A server on loopback that speaks the reading half of the Hub's protocol: repositories, trees, files."""
 
 import hashlib
 import json
