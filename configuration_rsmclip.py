@@ -29,7 +29,8 @@ COMMON_FIELDS = {
     "torch_dtype",
     "name_or_path",
 }
-COMMON_FIELDS |= {"output_attentions", "custom_pipelines", "quantization_config"}
+COMMON_FIELDS |= {"output_attentions", "custom_pipelines", "quantization_config", "num_labels", "tie_word_embeddings"}
+COMMON_FIELDS |= {"use_cache", "tokenizer_class", "pad_token_id", "bos_token_id", "eos_token_id"}
 
 
 class RSMCLIPConfig(PreTrainedConfig):
@@ -89,14 +90,14 @@ class RSMCLIPConfig(PreTrainedConfig):
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        unknown = [name for name in kwargs if name not in COMMON_FIELDS and not name.startswith("_")]
         if self.self_distillation is not None:
-            if unknown := sorted(set(self.self_distillation) - set(SELF_DISTILLATION_DEFAULTS)):
-                raise ValueError(
-                    f"self_distillation has unknown fields {unknown}; it takes {sorted(SELF_DISTILLATION_DEFAULTS)}"
-                )
+            unknown += [
+                f"self_distillation.{name}" for name in self.self_distillation.keys() - SELF_DISTILLATION_DEFAULTS
+            ]
             self.self_distillation = SELF_DISTILLATION_DEFAULTS | self.self_distillation
-        if unknown := sorted(name for name in kwargs if name not in COMMON_FIELDS and not name.startswith("_")):
-            logger.warning(f"RSMCLIPConfig has no field {', '.join(unknown)}: kept, but nothing here reads it")
+        if unknown:
+            logger.warning(f"RSMCLIPConfig has no field {', '.join(sorted(unknown))}: kept, but nothing here reads it")
         super().__post_init__(**kwargs)
 
 

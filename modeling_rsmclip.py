@@ -119,7 +119,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
     ```python
     >>> from sentence_transformers import SentenceTransformer
 
-    >>> SentenceTransformer(folder, trust_remote_code=True).encode(["um aeroporto", image], normalize_embeddings=True)
+    >>> SentenceTransformer(folder, trust_remote_code=True).encode(["um aeroporto", "a forest"])
     ```"""
 
     def __init__(self, config: RSMCLIPConfig):
@@ -137,7 +137,10 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         self.self_distillation_head = None
         if config.self_distillation is not None:
-            self.self_distillation_head = RSMCLIPSelfDistillationHead(vision_width, **config.self_distillation)
+            self.self_distillation_head = RSMCLIPSelfDistillationHead(
+                vision_width,
+                *(config.self_distillation[name] for name in ("hidden_size", "bottleneck_size", "num_prototypes")),
+            )
         self.post_init()
 
     @staticmethod
@@ -155,13 +158,24 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
             nn.Linear(in_size, hidden_size, bias=False), nn.GELU(), nn.Linear(hidden_size, out_size, bias=False)
         )
 
-    def save_pretrained(self, save_directory: str, keep_self_distillation_head: bool = True, **kwargs) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str,
+        is_main_process: bool = True,
+        state_dict: dict[str, torch.Tensor] | None = None,
+        keep_self_distillation_head: bool = True,
+        **kwargs,
+    ) -> None:
         """
         Saves the model; see [`~PreTrainedModel.save_pretrained`].
 
         Args:
             save_directory (`str`):
                 Where it goes.
+            is_main_process (`bool`, *optional*, defaults to `True`):
+                As in the base class.
+            state_dict (`dict[str, torch.Tensor]`, *optional*):
+                As in the base class.
             keep_self_distillation_head (`bool`, *optional*, defaults to `True`):
                 `False` leaves the head of the self-supervised objective out, for a release: retrieval and
                 classification don't use it. What was saved loads as a model without a head.
@@ -171,11 +185,10 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         head, sizes = self.self_distillation_head, self.config.self_distillation
         if not keep_self_distillation_head:
             self.self_distillation_head = self.config.self_distillation = None
-            if (state_dict := kwargs.get("state_dict")) is not None:
-                kept = {name: value for name, value in state_dict.items() if "self_distillation_head." not in name}
-                kwargs["state_dict"] = kept
+            if state_dict is not None:
+                state_dict = {key: value for key, value in state_dict.items() if "self_distillation_head." not in key}
         try:
-            super().save_pretrained(save_directory, **kwargs)
+            super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
         finally:
             self.self_distillation_head, self.config.self_distillation = head, sizes
 
@@ -239,7 +252,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
 
     def _pool_tokens(self, hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         # (batch, length, width) and (batch, length) to (batch, width)
-        mask = attention_mask.unsqueeze(-1)
+        mask = attention_mask.unsqueeze(-1).to(hidden.device)
         if self.config.text_pooling == "cls":
             return hidden[:, 0]
         if self.config.text_pooling == "max":
@@ -303,7 +316,9 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
             text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
             text_embeds = F.normalize(text.pooler_output, dim=-1)
         if image_embeds is not None and text_embeds is not None:
-            logits_per_text = self.logit_scale.exp() * text_embeds @ image_embeds.t().to(text_embeds.device)
+            logits_per_text = (
+                self.logit_scale.exp().to(text_embeds.device) * text_embeds @ image_embeds.t().to(text_embeds.device)
+            )
             logits_per_image = logits_per_text.t()
         if return_loss:
             if logits_per_text is None or len(image_embeds) != len(text_embeds):

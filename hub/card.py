@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from rsmclip.eval.report import as_markdown, result_table
@@ -61,7 +62,10 @@ def make_conversion_card(source: str, folder: Path, name: str, described: dict) 
             What the source's `open_clip_config.json` holds.
     """
     is_hub_id = not Path(source).is_dir()
-    theirs = ModelCard.load(folder / "README.md").data if (folder / "README.md").is_file() else ModelCardData()
+    try:
+        theirs = ModelCard.load(folder / "README.md").data if (folder / "README.md").is_file() else ModelCardData()
+    except yaml.YAMLError as error:
+        raise ValueError(f"the card {folder / 'README.md'} has metadata that is not valid YAML") from error
     metadata = ModelCardData(
         language=theirs.get("language"),
         license=theirs.get("license"),

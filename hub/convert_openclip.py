@@ -12,14 +12,15 @@ import zipfile
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from safetensors import safe_open
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer, CLIPProcessor, PreTrainedTokenizerBase
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.hub.card import make_conversion_card
-from rsmclip.hub.folder import new_folder, save_model_folder
+from rsmclip.hub.folder import check_model_type, find_source, new_folder, read_json, save_model_folder
 
 CONFIG, SAFETENSORS, PICKLE = "open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 TOKENIZER_FILES = ["tokenizer*.json", "*.model", "special_tokens_map.json"]
@@ -45,13 +46,11 @@ RENAMINGS = [
 TRANSPOSED = "visual.proj"
 POSITION_IDS = "text.transformer.embeddings.position_ids"  # a constant that old versions of transformers saved
 
-# Fields of OpenCLIP's image tower that CLIP's ViT has no counterpart of, and what they must be.
-PLAIN_VIT = {
-    **dict.fromkeys(["timm_model_name", "ls_init_value", "attentional_pool", "no_ln_pre", "qk_norm"]),
-    **dict.fromkeys(["scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"]),
-    "block_type": "default",
-    "pool_type": "tok",
-}
+# Fields of OpenCLIP's image tower that are read here, or change no embedding. Any other must be off.
+IMAGE_FIELDS = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "norm_kwargs", "act_kwargs"}
+IMAGE_FIELDS |= {"patch_dropout", "output_tokens", "pos_embed_type", "final_ln_after_pool"}
+IMAGE_FIELDS |= {"attn_pooler_queries", "attn_pooler_heads", "timm_pool", "timm_proj"}
+PLAIN_VIT = {"block_type": "default", "pool_type": "tok"}  # the names of what is meant by off
 POOLINGS = {"mean": "mean_pooler", "max": "max_pooler", "cls": "cls_last_hidden_state_pooler", "pooler": "cls_pooler"}
 TEXT_TOWERS = {
     "xlm-roberta-base": {},
@@ -63,6 +62,7 @@ TEXT_TOWERS = {
     },
 }
 RESAMPLING = {"bilinear": 2, "bicubic": 3}  # Pillow's numbers
+COMPARED = {"size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std"}
 
 
 def convert_openclip(source: str, folder: Path, tokenizer: str | None = None) -> bool:
@@ -86,21 +86,24 @@ def convert_openclip(source: str, folder: Path, tokenizer: str | None = None) ->
         `OSError`: There is no such folder, repository or file.
     """
     read_from = find_source(source, [CONFIG, SAFETENSORS, PICKLE, "README.md", "*/config.json", *TOKENIZER_FILES])
-    if not (read_from / CONFIG).is_file():
-        raise ValueError(f"{source} has no {CONFIG}: it is not in OpenCLIP's layout")
-    described = json.loads((read_from / CONFIG).read_text(encoding="utf-8"))
+    described = read_json(read_from / CONFIG)
     try:
-        model_cfg, preprocess_cfg = described["model_cfg"], described.get("preprocess_cfg", {})
-        config = read_config(model_cfg, read_from)
+        config = read_config(described["model_cfg"], read_from)
+        image_processor = read_image_processor(described.get("preprocess_cfg") or {}, config.vision_config.image_size)
+        context_length = described["model_cfg"]["text_cfg"].get("context_length") or CONTEXT_LENGTH
     except KeyError as error:
-        raise ValueError(f"{source}: {CONFIG} has no {error}") from error
-    processor = read_image_processor(preprocess_cfg, config.vision_config.image_size)
-    if (text_tokenizer := find_tokenizer(read_from, model_cfg["text_cfg"], tokenizer)) is not None:
-        if len(text_tokenizer) > config.text_config.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {len(text_tokenizer)} tokens, the text tower {config.text_config.vocab_size}"
-            )
-        processor = CLIPProcessor(image_processor=processor, tokenizer=text_tokenizer)
+        raise ValueError(f"{read_from / CONFIG} has no {error}") from error
+    except (AttributeError, TypeError, ZeroDivisionError, StrictDataclassError) as error:
+        raise ValueError(f"{read_from / CONFIG} cannot be understood: {error}") from error
+    names = (
+        [tokenizer]
+        if tokenizer
+        else [read_from, read_from / (described["model_cfg"]["text_cfg"].get("hf_tokenizer_name") or "")]
+    )
+    text_tokenizer = read_tokenizer(names, config, context_length)
+    processor = image_processor
+    if text_tokenizer is not None:
+        processor = CLIPProcessor(image_processor=image_processor, tokenizer=text_tokenizer)
     with torch.device("meta"):
         model = RSMCLIPModel(config)
     model.load_state_dict(from_openclip(read_weights(read_from), model), assign=True)
@@ -123,35 +126,22 @@ def export_openclip(source: str, folder: Path) -> None:
         `OSError`: There is no such folder, repository or file.
     """
     read_from = find_source(source, ["*.json", "*.safetensors", *TOKENIZER_FILES])
-    if not (read_from / "config.json").is_file():
-        raise ValueError(f"{source} has no config.json: it holds no model")
-    fields = json.loads((read_from / "config.json").read_text(encoding="utf-8"))
-    if fields.get("model_type") != RSMCLIPConfig.model_type:
-        raise ValueError(
-            f"{source} holds a model of type {fields.get('model_type')!r}, not {RSMCLIPConfig.model_type!r}"
-        )
+    check_model_type(read_from)
     config = RSMCLIPConfig.from_pretrained(read_from, self_distillation=None)
     with torch.device("meta"):
         model = RSMCLIPModel(config)
-    files = [safe_open(path, framework="pt") for path in sorted(read_from.glob("model*.safetensors"))]
-    ours = {name: file.get_tensor(name) for file in files for name in file.keys()}  # noqa: SIM118
     described = describe(config, RSMCLIPImageProcessor.from_pretrained(read_from))
+    text_cfg = described["model_cfg"]["text_cfg"]
+    tokenizer = read_tokenizer([read_from], config, None)
+    tensors = to_openclip(read_model_weights(read_from), model)
     with new_folder(folder) as unfinished:
-        tokenizer = find_tokenizer(read_from, {}, None)
         if tokenizer is not None:
             tokenizer.save_pretrained(unfinished)
-            described["model_cfg"]["text_cfg"]["context_length"] = tokenizer.model_max_length
-        if described["model_cfg"]["text_cfg"]["hf_model_name"] not in TEXT_TOWERS:
-            config.text_config.save_pretrained(unfinished / described["model_cfg"]["text_cfg"]["hf_model_name"])
+            text_cfg["context_length"] = tokenizer.model_max_length
+        if text_cfg["hf_model_name"] not in TEXT_TOWERS:
+            config.text_config.save_pretrained(unfinished / text_cfg["hf_model_name"])
         (unfinished / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        save_file(to_openclip(ours, model), unfinished / SAFETENSORS, metadata={"format": "pt"})
-
-
-def find_source(source: str, patterns: list[str]) -> Path:
-    """The local folder of a folder or Hub id."""
-    if Path(source).is_dir():
-        return Path(source)
-    return Path(snapshot_download(source, allow_patterns=patterns))
+        save_file(tensors, unfinished / SAFETENSORS, metadata={"format": "pt"})
 
 
 def tensor_names(model: RSMCLIPModel) -> dict[str, list[str]]:
@@ -179,16 +169,7 @@ def from_openclip(weights: dict[str, torch.Tensor], model: RSMCLIPModel) -> dict
     names, ours = tensor_names(model), {}
     expected = {theirs: openclip_shape(theirs, ours, model) for theirs, ours in names.items()}
     weights = {name: tensor for name, tensor in weights.items() if name != POSITION_IDS}
-    problems = [f"{name} is missing" for name in expected if name not in weights]
-    problems += [f"{name} is surplus" for name in weights if name not in expected]
-    problems += [
-        f"{name} has shape {tuple(tensor.shape)}, not {expected[name]}"
-        for name, tensor in weights.items()
-        if name in expected and tuple(tensor.shape) != expected[name]
-    ]
-    if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(f"the weights do not fit their configuration: {'; '.join(problems[:5])}{more}")
+    check_fit(weights, expected)
     for theirs, parts in names.items():
         tensor = weights.pop(theirs)
         if theirs == TRANSPOSED:
@@ -208,8 +189,8 @@ def to_openclip(ours: dict[str, torch.Tensor], model: RSMCLIPModel) -> dict[str,
         model ([`RSMCLIPModel`]): The model without a head; it may be on the meta device.
     """
     names = tensor_names(model)
-    if missing := [name for parts in names.values() for name in parts if name not in ours]:
-        raise ValueError(f"the model lacks {len(missing)} tensors, the first is {missing[0]}")
+    ours = {name: tensor for name, tensor in ours.items() if not name.startswith("self_distillation_head.")}
+    check_fit(ours, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     packed = {theirs: [ours[name] for name in parts] for theirs, parts in names.items()}
     tensors = {theirs: torch.cat(parts) if len(parts) > 1 else parts[0] for theirs, parts in packed.items()}
     return tensors | {TRANSPOSED: tensors[TRANSPOSED].t().contiguous()}
@@ -223,23 +204,55 @@ def openclip_shape(theirs: str, ours: list[str], model: RSMCLIPModel) -> tuple[i
     return (shape[0] * len(ours), *shape[1:]) if len(ours) > 1 else shape
 
 
+def check_fit(weights: dict[str, torch.Tensor], expected: dict[str, tuple[int, ...]]) -> None:
+    """Raises `ValueError` that names the tensors which are missing, surplus, misshapen or integers."""
+    problems = [f"{name} is missing" for name in expected if name not in weights]
+    problems += [f"{name} is surplus" for name in weights if name not in expected]
+    for name in weights.keys() & expected.keys():
+        if (shape := tuple(weights[name].shape)) != expected[name]:
+            problems.append(f"{name} has shape {shape}, not {expected[name]}")
+        elif not weights[name].is_floating_point():
+            problems.append(f"{name} holds {weights[name].dtype}")
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(f"the weights do not fit their configuration: {'; '.join(problems[:5])}{more}")
+
+
 def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """OpenCLIP's state dict, mapped from its file; a checkpoint of its trainer is one too."""
     if (folder / SAFETENSORS).is_file():
-        with safe_open(folder / SAFETENSORS, framework="pt") as file:
-            names = list(file.keys())
-        # A mapping for each tensor, so that one which is split leaves memory when its parts are copied.
-        weights = {name: safe_open(folder / SAFETENSORS, framework="pt").get_tensor(name) for name in names}
-    elif (folder / PICKLE).is_file():
-        path = folder / PICKLE
+        found = read_safetensors(folder / SAFETENSORS)
+    elif (path := folder / PICKLE).is_file():
         try:
-            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise ValueError(f"{path} holds more than tensors, or none, and is not loaded") from error
-        weights = weights.get("state_dict", weights)
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            found = found.get("state_dict", found)
+        except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path} is damaged, or holds more than tensors, and is not loaded") from error
+        if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items()):
+            raise ValueError(f"{path} holds more than tensors with names, and is not loaded")
     else:
         raise ValueError(f"{folder} has neither {SAFETENSORS} nor {PICKLE}")
-    return {name.removeprefix("module."): tensor for name, tensor in weights.items()}
+    weights = {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    if len(weights) < len(found):
+        raise ValueError(f"{folder} holds tensors twice, with the prefix 'module.' and without")
+    return weights
+
+
+def read_model_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Our state dict, from one file or from those of an index."""
+    index = folder / "model.safetensors.index.json"
+    files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+    return {name: tensor for file in files for name, tensor in read_safetensors(folder / file).items()}
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors in a file, each with a mapping of its own, so that one which is split can leave memory alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+        return {name: safe_open(path, framework="pt").get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def read_config(model_cfg: dict, folder: Path) -> RSMCLIPConfig:
@@ -251,18 +264,18 @@ def read_config(model_cfg: dict, folder: Path) -> RSMCLIPConfig:
         folder (`Path`): Where it lies; the text tower's own configuration may lie beneath.
     """
     vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
-    for name, plain in PLAIN_VIT.items():
-        if vision.get(name) and vision[name] != plain:
-            raise ValueError(f"the image tower has {name} {vision[name]!r}, which CLIP's ViT has no counterpart of")
     if isinstance(vision.get("layers"), list):
         raise ValueError("the image tower is a ResNet; only ViTs convert")
+    for name, value in vision.items():
+        if name not in IMAGE_FIELDS and value and value != PLAIN_VIT.get(name):
+            raise ValueError(f"the image tower has {name} {value!r}, which CLIP's ViT has no counterpart of")
     if not text.get("hf_model_name"):
         raise ValueError("the text tower is OpenCLIP's own, not an XLM-RoBERTa (text_cfg has no hf_model_name)")
     for name in ("init_logit_bias", "nonscalar_logit_scale", "multimodal_cfg"):
         if model_cfg.get(name):
             raise ValueError(f"the model has {name} {model_cfg[name]!r}, which this architecture does not")
     width = vision.get("width", 768)
-    pooler, projection = text.get("hf_pooler_type", "mean_pooler"), text.get("hf_proj_type", "mlp") or "none"
+    pooler, projection = text.get("hf_pooler_type") or "mean_pooler", text.get("hf_proj_type", "mlp") or "none"
     if pooler not in POOLINGS.values():
         raise ValueError(f"hf_pooler_type {pooler!r} is none of {', '.join(POOLINGS.values())}")
     return RSMCLIPConfig(
@@ -318,18 +331,31 @@ def read_text_config(name: str, folder: Path) -> dict:
     }
 
 
-def find_tokenizer(folder: Path, text_cfg: dict, name: str | None) -> PreTrainedTokenizerBase | None:
-    """The tokenizer that is named, or the one in a folder, if it has one; cut at OpenCLIP's context length."""
-    places = [folder, folder / (text_cfg.get("hf_tokenizer_name") or "")]
-    here = [
-        place
-        for place in places
-        if any((place / file).is_file() for file in ("tokenizer.json", "sentencepiece.bpe.model"))
-    ]
-    if name is None and not here:
+def read_tokenizer(
+    places: list[str | Path], config: RSMCLIPConfig, context_length: int | None
+) -> PreTrainedTokenizerBase | None:
+    """
+    The tokenizer that is named, or the first in the folders, if one has one.
+
+    Args:
+        places (`list[str | Path]`): The name (`str`), or folders (`Path`).
+        config ([`RSMCLIPConfig`]): The model, which its tokens must fit.
+        context_length (`int`, *optional*): Where it cuts a text; by default where it says itself.
+    """
+    files = ("tokenizer.json", "sentencepiece.bpe.model")
+    here = [place for place in places if isinstance(place, str) or any((place / file).is_file() for file in files)]
+    if not here:
         return None
-    options = {"model_max_length": text_cfg.get("context_length", CONTEXT_LENGTH)} if text_cfg else {}
-    return AutoTokenizer.from_pretrained(name or here[0], **options)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(here[0], trust_remote_code=False)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the tokenizer in {here[0]} cannot be read: {error}") from error
+    text = config.text_config
+    if len(tokenizer) > text.vocab_size:
+        raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the text tower {text.vocab_size}")
+    longest = text.max_position_embeddings - text.pad_token_id - 1
+    tokenizer.model_max_length = min(context_length or tokenizer.model_max_length, longest)
+    return tokenizer
 
 
 def read_image_processor(preprocess_cfg: dict, image_size: int) -> RSMCLIPImageProcessor:
@@ -345,17 +371,19 @@ def read_image_processor(preprocess_cfg: dict, image_size: int) -> RSMCLIPImageP
     if mode == "longest" and fill != 0:
         raise ValueError(f"fill_color {fill!r}: only black borders convert")
     interpolation = preprocess_cfg.get("interpolation") or "bicubic"
-    options = {
-        name: preprocess_cfg[key]
-        for name, key in (("image_mean", "mean"), ("image_std", "std"))
-        if key in preprocess_cfg
-    }
+    if interpolation not in (*RESAMPLING, "random"):
+        raise ValueError(f"interpolation {interpolation!r} is none of {', '.join(RESAMPLING)}")
+    mean, std = preprocess_cfg.get("mean") or OPENAI_CLIP_MEAN, preprocess_cfg.get("std") or OPENAI_CLIP_STD
+    mean, std = ([value] * 3 if isinstance(value, int | float) else list(value) for value in (mean, std))
+    if len(mean) != 3 or len(std) != 3:
+        raise ValueError(f"mean {mean} and std {std} need three values, one a channel")
     return RSMCLIPImageProcessor(
         size=sizes[mode],
         do_center_crop=mode != "squash",
         crop_size={"height": image_size, "width": image_size},
         resample=RESAMPLING["bilinear" if interpolation == "bilinear" else "bicubic"],  # "random" is for training
-        **{name: [value] * 3 if isinstance(value, int | float) else value for name, value in options.items()},
+        image_mean=mean,
+        image_std=std,
     )
 
 
@@ -389,7 +417,7 @@ def describe(config: RSMCLIPConfig, processor: RSMCLIPImageProcessor) -> dict:
     }
     if vision.hidden_act == "quick_gelu":
         model_cfg["quick_gelu"] = True
-    return {"model_cfg": model_cfg, "preprocess_cfg": describe_preprocessing(processor)}
+    return {"model_cfg": model_cfg, "preprocess_cfg": describe_preprocessing(processor, vision.image_size)}
 
 
 def is_same_tower(text, sizes: dict) -> bool:
@@ -400,19 +428,22 @@ def is_same_tower(text, sizes: dict) -> bool:
     return all(getattr(text, name) == getattr(known, name) for name in names)
 
 
-def describe_preprocessing(processor: RSMCLIPImageProcessor) -> dict:
-    """OpenCLIP's `preprocess_cfg` of an image processor."""
+def describe_preprocessing(processor: RSMCLIPImageProcessor, image_size: int) -> dict:
+    """OpenCLIP's `preprocess_cfg` of an image processor: the one that gives the same processor again."""
     modes = {
         ("shortest_edge",): "shortest",
         ("longest_edge", "shortest_edge"): "longest",
         ("height", "width"): "squash",
     }
     sides = tuple(sorted(name for name, value in dict(processor.size).items() if value is not None))
-    if sides not in modes or processor.resample not in RESAMPLING.values():
-        raise ValueError(f"OpenCLIP cannot resize to {dict(processor.size)} with Pillow's filter {processor.resample}")
-    return {
+    described = {
         "mean": list(processor.image_mean),
         "std": list(processor.image_std),
-        "interpolation": next(name for name, number in RESAMPLING.items() if number == processor.resample),
-        "resize_mode": modes[sides],
+        "interpolation": {number: name for name, number in RESAMPLING.items()}.get(processor.resample, "bicubic"),
+        "resize_mode": modes.get(sides, "shortest"),
     }
+    ours, theirs = processor.to_dict(), read_image_processor(described, image_size).to_dict()
+    for name in theirs:
+        if (name.startswith("do_") or name in COMPARED) and ours.get(name) != theirs[name]:
+            raise ValueError(f"OpenCLIP cannot say that the image processor has {name} {ours.get(name)}")
+    return described

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
@@ -71,6 +74,44 @@ def new_folder(folder: Path) -> Iterator[Path]:
         unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def find_source(source: str, patterns: list[str]) -> Path:
+    """
+    The local folder of a folder or Hub id.
+
+    Args:
+        source (`str`): Folder or Hub id.
+        patterns (`list[str]`): The files to fetch from the Hub.
+    """
+    if source and Path(source).is_dir():
+        return Path(source)
+    if Path(source).is_file():
+        raise ValueError(f"{source} is a file; give the folder it lies in")
+    try:
+        validate_repo_id(source)
+    except HFValidationError:
+        raise ValueError(f"there is no folder {source!r}, and no repository of the Hub has such an id") from None
+    return Path(snapshot_download(source, allow_patterns=patterns))
+
+
+def read_json(path: Path) -> dict:
+    """The fields in a JSON file."""
+    if not path.is_file():
+        raise ValueError(f"there is no {path.name} in {path.parent}")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds a {type(fields).__name__}, not fields")
+    return fields
+
+
+def check_model_type(folder: Path) -> None:
+    """Raises `ValueError` unless a folder holds an RS-M-CLIP."""
+    if (found := read_json(folder / "config.json").get("model_type")) != RSMCLIPConfig.model_type:
+        raise ValueError(f"{folder} holds a model of type {found!r}, not {RSMCLIPConfig.model_type!r}")
 
 
 def is_model_folder(folder: Path) -> bool:

@@ -11,7 +11,7 @@ TEXT_WIDTH, TEXT_HEADS, TEXT_LAYERS, LENGTH = 24, 3, 2, 40
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 
 
-def write_openclip(folder: Path, vocab_size: int = 300, **options) -> dict[str, torch.Tensor]:
+def write_openclip(folder: Path, vocab_size: int = 300, positions: int = LENGTH, **options) -> dict[str, torch.Tensor]:
     """A random model in OpenCLIP's layout; `options` go to the part of the configuration that has them."""
     vision = {"image_size": 32, "layers": 2, "width": 48, "head_width": 16, "patch_size": 16}
     text = {"hf_model_name": "text_model", "hf_tokenizer_name": "text_model", "hf_pooler_type": "mean_pooler"}
@@ -24,20 +24,20 @@ def write_openclip(folder: Path, vocab_size: int = 300, **options) -> dict[str, 
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": preprocess}))
     tower = {
         "model_type": "xlm-roberta", "vocab_size": vocab_size, "hidden_size": TEXT_WIDTH, "intermediate_size": 40,
-        "num_hidden_layers": TEXT_LAYERS, "num_attention_heads": TEXT_HEADS, "max_position_embeddings": LENGTH,
+        "num_hidden_layers": TEXT_LAYERS, "num_attention_heads": TEXT_HEADS, "max_position_embeddings": positions,
         "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
     }  # fmt: skip
     (folder / "text_model" / "config.json").write_text(json.dumps(tower))
     generator = torch.Generator().manual_seed(0)
     weights = {
         name: torch.randn(shape, generator=generator) * 0.3 + (1.0 if "ln_" in name and "weight" in name else 0.0)
-        for name, shape in shapes(model_cfg, vocab_size).items()
+        for name, shape in shapes(model_cfg, vocab_size, positions).items()
     }
     save_file(weights, folder / "open_clip_model.safetensors")
     return weights
 
 
-def shapes(model_cfg: dict, vocab_size: int) -> dict[str, tuple[int, ...]]:
+def shapes(model_cfg: dict, vocab_size: int, positions: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of OpenCLIP's tensors."""
     vision, text, dim = model_cfg["vision_cfg"], model_cfg["text_cfg"], model_cfg["embed_dim"]
     width, patch = vision["width"], vision["patch_size"]
@@ -54,7 +54,7 @@ def shapes(model_cfg: dict, vocab_size: int) -> dict[str, tuple[int, ...]]:
         linears |= {f"{block}attn.out_proj": (width, width), f"{block}mlp.c_fc": (inner, width)}
         linears[f"{block}mlp.c_proj"] = (width, inner)
     tower = "text.transformer."
-    for name, rows in (("word", vocab_size), ("position", LENGTH), ("token_type", 1)):
+    for name, rows in (("word", vocab_size), ("position", positions), ("token_type", 1)):
         found[f"{tower}embeddings.{name}_embeddings.weight"] = (rows, TEXT_WIDTH)
     norms[f"{tower}embeddings.LayerNorm"] = TEXT_WIDTH
     for layer in range(TEXT_LAYERS):

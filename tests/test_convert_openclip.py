@@ -1,6 +1,9 @@
 """OpenCLIP's layout and back: tensors, configuration, preprocessing, and what must not pass."""
 
+import copy
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from transformers import AutoProcessor
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.hub.__main__ import main
-from rsmclip.hub.convert_openclip import convert_openclip, export_openclip
+from rsmclip.hub.convert_openclip import convert_openclip, describe, export_openclip, read_config
 from rsmclip.hub.folder import save_model_folder
 from tests.openclip_by_hand import OpenCLIPByHand, write_openclip
 
@@ -107,13 +110,25 @@ def test_tensors_that_do_not_fit_are_named_and_nothing_is_written(problem, messa
         ({"init_logit_bias": -10}, "init_logit_bias"),
         ({"resize_mode": "longest", "fill_color": 127}, "fill_color"),
         ({"resize_mode": "stretch"}, "resize_mode"),
+        ({"interpolation": "nearest"}, "interpolation 'nearest'"),
+        ({"mean": [0.5, 0.5]}, "one a channel"),
+        ({"global_average_pool": True}, "global_average_pool True"),
+        ({"head_width": 0}, "cannot be understood"),
+        ({"width": "768"}, "cannot be understood"),
     ],
 )
 def test_other_towers_are_refused_by_name(options, message, tmp_path):
     write_openclip(tmp_path / "source")
     path = tmp_path / "source" / "open_clip_config.json"
     described = json.loads(path.read_text())
-    sections = {"hf": "text_cfg", "resize_mode": "preprocess", "fill_color": "preprocess", "init_logit_bias": "model"}
+    sections = {
+        "hf": "text_cfg",
+        "resize_mode": "preprocess",
+        "fill_color": "preprocess",
+        "interpolation": "preprocess",
+        "mean": "preprocess",
+        "init_logit_bias": "model",
+    }
     for name, value in options.items():
         section = sections.get(name[:2] if name.startswith("hf_") else name, "vision_cfg")
         model_cfg = described["model_cfg"]
@@ -159,10 +174,16 @@ def test_preprocessing_converts_both_ways(mode, size, crop, tmp_path):
 
 
 def test_the_tokenizer_goes_along_both_ways(tokenizer, tmp_path):
-    write_openclip(tmp_path / "source", vocab_size=1000)
+    write_openclip(tmp_path / "source", vocab_size=1000, positions=120)
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.model_max_length = 512
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     convert_openclip(str(tmp_path / "source"), tmp_path / "ours", tokenizer=str(tmp_path / "tokenizer"))
-    export_openclip(str(tmp_path / "ours"), tmp_path / "back")
+    command = [sys.executable, "-m", "rsmclip.hub", "export-openclip", str(tmp_path / "ours"), str(tmp_path / "back")]
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200)
+    assert run.returncode == 0 and "[y/N]" not in run.stdout + run.stderr, run.stderr
+    described = json.loads((tmp_path / "back" / "open_clip_config.json").read_text())
+    assert described["model_cfg"]["text_cfg"]["context_length"] == 77  # OpenCLIP's own where it names none
     convert_openclip(str(tmp_path / "back"), tmp_path / "again")
     loaded = AutoProcessor.from_pretrained(tmp_path / "again", trust_remote_code=True).tokenizer
     assert loaded("a forest")["input_ids"] == tokenizer("a forest")["input_ids"]
@@ -203,3 +224,111 @@ def test_the_command_tells_what_it_made(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["export-openclip", str(tmp_path / "source"), str(tmp_path / "no")])
     assert "config.json" in capsys.readouterr().err
+
+
+def test_a_tokenizer_is_cut_where_the_tower_ends(tokenizer, tmp_path):
+    write_openclip(tmp_path / "source", vocab_size=1000)  # 40 positions
+    tokenizer.save_pretrained(tmp_path / "source")
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    assert AutoProcessor.from_pretrained(tmp_path / "ours", trust_remote_code=True).tokenizer.model_max_length == 38
+
+
+@pytest.mark.parametrize(
+    "name, width, layers, heads", [
+        ("xlm-roberta-base", 768, 12, 12),
+        ("FacebookAI/xlm-roberta-base", 768, 12, 12),
+        ("xlm-roberta-large", 1024, 24, 16),
+    ],
+)  # fmt: skip
+def test_the_text_towers_openclip_names_are_known_without_the_hub(name, width, layers, heads, tmp_path):
+    model_cfg = {"embed_dim": 512, "vision_cfg": {"patch_size": 32}, "text_cfg": {"hf_model_name": name}}
+    config = read_config(model_cfg, tmp_path)
+    text = config.text_config
+    assert (text.hidden_size, text.num_hidden_layers, text.num_attention_heads) == (width, layers, heads)
+    assert (text.intermediate_size, text.vocab_size) == (4 * width, 250002)
+    assert describe(config, RSMCLIPImageProcessor())["model_cfg"]["text_cfg"]["hf_model_name"] == name.split("/")[-1]
+    if width == 768:
+        assert config.to_dict() == RSMCLIPConfig(self_distillation=None).to_dict()  # the released architecture
+
+
+@pytest.mark.parametrize(
+    "options", [
+        {"size": {"shortest_edge": 40}}, {"do_center_crop": False}, {"do_normalize": False},
+        {"crop_size": {"height": 24, "width": 24}}, {"resample": 0}, {"rescale_factor": 1.0},
+    ],
+)  # fmt: skip
+def test_preprocessing_that_openclip_cannot_say_is_refused(options, tmp_path):
+    write_openclip(tmp_path / "source")
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    path = tmp_path / "ours" / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | options))
+    with pytest.raises(ValueError, match=f"image processor has {next(iter(options))}"):
+        export_openclip(str(tmp_path / "ours"), tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_sharded_models_export_by_their_index(tmp_path):
+    weights = write_openclip(tmp_path / "source")
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    model = RSMCLIPModel.from_pretrained(tmp_path / "ours")
+    (tmp_path / "ours" / "model.safetensors").unlink()
+    model.save_pretrained(tmp_path / "ours", max_shard_size="50KB")
+    save_file({"logit_scale": torch.tensor(9.0)}, tmp_path / "ours" / "model_old.safetensors")
+    export_openclip(str(tmp_path / "ours"), tmp_path / "back")
+    back = load_file(tmp_path / "back" / "open_clip_model.safetensors")
+    assert back.keys() == weights.keys() and all(torch.equal(back[name], weights[name]) for name in weights)
+
+    path = tmp_path / "ours" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"projection_dim": 20}))
+    with pytest.raises(ValueError, match="visual_projection.weight has shape .16, 48., not .20, 48."):
+        export_openclip(str(tmp_path / "ours"), tmp_path / "no")
+
+
+def damage(folder, kind):
+    weights, config, pickled = (folder / name for name in (
+        "open_clip_model.safetensors", "open_clip_config.json", "open_clip_pytorch_model.bin"
+    ))  # fmt: skip
+    if kind == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif kind == "empty":
+        weights.write_bytes(b"")
+    elif kind == "integers":
+        save_file(load_file(weights) | {"logit_scale": torch.tensor(1)}, weights)
+    elif kind in ("bad json", "a list"):
+        config.write_text("{" if kind == "bad json" else "[1]")
+    else:
+        weights.unlink()
+        if kind == "garbage pickle":
+            pickled.write_bytes(b"garbage")
+        else:
+            torch.save({"list": [torch.zeros(1)], "int keys": {1: torch.zeros(1)}, "twice": {
+                "module.logit_scale": torch.zeros(()), "logit_scale": torch.ones(())}}[kind], pickled)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind, message", [
+        ("truncated", "is damaged"), ("empty", "is damaged"), ("integers", "logit_scale holds torch.int64"),
+        ("bad json", "open_clip_config.json is not valid JSON"), ("a list", "holds a list, not fields"),
+        ("garbage pickle", "is damaged"), ("list", "is damaged"), ("int keys", "tensors with names"),
+        ("twice", "tensors twice"),
+    ],
+)  # fmt: skip
+def test_damaged_files_are_one_line(kind, message, tmp_path, capsys):
+    write_openclip(tmp_path / "source")
+    damage(tmp_path / "source", kind)
+    with pytest.raises(SystemExit) as exit:
+        main(["convert-openclip", str(tmp_path / "source"), str(tmp_path / "ours")])
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert not (tmp_path / "ours").exists()
+
+
+def test_a_source_that_is_no_folder_is_said_so(tmp_path, capsys):
+    write_openclip(tmp_path / "source")
+    for source, message in (
+        (tmp_path / "source" / "open_clip_model.safetensors", "is a file; give the folder"),
+        (tmp_path / "nowhere" / "at" / "all", "there is no folder"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["convert-openclip", str(source), str(tmp_path / "ours")])
+        assert message in capsys.readouterr().err

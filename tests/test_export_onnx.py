@@ -38,6 +38,8 @@ def test_graphs_give_torchs_outputs_for_any_batch_and_length(
     with torch.no_grad():
         expected = tiny_model(pixel_values=pixels, **{name: torch.from_numpy(ids) for name, ids in texts.items()})
     np.testing.assert_allclose(found, expected.logits_per_image.numpy(), atol=1e-4)
+    longest = {"input_ids": np.full((1, 78), 7), "attention_mask": np.ones((1, 78), dtype=np.int64)}
+    assert np.isfinite(onnxruntime.InferenceSession(out / "text_model.onnx").run(None, longest)[0]).all()
     quantised = onnxruntime.InferenceSession(out / "vision_model_int8.onnx").run(
         None, {"pixel_values": pixels.numpy()}
     )
@@ -52,3 +54,21 @@ def test_a_graph_that_differs_is_not_kept(model_folder, tmp_path, monkeypatch, c
         main(["export-onnx", str(model_folder), str(tmp_path / "onnx")])
     assert "from torch, more than 0" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_nan_is_a_difference(model_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export_onnx, "compare", lambda encoder, *rest: dict.fromkeys(encoder.outputs, float("nan")))
+    with pytest.raises(SystemExit):
+        main(["export-onnx", str(model_folder), str(tmp_path / "onnx")])
+    assert "differs by nan" in capsys.readouterr().err and not (tmp_path / "onnx").exists()
+
+
+def test_other_models_and_models_without_a_tokenizer_are_refused(tiny_model, tiny_processor, tmp_path, capsys):
+    save_model_folder(tiny_model, tiny_processor.image_processor, tmp_path / "images")
+    for arguments, message in (
+        ([str(tmp_path / "images"), "--int8"], "no tokenizer"),
+        ([str(tmp_path)], "no config.json"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["export-onnx", arguments[0], str(tmp_path / "onnx"), *arguments[1:]])
+        assert message in capsys.readouterr().err

@@ -59,9 +59,38 @@ def test_floats_are_read_by_their_range(processor, pixels):
     np.testing.assert_allclose(scaled, expected, atol=0.02)
 
 
+def test_overshoot_of_resampling_is_no_other_range(processor, pixels):
+    unit = pixels.astype(np.float32) / 255
+    unit[0, 0], unit[0, 1] = 1.0001, -1e-4
+    clipped = pixels.copy()
+    clipped[0, 0], clipped[0, 1] = 255, 0
+    np.testing.assert_array_equal(run(processor, unit), run(processor, clipped))
+
+
+def test_a_caller_who_scales_the_values_is_left_alone(pixels):
+    unit = pixels.astype(np.float32) / 255
+    for options in ({"do_rescale": False}, {"rescale_factor": 1.0}):
+        ours = RSMCLIPImageProcessor(do_resize=False, do_center_crop=False, do_normalize=False, **options)
+        np.testing.assert_allclose(
+            ours(unit, return_tensors="np")["pixel_values"][0], unit.transpose(2, 0, 1), atol=1e-6
+        )
+
+
+def test_paths_and_half_precision_are_taken(processor, pixels, tmp_path):
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    expected = run(processor, pixels)
+    for images in (str(tmp_path / "image.png"), [str(tmp_path / "image.png")]):
+        np.testing.assert_array_equal(run(processor, images), expected)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    np.testing.assert_array_equal(run(processor, tensor.bfloat16()), expected)
+    narrow = torch.from_numpy(pixels[:, :3]).permute(2, 0, 1)  # (3, 40, 3): a tensor's channels are first
+    np.testing.assert_array_equal(run(processor, narrow), run(processor, Image.fromarray(pixels[:, :3])))
+
+
 def test_16_bits_are_scaled_not_clipped(processor, pixels):
     wide = pixels.astype(np.uint16) * 257
-    np.testing.assert_array_equal(run(processor, wide), run(processor, pixels))
+    for image in (wide, wide.astype(">u2")):
+        np.testing.assert_array_equal(run(processor, image), run(processor, pixels))
     grey = Image.fromarray(wide[..., 0])
     assert grey.mode == "I;16"
     np.testing.assert_array_equal(run(processor, grey), run(processor, Image.fromarray(pixels[..., 0])))
@@ -106,3 +135,13 @@ def test_a_long_side_is_padded_with_black(pixels):
     black, white = -MEAN / STD, (1 - MEAN) / STD
     np.testing.assert_allclose(found[:, [0, 7, -1], 5].T, np.stack([black] * 3), atol=1e-5)
     np.testing.assert_allclose(found[:, [8, 23], 5].T, np.stack([white] * 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 31), (1, 64), (47, 90), (90, 47), (33, 64), (7, 100)])
+def test_a_long_side_is_rounded_as_openclip_rounds_it(size, pixels):
+    processor = RSMCLIPImageProcessor(
+        size={"shortest_edge": 32, "longest_edge": 32}, do_center_crop=False, do_normalize=False
+    )
+    found = processor(np.full((*size, 3), 255, np.uint8), return_tensors="np")["pixel_values"][0]
+    ratio = max(size) / 32
+    assert found.shape[1:] == tuple(max(1, round(side / ratio)) for side in size)

@@ -13,6 +13,7 @@ from accelerate.tracking import get_available_trackers
 from transformers import HfArgumentParser, PreTrainedConfig
 
 from rsmclip import RSMCLIPConfig
+from rsmclip.configuration_rsmclip import SELF_DISTILLATION_DEFAULTS
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.training.views import ViewSpec
 
@@ -172,6 +173,9 @@ def check_model_config(values: dict, config_class: type[PreTrainedConfig], place
             raise ValueError(f"{place}: {unknown_field(name, known)}")
         if name in config_class.sub_configs and isinstance(value, dict):
             check_model_config(value, config_class.sub_configs[name], f"{place}.{name}")
+        if name == "self_distillation":
+            for key in (value or {}).keys() - SELF_DISTILLATION_DEFAULTS:
+                raise ValueError(f"{place}.{name}: {unknown_field(key, list(SELF_DISTILLATION_DEFAULTS))}")
 
 
 def unknown_field(name: object, known: list[str]) -> str:
