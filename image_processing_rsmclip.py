@@ -12,30 +12,44 @@ from transformers import CLIPImageProcessorPil
 from transformers.image_utils import SizeDict
 
 
-def as_8_bit(image):
+def as_image(image, channels: str | None = None):
     """
-    One image as Pillow and the resize understand it.
+    One image as Pillow has it.
 
     Args:
         image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
             8-bit, 16-bit (`uint16`, Pillow's `I;16`), boolean, or float in 0 to 1 or 0 to 255, give or take the
-            twentieth by which resampling overshoots; grey of shape `(height, width)`, or with 1, 3 or 4 channels,
-            first or last.
+            twentieth by which resampling overshoots; grey of shape `(height, width)`, or with 1, 3 or 4 channels.
+        channels (`str`, *optional*):
+            `"channels_first"` or `"channels_last"`. By default where there are 1, 3 or 4 of them; where that is both,
+            first in a tensor and last in an array.
 
     Returns:
-        Of the same kind, 8 bits a channel; what is no image, the path or address of one say, as it is.
+        `PIL.Image.Image`: 8 bits a channel, transparency over white. What is no image, the path or address of one say,
+        as it is.
 
     Raises:
-        `ValueError`: The range of the values is not known.
+        `ValueError`: The range of the values or the place of the channels is not known.
     """
-    if isinstance(image, torch.Tensor):
-        array = image.detach().cpu().float().numpy() if image.is_floating_point() else image.cpu().numpy()
-        return torch.from_numpy(scale_to_8_bit(array[None] if array.ndim == 2 else array))
-    wide = isinstance(image, Image.Image) and (image.mode in ("I", "F") or image.mode.startswith("I;"))
-    if not wide and not isinstance(image, np.ndarray):
+    is_image, is_tensor = isinstance(image, Image.Image), isinstance(image, torch.Tensor)
+    if not is_image and not is_tensor and not isinstance(image, np.ndarray):
         return image
-    array = np.asarray(image)
-    return scale_to_8_bit(array[..., None] if array.ndim == 2 else array)
+    if is_tensor:
+        image = (image.float() if image.is_floating_point() else image).detach().cpu().numpy()
+    if not is_image or image.mode in ("I", "F") or image.mode.startswith("I;"):
+        array = scale_to_8_bit(np.asarray(image))
+        if array.ndim == 3:
+            sides = {"channels_first": array.shape[0], "channels_last": array.shape[2]}
+            found = [channels] if channels else [side for side, count in sides.items() if count in (1, 3, 4)]
+            if not found:
+                raise ValueError(f"an image of shape {array.shape} has no side of 1, 3 or 4 channels")
+            if found[0 if is_tensor else -1] == "channels_first":
+                array = array.transpose(1, 2, 0)
+        image = Image.fromarray(np.ascontiguousarray(array.squeeze(2) if array.shape[2:] == (1,) else array))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image
 
 
 def scale_to_8_bit(array: np.ndarray) -> np.ndarray:
@@ -64,8 +78,7 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         """
         Args:
             images (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of them):
-                What [`as_8_bit`] takes. Numpy arrays that could be read both ways, of shape `(1, 1, 3)` say, have
-                their channels last, as Pillow's have; tensors have them first.
+                What [`as_image`] takes.
 
         Returns:
             `BatchFeature`: `pixel_values` of shape `(images, 3, height, width)`.
@@ -74,18 +87,12 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         own = [self.do_rescale, self.rescale_factor]
         do_rescale, factor = (own[i] if option is None else option for i, option in enumerate(options))
         if do_rescale and factor == 1 / 255:  # else the caller has scaled the values
-            if isinstance(images, list | tuple):
-                images = [as_8_bit(image) for image in images]
+            channels = kwargs.get("input_data_format")
+            if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
+                images = [as_image(image, channels) for image in images]
             else:
-                images = [as_8_bit(image) for image in images] if getattr(images, "ndim", 0) == 4 else as_8_bit(images)
+                images = as_image(images, channels)
         return super().preprocess(images, *args, **kwargs)
-
-    def process_image(self, image, do_convert_rgb=None, input_data_format=None, **kwargs) -> np.ndarray:
-        """One image to an array of shape `(3, height, width)`."""
-        shape = image.shape if isinstance(image, np.ndarray) else ()
-        if input_data_format is None and len(shape) == 3 and shape[0] in (1, 3, 4) and shape[2] in (1, 3, 4):
-            input_data_format = "channels_last"
-        return super().process_image(image, do_convert_rgb, input_data_format, **kwargs)
 
     def resize(self, image: np.ndarray, size: SizeDict, *args, **kwargs) -> np.ndarray:
         """`(channels, height, width)` resized; to a longest side with OpenCLIP's rounding, and no side of nothing."""
