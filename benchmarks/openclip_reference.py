@@ -85,6 +85,7 @@ def load_openclip(folder: Path):
 def make(folder: Path) -> None:
     """Writes the reference."""
     from open_clip.model import CustomTextCLIP
+    from open_clip.transform import PreprocessCfg, image_transform_v2
 
     (folder / "text_model").mkdir(parents=True)
     (folder / "text_model" / "config.json").write_text(json.dumps(TEXT_CONFIG))
@@ -100,12 +101,19 @@ def make(folder: Path) -> None:
     model, preprocess = load_openclip(Path())
     inputs = {"pixel_values": torch.stack([preprocess(image) for image in images()]), "input_ids": texts()}
     expected = inputs | outputs(model, **inputs)
+    for mode in ("longest", "squash"):
+        preprocess = image_transform_v2(
+            PreprocessCfg(**PREPROCESS_CFG | {"size": 224, "resize_mode": mode}), is_train=False
+        )
+        expected[f"pixels_{mode}"] = torch.stack([preprocess(image) for image in images()])
     save_file({name: tensor.contiguous() for name, tensor in expected.items()}, "expected.safetensors")
 
 
 def check(reference: Path, folder: Path) -> dict:
     """Converts the reference and measures the largest absolute differences in float32, and the conversion's memory."""
     from transformers import AutoImageProcessor, AutoModel
+
+    from rsmclip.hub.convert_openclip import read_image_processor
 
     command = [sys.executable, "-m", "rsmclip.hub", "convert-openclip", str(reference), str(folder)]
     watched = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
@@ -124,6 +132,9 @@ def check(reference: Path, folder: Path) -> dict:
         "logits_per_image": output.logits_per_image,
         "contrastive_loss": output.loss[None],
     }
+    for mode in ("longest", "squash"):
+        processor = read_image_processor(PREPROCESS_CFG | {"resize_mode": mode}, 224)
+        found[f"pixels_{mode}"] = processor(images(), return_tensors="pt")["pixel_values"]
     checkpoint = (reference / "open_clip_model.safetensors").stat().st_size
     peak = int(run.stdout.split()[-1]) * 1024
     return {

@@ -90,17 +90,13 @@ def convert_openclip(source: str, folder: Path, tokenizer: str | None = None) ->
     try:
         config = read_config(described["model_cfg"], read_from)
         image_processor = read_image_processor(described.get("preprocess_cfg") or {}, config.vision_config.image_size)
-        context_length = described["model_cfg"]["text_cfg"].get("context_length") or CONTEXT_LENGTH
+        text_cfg = described["model_cfg"]["text_cfg"]
     except KeyError as error:
         raise ValueError(f"{read_from / CONFIG} has no {error}") from error
     except (AttributeError, TypeError, ZeroDivisionError, StrictDataclassError) as error:
         raise ValueError(f"{read_from / CONFIG} cannot be understood: {error}") from error
-    names = (
-        [tokenizer]
-        if tokenizer
-        else [read_from, read_from / (described["model_cfg"]["text_cfg"].get("hf_tokenizer_name") or "")]
-    )
-    text_tokenizer = read_tokenizer(names, config, context_length)
+    places = [tokenizer] if tokenizer else [read_from, read_from / (text_cfg.get("hf_tokenizer_name") or "")]
+    text_tokenizer = read_tokenizer(places, config, text_cfg.get("context_length") or CONTEXT_LENGTH)
     processor = image_processor
     if text_tokenizer is not None:
         processor = CLIPProcessor(image_processor=image_processor, tokenizer=text_tokenizer)

@@ -98,13 +98,16 @@ def test_a_run_leaves_a_hub_repository_and_prints_its_table(finished):
 
 
 def test_two_processes_log_the_losses_of_one(finished, config_file, tmp_path):
-    run = train(config_file, tmp_path / "two", launch=("--num_processes", "2", "--cpu"))
+    options = ("--keep_self_distillation_head", "false")
+    run = train(config_file, tmp_path / "two", *options, launch=("--num_processes", "2", "--cpu"))
     assert run.returncode == 0, run.stderr
     devices = [
         json.loads((folder / "eval_results.json").read_text())["device"] for folder in (finished[0], tmp_path / "two")
     ]
     assert [device.split(" (")[0] for device in devices] == ["1 × CPU", "2 × CPU"]
     assert losses(tmp_path / "two") == pytest.approx(losses(finished[0]), abs=1e-4)
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (finished[0], tmp_path / "two")]
+    assert [config["self_distillation"] is None for config in configs] == [False, True]
 
 
 def test_killed_and_resumed_it_ends_in_the_same_weights(config_file, tmp_path):
