@@ -39,6 +39,15 @@ TEXT_CONFIG = {
     "model_type": "xlm-roberta", "vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1,
     "layer_norm_eps": 1e-5, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
+TINY = {  # what the tests compare with: `make --tiny tests/openclip_reference`
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 16, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": MODEL_CFG["text_cfg"],
+}
+TINY_TEXT = {
+    "vocab_size": 300, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48,
+    "max_position_embeddings": 64,
+}  # fmt: skip
 PREPROCESS_CFG = {
     "mean": [0.5, 0.4, 0.3],
     "std": [0.2, 0.25, 0.3],
@@ -54,10 +63,10 @@ def images() -> list[Image.Image]:
     return [Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in SIZES]
 
 
-def texts() -> torch.Tensor:
+def texts(vocab_size: int) -> torch.Tensor:
     """Token ids of eight texts, `(8, 40)`, padded."""
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(4, 250002, (len(SIZES), 40), generator=generator)
+    ids = torch.randint(4, vocab_size, (len(SIZES), 40), generator=generator)
     for row in range(len(SIZES)):
         ids[row, 5 * (row + 1) :] = 1
     return ids
@@ -82,28 +91,32 @@ def load_openclip(folder: Path):
     return model.eval(), preprocess
 
 
-def make(folder: Path) -> None:
-    """Writes the reference."""
+def make(folder: Path, model_cfg: dict, text_config: dict) -> None:
+    """Writes a reference of these sizes."""
     from open_clip.model import CustomTextCLIP
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     (folder / "text_model").mkdir(parents=True)
-    (folder / "text_model" / "config.json").write_text(json.dumps(TEXT_CONFIG))
+    (folder / "text_model" / "config.json").write_text(json.dumps(text_config, indent=2))
     os.chdir(folder)
     torch.manual_seed(0)
-    text_cfg = MODEL_CFG["text_cfg"] | {"hf_model_pretrained": False}
-    model = CustomTextCLIP(MODEL_CFG["embed_dim"], MODEL_CFG["vision_cfg"], text_cfg)
+    text_cfg = model_cfg["text_cfg"] | {"hf_model_pretrained": False}
+    model = CustomTextCLIP(model_cfg["embed_dim"], model_cfg["vision_cfg"], text_cfg)
     save_file(
         {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, "open_clip_model.safetensors"
     )
-    described = {"model_cfg": MODEL_CFG, "preprocess_cfg": PREPROCESS_CFG}
+    described = {"model_cfg": model_cfg, "preprocess_cfg": PREPROCESS_CFG}
     Path("open_clip_config.json").write_text(json.dumps(described, indent=2))
     model, preprocess = load_openclip(Path())
-    inputs = {"pixel_values": torch.stack([preprocess(image) for image in images()]), "input_ids": texts()}
+    inputs = {
+        "pixel_values": torch.stack([preprocess(image) for image in images()]),
+        "input_ids": texts(text_config["vocab_size"]),
+    }
     expected = inputs | outputs(model, **inputs)
     for mode in ("longest", "squash"):
         preprocess = image_transform_v2(
-            PreprocessCfg(**PREPROCESS_CFG | {"size": 224, "resize_mode": mode}), is_train=False
+            PreprocessCfg(**PREPROCESS_CFG | {"size": model_cfg["vision_cfg"]["image_size"], "resize_mode": mode}),
+            is_train=False,
         )
         expected[f"pixels_{mode}"] = torch.stack([preprocess(image) for image in images()])
     save_file({name: tensor.contiguous() for name, tensor in expected.items()}, "expected.safetensors")
@@ -172,11 +185,13 @@ def main() -> None:
     parser.add_argument("step", choices=["make", "check", "verify"])
     parser.add_argument("reference", type=Path)
     parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--tiny", action="store_true", help="make a reference for the tests")
     parser.add_argument("--results", type=Path, help="JSON file for what was measured")
     arguments = parser.parse_args()
     reference, folder = (path and path.resolve() for path in (arguments.reference, arguments.folder))
     if arguments.step == "make":
-        make(reference)
+        sizes = (TINY, TEXT_CONFIG | TINY_TEXT) if arguments.tiny else (MODEL_CFG, TEXT_CONFIG)
+        make(reference, *sizes)
         return
     results = arguments.results and arguments.results.resolve()
     measured = (check if arguments.step == "check" else verify)(reference, folder)

@@ -29,8 +29,10 @@ def export(arguments: argparse.Namespace) -> None:
 
 def onnx(arguments: argparse.Namespace) -> None:
     """`export-onnx`: prints how far each graph is from torch, and what int8 does to retrieval."""
-    from rsmclip.hub.export_onnx import export_onnx  # onnx and onnxruntime are an extra
-
+    try:
+        from rsmclip.hub.export_onnx import export_onnx
+    except ModuleNotFoundError as error:  # onnx, onnxruntime and onnxscript are an extra
+        raise ValueError(f"{error}: pip install -e '.[onnx]'") from error
     lines = export_onnx(arguments.source, arguments.output, arguments.int8, arguments.dataset, arguments.split)
     print("\n".join(lines))
 
@@ -71,9 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = make_parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except ModuleNotFoundError as error:
-        print(f"error: {error}: pip install 'rsmclip[onnx]'", file=sys.stderr)
-        sys.exit(2)
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
