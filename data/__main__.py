@@ -1,4 +1,4 @@
-"""Command line of the data step: `python -m rsmclip.data build …`, `python -m rsmclip.data demo …`."""
+"""Command line of the data step: `python -m rsmclip.data build | translate | audit | demo …`."""
 
 import argparse
 import sys
@@ -8,9 +8,17 @@ from pathlib import Path
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from rsmclip.data.build import build_corpus, push_corpus, read_translations
+from rsmclip.data.build import build_corpus
+from rsmclip.data.card import split_table
 from rsmclip.data.command_line import OneLineParser
-from rsmclip.data.sources import READERS, SourceError, fault_table, open_source
+from rsmclip.data.faults import fault_table
+from rsmclip.data.push import push_corpus
+from rsmclip.data.schema import LANGUAGES, SchemaError, load_corpus
+from rsmclip.data.sources import READERS, SourceError, open_source
+from rsmclip.data.translation_report import acceptance_table
+from rsmclip.data.translations import load_translations
+
+DEFAULT_MODEL = "Unbabel/TowerInstruct-7B-v0.2"  # it knows exactly the ten languages
 
 
 def named_source(argument: str) -> tuple[str, str]:
@@ -37,16 +45,47 @@ def seed(argument: str) -> int:
     return int(argument)
 
 
+def positive(argument: str) -> int:
+    """A number from 1 on."""
+    if not argument.isdecimal() or int(argument) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {argument!r}")
+    return int(argument)
+
+
 def build(arguments: argparse.Namespace) -> None:
     """`build`: writes a corpus, prints what is in it, and pushes it if asked to."""
-    sources = [open_source(name, folder) for name, folder in arguments.source]
-    translations = read_translations(arguments.translations) if arguments.translations else None
+    sources = [open_source(name, place) for name, place in arguments.source]
+    translations = load_translations(arguments.translations) if arguments.translations else None
     report = build_corpus(sources, arguments.output, translations, arguments.skip_bad, arguments.overwrite_output_dir)
-    print(report.table())
+    print(split_table(report))
+    if translations:
+        print(f"\n{acceptance_table(translations.counts)}")
     if report.faults:
         print(f"left out: {fault_table(report.faults)}")
     if arguments.push_to_hub:
-        push_corpus(arguments.output, arguments.push_to_hub)
+        push_corpus(arguments.output, arguments.push_to_hub, arguments.private)
+
+
+def translate(arguments: argparse.Namespace) -> None:
+    """`translate`: translates the captions of a corpus, or says what that would cost."""
+    import torch  # these take seconds to import, and no other command needs them
+    from accelerate import PartialState
+
+    from rsmclip.data.engines import open_engine
+    from rsmclip.data.translate import BATCH_SIZE, cost, distinct_sentences, translate_corpus
+
+    corpus = load_corpus(arguments.dataset)
+    engine = open_engine(arguments.engine, arguments.model, arguments.revision)
+    state = PartialState(cpu=not torch.cuda.is_available())  # else accelerate takes no notice of torchrun on a CPU
+    if state.is_main_process:
+        print(cost(distinct_sentences(corpus), arguments.languages, engine))
+    if arguments.dry_run:
+        return
+    batch_size = arguments.batch_size or BATCH_SIZE[arguments.engine]
+    translate_corpus(corpus, arguments.languages, engine, arguments.output, batch_size)
+    if state.is_main_process:
+        print(acceptance_table(load_translations(arguments.output).counts))
+        print(f"read {arguments.output / 'reports'}, then: rsmclip.data build … --translations {arguments.output}")
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -67,13 +106,30 @@ def make_parser() -> argparse.ArgumentParser:
     output.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
     output.add_argument("--overwrite_output_dir", action="store_true", help="replace a dataset that is there")
 
-    builder = commands.add_parser("build", parents=[output], help="join caption corpora with translations")
+    pushing = argparse.ArgumentParser(add_help=False)
+    pushing.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")
+    pushing.add_argument("--private", action="store_true", help="make that repository private")
+
+    builder = commands.add_parser("build", parents=[output, pushing], help="join caption corpora with translations")
     builder.set_defaults(run=build)
     builder.add_argument("--source", action="append", required=True, type=named_source, metavar="NAME=DIR",
                          help=f"a corpus ({', '.join(READERS)}) and its folder; may be repeated")  # fmt: skip
     builder.add_argument("--translations", type=Path, metavar="DIR", help="folder of *.jsonl with ready translations")
-    builder.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")
+    builder.add_argument("--split_policy", choices=("official",), default="official", help="which splits rows go to")
     builder.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
+
+    translator = commands.add_parser("translate", help="translate the captions of a corpus by machine")
+    translator.set_defaults(run=translate)
+    translator.add_argument("dataset", metavar="DIR", help="a corpus: folder or Hub id")
+    translator.add_argument("--model", default=DEFAULT_MODEL, help=f"folder or Hub id (defaults to {DEFAULT_MODEL})")
+    translator.add_argument("--revision", help="branch, tag or commit of the model on the Hub")
+    translator.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
+    translator.add_argument("--languages", nargs="+", choices=LANGUAGES[1:], default=LANGUAGES[1:], metavar="CODE",
+                            help=f"languages to translate into (defaults to {' '.join(LANGUAGES[1:])})")  # fmt: skip
+    translator.add_argument("--batch_size", type=positive, help="sentences in a batch")
+    translator.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of translations; a "
+                            "second run with the same goes on where the first stopped")  # fmt: skip
+    translator.add_argument("--dry_run", action="store_true", help="only say how much there is to translate")
 
     drawer = commands.add_parser("demo", parents=[output], help="draw the demo corpus")
     drawer.set_defaults(run=demo)
@@ -89,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = make_parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (SourceError, OSError) as error:
+    except (SourceError, SchemaError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

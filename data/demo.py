@@ -15,11 +15,11 @@ from datasets import config as datasets_config
 from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 
-from rsmclip.data.build import write_corpus
 from rsmclip.data.demo_drawing import contact_sheet, draw
 from rsmclip.data.demo_grammar import captions_in_all_languages
 from rsmclip.data.demo_scene import KINDS, draw_scene
 from rsmclip.data.schema import LANGUAGES, features
+from rsmclip.data.write import write_corpus
 
 ROWS = {"train": 1200, "val": 200, "test": 300}
 

@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Val
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub.errors import HFValidationError
 
+RAW_CAPTIONS = "raw_captions"  # as published, in English; a corpus that was drawn or translated elsewhere has none
 LANGUAGES = ("en", "pt", "es", "fr", "de", "nl", "it", "zh", "ko", "ru")
 ROWS_PER_BATCH = 10_000  # captions held in memory while they are checked
 
@@ -18,11 +19,15 @@ class SchemaError(ValueError):
     """A dataset does not exist, or is not what this project trains and evaluates on."""
 
 
-def features(languages: Sequence[str]) -> Features:
+def features(languages: Sequence[str], raw: bool = False) -> Features:
     """
     Columns of a corpus with captions in the given languages.
 
     `captions["pt"][k]` translates `captions["en"][k]`; a caption without an accepted translation is null.
+
+    Args:
+        languages (`Sequence[str]`): Language codes.
+        raw (`bool`, *optional*, defaults to `False`): With the column of captions as they were published.
     """
     return Features(
         {
@@ -31,18 +36,25 @@ def features(languages: Sequence[str]) -> Features:
             "source": Value("string"),
             "label": Value("string"),
             "captions": {language: List(Value("string")) for language in languages},
+            **({RAW_CAPTIONS: List(Value("string"))} if raw else {}),
         }
     )
 
 
-def load_corpus(path_or_hub_id: str | Path) -> DatasetDict:
+def load_corpus(
+    path_or_hub_id: str | Path, config_name: str | None = None, revision: str | None = None
+) -> DatasetDict:
     """
     Loads a corpus with its images still encoded; [`check_schema`] tells whether it is one.
 
     Args:
         path_or_hub_id (`str` or `Path`):
-            Folder that `python -m rsmclip.data build` or `DatasetDict.save_to_disk` wrote, or id of a dataset on the
+            Folder that `python -m rsmclip.data build` or `save_to_disk` wrote, or id of a dataset on the
             Hub.
+        config_name (`str`, *optional*):
+            Name of its configuration, where it has several.
+        revision (`str`, *optional*):
+            Branch, tag or commit of a dataset on the Hub.
 
     Raises:
         [`SchemaError`]: There is no such dataset, or it cannot be read.
@@ -51,10 +63,12 @@ def load_corpus(path_or_hub_id: str | Path) -> DatasetDict:
     try:
         if (folder / "dataset_dict.json").is_file():
             corpus = DatasetDict.load_from_disk(name)
+        elif (folder / "state.json").is_file():
+            corpus = DatasetDict(train=Dataset.load_from_disk(name))
         elif folder.is_dir() and not any(folder.rglob("*.parquet")):
             raise SchemaError(f"the folder {name} holds no dataset: make one with python -m rsmclip.data build")
         else:
-            corpus = datasets.load_dataset(name)
+            corpus = datasets.load_dataset(name, config_name, revision=revision)
     except (OSError, HFValidationError) as error:  # missing here and there, or the Hub is out of reach
         cause = type(error).__name__
         raise SchemaError(f"no folder {name} and no such dataset on the Hub that can be read ({cause})") from error
@@ -65,8 +79,9 @@ def load_corpus(path_or_hub_id: str | Path) -> DatasetDict:
 
 def keep_encoded(rows: Dataset) -> Dataset:
     """The rows with images as bytes; they are decoded where they are used, in the workers."""
-    is_image = isinstance(rows.features.get("image"), Image)
-    return rows.cast_column("image", Image(decode=False)) if is_image else rows
+    for column in (name for name, feature in rows.features.items() if isinstance(feature, Image)):
+        rows = rows.cast_column(column, Image(decode=False))
+    return rows
 
 
 def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> Dataset:

@@ -7,7 +7,7 @@ from datasets import Dataset
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from rsmclip.data.sources import IMAGE_ERRORS
+from rsmclip.data.faults import IMAGE_ERRORS
 
 
 class Embedder:

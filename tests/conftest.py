@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.data.build import write_corpus
 from rsmclip.data.demo import demo_card, demo_examples
 from rsmclip.data.schema import LANGUAGES, features, load_corpus
+from rsmclip.data.write import write_corpus
 from rsmclip.hub.folder import make_processor
 from rsmclip.training.tokenizer import train_tokenizer
 

@@ -7,13 +7,14 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
-from huggingface_hub import DatasetCard, HfApi
+from huggingface_hub import DatasetCard
 from PIL import Image
 
-from rsmclip.data import build
-from rsmclip.data.build import build_corpus, push_corpus, read_translations, translated_captions
-from rsmclip.data.schema import features, load_corpus
+from rsmclip.data import build, write
+from rsmclip.data.build import build_corpus
+from rsmclip.data.schema import RAW_CAPTIONS, features, load_corpus
 from rsmclip.data.sources import Source, SourceError, open_source
+from rsmclip.data.translations import Translations
 
 
 @pytest.fixture(autouse=True)
@@ -35,22 +36,15 @@ def made_source(root: Path, rows: int = 3, **changes) -> Source:
     return open_source("imagefolder", root)
 
 
-def write_translations(folder: Path, *lines: dict) -> Path:
-    folder.mkdir()
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (folder / "captions.jsonl").write_text(text, encoding="utf-8")
-    return folder
-
-
 def leftovers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
 
 
 def test_a_built_corpus_reads_back_with_its_schema(tmp_path):
     source = made_source(tmp_path / "made")
-    report = build_corpus([source], tmp_path / "out", {"a field .": {"ko": "밭.", "pt": "Um  campo."}})
+    report = build_corpus([source], tmp_path / "out", Translations({"a field.": {"ko": "밭.", "pt": "Um campo."}}))
     loaded = load_dataset(str(tmp_path / "out"))
-    assert loaded["train"].features == features(("en", "pt", "ko"))  # in the project's order of languages
+    assert loaded["train"].features == features(("en", "pt", "ko"), raw=True)  # in the project's order of languages
     assert loaded["train"].num_rows == 2 and loaded["test"].num_rows == 1
     row = load_corpus(tmp_path / "out")["train"][1]
     assert row == {
@@ -59,13 +53,14 @@ def test_a_built_corpus_reads_back_with_its_schema(tmp_path):
         "source": "made",
         "label": None,
         "captions": {"en": ["road 1.", "a field."], "pt": [None, "Um campo."], "ko": [None, "밭."]},
+        RAW_CAPTIONS: ["road 1 .", "a field ."],
     }
-    assert report.rows == {"train": 2, "test": 1} and report.captions["train", "pt"] == 2
+    assert report.rows == {("made", "train"): 2, ("made", "test"): 1} and report.captions["train", "pt"] == 2
     assert not leftovers(tmp_path)
 
 
 def test_the_card_tells_load_dataset_all_it_needs(tmp_path):
-    build_corpus([made_source(tmp_path / "made")], tmp_path / "out", {"a field .": {"pt": "Um campo."}})
+    build_corpus([made_source(tmp_path / "made")], tmp_path / "out", Translations({"a field.": {"pt": "Um campo."}}))
     card = DatasetCard.load(tmp_path / "out" / "README.md")
     assert card.data.language == ["en", "pt"]
     files = card.data.configs[0]["data_files"]
@@ -77,7 +72,7 @@ def test_the_card_tells_load_dataset_all_it_needs(tmp_path):
 
 def test_without_translations_a_corpus_is_english(tmp_path):
     build_corpus([made_source(tmp_path / "made")], tmp_path / "out")
-    assert load_dataset(str(tmp_path / "out"), split="train").features == features(["en"])
+    assert load_dataset(str(tmp_path / "out"), split="train").features == features(["en"], raw=True)
 
 
 def test_sources_are_concatenated_in_order(tmp_path):
@@ -86,8 +81,8 @@ def test_sources_are_concatenated_in_order(tmp_path):
 
 
 def test_shards_and_row_groups_are_cut_and_numbered(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "ROWS_PER_GROUP", 2)
-    monkeypatch.setattr(build, "ROWS_PER_SHARD", 4)
+    monkeypatch.setattr(write, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(write, "ROWS_PER_SHARD", 4)
     build_corpus([made_source(tmp_path / "made", rows=10)], tmp_path / "out")
     shards = sorted((tmp_path / "out" / "data").iterdir())
     names = ["test-00000-of-00001", *(f"train-{number:05d}-of-00003" for number in range(3))]
@@ -99,11 +94,11 @@ def test_shards_and_row_groups_are_cut_and_numbered(tmp_path, monkeypatch):
 
 def test_rows_are_read_one_row_group_ahead_at_most(tmp_path, monkeypatch):
     """Memory stays flat: were rows collected before they are written, the first row group would come too late."""
-    monkeypatch.setattr(build, "ROWS_PER_GROUP", 2)
-    monkeypatch.setattr(build, "ROWS_PER_SHARD", 4)
+    monkeypatch.setattr(write, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(write, "ROWS_PER_SHARD", 4)
     read, written = [], []
-    flush = build.SplitWriter.flush
-    monkeypatch.setattr(build.SplitWriter, "flush", lambda writer: (written.append(len(read)), flush(writer)))
+    flush = write.SplitWriter.flush
+    monkeypatch.setattr(write.SplitWriter, "flush", lambda writer: (written.append(len(read)), flush(writer)))
     encode = build.encode_image
     monkeypatch.setattr(build, "encode_image", lambda encoded: (read.append(1), encode(encoded))[1])
     build_corpus([made_source(tmp_path / "made", rows=9)], tmp_path / "out")
@@ -143,7 +138,7 @@ def test_a_folder_that_is_not_empty_is_kept(tmp_path):
     build_corpus([source], tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_bytes()
     with pytest.raises(FileExistsError, match="not empty; choose another or give --overwrite_output_dir"):
-        build_corpus([source], tmp_path / "out", {"a field .": {"pt": "Um campo."}})
+        build_corpus([source], tmp_path / "out", Translations({"a field.": {"pt": "Um campo."}}))
     assert (tmp_path / "out" / "README.md").read_bytes() == card
 
 
@@ -169,58 +164,3 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(FileExistsError, match="is a file"):
         build_corpus([made_source(tmp_path / "made")], tmp_path / "out", overwrite=True)
-
-
-def test_translations_are_found_by_the_stripped_raw_caption():
-    translations = {"a road .": {"fr": "Une route :  large !"}}
-    captions = translated_captions(["  a road . ", "a road."], translations, ["en", "fr"])
-    # French has a space before a colon; only white space is folded there.
-    assert captions == {"en": ["a road.", "a road."], "fr": ["Une route : large !", None]}
-
-
-def test_translations_of_all_files_are_joined(tmp_path):
-    folder = write_translations(tmp_path / "t", {"en": " a road . ", "pt": "Uma estrada.", "es": None, "zh": " "})
-    (folder / "more.jsonl").write_text('{"en": "a road .", "fr": "Une route."}\n')
-    assert read_translations(folder) == {"a road .": {"pt": "Uma estrada.", "fr": "Une route."}}
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ({"pt": "Uma estrada."}, "line 2: no English caption"),
-        ({"en": " ", "pt": "Uma estrada."}, "line 2: no English caption"),
-        ({"en": "a road .", "xx": "?"}, "line 2: unknown language code 'xx'"),
-        ({"en": "a road .", "pt": ["Uma estrada."]}, "line 2: 'pt' is not a string"),
-    ],
-)
-def test_a_wrong_line_of_translations_is_named(tmp_path, line, message):
-    with pytest.raises(SourceError, match=message):
-        read_translations(write_translations(tmp_path / "t", {"en": "a field .", "pt": "Um campo."}, line))
-
-
-def test_a_folder_without_translations_is_refused(tmp_path):
-    with pytest.raises(SourceError, match=r"no \*.jsonl"):
-        read_translations(tmp_path)
-
-
-def test_a_corpus_is_pushed_as_it_is_and_replaces_older_shards(tmp_path, monkeypatch):
-    calls = []
-
-    class Repo:
-        repo_id = "someone/corpus"
-
-    monkeypatch.setattr(HfApi, "create_repo", lambda self, repo_id, **kwargs: calls.append(repo_id) or Repo)
-    monkeypatch.setattr(HfApi, "upload_folder", lambda self, **kwargs: calls.append(kwargs))
-    push_corpus(tmp_path, "corpus")
-    assert calls[0] == "corpus"
-    assert calls[1]["repo_id"] == "someone/corpus" and calls[1]["folder_path"] == tmp_path
-    assert calls[1]["repo_type"] == "dataset" and calls[1]["delete_patterns"] == "data/*.parquet"
-
-
-def test_a_hub_out_of_reach_is_told(tmp_path, monkeypatch):
-    def create_repo(self, *arguments, **kwargs):
-        raise build.HTTPError("Connection refused")
-
-    monkeypatch.setattr(HfApi, "create_repo", create_repo)
-    with pytest.raises(OSError, match="someone/corpus was built but not pushed: Connection refused"):
-        push_corpus(tmp_path, "someone/corpus")

@@ -95,10 +95,13 @@ def test_bad_input_is_one_clear_line(tmp_path, monkeypatch, capsys, arguments, m
 
 def test_push_happens_after_the_build(tmp_path, made, monkeypatch):
     pushed = []
-    monkeypatch.setattr(cli, "push_corpus", lambda folder, repo_id: pushed.append((len(load_corpus(folder)), repo_id)))
-    out = str(tmp_path / "out")
-    cli.main(["build", "--source", f"imagefolder={made}", "--output", out, "--push_to_hub", "someone/corpus"])
-    assert pushed == [(2, "someone/corpus")]
+    monkeypatch.setattr(
+        cli, "push_corpus", lambda folder, *options: pushed.append((len(load_corpus(folder)), *options))
+    )
+    command = ["build", "--source", f"imagefolder={made}", "--push_to_hub", "someone/corpus", "--output"]
+    cli.main([*command, str(tmp_path / "public")])
+    cli.main([*command, str(tmp_path / "mine"), "--private"])
+    assert pushed == [(2, "someone/corpus", False), (2, "someone/corpus", True)]
 
 
 def test_demo_draws_into_the_folder_from_the_seed(tmp_path, monkeypatch):
@@ -116,4 +119,4 @@ def test_the_module_runs_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "rsmclip.data", "build", "--source", f"ucm={tmp_path}", "--output", "out"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == f"error: ucm: no annotation file {tmp_path / 'dataset.json'}\n"
+    assert done.stderr == f"error: ucm: no annotation file dataset.json or dataset_ucm.json in {tmp_path}\n"

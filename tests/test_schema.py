@@ -120,7 +120,7 @@ def test_a_folder_without_a_dataset_is_refused(tmp_path):
 
 @pytest.mark.parametrize("fault", [ConnectionError, FileNotFoundError])
 def test_a_dataset_that_is_nowhere_is_refused(monkeypatch, fault):
-    def load_dataset(name):
+    def load_dataset(name, *options, **more):
         raise fault(name)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)

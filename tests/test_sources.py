@@ -1,22 +1,25 @@
 """Readers: every layout is read as published, and every fault is found and told."""
 
+import csv
 import io
 import json
 from pathlib import Path
 
+import datasets
 import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import Image as ImageFeature
 from PIL import Image
 
-from rsmclip.data.sources import (
-    SourceError,
-    SourceRow,
-    encode_image,
-    fault_table,
-    find_fault,
-    normalise_caption,
-    open_source,
-    read_json_lines,
-)
+from rsmclip.data.faults import encode_image
+from rsmclip.data.sources import READERS, SourceError, SourceRow, open_source
+from rsmclip.data.sources.protocol import read_json_lines
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def write_image(path: Path, colour: tuple[int, int, int] = (10, 200, 30)) -> bytes:
@@ -37,13 +40,6 @@ def karpathy(root: Path, annotation: str, images: list[dict]) -> None:
 
 def image_folder(root: Path, *lines: dict) -> None:
     (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def row(**changes) -> SourceRow:
-    usable = SourceRow(
-        image=b"bytes", file="a.jpg", image_id="made/a", source="made", label=None, split="train", captions_en=["A."]
-    )
-    return usable | changes
 
 
 def test_rsicd_is_read_in_its_own_layout(tmp_path):
@@ -67,13 +63,70 @@ def test_rsicd_is_read_in_its_own_layout(tmp_path):
     assert (second["image_id"], second["label"], second["split"]) == ("rsicd/00623", None, "test")
 
 
-@pytest.mark.parametrize("name", ["ucm", "sydney"])
-def test_ucm_and_sydney_are_read_in_their_own_layout(tmp_path, name):
+@pytest.mark.parametrize(("name", "label"), [("ucm", "agricultural"), ("sydney", None)])
+def test_ucm_and_sydney_are_read_in_their_own_layout(tmp_path, name, label):
     write_image(tmp_path / "imgs" / "1.tif")
     karpathy(tmp_path, "dataset.json", [{"file": "1.tif", "split": "val"}])
     (only,) = open_source(name, tmp_path).rows()
-    assert (only["image_id"], only["source"], only["label"], only["split"]) == (f"{name}/1", name, None, "val")
+    assert (only["image_id"], only["source"], only["label"], only["split"]) == (f"{name}/1", name, label, "val")
     assert Image.open(io.BytesIO(encode_image(only["image"]))).format == "PNG"
+
+
+def test_ucm_counts_a_hundred_images_to_a_class(tmp_path):
+    reader = open_source("ucm", tmp_path)
+    labels = [reader.label_of(f"{number}.tif") for number in (1, 100, 101, 2001, 2100, 2101, 0)]
+    assert labels == ["agricultural", "agricultural", "airplane", "tenniscourt", "tenniscourt", None, None]
+
+
+def test_rsitmd_is_read_in_its_own_layout(tmp_path):
+    write_image(tmp_path / "images" / "baseballfield_452.tif")
+    karpathy(tmp_path, "dataset_RSITMD.json", [{"file": "baseballfield_452.tif", "split": "test"}])
+    (only,) = open_source("rsitmd", tmp_path).rows()
+    assert (only["image_id"], only["label"], only["split"]) == ("rsitmd/baseballfield_452", "baseballfield", "test")
+    assert only["image"] is not None
+
+
+def nwpu(root: Path, classes: object) -> None:
+    (root / "NWPU_images").mkdir(parents=True, exist_ok=True)
+    (root / "dataset_nwpu.json").write_text(json.dumps(classes), encoding="utf-8")
+
+
+def test_nwpu_is_read_in_its_own_layout(tmp_path):
+    encoded = write_image(tmp_path / "NWPU_images" / "airplane" / "airplane_001.jpg")
+    captions = {"raw": "A .", "raw_1": "B .", "raw_2": "C .", "raw_3": "D .", "raw_4": "E ."}
+    nwpu(
+        tmp_path,
+        {
+            "airplane": [{"filename": "airplane_001.jpg", "imgid": 0, "split": "train", **captions}],
+            "sea_ice": [{"filename": "sea_ice_700.jpg", "imgid": 1, "split": "test", **captions}],
+        },
+    )
+    first, second = open_source("nwpu", tmp_path).rows()
+    assert first == SourceRow(
+        image=encoded,
+        file="airplane/airplane_001.jpg",
+        image_id="nwpu/airplane_001",
+        source="nwpu",
+        label="airplane",
+        split="train",
+        captions_en=["A .", "B .", "C .", "D .", "E ."],
+    )
+    assert (second["image"], second["label"], second["split"]) == (None, "sea_ice", "test")
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ([1], "the layout of NWPU-Captions"),
+        ({"airplane": {}}, "the layout of NWPU-Captions"),
+        ({"airplane": [{"filename": "a.jpg"}]}, r"airplane\[0\] is malformed \(no 'split'\)"),
+        ({"airplane": ["a.jpg"]}, r"airplane\[0\] is malformed"),
+    ],
+)
+def test_a_damaged_nwpu_annotation_is_refused(tmp_path, classes, message):
+    nwpu(tmp_path, classes)
+    with pytest.raises(SourceError, match=message):
+        list(open_source("nwpu", tmp_path).rows())
 
 
 def test_an_image_folder_is_read_with_captions_or_text(tmp_path):
@@ -105,8 +158,15 @@ def test_a_damaged_json_line_is_named(tmp_path, line, message):
 
 
 def test_an_unknown_source_is_refused_beside_the_known_ones(tmp_path):
-    with pytest.raises(SourceError, match="unknown source 'rsvqa'; known are rsicd, ucm, sydney, imagefolder"):
+    known = "hub, imagefolder, nwpu, rsicd, rsitmd, sydney, ucm"
+    with pytest.raises(SourceError, match=f"unknown source 'rsvqa'; known are {known}"):
         open_source("rsvqa", tmp_path)
+
+
+def test_every_reader_says_what_to_cite_or_that_it_does_not_know(tmp_path):
+    for name in sorted(set(READERS) - {"hub", "imagefolder"}):
+        source = open_source(name, tmp_path)
+        assert "doi:10." in source.citation and source.licence is None and source.name == name
 
 
 def test_a_missing_folder_is_refused(tmp_path):
@@ -114,7 +174,7 @@ def test_a_missing_folder_is_refused(tmp_path):
         open_source("rsicd", tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("name", ["rsicd", "ucm", "sydney", "imagefolder"])
+@pytest.mark.parametrize("name", ["rsicd", "ucm", "sydney", "nwpu", "rsitmd", "imagefolder"])
 def test_a_missing_annotation_file_is_refused(tmp_path, name):
     with pytest.raises(SourceError, match="no annotation file"):
         list(open_source(name, tmp_path).rows())
@@ -148,79 +208,132 @@ def test_a_malformed_metadata_line_is_named(tmp_path, entry):
         list(open_source("imagefolder", tmp_path).rows())
 
 
-def test_a_usable_row_has_no_fault():
-    assert find_fault(row(), set()) is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ({"image_id": "made/seen"}, "duplicate id"),
-        ({"split": "valid"}, "unknown split"),
-        ({"captions_en": []}, "no captions"),
-        ({"captions_en": ["A.", "  "]}, "empty caption"),
-        ({"captions_en": [3]}, "empty caption"),
-        ({"image": None}, "image missing"),
-    ],
-)
-def test_every_fault_of_a_row_is_found(changes, problem):
-    fault = find_fault(row(**changes), {"made/seen"})
-    assert fault.problem == problem and fault.image_id == row(**changes)["image_id"]
-
-
-def test_the_table_counts_all_faults_and_lists_the_first():
-    faults = [find_fault(row(image_id=f"made/{n}", image=None), set()) for n in range(30)]
-    faults.append(find_fault(row(split="valid"), set()))
-    lines = fault_table(faults).splitlines()
-    assert lines[0] == "31 unusable rows (image missing: 30, unknown split: 1)"
-    assert lines[1].split() == ["problem", "image", "where"] and lines[2].split()[-2:] == ["made/0", "a.jpg"]
-    assert lines[-1].strip() == "… and 11 more" and len(lines) == 1 + 1 + 20 + 1
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_jpeg_and_png_are_kept_byte_for_byte(tmp_path, suffix):
-    encoded = write_image(tmp_path / f"a.{suffix}")
-    assert encode_image(encoded) == encoded
-
-
-def test_a_tiff_becomes_a_png_of_the_same_pixels(tmp_path):
-    image = Image.effect_noise((16, 12), 60).convert("RGB")
-    image.save(tmp_path / "a.tif")
-    stored = Image.open(io.BytesIO(encode_image((tmp_path / "a.tif").read_bytes())))
-    assert stored.format == "PNG" and stored.tobytes() == image.tobytes()
-
-
-@pytest.mark.parametrize("mode", ["I;16", "F"])
-def test_more_than_8_bits_a_channel_are_refused(mode):
-    buffer = io.BytesIO()
-    Image.new(mode, (4, 4)).save(buffer, "TIFF")
-    with pytest.raises(SourceError, match="not of 8 bits a channel"):
-        encode_image(buffer.getvalue())
-
-
 def test_a_file_in_another_encoding_is_refused_by_its_line(tmp_path):
     (tmp_path / "metadata.jsonl").write_bytes('{"file_name": "a.png", "text": "forêt"}\n'.encode("latin-1"))
     with pytest.raises(SourceError, match="metadata.jsonl, line 1 is no JSON"):
         list(open_source("imagefolder", tmp_path).rows())
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
-def test_half_an_image_is_undecodable(tmp_path, suffix):
-    Image.effect_noise((64, 64), 60).save(tmp_path / f"a.{suffix}")
-    encoded = (tmp_path / f"a.{suffix}").read_bytes()
-    for damaged in (encoded[: len(encoded) // 2], b"", b"no image"):
-        with pytest.raises(SourceError, match="undecodable"):
-            encode_image(damaged)
+def write_csv(path: Path, header: str, *lines: tuple[str, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header.split(","), *lines])
+
+
+def test_metadata_in_csv_is_read_with_one_or_several_lines_an_image(tmp_path):
+    root = tmp_path / "mine"
+    write_csv(
+        root / "metadata.csv", "file_name,text,split,label",
+        ("a.png", "A, with a comma.", "test", "river"), ("a.png", "B.", "test", "river"), ("b.png", "C.", "", ""),
+    )  # fmt: skip
+    first, second = open_source("imagefolder", root).rows()
+    assert (first["captions_en"], first["split"], first["label"]) == (["A, with a comma.", "B."], "test", "river")
+    assert (second["captions_en"], second["split"], second["label"]) == (["C."], "train", None)
+
+
+def test_captions_in_csv_may_be_a_json_list(tmp_path):
+    write_csv(tmp_path / "metadata.csv", "file_name,captions", ("a.png", '["A.", "B."]'))
+    (only,) = open_source("imagefolder", tmp_path).rows()
+    assert only["captions_en"] == ["A.", "B."]
 
 
 @pytest.mark.parametrize(
-    ("raw", "clean"),
+    ("content", "message"),
     [
-        ("many planes are parked .", "many planes are parked."),
-        ("  a  road\tand\na field , seen from above .", "a road and a field, seen from above."),
-        ("a well - built school", "a well - built school"),
-        ("about 3.5 m", "about 3.5 m"),
+        (b"file_name,text\na.png,for\xeat\n", "is no CSV file"),
+        (b"file_name,captions\na.png,[A\n", "is no CSV file"),
+        (b"name,text\na.png,A\n", "line 2 is malformed \\(no 'file_name'\\)"),
+        (b"file_name\na.png\n", "line 2 is malformed \\(no 'text'\\)"),
     ],
 )
-def test_captions_are_normalised(raw, clean):
-    assert normalise_caption(raw) == clean
+def test_a_damaged_csv_is_refused(tmp_path, content, message):
+    (tmp_path / "metadata.csv").write_bytes(content)
+    with pytest.raises(SourceError, match=message):
+        list(open_source("imagefolder", tmp_path).rows())
+
+
+def test_splits_may_be_folders(tmp_path):
+    root = tmp_path / "mine"
+    for folder in ("train", "validation", "test"):
+        (root / folder).mkdir(parents=True)
+        image_folder(root / folder, {"file_name": "a.png", "text": folder})
+    encoded = write_image(root / "validation" / "a.png")
+    rows = list(open_source("imagefolder", root).rows())
+    assert [(row["image_id"], row["split"]) for row in rows] == [
+        ("mine/train/a", "train"), ("mine/validation/a", "val"), ("mine/test/a", "test"),
+    ]  # fmt: skip
+    assert rows[1]["image"] == encoded
+
+
+def save_dataset(folder: Path, columns: dict, types: dict, splits: tuple[str, ...] = ("train", "validation")) -> Path:
+    """A dataset as `save_to_disk` leaves it, with the same rows in each split."""
+    rows = Dataset.from_dict(columns, features=Features(types))
+    DatasetDict(dict.fromkeys(splits, rows)).save_to_disk(str(folder))
+    return folder
+
+
+def test_any_dataset_with_images_and_captions_is_read(tmp_path):
+    encoded = write_image(tmp_path / "a.png")
+    folder = save_dataset(
+        tmp_path / "theirs",
+        {"img": [{"bytes": encoded, "path": None}], "sentences": [["A .", "B ."]], "label": [1]},
+        {"img": ImageFeature(), "sentences": List(Value("string")), "label": ClassLabel(names=["beach", "river"])},
+    )
+    first, second = open_source("hub", str(folder)).rows()
+    assert first == SourceRow(
+        image=encoded,
+        file="theirs/train[0]",
+        image_id="theirs/train/0",
+        source="theirs",
+        label="river",
+        split="train",
+        captions_en=["A .", "B ."],
+    )
+    assert (second["image_id"], second["split"]) == ("theirs/val/0", "val")
+
+
+def test_a_dataset_of_image_files_is_read_from_them(tmp_path):
+    encoded = write_image(tmp_path / "a.png")
+    columns = {"image": [str(tmp_path / "a.png")], "filename": ["a.png"], "text": ["A ."]}
+    types = {"image": ImageFeature(), "filename": Value("string"), "text": Value("string")}
+    rows = Dataset.from_dict(columns, features=Features(types))
+    rows.save_to_disk(str(tmp_path / "one"))  # a single split is train
+    (only,) = open_source("hub", str(tmp_path / "one")).rows()
+    assert (only["image"], only["image_id"], only["captions_en"]) == (encoded, "one/train/a", ["A ."])
+
+
+def test_columns_of_a_dataset_can_be_told(tmp_path):
+    columns = {"before": [None], "after": [None], "caption": ["A ."], "long": ["B ."], "key": ["x/7.tif"]}
+    types = {"before": ImageFeature(), "after": ImageFeature()} | dict.fromkeys(
+        ("caption", "long", "key"), Value("string")
+    )
+    folder = save_dataset(tmp_path / "theirs", columns, types, ("test",))
+    with pytest.raises(SourceError, match="not one column that must be the image among .*say hub=.*,image=COLUMN"):
+        list(open_source("hub", str(folder)).rows())
+    (only,) = open_source("hub", f"{folder},image=after,captions=long,id=key").rows()
+    assert (only["captions_en"], only["image_id"], only["image"]) == (["B ."], "theirs/test/x/7", None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (",image=none", "has no column 'none' among image, text: say hub=.*,image=COLUMN"),
+        (",captions=image", "column 'image' holds no captions"),
+        (",colour=x", "unknown option 'colour'; known are image, captions, label, id, config, revision"),
+    ],
+)
+def test_wrong_options_of_a_dataset_are_told(tmp_path, options, message):
+    types = {"image": ImageFeature(), "text": Value("string")}
+    folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, types)
+    with pytest.raises(SourceError, match=message):
+        list(open_source("hub", f"{folder}{options}").rows())
+
+
+def test_a_dataset_without_captions_or_not_there_is_refused(tmp_path):
+    folder = save_dataset(
+        tmp_path / "theirs", {"image": [None], "n": [1]}, {"image": ImageFeature(), "n": Value("int64")}
+    )
+    with pytest.raises(SourceError, match="not one column that must be the captions among image, n"):
+        list(open_source("hub", str(folder)).rows())
+    with pytest.raises(SourceError, match="hub: no folder"):
+        list(open_source("hub", str(tmp_path / "nothing")).rows())

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
 
-from rsmclip.data.sources import IMAGE_ERRORS
+from rsmclip.data.faults import IMAGE_ERRORS
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run

@@ -14,9 +14,9 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rsmclip.data.build import write_corpus
 from rsmclip.data.demo import demo_card, demo_examples
 from rsmclip.data.schema import LANGUAGES, features
+from rsmclip.data.write import write_corpus
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]

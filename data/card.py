@@ -1,0 +1,128 @@
+"""The dataset card of a corpus, made from what its build saw: sources, splits, languages, lengths, translation, faults
+and, once it has run, the leakage audit."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from huggingface_hub import DatasetCard, DatasetCardData
+
+from rsmclip.data.faults import SPLITS, fault_table
+from rsmclip.data.schema import LANGUAGES
+from rsmclip.data.sources import Source
+from rsmclip.data.translation_report import acceptance_table
+from rsmclip.data.translations import Translations
+
+if TYPE_CHECKING:
+    from rsmclip.data.build import BuildReport
+
+SPLITS_HEADING, LENGTHS_HEADING, AUDIT_HEADING = "Splits and languages", "Length of the captions", "Leakage audit"
+BAR = 40  # characters of the longest bar of the histogram
+
+
+def corpus_card(sources: Sequence[Source], report: BuildReport, translations: Translations) -> DatasetCard:
+    """
+    The dataset card of a corpus that has just been written.
+
+    Args:
+        sources (`Sequence[Source]`): What it is made of.
+        report ([`~rsmclip.data.build.BuildReport`]): What the build saw.
+        translations ([`~rsmclip.data.translations.Translations`]): What it was joined with.
+    """
+    languages = ["en", *translations.languages]
+    metadata = DatasetCardData(
+        language=languages,
+        license="other",
+        license_name="see-sources",
+        task_categories=["zero-shot-image-classification", "image-to-text"],
+        tags=["remote-sensing", "image-captioning"],
+    )
+    sections = {
+        "Sources": source_section(sources),
+        **counted_sections(report),
+        "Translation": translation_section(translations),
+        "Left out": f"```\n{fault_table(report.faults)}\n```" if report.faults else "Nothing.",
+        AUDIT_HEADING: "Not run: `python -m rsmclip.data audit DIR --output REPORT.json`.",
+    }
+    text = (
+        f"# Captions of {', '.join(dict.fromkeys(source.name for source in sources))} in {', '.join(languages)}\n\n"
+        "One row per image. `captions` holds a list for each language, aligned with each other; a caption without an "
+        "accepted translation is null. `raw_captions` are the English captions as published; in `captions` white "
+        "space is folded and there is none before punctuation. Made by `python -m rsmclip.data build`.\n"
+    )
+    text += "".join(f"\n## {heading}\n\n{body}\n" for heading, body in sections.items())
+    return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}")
+
+
+def source_section(sources: Sequence[Source]) -> str:
+    """Licence and citation of every source."""
+    licences = {source.name: source.licence or "none stated" for source in sources}
+    citations = {source.name: source.citation for source in sources if source.citation}
+    lines = ["| source | licence |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in licences.items())]
+    lines += ["", "Images and captions stay under the terms of their sources. Where none are stated, ask the authors "]
+    lines[-1] += "before you publish them again. Please cite:" if citations else "before you publish them again."
+    return "\n".join([*lines, "", *(f"- {name}: {text}" for name, text in citations.items())]).rstrip()
+
+
+def counted_sections(report: BuildReport) -> dict[str, str]:
+    """The sections of a card that depend on which rows there are."""
+    by_source = Counter()
+    for (source, _), count in report.rows.items():
+        by_source[source] += count
+    sources = ", ".join(f"{name} {count:,}" for name, count in by_source.items())
+    tables = f"Official splits. Images, and captions in each language:\n\n{split_table(report)}\n\nImages by source: "
+    return {
+        SPLITS_HEADING: f"{tables}{sources}.",
+        LENGTHS_HEADING: f"English captions by their number of words:\n\n```\n{histogram(report.words)}\n```",
+    }
+
+
+def split_table(report: BuildReport) -> str:
+    """Rows and captions per split and language, in Markdown."""
+    languages = [code for code in LANGUAGES if any(language == code for _, language in report.captions)]
+    lines = [f"| split | images | {' | '.join(languages)} |", "| --- |" + " ---: |" * (len(languages) + 1)]
+    for split in SPLITS:
+        images = sum(count for (_, found), count in report.rows.items() if found == split)
+        counts = [f"{report.captions[split, language]:,}" for language in languages]
+        lines += [f"| {split} | {images:,} | {' | '.join(counts)} |"] if images else []
+    return "\n".join(lines)
+
+
+def histogram(words: Counter, width: int = 5) -> str:
+    """How many captions have how many words, in bars of text."""
+    bins: Counter = Counter()
+    for length, count in words.items():
+        bins[min(length, 40) // width] += count
+    longest = max(bins.values())
+    lines = []
+    for number in range(max(bins) + 1):
+        first = number * width
+        label = f"{max(first, 1)}-{first + width - 1}" if first < 40 else "40 and more"
+        bar = "#" * round(BAR * bins[number] / longest)
+        lines.append(f"{label:>11} words  {bar:<{BAR}}  {bins[number]:>9,}".rstrip())
+    return "\n".join(lines)
+
+
+def translation_section(translations: Translations) -> str:
+    """Who translated, and how many translations were accepted."""
+    if not translations.counts:
+        return "None: the captions are in English."
+    origin = "Ready translations; what made them is not on record."
+    if translations.model:
+        origin = f"By `{translations.model}`, revision `{translations.revision}`."
+    return (
+        f"{origin} Distinct English captions, and how many of their translations were accepted or rejected by which "
+        f"check of `rsmclip.data.translation_checks`:\n\n{acceptance_table(translations.counts)}"
+    )
+
+
+def with_sections(text: str, sections: Mapping[str, str]) -> str:
+    """The text of a card with some of its sections replaced."""
+    for heading, body in sections.items():
+        pattern = rf"^## {re.escape(heading)}$.*?(?=^## |\Z)"
+        section = f"## {heading}\n\n{body}\n\n"
+        text = re.sub(pattern, lambda _, section=section: section, text, flags=re.MULTILINE | re.DOTALL)
+    return text.rstrip() + "\n"

@@ -1,0 +1,126 @@
+"""Any Hugging Face dataset with a column of images and one of captions: a folder, or an id on the Hub.
+
+`hub=user/name` finds the columns by their types and names; `hub=user/name,captions=COLUMN,image=COLUMN,label=COLUMN,
+id=COLUMN,config=NAME,revision=COMMIT` tells what it cannot find.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets import ClassLabel, DatasetDict, Features, Image, LargeList, List
+from huggingface_hub import DatasetCard
+from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+from rsmclip.data.schema import SchemaError, is_string, load_corpus
+from rsmclip.data.sources.protocol import SourceError, SourceRow
+
+OPTIONS = ("image", "captions", "label", "id", "config", "revision")
+SPLIT_NAMES = {"validation": "val", "valid": "val", "dev": "val"}
+CAPTION_NAMES = ("captions", "caption", "sentences", "raw", "text", "texts")
+ID_NAMES = ("image_id", "file_name", "filename", "id")
+
+
+class HubDataset:
+    """
+    A dataset.
+
+    Args:
+        place (`str`): Folder or id, and options after commas.
+    """
+
+    citation = None
+
+    def __init__(self, place: str):
+        self.dataset_id, *options = place.split(",")
+        self.options = dict(option.partition("=")[::2] for option in options)
+        if unknown := sorted(set(self.options) - set(OPTIONS)):
+            raise SourceError(f"hub: unknown option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
+        self.name = Path(self.dataset_id).name
+
+    @property
+    def licence(self) -> str | None:
+        """What the dataset's own card says."""
+        folder = Path(self.dataset_id)
+        try:
+            card = DatasetCard.load(folder / "README.md" if folder.is_dir() else self.dataset_id)
+        except (EntryNotFoundError, RepositoryNotFoundError, FileNotFoundError):
+            return None  # a dataset without a card
+        return card.data.license
+
+    def rows(self) -> Iterator[SourceRow]:
+        """All rows, split after split."""
+        for split, rows in self.load().items():
+            columns = self.columns(rows.features)
+            for number, entry in enumerate(rows):
+                yield self.row(entry, SPLIT_NAMES.get(split, split), number, columns, rows.features)
+
+    def load(self) -> DatasetDict:
+        """The dataset, its images still encoded."""
+        try:
+            return load_corpus(self.dataset_id, self.options.get("config"), self.options.get("revision"))
+        except (SchemaError, ValueError) as error:  # such as a configuration or revision that does not exist
+            raise SourceError(f"hub: {str(error).splitlines()[0]}") from error
+
+    def columns(self, features: Features) -> dict[str, str | None]:
+        """Which column holds the image, the captions, the class and the id."""
+        images = [name for name, feature in features.items() if isinstance(feature, Image)]
+        captions = [name for name in CAPTION_NAMES if name in features and holds_captions(features[name])]
+        captions += [name for name, feature in features.items() if not is_string(feature) and holds_captions(feature)]
+        found = {
+            "image": self.chosen("image", features, images[:1] if len(images) == 1 else []),
+            "captions": self.chosen("captions", features, captions),
+            "label": self.chosen("label", features, ["label"] if "label" in features else [None]),
+            "id": self.chosen("id", features, [*(name for name in ID_NAMES if name in features), None]),
+        }
+        if not holds_captions(features[found["captions"]]):
+            raise SourceError(f"hub: {self.dataset_id}: column {found['captions']!r} holds no captions")
+        return found
+
+    def chosen(self, role: str, features: Features, candidates: list[str | None]) -> str | None:
+        """The column for a role: the one that was asked for, else the first candidate."""
+        asked = self.options.get(role)
+        if asked in features or (asked is None and candidates):
+            return asked or candidates[0]
+        missing = f"no column {asked!r}" if asked else f"not one column that must be the {role}"
+        raise SourceError(
+            f"hub: {self.dataset_id} has {missing} among {', '.join(features)}: "
+            f"say hub={self.dataset_id},{role}=COLUMN"
+        )
+
+    def row(self, entry: dict, split: str, number: int, columns: dict, features: Features) -> SourceRow:
+        """A row in this project's terms. A corpus in its schema keeps its ids, sources and raw captions."""
+        is_ours = isinstance(features[columns["captions"]], dict) and is_string(features.get("source"))
+        captions = entry[columns["captions"]]
+        if isinstance(captions, dict):
+            captions = entry.get("raw_captions") or captions["en"]
+        label, feature = entry.get(columns["label"]), features.get(columns["label"])
+        if isinstance(feature, ClassLabel) and label is not None:
+            label = feature.int2str(label)
+        own = entry[columns["id"]] if columns["id"] else number
+        return SourceRow(
+            image=image_bytes(entry[columns["image"]] or {}),
+            file=f"{self.name}/{split}[{number}]",
+            image_id=own if is_ours else f"{self.name}/{split}/{Path(str(own)).with_suffix('')}",
+            source=entry["source"] if is_ours else self.name,
+            label=None if label is None else str(label),
+            split=split,
+            captions_en=[captions] if isinstance(captions, str) else list(captions or []),
+        )
+
+
+def holds_captions(feature: object) -> bool:
+    """Whether a column holds a caption, a list of them, or lists of them by language."""
+    if isinstance(feature, dict):
+        return "en" in feature and holds_captions(feature["en"])
+    return is_string(feature) or (isinstance(feature, List | LargeList) and is_string(feature.feature))
+
+
+def image_bytes(image: dict) -> bytes | None:
+    """The file of an image that is still encoded: in the table, or beside it."""
+    if image.get("bytes") is not None:
+        return image["bytes"]
+    path = Path(image["path"]) if image.get("path") else None
+    return path.read_bytes() if path and path.is_file() else None
+
+
+READER = HubDataset

@@ -1,0 +1,82 @@
+"""Faults: what makes a row unusable is found and told, and images are stored as they should be."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from rsmclip.data.faults import encode_image, fault_table, find_fault
+from rsmclip.data.sources import SourceError, SourceRow
+
+
+def write_image(path: Path, colour: tuple[int, int, int] = (10, 200, 30)) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (6, 5), colour).save(path)
+    return path.read_bytes()
+
+
+def row(**changes) -> SourceRow:
+    usable = SourceRow(
+        image=b"bytes", file="a.jpg", image_id="made/a", source="made", label=None, split="train", captions_en=["A."]
+    )
+    return usable | changes
+
+
+def test_a_usable_row_has_no_fault():
+    assert find_fault(row(), set()) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"image_id": "made/seen"}, "duplicate id"),
+        ({"split": "valid"}, "unknown split"),
+        ({"captions_en": []}, "no captions"),
+        ({"captions_en": ["A.", "  "]}, "empty caption"),
+        ({"captions_en": [3]}, "empty caption"),
+        ({"image": None}, "image missing"),
+    ],
+)
+def test_every_fault_of_a_row_is_found(changes, problem):
+    fault = find_fault(row(**changes), {"made/seen"})
+    assert fault.problem == problem and fault.image_id == row(**changes)["image_id"]
+
+
+def test_the_table_counts_all_faults_and_lists_the_first():
+    faults = [find_fault(row(image_id=f"made/{n}", image=None), set()) for n in range(30)]
+    faults.append(find_fault(row(split="valid"), set()))
+    lines = fault_table(faults).splitlines()
+    assert lines[0] == "31 unusable rows (image missing: 30, unknown split: 1)"
+    assert lines[1].split() == ["problem", "image", "where"] and lines[2].split()[-2:] == ["made/0", "a.jpg"]
+    assert lines[-1].strip() == "… and 11 more" and len(lines) == 1 + 1 + 20 + 1
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_jpeg_and_png_are_kept_byte_for_byte(tmp_path, suffix):
+    encoded = write_image(tmp_path / f"a.{suffix}")
+    assert encode_image(encoded) == encoded
+
+
+def test_a_tiff_becomes_a_png_of_the_same_pixels(tmp_path):
+    image = Image.effect_noise((16, 12), 60).convert("RGB")
+    image.save(tmp_path / "a.tif")
+    stored = Image.open(io.BytesIO(encode_image((tmp_path / "a.tif").read_bytes())))
+    assert stored.format == "PNG" and stored.tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F"])
+def test_more_than_8_bits_a_channel_are_refused(mode):
+    buffer = io.BytesIO()
+    Image.new(mode, (4, 4)).save(buffer, "TIFF")
+    with pytest.raises(SourceError, match="not of 8 bits a channel"):
+        encode_image(buffer.getvalue())
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_half_an_image_is_undecodable(tmp_path, suffix):
+    Image.effect_noise((64, 64), 60).save(tmp_path / f"a.{suffix}")
+    encoded = (tmp_path / f"a.{suffix}").read_bytes()
+    for damaged in (encoded[: len(encoded) // 2], b"", b"no image"):
+        with pytest.raises(SourceError, match="undecodable"):
+            encode_image(damaged)
