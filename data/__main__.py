@@ -52,6 +52,13 @@ def positive(argument: str) -> int:
     return int(argument)
 
 
+def report_file(argument: str) -> Path:
+    """Where a report goes."""
+    if not argument.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in .json, got {argument!r}")
+    return Path(argument)
+
+
 def build(arguments: argparse.Namespace) -> None:
     """`build`: writes a corpus, prints what is in it, and pushes it if asked to."""
     sources = [open_source(name, place) for name, place in arguments.source]
@@ -86,6 +93,42 @@ def translate(arguments: argparse.Namespace) -> None:
     if state.is_main_process:
         print(acceptance_table(load_translations(arguments.output).counts))
         print(f"read {arguments.output / 'reports'}, then: rsmclip.data build … --translations {arguments.output}")
+
+
+def audit(arguments: argparse.Namespace) -> None:
+    """`audit`: finds rows that show the same picture, writes a report, and takes leaks out of `train` if asked to."""
+    from rsmclip.data.audit import audit as find_leaks
+    from rsmclip.data.audit import load_audited, summary, write_report
+    from rsmclip.data.remove import note_audit, remove_rows
+
+    folder = Path(arguments.dataset)
+    if (arguments.remove or arguments.push_to_hub) and not (folder / "README.md").is_file():
+        raise SourceError(f"{folder} is no folder that rsmclip.data build made, so no rows can be removed from it")
+    datasets = {
+        name: load_audited(place) for name, place in audited_names([arguments.dataset, *arguments.against]).items()
+    }
+    report = find_leaks(datasets, next(iter(datasets)))
+    write_report(report, datasets, arguments.output)
+    told = summary(report)
+    print(told)
+    if arguments.remove:
+        remove_rows(folder, datasets[report.audited], [row.image_id for row in report.to_remove], told)
+        print(f"removed from train: {len(report.to_remove):,} rows")
+    elif (folder / "README.md").is_file():
+        note_audit(folder, told)
+    if arguments.push_to_hub:
+        push_corpus(folder, arguments.push_to_hub, arguments.private)
+
+
+def audited_names(places: Sequence[str]) -> dict[str, str]:
+    """Names of datasets in reports, without the way to a folder, and where each is."""
+    names = {}
+    for place in places:
+        name = Path(place).resolve().name if Path(place).is_dir() else place
+        if name in names:
+            raise SourceError(f"two datasets are called {name}: {names[name]} and {place}; rename one of the folders")
+        names[name] = place
+    return names
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -130,6 +173,15 @@ def make_parser() -> argparse.ArgumentParser:
     translator.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of translations; a "
                             "second run with the same goes on where the first stopped")  # fmt: skip
     translator.add_argument("--dry_run", action="store_true", help="only say how much there is to translate")
+
+    auditor = commands.add_parser("audit", parents=[pushing], help="find rows that show the same picture")
+    auditor.set_defaults(run=audit)
+    auditor.add_argument("dataset", metavar="DIR", help="a corpus: folder or Hub id")
+    auditor.add_argument("--against", action="append", default=[], metavar="DIR", help="what it must not share "
+                         "pictures with: a corpus, or a folder of pictures; may be repeated")  # fmt: skip
+    auditor.add_argument("--output", type=report_file, required=True, metavar="REPORT.json", help="report to write; "
+                         "REPORT.md and REPORT_pairs/ are written beside it")  # fmt: skip
+    auditor.add_argument("--remove", action="store_true", help="drop rows of train that show what is evaluated on")
 
     drawer = commands.add_parser("demo", parents=[output], help="draw the demo corpus")
     drawer.set_defaults(run=demo)

@@ -1,4 +1,4 @@
-"""Takes rows out of a built corpus, as a leakage audit finds them."""
+"""What a leakage audit does to a built corpus: rows taken out, and a section of its card."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from huggingface_hub import DatasetCard
 
 from rsmclip.data.build import BuildReport
 from rsmclip.data.card import AUDIT_HEADING, counted_sections, with_sections
-from rsmclip.data.write import write_corpus
+from rsmclip.data.write import write_corpus, write_whole
 
 
 def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], audit_summary: str) -> None:
@@ -40,3 +40,9 @@ def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], aud
 
     columns = Features({**next(iter(corpus.values())).features, "image": Image()})
     write_corpus(kept(), columns, folder, True, new_card)
+
+
+def note_audit(folder: Path, audit_summary: str) -> None:
+    """Puts the result of an audit into the card of a corpus that stays as it is."""
+    path = folder / "README.md"
+    write_whole(path, with_sections(path.read_text(encoding="utf-8"), {AUDIT_HEADING: audit_summary}))

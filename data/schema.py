@@ -84,6 +84,14 @@ def keep_encoded(rows: Dataset) -> Dataset:
     return rows
 
 
+def image_bytes(image: dict | None) -> bytes | None:
+    """The file of an image that is still encoded: in the table, or beside it; `None` if it is missing."""
+    if image is None or image.get("bytes") is not None:
+        return image and image["bytes"]
+    path = Path(image["path"]) if image.get("path") else None
+    return path.read_bytes() if path and path.is_file() else None
+
+
 def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> Dataset:
     """
     A split of a dataset, once it is certain that it can be trained or evaluated on.

@@ -1,5 +1,6 @@
 """The command line of the data step: what it prints, and how it refuses."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import datasets
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rsmclip.data import __main__ as cli
+from rsmclip.data.demo import demo_examples
 from rsmclip.data.schema import load_corpus
+from tests.translators import make_chat_model
 
 
 @pytest.fixture(autouse=True)
@@ -73,12 +76,20 @@ def test_a_folder_that_is_not_empty_needs_a_word(tmp_path, made, capsys):
     ("arguments", "message"),
     [
         ([], "required: command"),
-        (["audit"], "invalid choice: 'audit'"),
+        (["crawl"], "invalid choice: 'crawl'"),
+        (["translate", "nowhere", "--output", "out"], "no folder nowhere and no such dataset"),
+        (["translate", "x", "--output", "out", "--languages", "en"], "invalid choice: 'en'"),
+        (["translate", "x", "--output", "out", "--batch_size", "0"], "expected a whole number from 1 on, got '0'"),
+        (["audit", "nowhere", "--output", "report.json"], "no folder nowhere and no such dataset"),
+        (["audit", "nowhere", "--output", "report"], "expected a file name that ends in .json, got 'report'"),
+        (["audit", "nowhere", "--output", "r.json", "--remove"], "nowhere is no folder that rsmclip.data build made"),
         (["build", "--output", "out"], "required: --source"),
         (["build", "--source", "rsicd", "--output", "out"], "expected NAME=DIR, got 'rsicd'"),
         (["build", "--source", "rsicd=x"], "required: --output"),
         (["build", "--source", "rsicd=missing", "--output", "out"], "rsicd: no folder missing"),
         (["build", "--source", "rsvqa=.", "--output", "out"], "unknown source 'rsvqa'"),
+        (["build", "--source", "hub=nowhere", "--output", "out"], "hub: no folder nowhere"),
+        (["build", "--source", "ucm=.", "--output", "out", "--split_policy", "mine"], "invalid choice: 'mine'"),
         (["build", "--source", "ucm=.", "--output", "out"], "ucm: no annotation file"),
         (["build", "--source", "ucm=.", "--output", "out", "--translations", "missing"], "no *.jsonl"),
         (["build", "--source", "ucm=.", "--output", "out", "--push_to_hub", "a/b/c"], "a/b/c"),
@@ -102,6 +113,80 @@ def test_push_happens_after_the_build(tmp_path, made, monkeypatch):
     cli.main([*command, str(tmp_path / "public")])
     cli.main([*command, str(tmp_path / "mine"), "--private"])
     assert pushed == [(2, "someone/corpus", False), (2, "someone/corpus", True)]
+
+
+def test_build_prints_the_acceptance_of_translations(tmp_path, made, capsys):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "captions.jsonl").write_text('{"en": "a road .", "pt": "a road", "de": "Eine Straße."}\n')
+    command = ["build", "--source", f"imagefolder={made}", "--translations", str(tmp_path / "t"), "--output"]
+    cli.main([*command, str(tmp_path / "out")])
+    told = capsys.readouterr().out
+    assert "| pt | 1 | 0 | 0.0 | 1 |" in told and "| de | 1 | 1 | 100.0 | 0 |" in told
+    assert load_corpus(tmp_path / "out")["test"]["captions"][0] == {"en": ["a road."], "de": ["Eine Straße."]}
+
+
+def test_a_dry_run_counts_and_writes_nothing(tmp_path, made, capsys):
+    cli.main(["build", "--source", f"imagefolder={made}", "--output", str(tmp_path / "out")])
+    model = make_chat_model(tmp_path / "model", [])
+    (model / "model.safetensors").unlink()  # a dry run needs no weights
+    command = ["translate", str(tmp_path / "out"), "--model", str(model), "--output", str(tmp_path / "t"), "--dry_run"]
+    cli.main(command)
+    assert "2 captions are 1 distinct sentences; into 9 languages: 9 translations" in capsys.readouterr().out
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.fixture
+def leaking(tmp_path, capsys) -> Path:
+    """A built corpus whose `train` has the picture of `test`, mirrored, beside another."""
+    root = tmp_path / "leaking_source"
+    root.mkdir()
+    pictures = [Image.open(io.BytesIO(row["image"]["bytes"])) for _, row in demo_examples(rows={"train": 2})]
+    pictures.append(ImageOps.mirror(pictures[0]))
+    lines = []
+    for number, (picture, split) in enumerate(zip(pictures, ("test", "train", "train"), strict=True)):
+        picture.save(root / f"{number}.png")
+        lines.append({"file_name": f"{number}.png", "text": f"picture {number}", "split": split})
+    (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cli.main(["build", "--source", f"imagefolder={root}", "--output", str(tmp_path / "leaking")])
+    capsys.readouterr()
+    return tmp_path / "leaking"
+
+
+def test_audit_reports_and_notes_its_result_in_the_card(tmp_path, leaking, capsys):
+    cli.main(["audit", str(leaking), "--output", str(tmp_path / "report.json")])
+    told = capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [row["image_id"] for row in report["to_remove"]] == ["leaking_source/2"]
+    assert report["audited"] == "leaking" and str(tmp_path) not in json.dumps(report)  # no path of this machine
+    assert told.strip() in (leaking / "README.md").read_text() and load_corpus(leaking)["train"].num_rows == 2
+
+
+def test_audit_removes_leaks_from_train_and_a_second_audit_finds_none(tmp_path, leaking, capsys):
+    command = ["audit", str(leaking), "--output", str(tmp_path / "report.json")]
+    cli.main([*command, "--remove"])
+    assert "removed from train: 1 rows" in capsys.readouterr().out
+    assert load_corpus(leaking)["train"]["image_id"][:] == ["leaking_source/1"]
+    assert load_corpus(leaking)["test"].num_rows == 1
+    cli.main(command)
+    assert json.loads((tmp_path / "report.json").read_text())["pairs"] == []
+
+
+def test_audit_takes_a_folder_of_pictures_to_compare_with(tmp_path, leaking, capsys):
+    (tmp_path / "aid" / "river").mkdir(parents=True)
+    row = load_corpus(leaking)["train"][0]
+    picture = Image.open(io.BytesIO(row["image"]["bytes"]))
+    picture.resize((80, 80)).save(tmp_path / "aid" / "river" / "river_7.tif")
+    command = ["audit", str(leaking), "--against", str(tmp_path / "aid"), "--output", str(tmp_path / "report.json")]
+    cli.main(command)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {row["image_id"] for row in report["to_remove"]} == {"leaking_source/1", "leaking_source/2"}
+    found = [pair["second"] for pair in report["pairs"] if pair["second"]["dataset"] == "aid"]
+    assert found == [{"dataset": "aid", "split": "pictures", "image_id": "river/river_7"}]
+
+
+def test_audit_wants_names_that_differ(tmp_path, leaking, capsys):
+    command = ["audit", leaking, "--against", leaking, "--output", tmp_path / "report.json"]
+    assert "two datasets are called leaking" in refusal(capsys, *command)
 
 
 def test_demo_draws_into_the_folder_from_the_seed(tmp_path, monkeypatch):

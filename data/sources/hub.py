@@ -11,7 +11,7 @@ from datasets import ClassLabel, DatasetDict, Features, Image, LargeList, List
 from huggingface_hub import DatasetCard
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
-from rsmclip.data.schema import SchemaError, is_string, load_corpus
+from rsmclip.data.schema import SchemaError, image_bytes, is_string, load_corpus
 from rsmclip.data.sources.protocol import SourceError, SourceRow
 
 OPTIONS = ("image", "captions", "label", "id", "config", "revision")
@@ -98,7 +98,7 @@ class HubDataset:
             label = feature.int2str(label)
         own = entry[columns["id"]] if columns["id"] else number
         return SourceRow(
-            image=image_bytes(entry[columns["image"]] or {}),
+            image=image_bytes(entry[columns["image"]]),
             file=f"{self.name}/{split}[{number}]",
             image_id=own if is_ours else f"{self.name}/{split}/{Path(str(own)).with_suffix('')}",
             source=entry["source"] if is_ours else self.name,
@@ -113,14 +113,6 @@ def holds_captions(feature: object) -> bool:
     if isinstance(feature, dict):
         return "en" in feature and holds_captions(feature["en"])
     return is_string(feature) or (isinstance(feature, List | LargeList) and is_string(feature.feature))
-
-
-def image_bytes(image: dict) -> bytes | None:
-    """The file of an image that is still encoded: in the table, or beside it."""
-    if image.get("bytes") is not None:
-        return image["bytes"]
-    path = Path(image["path"]) if image.get("path") else None
-    return path.read_bytes() if path and path.is_file() else None
 
 
 READER = HubDataset

@@ -1,0 +1,275 @@
+"""The leakage audit measured: on real pairs, on pictures transformed at random, and its speed and memory.
+
+    python -m rsmclip.benchmarks.audit pairs --corpus DIR --pictures FOLDER --truth pairs.json
+    python -m rsmclip.benchmarks.audit transforms --corpus DIR [--images 1000] [--seed 0]
+    python -m rsmclip.benchmarks.audit speed --corpus DIR --images 1000 3000 8973 50000
+
+`DIR` is what `python -m rsmclip.data build` wrote. `pairs` takes pictures of another corpus and a list of which show
+the same as a picture of the first. The first two also measure the usual way: perceptual hashes of 64 bits that differ
+in 10 at most, as they are and at the eight turns (`pip install imagehash`). Whatever is found beyond the truth is
+listed by id, to be looked at.
+"""
+
+import argparse
+import io
+import json
+import multiprocessing
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import psutil
+from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets
+from datasets import Image as ImageColumn
+from PIL import Image, ImageOps
+
+from rsmclip.data.audit import AuditReport, audit
+from rsmclip.data.schema import load_corpus
+
+ROTATIONS = [None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270]
+FEATURES = Features(
+    {"image": ImageColumn(decode=False), "image_id": Value("string"), "captions": {"en": [Value("string")]}}
+)
+
+
+def encoded_rows(pictures: dict[str, bytes]) -> Dataset:
+    """Pictures by id as rows without captions."""
+    images = [{"bytes": encoded, "path": None} for encoded in pictures.values()]
+    columns = {"image": images, "image_id": list(pictures), "captions": [{"en": []}] * len(pictures)}
+    return Dataset.from_dict(columns, features=FEATURES)
+
+
+def all_rows(corpus: DatasetDict) -> Dataset:
+    """The rows of all splits."""
+    return concatenate_datasets([rows.select_columns(["image", "image_id", "captions"]) for rows in corpus.values()])
+
+
+def scores(truth: set[tuple[str, str]], found: set[tuple[str, str]]) -> dict:
+    """Recall, and the pairs that are missing or beyond the truth, as `(picture, row of the corpus)`."""
+    return {
+        "recall": round(len(truth & found) / len(truth), 4),
+        "pairs_found": len(found),
+        "pairs_beyond_the_truth": len(found - truth),
+        "missed": sorted(truth - found)[:50],
+        "beyond": sorted(found - truth)[:50],
+    }
+
+
+def found_pairs(report: AuditReport) -> tuple[set[tuple[str, str]], list[tuple]]:
+    """Pairs of another corpus's picture and a row, and the pairs within the corpus."""
+    across = {(pair.second.image_id, pair.first.image_id) for pair in report.pairs if pair.second.dataset == "other"}
+    within = [pair for pair in report.pairs if pair.second.dataset == report.audited]
+    return across, [(pair.first.image_id, pair.second.image_id, *pair[2:]) for pair in within]
+
+
+def hash_bits(turned: bool, encoded: bytes) -> list[int]:
+    """The perceptual hash of a picture, or those of its eight turns."""
+    import imagehash
+
+    image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    versions = [image, ImageOps.mirror(image)] if turned else [image]
+    rotations = ROTATIONS if turned else [None]
+    return [
+        int(str(imagehash.phash(each if rotation is None else each.transpose(rotation))), 16)
+        for each in versions
+        for rotation in rotations
+    ]
+
+
+def peer(truth: set[tuple[str, str]], rows: Dataset, pictures: dict[str, bytes]) -> dict:
+    """What perceptual hashes find, at a Hamming distance of 10 at most."""
+    with ProcessPoolExecutor() as pool:
+        encoded = (image["bytes"] for image in rows["image"])
+        known = np.array(list(pool.map(partial(hash_bits, False), encoded, chunksize=50)), np.uint64)[:, 0]
+        asked = np.array(list(pool.map(partial(hash_bits, True), pictures.values(), chunksize=50)), np.uint64)
+    names, ids, measured = list(pictures), list(rows["image_id"]), {}
+    for name, versions in (("phash", asked[:, :1]), ("phash_eight_turns", asked)):
+        near = [(np.bitwise_count(known ^ bits[:, None]) <= 10).any(axis=0) for bits in versions]
+        found = {(names[one], ids[other]) for one, hits in enumerate(near) for other in np.flatnonzero(hits)}
+        listed = scores(truth, found)
+        measured[name] = {key: listed[key] for key in ("recall", "pairs_found", "pairs_beyond_the_truth")}
+    return measured
+
+
+def pairs(arguments: argparse.Namespace) -> dict:
+    """`pairs`: real pictures of another corpus."""
+    corpus, known = load_corpus(arguments.corpus), json.loads(arguments.truth.read_text(encoding="utf-8"))
+    pictures = {path.name: path.read_bytes() for path in sorted(arguments.pictures.iterdir())}
+    ids = {image_id.rsplit("/")[-1]: image_id for rows in corpus.values() for image_id in rows["image_id"]}
+    # {"same_picture": [{"whurs19": file of a picture, "rsicd": file of the row's image}, …]}
+    truth = {(entry["whurs19"], ids[Path(entry["rsicd"]).stem]) for entry in known["same_picture"]}
+    report = audit({"corpus": corpus, "other": DatasetDict(test=encoded_rows(pictures))}, "corpus")
+    found, within = found_pairs(report)
+    return {
+        "rows": sum(map(len, corpus.values())),
+        "pictures": len(pictures),
+        "same_picture": len(truth),
+        "audit": scores(truth, found),
+        "pairs_within_the_corpus": within,
+        **peer(truth, all_rows(corpus), pictures),
+    }
+
+
+def transform(encoded: bytes, seed: Sequence[int]) -> bytes:
+    """A picture cropped to 0.8 to 1 a side, mirrored, turned, resized by 0.5 to 1.5 and saved at quality 40 to 95."""
+    rng = np.random.default_rng(seed)
+    image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    width, height = (max(1, round(length * side)) for side in [rng.uniform(0.8, 1)] for length in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    image = image.crop((left, top, left + width, top + height))
+    image = ImageOps.mirror(image) if rng.integers(2) else image
+    rotation, factor = ROTATIONS[rng.integers(4)], rng.uniform(0.5, 1.5)
+    image = image if rotation is None else image.transpose(rotation)
+    size = tuple(max(1, round(length * factor)) for length in image.size)
+    buffer = io.BytesIO()
+    image.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=int(rng.integers(40, 96)))
+    return buffer.getvalue()
+
+
+def transforms(arguments: argparse.Namespace) -> dict:
+    """`transforms`: pictures of the corpus, transformed at random, against all of it."""
+    corpus, [number] = load_corpus(arguments.corpus), arguments.images
+    rows = all_rows(corpus)
+    chosen = np.random.default_rng(arguments.seed).choice(len(rows), number, replace=False)
+    pictures = {
+        row["image_id"]: transform(row["image"]["bytes"], [arguments.seed, int(index)])
+        for index, row in zip(chosen, rows.select(chosen), strict=True)
+    }
+    report = audit({"corpus": corpus, "other": DatasetDict(test=encoded_rows(pictures))}, "corpus")
+    found, within = found_pairs(report)
+    # A picture that the corpus has twice is rightly found twice.
+    truth = {(image_id, image_id) for image_id in pictures}
+    truth |= {(one, other) for pair in within for one, other in (pair[:2], pair[1::-1]) if one in pictures}
+    return {
+        "rows": len(rows),
+        "transformed": number,
+        "seed": arguments.seed,
+        "audit": scores(truth, found),
+        "pairs_within_the_corpus": within,
+        **peer(truth, rows, pictures),
+    }
+
+
+def part(rows: Dataset, number: int) -> bytes:
+    """
+    A picture of its own: a part of a picture at a random place and angle, at the size of the whole.
+
+    The part is 50 to 65 % a side and lies within the square of 70 % that is inside a square at any angle.
+    """
+    rng = np.random.default_rng([3, number])
+    image = Image.open(io.BytesIO(rows[number % len(rows)]["image"]["bytes"])).convert("RGB")
+    sizes = [round(length * side) for side in [rng.uniform(0.5, 0.65)] for length in image.size]
+    rooms = [(0.15 * length, 0.85 * length - size) for length, size in zip(image.size, sizes, strict=True)]
+    corner = [int(rng.uniform(*room)) for room in rooms]
+    box = (*corner, corner[0] + sizes[0], corner[1] + sizes[1])
+    rotated = image.rotate(rng.uniform(0, 360), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    rotated.crop(box).resize(image.size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def rows_of_size(rows: Dataset, number: int, folder: Path) -> DatasetDict:
+    """So many rows of a corpus at random; more than it has are parts of its pictures, with its captions."""
+    if number <= len(rows):
+        chosen = np.sort(np.random.default_rng(0).choice(len(rows), number, replace=False))
+        return DatasetDict(train=rows.select(chosen))
+
+    def made() -> Iterator[dict]:
+        captions = rows["captions"]
+        with ProcessPoolExecutor() as pool:
+            for index, encoded in enumerate(pool.map(partial(part, rows), range(number), chunksize=200)):
+                image = {"bytes": encoded, "path": None}
+                yield {"image": image, "image_id": f"part/{index}", "captions": captions[index % len(rows)]}
+
+    return DatasetDict(train=Dataset.from_generator(made, features=rows.features, cache_dir=str(folder)))
+
+
+def timed_audit(folder: Path, results: multiprocessing.Queue) -> None:
+    """Audits a corpus on disk and tells how long it took and what it found."""
+    corpus = load_corpus(folder)
+    start = time.perf_counter()
+    report = audit({"corpus": corpus}, "corpus")
+    results.put({"seconds": round(time.perf_counter() - start, 1), "pairs": len(report.pairs)})
+
+
+def tree_memory(process: psutil.Process) -> int:
+    """Resident bytes of a process and its children; what they share counts in each, so it is an upper bound."""
+    total = 0
+    for each in [process, *process.children(recursive=True)]:
+        try:
+            total += each.memory_info().rss
+        except psutil.NoSuchProcess:  # it ended in between
+            continue
+    return total
+
+
+def speed(arguments: argparse.Namespace) -> dict:
+    """`speed`: seconds and peak memory for so many images, each in a process of its own."""
+    rows, measured = all_rows(load_corpus(arguments.corpus)), []
+    spawn = multiprocessing.get_context("spawn")
+    for number in arguments.images:
+        with tempfile.TemporaryDirectory() as folder:
+            made = rows_of_size(rows, number, Path(folder) / "cache")
+            made.save_to_disk(Path(folder) / "corpus")
+            results = spawn.Queue()
+            child = spawn.Process(target=timed_audit, args=(Path(folder) / "corpus", results))
+            child.start()
+            watched, peak = psutil.Process(child.pid), 0
+            while child.is_alive():
+                peak = max(peak, tree_memory(watched))
+                child.join(0.1)
+        if child.exitcode:
+            raise RuntimeError(f"the audit of {number} images failed")
+        found = results.get()
+        rate = {"images_per_second": round(number / found["seconds"], 1), "peak_bytes": peak}
+        measured.append({"images": number, "parts": number > len(rows), **found, **rate})
+        print(json.dumps(measured[-1]), file=sys.stderr)
+    return {"parts": " ".join(part.__doc__.split()), "runs": measured}
+
+
+def machine() -> str:
+    """Processor and number of cores."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{next(iter(names), platform.processor() or platform.machine())}, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    """Runs one of the measurements and prints it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measurement", choices=["pairs", "transforms", "speed"])
+    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="a built corpus")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="pictures of another corpus")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="which of them are in the corpus")
+    parser.add_argument("--images", type=int, nargs="+", default=[1000], help="how many")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for what was measured")
+    arguments = parser.parse_args()
+    measured = {"pairs": pairs, "transforms": transforms, "speed": speed}[arguments.measurement](arguments)
+    packages = ["numpy", "scipy", "pillow", "datasets"]
+    packages += [] if arguments.measurement == "speed" else ["imagehash"]
+    record = {
+        "command": shlex.join(["python", "-m", "rsmclip.benchmarks.audit", *sys.argv[1:]]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": {name: version(name) for name in packages},
+        **measured,
+    }
+    print(json.dumps(record, indent=2))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""What a result needs beside its figures: when, where and with which versions it was measured."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+
+def describe_run(command: str, *packages: str) -> dict:
+    """
+    Date, machine, versions and command of a benchmark that is running.
+
+    Args:
+        command (`str`): How to make the result again.
+        packages (`str`): Distributions whose versions matter.
+    """
+    return {
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{processor()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def processor() -> str:
+    """Name of the processor, where the system tells it."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

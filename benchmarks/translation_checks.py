@@ -1,0 +1,83 @@
+"""How many right translations the checks accept, and how many spoilt ones they find.
+
+    python -m rsmclip.benchmarks.translation_checks --translations DIR --output FILE
+
+DIR holds `*.jsonl` with right translations, `{"en": …, "pt": …}` a line. For each way of spoiling, a tenth of a
+language's translations is spoilt and judged among the others.
+"""
+
+import argparse
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rsmclip.benchmarks.machine import describe_run
+from rsmclip.data.translation_checks import judge
+from rsmclip.data.translations import read_translations
+
+Texts = Mapping[str, Mapping[str, str]]
+WAYS: dict[str, Callable[[random.Random, Texts, str, str], str]] = {
+    "English came back": lambda rng, texts, english, language: english,
+    "another language": lambda rng, texts, english, language: texts[english][
+        rng.choice([code for code in texts[english] if code != language])
+    ],
+    "an introduction before it": lambda rng, texts, english, language: f"Sure! {texts[english][language]}",
+    "its beginning four times": lambda rng, texts, english, language: repeated_beginning(texts[english][language]),
+    "itself twice": lambda rng, texts, english, language: " ".join([texts[english][language]] * 2),
+    "two other sentences after it": lambda rng, texts, english, language: " ".join(
+        texts[text][language] for text in (english, *rng.sample(list(texts), 2))
+    ),
+    "its second half missing": lambda rng, texts, english, language: half(texts[english][language]),
+}
+
+
+def repeated_beginning(text: str) -> str:
+    """The first three words, or four characters of Chinese, four times."""
+    return " ".join(text.split()[:3] * 4) if " " in text else text[:4] * 4
+
+
+def half(text: str) -> str:
+    """The first half."""
+    return text[: len(text) // 2]
+
+
+def measure(texts: Texts, language: str, seed: int) -> dict:
+    """Accepted right translations of a language, and found spoilt ones by the way of spoiling, in percent."""
+    pairs = {english: known[language] for english, known in texts.items() if language in known}
+    right = Counter(judge(pairs, language).values())
+    result = {"translations": len(pairs), "accepted": right.pop(None, 0), "rejected": dict(right), "found": {}}
+    for way, spoil in WAYS.items():
+        rng = random.Random(f"{seed} {language} {way}")
+        spoilt = rng.sample(sorted(pairs), len(pairs) // 10)
+        judged = judge(pairs | {text: spoil(rng, texts, text, language) for text in spoilt}, language)
+        result["found"][way] = round(100 * sum(judged[text] is not None for text in spoilt) / len(spoilt), 1)
+    return result
+
+
+def main() -> None:
+    """Measures every language and writes the result."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--translations", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    arguments = parser.parse_args()
+    texts = read_translations(arguments.translations)
+    languages = sorted({language for known in texts.values() for language in known})
+    results = {language: measure(texts, language, arguments.seed) for language in languages}
+    mean = {way: round(sum(found["found"][way] for found in results.values()) / len(results), 1) for way in WAYS}
+    command = (
+        f"python -m rsmclip.benchmarks.translation_checks --translations DIR --seed {arguments.seed} --output FILE"
+    )
+    report = {
+        **describe_run(command, "lingua-language-detector"),
+        "languages": results,
+        "found, mean over languages": mean,
+    }
+    arguments.output.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps({"found, mean over languages": mean}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""The audit: copies are found whatever was done to them, different pictures are not, and only train loses rows."""
+
+import io
+import json
+import re
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict, Features, List, Value
+from datasets import Image as ImageColumn
+from PIL import Image, ImageOps
+
+from rsmclip.data import audit as audit_module
+from rsmclip.data.audit import TURNS, AuditedRow, AuditError, audit, summary, write_report
+from rsmclip.data.demo import demo_examples
+
+FEATURES = Features(
+    {
+        "image": ImageColumn(decode=False),
+        "image_id": Value("string"),
+        "captions": {"en": List(Value("string")), "pt": List(Value("string"))},
+    }
+)
+ROTATIONS = {  # Pillow's own turns, as an independent reference
+    "quarter turn": Image.Transpose.ROTATE_90,
+    "half turn": Image.Transpose.ROTATE_180,
+    "three-quarter turn": Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    """Fourteen different scenes of the demo corpus."""
+    return [Image.open(io.BytesIO(row["image"]["bytes"])) for _, row in demo_examples(rows={"train": 14})]
+
+
+def encode(image: Image.Image, quality: int = 90, file_format: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **({"quality": quality} if file_format == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+def turned(image: Image.Image, name: str) -> Image.Image:
+    image = ImageOps.mirror(image) if name.startswith("mirrored") else image
+    rotation = ROTATIONS.get(name.removeprefix("mirrored, "))
+    return image if rotation is None else image.transpose(rotation)
+
+
+def cropped(image: Image.Image, side: float) -> Image.Image:
+    left, top = (round(length * (1 - side) / 2) for length in image.size)
+    return image.crop((left, top, image.width - left, image.height - top))
+
+
+def resized(image: Image.Image, factor: float) -> Image.Image:
+    return image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
+
+
+def texture(seed: int, contrast: float, brightness: float = 90.0) -> Image.Image:
+    """A meadow or a desert: noise without a layout, of a standard deviation in grey levels."""
+    noise = Image.fromarray(np.random.default_rng(seed).normal(size=(40, 40)).astype(np.float32))
+    soft = np.asarray(noise.resize((150, 150), Image.Resampling.BICUBIC))
+    soft = soft / soft.std() * contrast + brightness
+    return Image.fromarray(np.clip(soft, 0, 255).round().astype(np.uint8)).convert("RGB")
+
+
+def split_of(images: Iterable[Image.Image | bytes], captions: Iterable[list[str]] | None = None) -> Dataset:
+    """Rows with the ids 0, 1, …; the captions of each are its own unless they are given."""
+    encoded = [image if isinstance(image, bytes) else encode(image) for image in images]
+    texts = list(captions) if captions else [[f"{index} {len(encoded)}"] for index in range(len(encoded))]
+    columns = {
+        "image": [{"bytes": image, "path": None} for image in encoded],
+        "image_id": [str(index) for index in range(len(encoded))],
+        "captions": [{"en": text, "pt": [None] * len(text)} for text in texts],
+    }
+    return Dataset.from_dict(columns, features=FEATURES)
+
+
+def audit_one(num_processes: int = 1, **splits: Dataset) -> audit_module.AuditReport:
+    return audit({"corpus": DatasetDict(splits)}, "corpus", num_processes)
+
+
+def ids(report: audit_module.AuditReport) -> list[tuple[str, str]]:
+    """Pairs as ("split/id", "split/id")."""
+    return [tuple(f"{row.split}/{row.image_id}" for row in pair[:2]) for pair in report.pairs]
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "re-encoded": lambda image: Image.open(io.BytesIO(encode(image, quality=40))),
+    "enlarged": lambda image: resized(image, 1.5),
+    "reduced": lambda image: resized(image, 0.7),
+    "squeezed": lambda image: image.resize((image.width * 2, image.height)),
+    "cropped to 0.9": lambda image: cropped(image, 0.9),
+    "cropped to 0.8": lambda image: cropped(image, 0.8),
+    "grey": lambda image: image.convert("L"),
+    "with a palette": lambda image: image.quantize(256),
+    "mixed": lambda image: resized(turned(cropped(image, 0.85), "mirrored, quarter turn"), 1.3),
+} | {name: (lambda image, name=name: turned(image, name)) for name in TURNS}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_is_found_whatever_was_done_to_it(pictures, name):
+    copies = [COPIES[name](image).convert("RGB") for image in pictures]
+    report = audit_one(train=split_of(pictures), test=split_of(encode(copy, quality=75) for copy in copies))
+    assert ids(report) == [(f"train/{index}", f"test/{index}") for index in range(len(pictures))]
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_picture_is_found_in_its_copy_too(pictures, name):
+    """The crop may come first: were only the second looked for in the first, these would be missed."""
+    copies = [COPIES[name](image).convert("RGB") for image in pictures[:5]]
+    report = audit_one(train=split_of(encode(copy, quality=75) for copy in copies), test=split_of(pictures[:5]))
+    assert len(report.pairs) == 5 and len(report.to_remove) == 5
+
+
+@pytest.mark.parametrize("name", TURNS)
+@pytest.mark.parametrize("side", [1.0, 0.84])
+def test_how_the_second_was_made_from_the_first_is_told(pictures, name, side):
+    whole, part = pictures[1], cropped(pictures[1], side)
+    forth = audit_one(train=split_of([whole, turned(part, name)])).pairs[0]
+    back = audit_one(train=split_of([part, turned(whole, name)])).pairs[0]
+    assert (forth.transform, back.transform) == (name, name)
+    assert forth.crop == pytest.approx(side, abs=0.011) and back.crop == pytest.approx(side, abs=0.011)
+
+
+def test_different_pictures_are_no_pairs(pictures):
+    other = [row["image"]["bytes"] for _, row in demo_examples(seed=1, rows={"train": 60})]
+    assert audit_one(train=split_of(pictures), test=split_of(other)).pairs == []
+
+
+def test_a_smaller_part_than_four_fifths_is_another_picture(pictures):
+    parts = [resized(cropped(image, 0.6), 1.6) for image in pictures]
+    assert audit_one(train=split_of(pictures), test=split_of(parts)).pairs == []
+
+
+def test_flat_textures_are_told_apart_and_found_again():
+    """Deserts and meadows look alike: same brightness, same contrast, no layout."""
+    scenes = [texture(seed, contrast=6.0) for seed in range(40)]
+    copies = [resized(turned(cropped(scene, 0.9), "half turn"), 0.8) for scene in scenes]
+    report = audit_one(train=split_of(scenes), test=split_of(encode(copy, quality=80) for copy in copies))
+    assert ids(report) == [(f"train/{index}", f"test/{index}") for index in range(40)]
+
+
+def blank(shade: int, size: int = 64) -> Image.Image:
+    return Image.new("RGB", (size, size), (shade, shade, shade))
+
+
+def test_blank_pictures_are_pairs_only_if_they_are_exact_copies():
+    noise = np.random.default_rng(0).integers(99, 102, (3, 64, 64, 3), dtype=np.uint8)
+    train = [blank(100), blank(101), *(encode(Image.fromarray(image), file_format="PNG") for image in noise)]
+    test = [encode(blank(100), file_format="PNG"), blank(100, size=65), encode(Image.fromarray(noise[0]), quality=99)]
+    report = audit_one(train=split_of(train), test=split_of(test))
+    assert ids(report) == [("train/0", "test/0")]  # the same pixels in another file
+    assert report.pairs[0][2:] == (1.0, "none", 1.0)
+
+
+def test_exact_copies_are_all_pairs_with_each_other_and_with_versions(pictures):
+    report = audit_one(train=split_of([pictures[0]] * 3), test=split_of([turned(pictures[0], "half turn")]))
+    numbers = [(f"train/{one}", "test/0") for one in range(3)]
+    assert ids(report) == [*numbers, ("train/0", "train/1"), ("train/0", "train/2"), ("train/1", "train/2")]
+
+
+def test_the_number_of_processes_changes_nothing(pictures, monkeypatch):
+    monkeypatch.setattr(audit_module, "PICTURES_PER_BATCH", 3)
+    copies = [resized(cropped(image, 0.9), 1.2) for image in pictures]
+    splits = {"train": split_of(pictures), "val": split_of(copies), "test": split_of(reversed(copies))}
+    alone, two = audit_one(1, **splits), audit_one(2, **splits)
+    assert alone == two and len(alone.pairs) == 3 * len(pictures)
+
+
+def test_blocks_change_nothing(pictures, monkeypatch):
+    splits = {"train": split_of(pictures), "test": split_of(cropped(image, 0.9) for image in pictures)}
+    whole = audit_one(**splits)
+    monkeypatch.setattr(audit_module, "PICTURES_PER_BLOCK", 4)
+    assert audit_one(**splits) == whole
+
+
+def test_encoded_pictures_are_read_a_few_batches_ahead(pictures, monkeypatch):
+    """Memory stays flat: an executor's own `map` would have taken all batches before it gives the first back."""
+    taken = []
+    batches = (taken.append(number) or number for number in range(50))
+    assert next(iter(audit_module.map_in_order(abs, batches, 2))) == 0
+    assert len(taken) <= 5
+
+
+def test_train_loses_what_is_evaluated_on_and_nothing_else(pictures):
+    one, two, three, four = pictures[:4]
+    report = audit_one(
+        train=split_of([one, two, three, three, four]), val=split_of([one, four]), test=split_of([two, four])
+    )
+    assert report.to_remove == [AuditedRow("corpus", "train", number) for number in "014"]
+    assert len(report.pairs) == 6
+    assert ids(report)[-2:] == [("train/2", "train/3"), ("val/1", "test/1")]  # leaks come first
+
+
+@pytest.mark.parametrize(
+    ("splits", "removed"),
+    [
+        (["train"], ["0"]),  # nothing else to evaluate on, so it is evaluated on as a whole
+        (["validation"], ["0"]),
+        (["train", "test"], []),  # its train, where the copy is, is trained on
+    ],
+)
+def test_another_corpus_is_evaluated_on_but_for_its_train(pictures, splits, removed):
+    other = DatasetDict(dict.fromkeys(splits, split_of([pictures[5]])) | {splits[0]: split_of([pictures[0]])})
+    corpus = DatasetDict(train=split_of(pictures[:3]))
+    report = audit({"corpus": corpus, "other": other}, "corpus", 1)
+    assert [row.image_id for row in report.to_remove] == removed
+    assert [pair.second for pair in report.pairs] == [AuditedRow("other", splits[0], "0")]
+
+
+def test_pairs_of_other_corpora_among_themselves_are_left_out(pictures):
+    other = DatasetDict(train=split_of([pictures[0], pictures[0]], [["a"], ["a"]]), test=split_of([pictures[0]]))
+    corpus = DatasetDict(train=split_of([pictures[1]], [["b"]]))
+    datasets = {"corpus": corpus, "other": other, "third": other}
+    report = audit(datasets, "corpus", 1)
+    assert report.pairs == [] and report.caption_sets == [] and report.to_remove == []
+
+
+def test_a_corpus_with_only_train_loses_nothing(pictures):
+    report = audit_one(train=split_of([pictures[0], pictures[0]]))
+    assert len(report.pairs) == 1 and report.to_remove == []
+
+
+def test_equal_captions_are_grouped_whatever_their_order_case_and_space(pictures):
+    train = [["A road.", "a  field."], ["x", "y"], ["only this"], ["z", "z"], ["x"]]
+    test = [["a field. ", "a ROAD."], ["other"], ["z"]]
+    report = audit_one(train=split_of(pictures[:5], train), test=split_of(pictures[5:8], test))
+    groups = [[f"{row.split}/{row.image_id}" for row in group] for group in report.caption_sets]
+    assert groups == [["train/0", "test/0"], ["train/3", "test/2"]]
+    assert report.to_remove == []  # captions alone remove nothing
+
+
+def test_groups_of_captions_across_train_and_evaluation_come_first(pictures):
+    train, test = [["a"], ["a"], ["a"], ["b"]], [["b"]]
+    report = audit_one(train=split_of(pictures[:4], train), test=split_of(pictures[4:5], test))
+    assert [len(group) for group in report.caption_sets] == [2, 3]
+
+
+def test_rows_without_captions_are_no_group(pictures):
+    report = audit_one(train=split_of(pictures[:3], [[], [], [""]]))
+    assert report.caption_sets == []
+
+
+@pytest.fixture
+def audited(pictures):
+    """Two corpora and the report on the first."""
+    corpus = DatasetDict(train=split_of(pictures[:6]), test=split_of([cropped(pictures[2], 0.9), pictures[7]]))
+    datasets = {"my corpus": corpus, "other": DatasetDict(test=split_of([pictures[4].resize((300, 100))]))}
+    return audit(datasets, "my corpus", 1), datasets
+
+
+def test_a_report_is_complete_in_json_and_readable_in_markdown(audited, tmp_path):
+    report, datasets = audited
+    write_report(report, datasets, tmp_path / "my report.json")
+    written = json.loads((tmp_path / "my report.json").read_text(encoding="utf-8"))
+    assert [AuditedRow(**pair["second"]) for pair in written["pairs"]] == [pair.second for pair in report.pairs]
+    assert [AuditedRow(**row) for row in written["to_remove"]] == report.to_remove
+    assert written["pairs"][0]["crop"] == report.pairs[0].crop and len(written["pairs"]) == 2
+    text = (tmp_path / "my report.md").read_text(encoding="utf-8")
+    assert text.index("| my corpus, train | my corpus, test | 1 |") < text.index("## The same picture")
+    links = re.findall(r"!\[pair \d+\]\((.+)\)", text)
+    assert len(links) == 2
+    for link in links:
+        assert " " not in link and Image.open(tmp_path / link.replace("%20", " ")).height > 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my report.json", "my report.md", "my report_pairs"]
+
+
+def test_a_report_shows_so_many_pairs_and_tells_how_many_more(audited, tmp_path, monkeypatch):
+    monkeypatch.setattr(audit_module, "SHOWN_PAIRS", 1)
+    write_report(*audited, tmp_path / "r.json")
+    assert [path.name for path in (tmp_path / "r_pairs").iterdir()] == ["001.jpg"]
+    assert "… and 1 more pairs, in the JSON file." in (tmp_path / "r.md").read_text(encoding="utf-8")
+    assert len(json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["pairs"]) == 2
+
+
+def test_a_report_replaces_an_older_one_only_when_it_is_complete(audited, tmp_path, monkeypatch):
+    report, datasets = audited
+    write_report(report, datasets, tmp_path / "r.json")
+    before = (tmp_path / "r.md").read_bytes()
+    report.pairs.clear()
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(audit_module, "as_markdown", lambda *arguments: (_ for _ in ()).throw(RuntimeError))
+        write_report(report, datasets, tmp_path / "r.json")
+    assert (tmp_path / "r.md").read_bytes() == before and len(list((tmp_path / "r_pairs").iterdir())) == 2
+    write_report(report, datasets, tmp_path / "r.json")
+    assert not list((tmp_path / "r_pairs").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.json", "r.md", "r_pairs"]
+
+
+def test_a_folder_with_other_files_is_not_replaced(audited, tmp_path):
+    (tmp_path / "r_pairs").mkdir()
+    (tmp_path / "r_pairs" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds more than pictures of pairs"):
+        write_report(*audited, tmp_path / "r.json")
+    assert (tmp_path / "r_pairs" / "notes.txt").is_file() and not (tmp_path / "r.json").exists()
+
+
+def test_a_summary_counts_pairs_by_split(audited):
+    text = summary(audited[0])
+    assert "9 rows audited, 2 pairs" in text and "evaluated on: 2" in text
+    assert text.endswith("| my corpus, train | my corpus, test | 1 |\n| my corpus, train | other, test | 1 |")
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.parametrize("damage", [lambda encoded: encoded[:500], lambda encoded: b""])
+def test_an_undecodable_picture_is_named(pictures, damage, num_processes):
+    images = [pictures[0], damage(encode(pictures[1]))]
+    with pytest.raises(AuditError, match="corpus, val: 1: image undecodable"):
+        audit_one(num_processes, train=split_of(pictures[:1]), val=split_of(images))

@@ -1,0 +1,114 @@
+"""The dataset card: it tells where pictures, captions and translations come from, in numbers of the build itself."""
+
+import json
+from collections import Counter
+
+import datasets
+import pytest
+from huggingface_hub import DatasetCard
+from PIL import Image
+
+from rsmclip.data.build import BuildReport, build_corpus
+from rsmclip.data.card import corpus_card, histogram, split_table, with_sections
+from rsmclip.data.faults import Fault
+from rsmclip.data.remove import remove_rows
+from rsmclip.data.schema import load_corpus
+from rsmclip.data.sources import open_source
+from rsmclip.data.translations import Translations
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def report() -> BuildReport:
+    """Three rows of two sources."""
+    report = BuildReport()
+    report.add("rsicd", "train", {"en": ["a road.", "one two three four five."], "pt": ["Uma estrada.", None]})
+    report.add("rsicd", "test", {"en": ["a road.", "a field."], "pt": ["Uma estrada.", "Um campo."]})
+    report.add("sydney", "train", {"en": ["a road."], "pt": [None]})
+    return report
+
+
+TRANSLATIONS = Translations(
+    {"a road.": {"pt": "Uma estrada."}}, {"pt": {"accepted": 1, "empty": 3}}, "Unbabel/TowerInstruct-7B-v0.2", "abc123"
+)
+
+
+def make_card(report: BuildReport, tmp_path, translations: Translations = TRANSLATIONS) -> DatasetCard:
+    return corpus_card([open_source("rsicd", tmp_path), open_source("sydney", tmp_path)], report, translations)
+
+
+def test_the_card_names_every_source_with_licence_and_citation(report, tmp_path):
+    text = make_card(report, tmp_path).text
+    assert "| rsicd | none stated |" in text and "| sydney | none stated |" in text
+    assert "doi:10.1109/TGRS.2017.2776321" in text and "doi:10.1109/CITS.2016.7546397" in text
+
+
+def test_the_card_counts_rows_by_split_language_and_source(report, tmp_path):
+    text = make_card(report, tmp_path).text
+    assert "| split | images | en | pt |" in text
+    assert "| train | 2 | 3 | 1 |" in text and "| test | 1 | 2 | 2 |" in text
+    assert "Images by source: rsicd 2, sydney 1." in text
+
+
+def test_the_card_tells_who_translated_and_what_was_rejected(report, tmp_path):
+    text = make_card(report, tmp_path).text
+    assert "By `Unbabel/TowerInstruct-7B-v0.2`, revision `abc123`." in text
+    assert "| pt | 4 | 1 | 25.0 | 3 |" in text
+    assert "what made them is not on record" in make_card(report, tmp_path, Translations({}, TRANSLATIONS.counts)).text
+    assert "None: the captions are in English." in make_card(report, tmp_path, Translations()).text
+
+
+def test_the_card_lists_what_was_left_out(report, tmp_path):
+    report.faults.append(Fault("image missing", "rsicd/a", "RSICD_images/a.jpg"))
+    assert "1 unusable rows (image missing: 1)" in make_card(report, tmp_path).text
+
+
+def test_the_metadata_is_what_the_hub_reads(report, tmp_path):
+    make_card(report, tmp_path).save(tmp_path / "README.md")
+    data = DatasetCard.load(tmp_path / "README.md").data
+    assert data.language == ["en", "pt"] and data.license == "other" and "remote-sensing" in data.tags
+
+
+def test_lengths_are_drawn_to_scale():
+    lines = histogram(Counter({2: 10, 7: 40, 9: 40, 60: 1})).splitlines()
+    assert [line.split("words")[0].strip() for line in lines][:2] == ["1-4", "5-9"]
+    assert [line.count("#") for line in lines][:3] == [5, 40, 0]
+    assert lines[-1].split() == ["40", "and", "more", "words", "1"]
+    assert sum(int(line.split()[-1]) for line in lines) == 91
+
+
+def test_splits_without_rows_are_not_in_the_table(report):
+    assert "| val |" not in split_table(report)
+
+
+def test_a_section_is_replaced_and_the_others_stay():
+    text = "# Title\n\n## A\n\none\n\n## B\n\ntwo\n\n### b\n\n## C\n\nthree\n"
+    changed = with_sections(text, {"B": "new \\1", "C": "last"})
+    assert changed == "# Title\n\n## A\n\none\n\n## B\n\nnew \\1\n\n## C\n\nlast\n"
+
+
+def test_rows_are_taken_out_of_train_only_and_the_card_is_counted_again(tmp_path):
+    root = tmp_path / "made"
+    root.mkdir()
+    lines = []
+    for number, split in enumerate(("train", "train", "train", "test")):
+        Image.new("RGB", (5, 5), (number, 0, 0)).save(root / f"{number}.png")
+        lines.append(json.dumps({"file_name": f"{number}.png", "text": "a road .", "split": split}))
+    (root / "metadata.jsonl").write_text("\n".join(lines))
+    folder = tmp_path / "out"
+    build_corpus([open_source("imagefolder", str(root))], folder, Translations({"a road.": {"pt": "Uma estrada."}}))
+    before = load_corpus(folder)
+    remove_rows(folder, before, ["made/1", "made/3"], "1 row dropped.")
+
+    after = load_corpus(folder)
+    assert after["train"]["image_id"][:] == ["made/0", "made/2"] and after["test"]["image_id"][:] == ["made/3"]
+    assert after["train"][1] == before["train"][2] and after["train"].features == before["train"].features
+    card = DatasetCard.load(folder / "README.md")
+    assert "| train | 2 | 2 | 2 |" in card.text and card.text.rstrip().endswith("## Leakage audit\n\n1 row dropped.")
+    sizes = {split["name"]: split["num_examples"] for split in card.data.dataset_info["splits"]}
+    assert sizes == {"train": 2, "test": 1}
