@@ -14,17 +14,13 @@ import argparse
 import io
 import json
 import multiprocessing
-import os
-import platform
 import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +29,7 @@ from datasets import Dataset, DatasetDict, Features, Value, concatenate_datasets
 from datasets import Image as ImageColumn
 from PIL import Image, ImageOps
 
+from rsmclip.benchmarks.machine import describe_run
 from rsmclip.data.audit import AuditReport, audit
 from rsmclip.data.schema import load_corpus
 
@@ -237,14 +234,6 @@ def speed(arguments: argparse.Namespace) -> dict:
     return {"parts": " ".join(part.__doc__.split()), "runs": measured}
 
 
-def machine() -> str:
-    """Processor and number of cores."""
-    described = Path("/proc/cpuinfo")
-    lines = described.read_text().splitlines() if described.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{next(iter(names), platform.processor() or platform.machine())}, {os.cpu_count()} cores"
-
-
 def main() -> None:
     """Runs one of the measurements and prints it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -259,13 +248,8 @@ def main() -> None:
     measured = {"pairs": pairs, "transforms": transforms, "speed": speed}[arguments.measurement](arguments)
     packages = ["numpy", "scipy", "pillow", "datasets"]
     packages += [] if arguments.measurement == "speed" else ["imagehash"]
-    record = {
-        "command": shlex.join(["python", "-m", "rsmclip.benchmarks.audit", *sys.argv[1:]]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
-        "versions": {name: version(name) for name in packages},
-        **measured,
-    }
+    command = shlex.join(["python", "-m", "rsmclip.benchmarks.audit", *sys.argv[1:]])
+    record = {**describe_run(command, *packages), **measured}
     print(json.dumps(record, indent=2))
     if arguments.output:
         arguments.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

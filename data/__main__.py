@@ -98,7 +98,8 @@ def translate(arguments: argparse.Namespace) -> None:
 def audit(arguments: argparse.Namespace) -> None:
     """`audit`: finds rows that show the same picture, writes a report, and takes leaks out of `train` if asked to."""
     from rsmclip.data.audit import audit as find_leaks
-    from rsmclip.data.audit import load_audited, summary, write_report
+    from rsmclip.data.audit import load_audited
+    from rsmclip.data.audit_report import summary, write_report
     from rsmclip.data.remove import note_audit, remove_rows
 
     folder = Path(arguments.dataset)

@@ -12,8 +12,12 @@ from datasets import Image as ImageColumn
 from PIL import Image, ImageOps
 
 from rsmclip.data import audit as audit_module
-from rsmclip.data.audit import TURNS, AuditedRow, AuditError, audit, summary, write_report
+from rsmclip.data import audit_report as report_module
+from rsmclip.data import same_picture
+from rsmclip.data.audit import AuditedRow, AuditError, audit
+from rsmclip.data.audit_report import summary, write_report
 from rsmclip.data.demo import demo_examples
+from rsmclip.data.same_picture import TURNS
 
 FEATURES = Features(
     {
@@ -171,7 +175,7 @@ def test_the_number_of_processes_changes_nothing(pictures, monkeypatch):
 def test_blocks_change_nothing(pictures, monkeypatch):
     splits = {"train": split_of(pictures), "test": split_of(cropped(image, 0.9) for image in pictures)}
     whole = audit_one(**splits)
-    monkeypatch.setattr(audit_module, "PICTURES_PER_BLOCK", 4)
+    monkeypatch.setattr(same_picture, "PICTURES_PER_BLOCK", 4)
     assert audit_one(**splits) == whole
 
 
@@ -267,7 +271,7 @@ def test_a_report_is_complete_in_json_and_readable_in_markdown(audited, tmp_path
 
 
 def test_a_report_shows_so_many_pairs_and_tells_how_many_more(audited, tmp_path, monkeypatch):
-    monkeypatch.setattr(audit_module, "SHOWN_PAIRS", 1)
+    monkeypatch.setattr(report_module, "SHOWN_PAIRS", 1)
     write_report(*audited, tmp_path / "r.json")
     assert [path.name for path in (tmp_path / "r_pairs").iterdir()] == ["001.jpg"]
     assert "… and 1 more pairs, in the JSON file." in (tmp_path / "r.md").read_text(encoding="utf-8")
@@ -280,7 +284,7 @@ def test_a_report_replaces_an_older_one_only_when_it_is_complete(audited, tmp_pa
     before = (tmp_path / "r.md").read_bytes()
     report.pairs.clear()
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(audit_module, "as_markdown", lambda *arguments: (_ for _ in ()).throw(RuntimeError))
+        patch.setattr(report_module, "as_markdown", lambda *arguments: (_ for _ in ()).throw(RuntimeError))
         write_report(report, datasets, tmp_path / "r.json")
     assert (tmp_path / "r.md").read_bytes() == before and len(list((tmp_path / "r_pairs").iterdir())) == 2
     write_report(report, datasets, tmp_path / "r.json")
