@@ -1,89 +1,240 @@
-"""A server on loopback that speaks the reading half of the Hub's protocol: repositories, trees, files."""
+"""A server on loopback that speaks the Hub's protocol: repositories of models and datasets, read and written."""
 
+import base64
 import hashlib
 import json
 import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from urllib.parse import unquote, urlsplit
+from threading import Lock, Thread
+from urllib.parse import parse_qs, unquote, urlsplit
+
+USER = "lab"  # whose token it is, whichever it is
+LARGE_FILES = (".parquet", ".safetensors", ".bin", ".onnx", ".pt")  # suffixes of what a client uploads by Git LFS
+ROUTES: dict[str, tuple[Callable, bool]] = {}  # regular expression for method and path: handler, whether it writes
+REPO = r"(?P<kind>models/|datasets/)?(?P<name>[^/]+/[^/]+)"  # in the website's paths, models have no prefix
+API = rf"/api/{REPO}"
+
+
+@dataclass
+class Fault:
+    """A refusal that a test injects, for requests like `POST /api/datasets/lab/corpus/commit/main`."""
+
+    request: str  # regular expression for them; a HEAD counts as a GET
+    status: int
+    times: int | None = None  # for how many of them; for all by default
+    message: str = "injected"
+
+
+@dataclass
+class Commit:
+    """A commit that was pushed."""
+
+    repository: str  # as in `HubServer.repositories`
+    summary: str
+    added: list[str]
+    deleted: list[str]
+
+
+class Refusal(Exception):
+    """An answer that is an error; `code` is by what the Hub's client tells them apart."""
+
+    def __init__(self, status: int, message: str, code: str | None = None, **details: str):
+        super().__init__(message)
+        self.status, self.code, self.body = status, code, {"error": message} | details
+
+
+def route(request: str, writes: bool = False) -> Callable[[Callable], Callable]:
+    """Makes a method the handler of requests like this regular expression."""
+
+    def register(handler: Callable) -> Callable:
+        ROUTES[request] = handler, writes
+        return handler
+
+    return register
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    """Answers for the folders in `server.repositories`."""
+    """Answers for the folders in `server.repositories`. A handler's arguments are the named groups of its route."""
 
     def log_message(self, *args):
         """Nothing: the tests' output is theirs."""
 
-    def do_HEAD(self):
-        """A file's headers."""
-        self.answer(with_body=False)
-
-    def do_GET(self):
-        """A repository, its tree, or a file."""
-        self.answer(with_body=True)
-
-    def answer(self, with_body: bool) -> None:
-        """Routes a request."""
-        path = unquote(urlsplit(self.path).path)
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path):
-            self.send_json(match[1], self.describe, with_body)
-        elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/[^/]+/?", path):
-            self.send_json(match[1], self.tree, with_body)
-        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
-            self.send_file(*match.groups(), with_body)
-        else:
-            self.refuse("EntryNotFound")
-
-    def refuse(self, code: str) -> None:
-        """A 404 as the Hub's client reads it."""
-        self.send_response(404)
-        self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def describe(self, name: str, folder: Path) -> dict:
-        """A repository."""
-        files = [{"rfilename": path} for path in relative_files(folder)]
-        return {"id": name, "modelId": name, "sha": commit(folder), "private": False, "siblings": files, "tags": []}
-
-    def tree(self, name: str, folder: Path) -> list[dict]:
-        """Its files."""
-        return [
-            {"type": "file", "path": path, "size": (folder / path).stat().st_size, "oid": etag(folder / path)}
-            for path in relative_files(folder)
-        ]
-
-    def send_json(self, name: str, make, with_body: bool) -> None:
-        """What `make` says of a repository."""
-        if (folder := self.server.repositories.get(name)) is None:
-            self.refuse("RepoNotFound")
-        else:
-            self.send(json.dumps(make(name, folder)).encode(), {"Content-Type": "application/json"}, with_body)
-
-    def send_file(self, name: str, path: str, with_body: bool) -> None:
-        """One file, or a part of it."""
-        folder = self.server.repositories.get(name)
-        if folder is None or not (folder / path).is_file():
-            self.refuse("RepoNotFound" if folder is None else "EntryNotFound")
+    def answer(self) -> None:
+        """Routes a request, its body read first: a client does not hear an answer that comes while it still sends."""
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        try:
+            result = self.handle_request(f"{self.command.replace('HEAD', 'GET')} {urlsplit(self.path).path}")
+        except Refusal as refusal:
+            headers = {"X-Error-Message": str(refusal)} | ({"X-Error-Code": refusal.code} if refusal.code else {})
+            self.send(json.dumps(refusal.body).encode(), headers, refusal.status)
             return
-        headers = {"ETag": f'"{etag(folder / path)}"', "X-Repo-Commit": commit(folder), "Accept-Ranges": "bytes"}
-        body = (folder / path).read_bytes()
-        if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            start, end = int(match[1]), int(match[2] or len(body) - 1)
-            headers["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
-            self.send(body[start : end + 1], headers, with_body, status=206)
+        if isinstance(result, tuple):
+            self.send(*result)
         else:
-            self.send(body, headers, with_body)
+            self.send(json.dumps(result).encode(), {"Content-Type": "application/json"})
 
-    def send(self, body: bytes, headers: dict[str, str], with_body: bool, status: int = 200) -> None:
+    do_HEAD = do_GET = do_POST = do_PUT = answer
+
+    def handle_request(self, request: str) -> object:
+        """What the handler of a request gives: something for JSON, or the arguments of [`send`]."""
+        self.server.requests.append(request)
+        self.server.raise_fault(request)
+        for pattern, (handler, writes) in ROUTES.items():
+            if match := re.fullmatch(pattern, request):
+                if writes and not self.has_token:
+                    raise Refusal(401, "Invalid username or password.")
+                return handler(self, **{name: unquote(text) for name, text in match.groupdict(default="").items()})
+        raise Refusal(404, f"no such page: {request}", "EntryNotFound")
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the client has said who it is."""
+        return self.headers.get("Authorization", "").startswith("Bearer ")
+
+    def send(self, body: bytes, headers: dict[str, str], status: int = 200) -> None:
         """A response."""
         self.send_response(status)
         for header, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(header, value)
         self.end_headers()
-        if with_body:
+        if self.command != "HEAD":
             self.wfile.write(body)
+
+    def find(self, kind: str, name: str, revision: str = "main") -> tuple[str, Path]:
+        """Key and folder of a repository. Whoever has no token sees no private one."""
+        key = repository_key(kind, name)
+        folder = self.server.repositories.get(key)
+        if folder is None or (key in self.server.private and not self.has_token):
+            raise Refusal(404 if self.has_token else 401, "Repository not found", "RepoNotFound")
+        if revision not in ("main", head(folder)):
+            raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return key, folder
+
+    @route(rf"GET {API}(/revision/(?P<revision>[^/]+))?")
+    def describe(self, kind: str, name: str, revision: str) -> dict:
+        """A repository."""
+        key, folder = self.find(kind, name, revision or "main")
+        files = [{"rfilename": path} for path in relative_files(folder)]
+        facts = {"id": name, "sha": head(folder), "private": key in self.server.private, "siblings": files, "tags": []}
+        return facts | ({} if key.startswith("datasets/") else {"modelId": name})
+
+    @route(rf"GET {API}/tree/(?P<revision>[^/]+)(/(?P<path>.*))?")
+    def tree(self, kind: str, name: str, revision: str, path: str) -> list[dict]:
+        """Files and folders beneath a folder."""
+        _, folder = self.find(kind, name, revision)
+        if not (folder / path).is_dir():
+            raise Refusal(404, f"{path} does not exist", "EntryNotFound")
+        recursive = parse_qs(urlsplit(self.path).query).get("recursive", [""])[0].lower() in ("true", "1")
+        found = (folder / path).rglob("*") if recursive else (folder / path).iterdir()
+        return [entry(folder, each) for each in sorted(found)]
+
+    @route(rf"POST {API}/paths-info/(?P<revision>[^/]+)")
+    def paths_info(self, kind: str, name: str, revision: str) -> list[dict]:
+        """What there is of some paths."""
+        _, folder = self.find(kind, name, revision)
+        paths = [folder / path for path in parse_qs(self.body.decode()).get("paths", [])]
+        return [entry(folder, path) for path in paths if path.exists()]
+
+    @route(rf"GET /{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+    def file(self, kind: str, name: str, revision: str, path: str) -> tuple:
+        """One file, or a part of it."""
+        _, folder = self.find(kind, name, revision)
+        if not (folder / path).is_file():
+            raise Refusal(404, "Entry not found", "EntryNotFound")
+        headers = {"ETag": f'"{oid(folder / path)}"', "X-Repo-Commit": head(folder), "Accept-Ranges": "bytes"}
+        body = (folder / path).read_bytes()
+        if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            start, end = int(match[1]), min(int(match[2] or len(body)), len(body) - 1)
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(body)}"
+            return body[start : end + 1], headers, 206
+        return body, headers
+
+    @route("GET /api/whoami-v2", writes=True)
+    def whoami(self) -> dict:
+        """Whose token it is."""
+        return {"type": "user", "name": USER, "orgs": [], "auth": {"type": "access_token"}}
+
+    @route("POST /api/repos/create", writes=True)
+    def create(self) -> object:
+        """A new repository, in a folder of its own."""
+        wanted = json.loads(self.body)
+        name = f"{wanted.get('organization') or USER}/{wanted['name']}"
+        key = repository_key(f"{wanted.get('type') or 'model'}s/", name)
+        where = {"url": f"{self.server.endpoint}/{key}", "name": name}
+        if key in self.server.repositories:
+            raise Refusal(409, "You already created this repo", **where)
+        self.server.repositories[key] = self.server.root / key
+        self.server.repositories[key].mkdir(parents=True)
+        if wanted.get("visibility") == "private" or wanted.get("private"):  # newer and older clients
+            self.server.private.add(key)
+        return where
+
+    @route("POST /api/validate-yaml")
+    def validate_yaml(self) -> dict:
+        """What is wrong with a card: nothing, ever."""
+        return {"errors": [], "warnings": []}
+
+    @route(rf"POST {API}/preupload/(?P<revision>[^/]+)", writes=True)
+    def preupload(self, kind: str, name: str, revision: str) -> dict:
+        """In what way each file is to be sent, and what is there in its place."""
+        _, folder = self.find(kind, name, revision)
+        answers = []
+        for path in (file["path"] for file in json.loads(self.body)["files"]):
+            mode = "lfs" if path.endswith(LARGE_FILES) else "regular"
+            there = oid(folder / path) if (folder / path).is_file() else None
+            answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": there})
+        return {"files": answers}
+
+    @route(rf"POST /{REPO}\.git/info/lfs/objects/batch", writes=True)
+    def lfs_batch(self, kind: str, name: str) -> dict:
+        """Where large files go; those that are here already, nowhere."""
+        self.find(kind, name)
+        objects = [{"oid": each["oid"], "size": each["size"]} for each in json.loads(self.body)["objects"]]
+        for each in (each for each in objects if each["oid"] not in self.server.large_files):
+            each["actions"] = {"upload": {"href": f"{self.server.endpoint}/lfs/{each['oid']}"}}
+        return {"transfer": "basic", "objects": objects}
+
+    @route("PUT /lfs/(?P<sha256>[0-9a-f]{64})")  # no token: a client is sent to such an address as to a signed one
+    def lfs_upload(self, sha256: str) -> dict:
+        """A large file."""
+        if hashlib.sha256(self.body).hexdigest() != sha256:
+            raise Refusal(400, "the content has another hash")
+        self.server.large_files[sha256] = self.body
+        return {}
+
+    @route(rf"POST {API}/commit/(?P<revision>[^/]+)", writes=True)
+    def commit(self, kind: str, name: str, revision: str) -> dict:
+        """Writes and removes files: all of them, or none if something is wrong with one."""
+        key, folder = self.find(kind, name, revision)
+        values = defaultdict(list)
+        for line in map(json.loads, self.body.splitlines()):
+            values[line["key"]].append(line["value"])
+        if unknown := set(values) - {"header", "file", "lfsFile", "deletedFile"}:
+            raise Refusal(400, f"this server knows no {', '.join(sorted(unknown))}")
+        deleted = [value["path"] for value in values["deletedFile"]]
+        contents = {value["path"]: base64.b64decode(value["content"]) for value in values["file"]}
+        contents |= {value["path"]: self.server.large_files.get(value["oid"]) for value in values["lfsFile"]}
+        if missing := [path for path, content in contents.items() if content is None]:
+            raise Refusal(400, f"{missing[0]} was not uploaded")
+        if missing := [path for path in deleted if not (folder / path).is_file()]:
+            raise Refusal(404, f"A file with this name doesn't exist: {missing[0]}", "EntryNotFound")
+        with self.server.lock:
+            for path in deleted:
+                (folder / path).unlink()
+            for path, content in contents.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
+            self.server.commits.append(Commit(key, values["header"][0]["summary"], sorted(contents), sorted(deleted)))
+        return {"success": True, "commitOid": head(folder), "commitUrl": f"{self.server.endpoint}/{key}/commit/main"}
+
+
+def repository_key(kind: str, name: str) -> str:
+    """By what a repository is known: with its kind before the id, unless it is a model's."""
+    return name if kind in ("", "models/") else f"{kind}{name}"
 
 
 def relative_files(folder: Path) -> list[str]:
@@ -91,32 +242,67 @@ def relative_files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def etag(path: Path) -> str:
-    """A file's hash."""
-    return hashlib.sha1(path.read_bytes()).hexdigest()
+def entry(folder: Path, path: Path) -> dict:
+    """A file or folder as trees list it."""
+    relative = path.relative_to(folder).as_posix()
+    if path.is_dir():
+        return {"type": "directory", "path": relative, "size": 0, "oid": head(path)}
+    facts = {"type": "file", "path": relative, "size": path.stat().st_size, "oid": oid(path)}
+    if path.suffix in LARGE_FILES:
+        facts["lfs"] = {"oid": oid(path), "size": facts["size"], "pointerSize": 134}
+    return facts
 
 
-def commit(folder: Path) -> str:
-    """A hash of everything in a folder."""
-    return hashlib.sha1("".join(etag(folder / path) for path in relative_files(folder)).encode()).hexdigest()
+def oid(path: Path) -> str:
+    """A file's hash: Git's, or that of a large file."""
+    content = path.read_bytes()
+    if path.suffix in LARGE_FILES:
+        return hashlib.sha256(content).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def head(folder: Path) -> str:
+    """A hash of everything in a folder, in place of a commit's: only the last commit can be read."""
+    files = "".join(f"{path}\0{oid(folder / path)}\0" for path in relative_files(folder))
+    return hashlib.sha1(files.encode()).hexdigest()
 
 
 class HubServer(ThreadingHTTPServer):
     """
-    Serves folders as repositories while its `with` block runs.
+    Serves folders as repositories while its `with` block runs; what clients did is in its attributes.
 
     Args:
-        repositories (`dict[str, Path]`): Ids like `user/name`, and their folders.
+        repositories (`dict[str, Path]`, *optional*):
+            Ids of models like `user/name` and of datasets like `datasets/user/name`, and their folders.
+        root (`Path`, *optional*):
+            Where the folders of repositories go that clients create.
+        faults (`list[Fault]`, *optional*):
+            Refusals to inject; the list may be changed at any time.
     """
 
-    def __init__(self, repositories: dict[str, Path]):
+    def __init__(
+        self, repositories: dict[str, Path] | None = None, root: Path | None = None, faults: list[Fault] | None = None
+    ):
         super().__init__(("127.0.0.1", 0), HubHandler)
-        self.repositories = repositories
+        self.repositories, self.root, self.faults = dict(repositories or {}), root, list(faults or ())
+        self.private: set[str] = set()
+        self.commits: list[Commit] = []
+        self.requests: list[str] = []  # in the form that faults match
+        self.large_files: dict[str, bytes] = {}
+        self.lock = Lock()
 
     @property
     def endpoint(self) -> str:
         """What `HF_ENDPOINT` is set to."""
         return f"http://127.0.0.1:{self.server_port}"
+
+    def raise_fault(self, request: str) -> None:
+        """Refuses a request for which a fault is left."""
+        with self.lock:
+            for fault in self.faults:
+                if fault.times != 0 and re.search(fault.request, request):
+                    fault.times = None if fault.times is None else fault.times - 1
+                    raise Refusal(fault.status, fault.message)
 
     def __enter__(self) -> "HubServer":
         Thread(target=self.serve_forever, daemon=True).start()

@@ -104,17 +104,6 @@ def test_bad_input_is_one_clear_line(tmp_path, monkeypatch, capsys, arguments, m
     assert not any(tmp_path.iterdir())
 
 
-def test_push_happens_after_the_build(tmp_path, made, monkeypatch):
-    pushed = []
-    monkeypatch.setattr(
-        cli, "push_corpus", lambda folder, *options: pushed.append((len(load_corpus(folder)), *options))
-    )
-    command = ["build", "--source", f"imagefolder={made}", "--push_to_hub", "someone/corpus", "--output"]
-    cli.main([*command, str(tmp_path / "public")])
-    cli.main([*command, str(tmp_path / "mine"), "--private"])
-    assert pushed == [(2, "someone/corpus", False), (2, "someone/corpus", True)]
-
-
 def test_build_prints_the_acceptance_of_translations(tmp_path, made, capsys):
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "captions.jsonl").write_text('{"en": "a road .", "pt": "a road", "de": "Eine Straße."}\n')
