@@ -17,6 +17,11 @@ from rsmclip.benchmarks.machine import describe_run
 from rsmclip.data.translation_checks import judge
 from rsmclip.data.translations import read_translations
 
+INTRODUCTIONS = {
+    "pt": "Claro! Aqui está a tradução: ", "es": "La traducción es: ", "fr": "Voici la traduction : ",
+    "de": "Gerne, hier ist die Übersetzung: ", "nl": "Natuurlijk! De vertaling is: ", "it": "Ecco la traduzione: ",
+    "zh": "以下是翻译：", "ko": "번역은 다음과 같습니다: ", "ru": "Вот перевод: ",
+}  # fmt: skip
 Texts = Mapping[str, Mapping[str, str]]
 WAYS: dict[str, Callable[[random.Random, Texts, str, str], str]] = {
     "English came back": lambda rng, texts, english, language: english,
@@ -24,6 +29,9 @@ WAYS: dict[str, Callable[[random.Random, Texts, str, str], str]] = {
         rng.choice([code for code in texts[english] if code != language])
     ],
     "an introduction before it": lambda rng, texts, english, language: f"Sure! {texts[english][language]}",
+    "one in its own language": lambda rng, texts, english, language: (
+        INTRODUCTIONS[language] + texts[english][language]
+    ),
     "its beginning four times": lambda rng, texts, english, language: repeated_beginning(texts[english][language]),
     "itself twice": lambda rng, texts, english, language: " ".join([texts[english][language]] * 2),
     "two other sentences after it": lambda rng, texts, english, language: " ".join(
@@ -46,12 +54,12 @@ def half(text: str) -> str:
 def measure(texts: Texts, language: str, seed: int) -> dict:
     """Accepted right translations of a language, and found spoilt ones by the way of spoiling, in percent."""
     pairs = {english: known[language] for english, known in texts.items() if language in known}
-    right = Counter(judge(pairs, language).values())
+    right = Counter(judge(pairs, language).reasons.values())
     result = {"translations": len(pairs), "accepted": right.pop(None, 0), "rejected": dict(right), "found": {}}
     for way, spoil in WAYS.items():
         rng = random.Random(f"{seed} {language} {way}")
         spoilt = rng.sample(sorted(pairs), len(pairs) // 10)
-        judged = judge(pairs | {text: spoil(rng, texts, text, language) for text in spoilt}, language)
+        judged = judge(pairs | {text: spoil(rng, texts, text, language) for text in spoilt}, language).reasons
         result["found"][way] = round(100 * sum(judged[text] is not None for text in spoilt) / len(spoilt), 1)
     return result
 
@@ -63,7 +71,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
-    texts = read_translations(arguments.translations)
+    texts = read_translations(arguments.translations, "*.jsonl")
     languages = sorted({language for known in texts.values() for language in known})
     results = {language: measure(texts, language, arguments.seed) for language in languages}
     mean = {way: round(sum(found["found"][way] for found in results.values()) / len(results), 1) for way in WAYS}

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
@@ -83,7 +84,10 @@ def translate(arguments: argparse.Namespace) -> None:
 
     corpus = load_corpus(arguments.dataset)
     engine = open_engine(arguments.engine, arguments.model, arguments.revision)
-    state = PartialState(cpu=not torch.cuda.is_available())  # else accelerate takes no notice of torchrun on a CPU
+    state = PartialState(
+        cpu=not torch.accelerator.is_available(),  # else accelerate takes no notice of torchrun on a CPU
+        timeout=timedelta(days=1),  # processes wait for the slowest one, and for the one that judges
+    )
     if state.is_main_process:
         print(cost(distinct_sentences(corpus), arguments.languages, engine))
     if arguments.dry_run:
@@ -103,8 +107,13 @@ def audit(arguments: argparse.Namespace) -> None:
     from rsmclip.data.remove import note_audit, remove_rows
 
     folder = Path(arguments.dataset)
-    if (arguments.remove or arguments.push_to_hub) and not (folder / "README.md").is_file():
-        raise SourceError(f"{folder} is no folder that rsmclip.data build made, so no rows can be removed from it")
+    is_built = (folder / "README.md").is_file() and any(folder.glob("data/*.parquet"))
+    if (arguments.remove or arguments.push_to_hub) and not is_built:
+        raise SourceError(
+            f"{folder} is no folder that rsmclip.data build made, so it can be neither changed nor pushed"
+        )
+    if folder.resolve() in arguments.output.resolve().parents:
+        raise SourceError(f"{arguments.output} lies in the corpus: write the report elsewhere")
     datasets = {
         name: load_audited(place) for name, place in audited_names([arguments.dataset, *arguments.against]).items()
     }
@@ -113,9 +122,12 @@ def audit(arguments: argparse.Namespace) -> None:
     told = summary(report)
     print(told)
     if arguments.remove:
-        remove_rows(folder, datasets[report.audited], [row.image_id for row in report.to_remove], told)
+        removed = f"These {len(report.to_remove):,} rows were removed from `train`; the counts are from before."
+        remove_rows(
+            folder, datasets[report.audited], [row.image_id for row in report.to_remove], f"{told}\n\n{removed}"
+        )
         print(f"removed from train: {len(report.to_remove):,} rows")
-    elif (folder / "README.md").is_file():
+    elif is_built:
         note_audit(folder, told)
     if arguments.push_to_hub:
         push_corpus(folder, arguments.push_to_hub, arguments.private)

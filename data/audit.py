@@ -10,13 +10,12 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import combinations, product
+from itertools import combinations, islice, product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features
-from PIL import Image
 from tqdm.auto import tqdm
 
 from rsmclip.data.faults import IMAGE_ERRORS
@@ -36,6 +35,8 @@ from rsmclip.data.sources import SourceError
 
 PICTURES_PER_BATCH = 64  # encoded pictures that a process gets at once
 CAPTIONS_PER_BATCH = 1000
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2")  # in a folder of pictures
+MOST_COPIES = 20  # of one picture that are paired with each other
 
 
 class AuditError(SourceError):
@@ -155,7 +156,8 @@ def load_audited(place: str) -> DatasetDict:
 
 def picture_rows(folder: Path) -> Dataset:
     """The pictures in a folder as rows without captions; `river/river_7` is the id of `river/river_7.tif`."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in Image.registered_extensions()]
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES)
+    paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not paths:
         raise AuditError(f"{folder} holds neither a corpus nor pictures")
     columns = {
@@ -192,7 +194,7 @@ def audit(datasets: Mapping[str, DatasetDict], audited: str, num_processes: int 
     for name, dataset in datasets.items():
         report.rows.update({(name, split): len(rows) for split, rows in dataset.items()})
     pictures = read_pictures(datasets, num_processes)
-    found = find_pairs(pictures, audited, num_processes)
+    found = find_pairs(pictures, report, num_processes)
     report.pairs = sorted(found, key=lambda pair: not report.leaks(pair[:2]))  # stable: rows stay in order
     leaked = {row for pair in report.pairs if report.leaks(pair[:2]) for row in pair[:2]}
     report.to_remove = [row for row in pictures.rows if row in leaked and report.may_be_removed(row)]
@@ -257,25 +259,51 @@ def decode_batch(batch: Sequence[tuple[AuditedRow, bytes]]) -> Pictures:
             blank.append(is_blank(thumbnails[-1]))
             keys.append(copy_key(encoded, thumbnails[-1], blank[-1]))
         except IMAGE_ERRORS as error:
-            raise AuditError(f"{row.dataset}, {row.split}: {row.image_id}: image undecodable ({error})") from None
+            reason = str(error).partition(" <")[0]  # Pillow adds the address of an object
+            raise AuditError(f"{row.dataset}, {row.split}: {row.image_id}: image undecodable ({reason})") from None
     return Pictures([row for row, _ in batch], np.stack(thumbnails), np.array(blank), keys)
 
 
-def find_pairs(pictures: Pictures, audited: str, threads: int) -> list[Pair]:
+def find_pairs(pictures: Pictures, report: AuditReport, threads: int) -> list[Pair]:
     """All pairs that have a row of the audited dataset, in the order of the rows."""
     copies: dict[bytes, list[int]] = defaultdict(list)
     for index, key in enumerate(pictures.keys):
         copies[key].append(index)
-    found = [Match(1.0, *pair, "none", 1.0) for same in copies.values() for pair in combinations(same, 2)]
+    found = [
+        Match(1.0, *pair, "none", 1.0) for same in copies.values() for pair in pairs_of(same, same, pictures, report)
+    ]
     distinct = np.array([same[0] for same in copies.values() if not pictures.blank[same[0]]], dtype=np.int64)
     thumbnails = pictures.thumbnails[distinct]
     candidates = search(thumbnails, threads) if len(distinct) else np.empty((0, 2), np.int64)
     for match in best_matches(compare(thumbnails, candidates) if len(candidates) else []):
         larger, smaller = (copies[pictures.keys[distinct[index]]] for index in (match.larger, match.smaller))
-        found += [match._replace(larger=one, smaller=other) for one, other in product(larger, smaller)]
+        found += [
+            match._replace(larger=one, smaller=other) for one, other in pairs_of(larger, smaller, pictures, report)
+        ]
     found.sort(key=lambda match: (min(match[1:3]), max(match[1:3])))
     pairs = (as_pair(match, pictures.rows) for match in found)
-    return [pair for pair in pairs if audited in (pair.first.dataset, pair.second.dataset)]
+    return [pair for pair in pairs if report.audited in (pair.first.dataset, pair.second.dataset)]
+
+
+def pairs_of(
+    one: Sequence[int], other: Sequence[int], pictures: Pictures, report: AuditReport
+) -> Iterable[tuple[int, int]]:
+    """
+    Pairs of the copies of two pictures, or, if they are the same list, of the copies of one.
+
+    Of many copies (an archive may hold thousands of empty tiles) each is paired only with the first, and with the
+    first that is evaluated on, so that the pairs do not grow with the square and yet every leak has one.
+    """
+
+    def few(copies: Sequence[int]) -> list[int]:
+        evaluated = (index for index in copies if report.is_evaluated(pictures.rows[index]))
+        return list(dict.fromkeys([copies[0], *islice(evaluated, 1)]))
+
+    if max(len(one), len(other)) <= MOST_COPIES:
+        return combinations(one, 2) if one is other else product(one, other)
+    if one is other:
+        return sorted({(min(pair), max(pair)) for pair in product(one, few(one)) if pair[0] != pair[1]})
+    return sorted({*product(one, few(other)), *product(few(one), other)})
 
 
 def as_pair(match: Match, rows: Sequence[AuditedRow]) -> Pair:
@@ -293,7 +321,9 @@ def equal_captions(datasets: Mapping[str, DatasetDict], audited: str) -> list[li
         for split, rows in dataset.items():
             for batch in rows.select_columns(["image_id", "captions"]).iter(CAPTIONS_PER_BATCH):
                 for image_id, captions in zip(batch["image_id"], batch["captions"], strict=True):
-                    if folded := {" ".join(text.split()).casefold() for text in captions.get("en") or () if text}:
+                    if folded := {
+                        " ".join(text.split()).casefold() for text in (captions or {}).get("en") or () if text
+                    }:
                         key = hashlib.sha256("\n".join(sorted(folded)).encode()).digest()
                         groups[key].append(AuditedRow(name, split, image_id))
     return [group for group in groups.values() if len(group) > 1 and any(row.dataset == audited for row in group)]

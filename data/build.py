@@ -35,9 +35,10 @@ class BuildReport:
     def add(self, source: str, split: str, captions: dict[str, list[str | None]]) -> None:
         """Counts a row that is written."""
         self.rows[source, split] += 1
-        self.words.update(len(text.split()) for text in captions["en"])
         for language, texts in captions.items():
-            self.captions[split, language] += sum(text is not None for text in texts)
+            known = [text for text in texts or () if text is not None]
+            self.captions[split, language] += len(known)
+            self.words.update(len(text.split()) for text in known if language == "en")
 
 
 def usable_rows(sources: Iterable[Source], faults: list[Fault]) -> Iterator[tuple[SourceRow, bytes]]:
@@ -85,6 +86,9 @@ def build_corpus(
         [`SourceError`]: A corpus cannot be read, or has unusable rows: then with a table of them.
         `FileExistsError`: `output` is not empty and not to be overwritten.
     """
+    names = Counter(source.name for source in sources)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise SourceError(f"two sources are called {twice[0]}, so their ids would be the same: rename one folder")
     translations = translations or Translations()
     report = BuildReport()
 

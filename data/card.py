@@ -32,7 +32,7 @@ def corpus_card(sources: Sequence[Source], report: BuildReport, translations: Tr
         report ([`~rsmclip.data.build.BuildReport`]): What the build saw.
         translations ([`~rsmclip.data.translations.Translations`]): What it was joined with.
     """
-    languages = ["en", *translations.languages]
+    languages = [code for code in LANGUAGES if any(report.captions[split, code] for split in SPLITS)]
     metadata = DatasetCardData(
         language=languages,
         license="other",
@@ -84,7 +84,7 @@ def split_table(report: BuildReport) -> str:
     """Rows and captions per split and language, in Markdown."""
     languages = [code for code in LANGUAGES if any(language == code for _, language in report.captions)]
     lines = [f"| split | images | {' | '.join(languages)} |", "| --- |" + " ---: |" * (len(languages) + 1)]
-    for split in SPLITS:
+    for split in dict.fromkeys((*SPLITS, *(split for _, split in report.rows))):
         images = sum(count for (_, found), count in report.rows.items() if found == split)
         counts = [f"{report.captions[split, language]:,}" for language in languages]
         lines += [f"| {split} | {images:,} | {' | '.join(counts)} |"] if images else []
@@ -120,9 +120,10 @@ def translation_section(translations: Translations) -> str:
 
 
 def with_sections(text: str, sections: Mapping[str, str]) -> str:
-    """The text of a card with some of its sections replaced."""
+    """The text of a card with some of its sections replaced, or added at the end."""
     for heading, body in sections.items():
         pattern = rf"^## {re.escape(heading)}$.*?(?=^## |\Z)"
         section = f"## {heading}\n\n{body}\n\n"
-        text = re.sub(pattern, lambda _, section=section: section, text, flags=re.MULTILINE | re.DOTALL)
+        text, found = re.subn(pattern, lambda _, section=section: section, text, flags=re.MULTILINE | re.DOTALL)
+        text = text if found else f"{text.rstrip()}\n\n{section}"
     return text.rstrip() + "\n"

@@ -2,6 +2,7 @@
 class. The default model is TowerInstruct (Alves et al. 2024), which knows exactly the ten languages."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BatchEncoding,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,6 +31,7 @@ NLLB_CODES = {
     "en": "eng_Latn", "pt": "por_Latn", "es": "spa_Latn", "fr": "fra_Latn", "de": "deu_Latn", "nl": "nld_Latn",
     "it": "ita_Latn", "zh": "zho_Hans", "ko": "kor_Hang", "ru": "rus_Cyrl",
 }  # fmt: skip
+QUOTATION_MARKS = ('""', "“”", "«»", "„“", "「」")
 SAMPLING = {"temperature": 0.7, "top_p": 0.9}  # of the second attempt
 EXTRA_TOKENS, TOKENS_PER_TOKEN = (
     32,
@@ -70,6 +74,17 @@ class Engine:
         """Translations from English, greedy without a seed and sampled with one."""
         raise NotImplementedError
 
+    @cached_property
+    def end_tokens(self) -> list[int]:
+        """Tokens that end an answer: that of the tokenizer, those of the model, and ChatML's end of a turn."""
+        ends = [self.tokenizer.eos_token_id, self.tokenizer.get_vocab().get("<|im_end|>")]
+        try:
+            of_model = GenerationConfig.from_pretrained(self.model, revision=self.hub_revision).eos_token_id
+        except OSError:  # a model without such a file
+            of_model = None
+        ends += of_model if isinstance(of_model, list) else [of_model]
+        return sorted({token for token in ends if token is not None})
+
     def room(self, sentences: Sequence[str]) -> int:
         """The most tokens a translation of any of the sentences may have."""
         return EXTRA_TOKENS + TOKENS_PER_TOKEN * max(len(ids) for ids in self.tokenizer(list(sentences)).input_ids)
@@ -85,22 +100,27 @@ class TransformersEngine(Engine):
         """The model, loaded when the first sentence is to be translated."""
         device = PartialState().device
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
-        network = self.auto_model.from_pretrained(self.model, revision=self.hub_revision, dtype=dtype)
+        try:
+            network = self.auto_model.from_pretrained(self.model, revision=self.hub_revision, dtype=dtype)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise EngineError(f"cannot load the weights of {self.model}: {str(error).splitlines()[0]}") from error
+        # Not its own settings, such as a penalty for repetition: greedy is greedy, in each engine.
+        tokens = ("bos_token_id", "decoder_start_token_id")
+        own = {name: getattr(network.generation_config, name) for name in tokens}
+        network.generation_config = GenerationConfig(**own)
         return network.to(device).eval()
 
     def generate(self, inputs: BatchEncoding, seed: int | None, **options) -> torch.Tensor:
         """Token ids `(batch, length)`, greedy without a seed and sampled with one."""
         device = self.network.device
-        sampling = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
-        if seed is not None:
-            sampling = {"do_sample": True, "top_k": 0, **SAMPLING}
+        sampling = {"do_sample": False} if seed is None else {"do_sample": True, "top_k": 0, **SAMPLING}
         with torch.inference_mode(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed or 0)  # generate takes no generator of its own
             return self.network.generate(
                 input_ids=inputs.input_ids.to(device),
                 attention_mask=inputs.attention_mask.to(device),
                 pad_token_id=self.tokenizer.pad_token_id,
-                num_beams=1,
+                eos_token_id=self.end_tokens,
                 **sampling,
                 **options,
             )
@@ -117,24 +137,23 @@ class ChatEngine(TransformersEngine):
             raise EngineError(f"the tokenizer of {model} has no chat template: take a model that follows instructions")
         tokenizer.padding_side = "left"  # generation continues the last token, which must not be padding
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        begins = tokenizer.bos_token_id is not None and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
+        self.beginning = tokenizer.bos_token if begins else ""
 
     def prompt(self, sentence: str, language: str) -> str:
         """The instruction as one turn of a chat, and the beginning of the answer."""
         turn = {"role": "user", "content": PROMPT.format(language=LANGUAGE_NAMES[language], sentence=sentence)}
-        return self.tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+        chat = self.tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+        # TowerInstruct's template does not write the token with which every text began in training.
+        return chat if chat.startswith(self.beginning) else self.beginning + chat
 
     def translate(self, sentences: Sequence[str], language: str, seed: int | None = None) -> list[str]:
         """Translations from English, greedy without a seed and sampled with one."""
         prompts = [self.prompt(sentence, language) for sentence in sentences]
-        # The template has written the special tokens already.
+        # Special tokens are in the prompts already.
         inputs = self.tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=False)
-        tokens = self.generate(inputs, seed, max_new_tokens=self.room(sentences), eos_token_id=self.end_tokens())
+        tokens = self.generate(inputs, seed, max_new_tokens=self.room(sentences))
         return clean(self.tokenizer.batch_decode(tokens[:, inputs.input_ids.shape[1] :], skip_special_tokens=True))
-
-    def end_tokens(self) -> list[int]:
-        """Tokens that end an answer: that of the text, and ChatML's end of a turn where the tokenizer has it."""
-        end_of_turn = self.tokenizer.get_vocab().get("<|im_end|>")
-        return [token for token in (self.tokenizer.eos_token_id, end_of_turn) if token is not None]
 
 
 class Seq2SeqEngine(TransformersEngine):
@@ -177,16 +196,16 @@ class VLLMEngine(ChatEngine):
             import vllm
         except ImportError as error:
             raise EngineError("the engine vllm needs vLLM: pip install -e '.[vllm]'") from error
-        gpus = torch.cuda.device_count()
+        gpus = 2 ** int(math.log2(max(1, torch.cuda.device_count())))  # a number of heads is seldom divided by 3 or 5
         return vllm.LLM(self.model, revision=self.hub_revision, dtype="bfloat16", tensor_parallel_size=gpus, seed=0)
 
     def translate(self, sentences: Sequence[str], language: str, seed: int | None = None) -> list[str]:
         """Translations from English, greedy without a seed and sampled with one."""
-        network = self.network
+        network = self.network  # tells if vLLM is not there
         import vllm
 
         sampling = {"temperature": 0.0} if seed is None else {"seed": seed, **SAMPLING}
-        limits = {"max_tokens": self.room(sentences), "stop_token_ids": self.end_tokens()}
+        limits = {"max_tokens": self.room(sentences), "stop_token_ids": self.end_tokens}
         prompts = [self.prompt(sentence, language) for sentence in sentences]
         inputs = [{"prompt_token_ids": ids} for ids in self.tokenizer(prompts, add_special_tokens=False).input_ids]
         answers = network.generate(inputs, vllm.SamplingParams(**sampling, **limits), use_tqdm=False)
@@ -239,6 +258,9 @@ def folder_hash(folder: Path) -> str:
 def clean(answers: Sequence[str]) -> list[str]:
     """Answers without white space and quotation marks around them."""
     stripped = (answer.strip() for answer in answers)
-    return [
-        text[1:-1].strip() if text[:1] + text[-1:] in ('""', "“”", "«»", "„“", "「」") else text for text in stripped
-    ]
+    return [text[1:-1].strip() if is_quoted(text) else text for text in stripped]
+
+
+def is_quoted(text: str) -> bool:
+    """Whether a text stands in quotation marks as a whole."""
+    return any(text[:1] + text[-1:] == marks and not set(marks) & set(text[1:-1]) for marks in QUOTATION_MARKS)

@@ -47,6 +47,8 @@ def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
         problem = "no captions"
     elif not all(isinstance(caption, str) and caption.strip() for caption in row["captions_en"]):
         problem = "empty caption"
+    elif not all(map(is_text, [*row["captions_en"], row["image_id"], row["label"] or ""])):
+        problem = "text that is no Unicode"
     elif row["image"] is None:
         problem = "image missing"
     return problem and Fault(problem, row["image_id"], place)
@@ -55,12 +57,22 @@ def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
 def fault_table(faults: Sequence[Fault], shown: int = 20) -> str:
     """How often each problem is there, then the first `shown` faults as a table."""
     counts = Counter(fault.problem for fault in faults).most_common()
-    listed = [Fault("problem", "image", "where"), *faults[:shown]]
+    listed = [Fault("problem", "image", "where")]
+    listed += [Fault(*(" ".join(text.split()) for text in fault)) for fault in faults[:shown]]
     widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
     lines = [f"{len(faults):,} unusable rows (" + ", ".join(f"{problem}: {n:,}" for problem, n in counts) + ")"]
     for fault in listed:
         lines.append("  " + "  ".join(text.ljust(width) for text, width in zip(fault, widths, strict=True)).rstrip())
     return "\n".join(lines + [f"  … and {len(faults) - shown:,} more"] * (len(faults) > shown))
+
+
+def is_text(text: str) -> bool:
+    """Whether a string can be written: JSON may hold halves of characters, such as `"\\ud83d"` alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def encode_image(encoded: bytes) -> bytes:
@@ -78,7 +90,7 @@ def encode_image(encoded: bytes) -> bytes:
         raise SourceError("image undecodable") from error
     if image.mode.startswith(("I", "F")):  # Pillow would cut off whatever is brighter than 255
         raise SourceError("image not of 8 bits a channel")
-    if image.format in ("JPEG", "PNG"):
+    if image.format in ("JPEG", "MPO", "PNG"):  # MPO: a JPEG of a camera that keeps a second picture behind the first
         return encoded
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG")

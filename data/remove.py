@@ -31,7 +31,7 @@ def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], aud
         for split, rows in corpus.items():
             for row in rows:
                 if split != "train" or row["image_id"] not in dropped:
-                    report.add(row["source"], split, row["captions"])
+                    report.add(row["source"], split, row["captions"] or {})
                     yield split, row
 
     def new_card() -> DatasetCard:

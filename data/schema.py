@@ -69,11 +69,15 @@ def load_corpus(
             raise SchemaError(f"the folder {name} holds no dataset: make one with python -m rsmclip.data build")
         else:
             corpus = datasets.load_dataset(name, config_name, revision=revision)
+    except SchemaError:
+        raise
     except (OSError, HFValidationError) as error:  # missing here and there, or the Hub is out of reach
         cause = type(error).__name__
         raise SchemaError(f"no folder {name} and no such dataset on the Hub that can be read ({cause})") from error
     except (DatasetGenerationError, pa.ArrowException) as error:
         raise SchemaError(f"the dataset {name} is damaged: {error.__cause__ or error}") from error
+    except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:  # a configuration that is not there …
+        raise SchemaError(f"the dataset {name} cannot be read: {str(error).strip().splitlines()[0]}") from error
     return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
 
 

@@ -19,13 +19,16 @@ from uuid import uuid4
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import DatasetDict
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 from rsmclip.data.engines import Engine
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.data.schema import LANGUAGES, check_schema
 from rsmclip.data.sources import SourceError
-from rsmclip.data.translation_checks import judge, length_bounds
-from rsmclip.data.translation_report import write_report
+from rsmclip.data.sources.protocol import describe
+from rsmclip.data.translation_checks import Judgement, judge
+from rsmclip.data.translation_report import NOT_TRANSLATED, write_report
+from rsmclip.data.translations import RECORD, read_record
 from rsmclip.data.write import write_whole
 
 GREEDY, SAMPLED = 0, 1  # the two attempts at a sentence
@@ -60,11 +63,15 @@ def distinct_sentences(corpus: DatasetDict) -> Counter:
     """
     Captions in English of all splits, and how often each stands. Those without a letter (RSICD has a caption " .") are
     left out: there is nothing to translate.
+
+    Raises:
+        [`~rsmclip.data.schema.SchemaError`]: A split is not in the project's schema.
     """
     counts: Counter = Counter()
-    for rows in corpus.values():
-        for captions in rows.select_columns("captions").with_format(None):
-            counts.update(text for text in captions["captions"]["en"] if text and any(map(str.isalpha, text)))
+    for split in corpus:
+        for row in check_schema(corpus, split, []).select_columns("captions"):
+            texts = (row["captions"] or {}).get("en") or ()
+            counts.update(text for text in texts if text and any(map(str.isalpha, text)))
     return counts
 
 
@@ -114,17 +121,23 @@ class Journal:
                 if all(line[name] == value for name, value in self.key.items()):
                     known = found.setdefault((line["language"], line["attempt"]), {})
                     for sentence, translation in line["translations"].items():
-                        known[sentence] = min(translation, known.get(sentence, translation))
+                        both = translation, known.get(sentence, translation)
+                        known[sentence] = min(both, key=lambda text: (not text, text))
         return found
 
 
 def finished_lines(path: Path) -> Iterator[dict]:
     """Lines of a journal; the last may be torn."""
-    for line in path.read_bytes().split(b"\n")[:-1]:
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise SourceError(f"the journal {path} is damaged ({error}): delete that line, it is done again") from None
+            entry = json.loads(line)
+            texts = [*entry["translations"], *entry["translations"].values(), entry["language"]]
+            if not all(isinstance(text, str) for text in texts) or entry["attempt"] not in (GREEDY, SAMPLED):
+                raise TypeError("a value of the wrong type")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            fault = f"{path}, line {number} is damaged ({describe(error)}): delete it, and that batch is done again"
+            raise SourceError(fault) from None
+        yield entry
 
 
 def translate_corpus(
@@ -151,23 +164,22 @@ def translate_corpus(
     journal = Journal(output / "journal", engine)
     check_model(output, journal)
     run_batches({language: list(sentences) for language in languages}, GREEDY, engine, journal, batch_size)
-
-    reasons = on_main_process(lambda: judge_all(journal, sentences))
-    rejected = {language: [text for text, why in reasons[language].items() if why] for language in languages}
+    rejected = on_main_process(lambda: rejected_sentences(journal, sentences, languages))
     run_batches(rejected, SAMPLED, engine, journal, batch_size)
-
     if PartialState().is_main_process:
-        write_outcome(journal, reasons, sentences, engine, output)
+        journal.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(journal.folder / ".lock"):  # two runs write one after the other, each all that is there
+            write_outcome(journal, sentences, engine, output)
     PartialState().wait_for_everyone()
 
 
 def check_model(output: Path, journal: Journal) -> None:
     """Raises a [`SourceError`] if translations of this model cannot go into a folder."""
-    path = output / "translation.json"
+    path = output / RECORD
     if output.exists() and not output.is_dir():
         raise SourceError(f"{output} is a file, not a folder")
     if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = read_record(path)
         if any(known[name] != value for name, value in journal.key.items()):
             raise SourceError(f"{output} holds translations by {known['model']}, {known['revision']}: choose another")
     elif output.is_dir() and any(output.glob("*.jsonl")):
@@ -201,42 +213,44 @@ def on_main_process(compute: Callable[[], dict]) -> dict:
     return broadcast_object_list(box)[0]
 
 
-def judge_all(journal: Journal, sentences: Counter) -> dict[str, dict[str, str | None]]:
-    """For every language in the journal, why greedy translations of the corpus's sentences are rejected."""
-    return {
-        language: judge({text: done[text] for text in sentences if text in done}, language)
-        for (language, attempt), done in journal.read().items()
-        if attempt == GREEDY
-    }
-
-
-def write_outcome(
-    journal: Journal, reasons: dict[str, dict[str, str | None]], sentences: Counter, engine: Engine, output: Path
-) -> None:
-    """Judges the second attempts and writes what was accepted, what was rejected and why, and a report to read."""
+def rejected_sentences(journal: Journal, sentences: Counter, languages: Sequence[str]) -> dict[str, list[str]]:
+    """For every language, the sentences whose greedy translations are rejected."""
     done = journal.read()
+    judged = {language: judge_known(done[language, GREEDY], sentences, language) for language in languages}
+    return {language: [text for text, why in judged[language].reasons.items() if why] for language in languages}
+
+
+def judge_known(done: Mapping[str, str], sentences: Counter, language: str) -> Judgement:
+    """Judges translations of a corpus's sentences, as far as there are any."""
+    return judge({text: done[text] for text in sentences if text in done}, language)
+
+
+def write_outcome(journal: Journal, sentences: Counter, engine: Engine, output: Path) -> None:
+    """Writes what was accepted of every language in the journal, what was rejected and why, and reports to read."""
+    done = journal.read()
+    languages = [code for code in LANGUAGES if (code, GREEDY) in done]
     accepted: dict[str, dict[str, str]] = {}
     counts: dict[str, dict[str, int]] = {}
-    for language in (code for code in LANGUAGES if code in reasons):
+    for language in languages:
         greedy, sampled = done[language, GREEDY], done.get((language, SAMPLED), {})
-        first = {text: greedy[text] for text, why in reasons[language].items() if why is None}
-        bounds = length_bounds(first)
-        second = {text: sampled.get(text) for text, why in reasons[language].items() if why is not None}
-        final = judge(second, language, bounds)
-        accepted[language] = first | {text: second[text] for text, why in final.items() if why is None}
-        rejected = {text: (greedy[text], why) for text, why in reasons[language].items() if final.get(text)}
-        counts[language] = {"accepted": len(accepted[language]), **Counter(why for _, why in rejected.values())}
-        write_report(output / "reports" / f"{language}.md", language, accepted[language], rejected, bounds)
+        first = judge_known(greedy, sentences, language)
+        again = {text: sampled[text] for text, why in first.reasons.items() if why and text in sampled}
+        second = judge(again, language, first.lengths).reasons
+        final = {text: greedy[text] for text, why in first.reasons.items() if why is None}
+        final |= {text: again[text] for text, why in second.items() if why is None}
+        # Sampled and rejected again. What another run has not come to yet is neither accepted nor rejected.
+        rejected = {text: (greedy[text], first.reasons[text]) for text, why in second.items() if why}
+        missing = len(sentences) - len(final) - len(rejected)
+        counts[language] = {"accepted": len(final), **Counter(why for _, why in rejected.values())}
+        counts[language] |= {NOT_TRANSLATED: missing} if missing else {}
+        accepted[language] = final
+        report = output / "reports" / f"{language}.md"
+        write_report(report, language, final, rejected, counts[language], first.lengths)
         lines = [{"en": text, language: given, "reason": why} for text, (given, why) in sorted(rejected.items())]
         write_json_lines(output / "rejected" / f"{language}.jsonl", lines)
-    lines = [{"en": text, **{code: accepted[code].get(text) for code in accepted}} for text in sorted(sentences)]
-    facts = {
-        **journal.key,
-        "question": engine.prompt("{sentence}", "pt"),
-        "sentences": len(sentences),
-        "counts": counts,
-    }
-    write_whole(output / "translation.json", json.dumps(facts, ensure_ascii=False, indent=2) + "\n")
+    facts = {**journal.key, "question": engine.prompt("{sentence}", "pt"), "sentences": len(sentences)}
+    write_whole(output / RECORD, json.dumps(facts | {"counts": counts}, ensure_ascii=False, indent=2) + "\n")
+    lines = [{"en": text, **{code: accepted[code].get(text) for code in languages}} for text in sorted(sentences)]
     write_json_lines(output / "captions.jsonl", lines)
 
 

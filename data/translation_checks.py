@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
 from statistics import median
+from typing import NamedTuple
 
 from rsmclip.data.schema import LANGUAGES
 
@@ -20,24 +21,25 @@ LANGUAGE_NAMES = {
 }  # fmt: skip
 SCRIPTS = {"zh": "CJK", "ko": "HANGUL", "ru": "CYRILLIC"}  # as Unicode names letters; the other languages: LATIN
 
-# What a chat model says around a translation: tokens of its template, an introduction, a remark, a label.
-LABELS = "|".join(LANGUAGE_NAMES.values())
-CHAT_RESIDUE = re.compile(
-    r"<\|?/?(im_start|im_end|s|pad|unk|eot_id|assistant|user)\|?>|\[/?INST\]|^#+\s|```|^assistant\b"
-    r"|^(sure|certainly|of course|here is|here's|as an ai|i'm sorry|i cannot|note:)\b"
-    rf"|\b(translation|translated text|{LABELS})\s*[:：]"
-    r"|^(tradução|traducción|traduction|übersetzung|vertaling|traduzione|перевод|翻译|译文|번역)\s*[:：]"
-    r"|\((note|nota|anmerkung|opmerking|примечание)\b",
+# What a chat model says around a translation: an introduction, and marks of a template or of Markdown.
+INTRODUCTION = re.compile(
+    r"^(sure|certainly|of course|here is|here's|as an ai|i'm sorry|i cannot|assistant\b|note\b"
+    r"|claro|com certeza|aqui está|por supuesto|desde luego|aquí está|bien sûr|certainement|voici"
+    r"|natürlich|gerne|selbstverständlich|hier ist die|natuurlijk|uiteraard|hier is de"
+    r"|certo|certamente|ecco|конечно|разумеется|вот перевод|当然|好的|以下是|물론|다음은)\b"
+    r"|\((note|nota|anmerkung|opmerking|remarque|примечание)\b",
     re.IGNORECASE,
 )
+MARKS = frozenset("<>*#`{}[]|\\_~=")
 
 # Three times in a row, or twice where the part is long: what greedy decoding falls into. Chinese has no spaces, so its
 # parts are of characters; elsewhere they are whole words ("golven en enkele" does not repeat "en").
 REPETITION = re.compile(r"\b(\w[^\n]{0,60}?)(?:[\s,.;:!?]+\1\b){2}|\b(\w[^\n]{15,120}?)[\s,.;:!?]+\2\b")
-REPETITION_IN_HAN = re.compile(r"(\w{2,30}?)(?:[\s，。、；]*\1){2}|(\w[^\n]{5,60}?)[\s，。、；]*\2")
+REPETITION_IN_HAN = re.compile(r"([^\W\d]{2,30}?)(?:[\s，。、；]*\1){2}|([^\W\d][^\n]{5,60}?)[\s，。、；]*\2")
 TIMES_AS_LIKELY = 4  # is another language of a text that is rejected for it
-WIDTH_OF_LENGTHS = 4.5  # standard deviations of the logarithm of the ratio of lengths
+WIDTH_OF_LENGTHS = 4.0  # standard deviations
 FEWEST_LENGTHS = 30  # translations from which a distribution can be told
+LEAST_DEVIATION = 1.2  # captions after one template hardly scatter; those of RSICD do by 0.8 (Dutch) to 1.3 (Russian)
 
 
 def is_empty(english: str, translation: str, language: str) -> bool:
@@ -46,8 +48,10 @@ def is_empty(english: str, translation: str, language: str) -> bool:
 
 
 def has_chat_residue(english: str, translation: str, language: str) -> bool:
-    """More than the translation: several lines, an introduction, a label, a remark, tokens of a chat template."""
-    return "\n" in translation.strip() or bool(CHAT_RESIDUE.search(translation))
+    """More than the translation: several lines, an introduction, a label with a colon, marks of a template."""
+    text = translation.strip().replace("’", "'")
+    new = set(unicodedata.normalize("NFKC", text)) - set(english)
+    return "\n" in text or ":" in new or bool(new & MARKS) or bool(INTRODUCTION.search(text))
 
 
 def is_untranslated_copy(english: str, translation: str, language: str) -> bool:
@@ -59,10 +63,13 @@ def is_untranslated_copy(english: str, translation: str, language: str) -> bool:
 def is_in_wrong_script(english: str, translation: str, language: str) -> bool:
     """
     Letters of a script that is not the language's. Latin letters may stand in Han, Hangul and Cyrillic (a T-shaped
-    building), where they are at most 30 %.
+    building), where they are at most 30 %, names of the English caption not counted.
     """
     own = SCRIPTS.get(language, "LATIN")
-    scripts = Counter(script_of(letter) for letter in translation if letter.isalpha())
+    text = unicodedata.normalize("NFKC", translation)  # full-width letters, and the º of an ordinal number
+    for name in re.findall(r"\w*[A-Z]\w*[A-Z]\w*|(?<=\s)[A-Z]\w+", english):  # Boeing, but not the first word
+        text = text.replace(name, "")
+    scripts = Counter(script_of(letter) for letter in text if letter.isalpha())
     foreign = sum(scripts.values()) - scripts[own] - scripts["LATIN"] * (own != "LATIN")
     return foreign > 0 or scripts[own] < 0.7 * sum(scripts.values())
 
@@ -78,6 +85,8 @@ def is_in_other_language(english: str, translation: str, language: str) -> bool:
     Another of the ten languages is four times as likely. Short captions are ambiguous between neighbours ("Um rio seco
     fica em um deserto." is Italian by 0.34 to 0.30), so the likeliest language alone would reject right ones.
     """
+    if language in SCRIPTS:  # none of the others is written so
+        return False
     likely = language_confidences(translation)
     return max(likely.values()) > TIMES_AS_LIKELY * likely[language]
 
@@ -106,14 +115,18 @@ def has_repeated_ngrams(english: str, translation: str, language: str) -> bool:
 
 
 def loses_numbers(english: str, translation: str, language: str) -> bool:
-    """A number in digits is missing. Separators of decimals and thousands may differ."""
+    """A number in digits is missing. Separators of decimals and thousands may differ, and 30万 is 300,000."""
     return bool(numbers(english) - numbers(translation))
 
 
 def numbers(text: str) -> Counter:
-    """Numbers in digits, without separators: 1,500 and 1.500 and 1 500 are 1500."""
-    joined = re.sub(r"(?<=\d)[.,\u00a0\u202f ](?=\d)", "", unicodedata.normalize("NFKC", text))
-    return Counter(re.findall(r"\d+", joined))
+    """Numbers in digits, in one notation: 1,500 and 1.500 and 1 500 are 1500; 3,5 is 3.5."""
+    found = Counter()
+    spaced = unicodedata.normalize("NFKC", text)
+    for number, myriads in re.findall(r"(\d+(?:[., ]\d{3}(?!\d))*(?:[.,]\d+)?)\s*([万만]?)", spaced):
+        plain = re.sub(r"[., ](?=\d{3}(?!\d))", "", number).replace(",", ".")
+        found[f"{float(plain) * (10_000 if myriads else 1):.6g}"] += 1
+    return found
 
 
 CHECKS: dict[str, Callable[[str, str, str], bool]] = {
@@ -128,34 +141,67 @@ CHECKS: dict[str, Callable[[str, str, str], bool]] = {
 LENGTH = "length ratio"
 
 
-def length_bounds(pairs: Mapping[str, str]) -> tuple[float, float]:
+class Lengths(NamedTuple):
     """
-    Lowest and highest ratio of characters of translation to English that are usual among the pairs: the median of the
-    logarithm and 4.5 robust standard deviations around it; no bounds where there are too few pairs to tell.
+    How long translations into a language usually are.
+
+    The logarithm of the ratio of characters scatters the more the shorter the caption: like one over the square root
+    of its length (Gale and Church 1993, section 3).
+
+    Args:
+        middle (`float`): Median of the logarithm of the ratio of translation to English.
+        deviation (`float`): Its standard deviation, for a caption of one character.
     """
+
+    middle: float
+    deviation: float
+
+    def distance(self, english: str, translation: str) -> float:
+        """Standard deviations between the length of a translation and the usual one."""
+        ratio = math.log(max(len(translation), 1) / len(english))
+        return abs(ratio - self.middle) * math.sqrt(len(english)) / self.deviation
+
+
+ANY_LENGTH = Lengths(0.0, math.inf)
+
+
+def usual_lengths(pairs: Mapping[str, str]) -> Lengths:
+    """How long the translations of the pairs are; any length, where there are too few pairs to tell."""
     if len(pairs) < FEWEST_LENGTHS:
-        return 0.0, math.inf
-    ratios = [math.log(len(translation) / len(english)) for english, translation in pairs.items()]
-    middle = median(ratios)
-    deviation = 1.4826 * median(abs(ratio - middle) for ratio in ratios)  # of a normal distribution, from the MAD
-    width = WIDTH_OF_LENGTHS * max(deviation, 0.1)  # captions after one template have hardly a deviation
-    return math.exp(middle - width), math.exp(middle + width)
+        return ANY_LENGTH
+    ratios = {english: math.log(len(translation) / len(english)) for english, translation in pairs.items()}
+    middle = median(ratios.values())
+    deviation = median(abs(ratio - middle) * math.sqrt(len(english)) for english, ratio in ratios.items())
+    # Robust, from the median; not below what other captions have, for those after one template hardly scatter.
+    return Lengths(middle, max(1.4826 * deviation, LEAST_DEVIATION))
 
 
-def judge(
-    pairs: Mapping[str, str | None], language: str, bounds: tuple[float, float] | None = None
-) -> dict[str, str | None]:
+class Judgement(NamedTuple):
+    """
+    Translations into one language, judged.
+
+    Args:
+        reasons (`dict[str, str | None]`):
+            English caption to the name of the check that rejects its translation; `None` if accepted.
+        lengths ([`Lengths`]):
+            The lengths they were judged by.
+    """
+
+    reasons: dict[str, str | None]
+    lengths: Lengths
+
+
+def judge(pairs: Mapping[str, str | None], language: str, lengths: Lengths | None = None) -> Judgement:
     """
     Judges translations into one language.
 
     Args:
         pairs (`Mapping[str, str]`): English caption to its translation, `None` where there is none.
         language (`str`): Language code.
-        bounds (`tuple[float, float]`, *optional*):
-            What [`length_bounds`] gave for other translations; by default, those of these translations.
+        lengths ([`Lengths`], *optional*): Usual lengths; by default, those of these translations.
 
     Returns:
-        `dict[str, str | None]`: English caption to the name of the check that rejects it; `None` if accepted.
+        [`Judgement`]
 
     Raises:
         `ImportError`: Lingua is not installed.
@@ -163,11 +209,11 @@ def judge(
     texts = {english: translation or "" for english, translation in pairs.items()}
     reasons = {english: first_objection(english, text, language) for english, text in texts.items()}
     passed = {english: text for english, text in texts.items() if reasons[english] is None}
-    low, high = bounds or length_bounds(passed)
+    lengths = lengths or usual_lengths(passed)
     for english, text in passed.items():
-        if not low <= len(text) / len(english) <= high:
+        if lengths.distance(english, text) > WIDTH_OF_LENGTHS:
             reasons[english] = LENGTH
-    return reasons
+    return Judgement(reasons, lengths)
 
 
 def first_objection(english: str, translation: str, language: str) -> str | None:
@@ -175,14 +221,10 @@ def first_objection(english: str, translation: str, language: str) -> str | None
     return next((name for name, check in CHECKS.items() if check(english, translation, language)), None)
 
 
-def doubt(english: str, translation: str, language: str, bounds: tuple[float, float]) -> float:
+def doubt(english: str, translation: str, language: str, lengths: Lengths) -> float:
     """
-    How near an accepted translation is to being rejected: its length on the way from the middle of the bounds to
-    their edge, or what language identification leaves to other languages, whichever is more.
+    How near an accepted translation is to being rejected: how far its length is on the way to being unusual, or what
+    language identification leaves to other languages, whichever is more.
     """
-    low, high = bounds
     confidence = language_confidences(translation)[language]
-    if not 0 < low < high < math.inf:
-        return 1 - confidence
-    middle, width = (math.log(high) + math.log(low)) / 2, (math.log(high) - math.log(low)) / 2
-    return max(1 - confidence, abs(math.log(len(translation) / len(english)) - middle) / width)
+    return max(1 - confidence, lengths.distance(english, translation) / WIDTH_OF_LENGTHS)

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rsmclip.data.schema import LANGUAGES
-from rsmclip.data.translation_checks import CHECKS, LANGUAGE_NAMES, LENGTH, doubt
+from rsmclip.data.translation_checks import CHECKS, LANGUAGE_NAMES, LENGTH, Lengths, doubt
 from rsmclip.data.write import write_whole
 
 SHOWN = 20
+NOT_TRANSLATED = "not translated yet"
 
 
 def acceptance_table(counts: Mapping[str, Mapping[str, int]]) -> str:
@@ -18,7 +19,8 @@ def acceptance_table(counts: Mapping[str, Mapping[str, int]]) -> str:
     Args:
         counts (`Mapping[str, Mapping[str, int]]`): For each language `accepted` and the names of checks to numbers.
     """
-    reasons = [name for name in (*CHECKS, LENGTH) if any(found.get(name) for found in counts.values())]
+    known = (*CHECKS, LENGTH, NOT_TRANSLATED)
+    reasons = [name for name in known if any(found.get(name) for found in counts.values())]
     header = ["language", "sentences", "accepted", "%", *reasons]
     lines = [f"| {' | '.join(header)} |", "| --- |" + " ---: |" * (len(header) - 1)]
     for language in (code for code in LANGUAGES if code in counts):
@@ -34,7 +36,8 @@ def write_report(
     language: str,
     accepted: Mapping[str, str],
     rejected: Mapping[str, tuple[str, str]],
-    bounds: tuple[float, float],
+    counts: Mapping[str, int],
+    lengths: Lengths,
 ) -> None:
     """
     Writes the report of one language.
@@ -44,12 +47,10 @@ def write_report(
         language (`str`): Language code.
         accepted (`Mapping[str, str]`): English caption to translation.
         rejected (`Mapping[str, tuple[str, str]]`): English caption to greedy translation and why it was rejected.
-        bounds (`tuple[float, float]`): Ratios of length that were accepted.
+        counts (`Mapping[str, int]`): `accepted` and the names of checks to numbers.
+        lengths ([`~rsmclip.data.translation_checks.Lengths`]): The lengths they were judged by.
     """
-    counts = {"accepted": len(accepted)}
-    for _, reason in rejected.values():
-        counts[reason] = counts.get(reason, 0) + 1
-    doubts = {text: doubt(text, given, language, bounds) for text, given in accepted.items()}
+    doubts = {text: doubt(text, given, language, lengths) for text, given in accepted.items()}
     worst = sorted(doubts, key=lambda text: (-doubts[text], text))[:SHOWN]
     drawn = random.Random(0).sample(sorted(accepted), min(SHOWN, len(accepted)))
     refused = random.Random(0).sample(sorted(rejected), min(SHOWN, len(rejected)))

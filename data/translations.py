@@ -9,8 +9,10 @@ from pathlib import Path
 
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.data.sources import SourceError
-from rsmclip.data.sources.protocol import read_json_lines
+from rsmclip.data.sources.protocol import describe, read_json_lines
 from rsmclip.data.translation_checks import judge
+
+RECORD = "translation.json"  # beside the captions that `translate` wrote
 
 
 @dataclass
@@ -60,16 +62,17 @@ def load_translations(folder: Path) -> Translations:
         [`SourceError`]: There is no such file, or a line of it is wrong.
         `ImportError`: Lingua is not installed.
     """
-    given = read_translations(folder)
-    record = folder / "translation.json"
-    if record.is_file():
-        facts = json.loads(record.read_text(encoding="utf-8"))
-        return Translations(given, facts["counts"], facts["model"], facts["revision"])
+    if (folder / RECORD).is_file():
+        facts = read_record(folder / RECORD)
+        return Translations(
+            read_translations(folder, "captions.jsonl"), facts["counts"], facts["model"], facts["revision"]
+        )
+    given = read_translations(folder, "*.jsonl")
     accepted: dict[str, dict[str, str]] = {}
     counts: dict[str, dict[str, int]] = {}
     for language in LANGUAGES[1:]:
         pairs = {english: texts[language] for english, texts in given.items() if language in texts}
-        reasons = judge(pairs, language) if pairs else {}
+        reasons = judge(pairs, language).reasons if pairs else {}
         for english in (english for english, reason in reasons.items() if reason is None):
             accepted.setdefault(english, {})[language] = pairs[english]
         if pairs:
@@ -77,9 +80,23 @@ def load_translations(folder: Path) -> Translations:
     return Translations(accepted, counts)
 
 
-def read_translations(folder: Path) -> dict[str, dict[str, str]]:
+def read_record(path: Path) -> dict:
+    """What `translate` noted of its translations: model, revision, what it was asked, counts."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [number for found in facts["counts"].values() for number in found.values()]
+        if not all(isinstance(facts[name], str) for name in ("model", "revision", "prompt")) or not all(
+            isinstance(number, int) for number in numbers
+        ):
+            raise TypeError("a value of the wrong type")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"{path} is damaged ({describe(error)}): delete it and run translate again") from None
+    return facts
+
+
+def read_translations(folder: Path, pattern: str) -> dict[str, dict[str, str]]:
     """
-    Every `*.jsonl` in a folder. Where two lines translate one caption into one language, the later is taken.
+    The files of translations in a folder. Where two lines translate one caption into one language, the later is taken.
 
     Returns:
         `dict[str, dict[str, str]]`: English caption, normalised, to language code to translation.
@@ -87,8 +104,8 @@ def read_translations(folder: Path) -> dict[str, dict[str, str]]:
     Raises:
         [`SourceError`]: There is no such file, or a line of it is wrong.
     """
-    if not (files := sorted(folder.glob("*.jsonl"))):
-        raise SourceError(f"no *.jsonl with translations in {folder}")
+    if not (files := sorted(folder.glob(pattern))):
+        raise SourceError(f"no {pattern} with translations in {folder}")
     translations: dict[str, dict[str, str]] = {}
     for place, entry in (line for path in files for line in read_json_lines(path)):
         english = check_entry(place, entry)

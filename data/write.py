@@ -5,9 +5,11 @@ split, so memory does not grow with the corpus.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +21,7 @@ from huggingface_hub import DatasetCard
 from rsmclip.data.faults import SPLITS
 from rsmclip.data.sources import SourceError
 
+OURS = re.compile(r"README\.md|data/\w+-\d{5}-of-\d{5}\.parquet")
 ROWS_PER_GROUP = 100  # encoded images held in memory while writing, and read at once
 ROWS_PER_SHARD = 50 * ROWS_PER_GROUP
 
@@ -47,7 +50,7 @@ def write_corpus(
     """
     output = output.resolve()
     check_output(output, overwrite)
-    aside = output.with_name(f".{output.name}.{os.getpid()}")  # its own, should two runs write at once
+    aside = output.with_name(f".{output.name}.{uuid4().hex}")  # its own, should two runs write at once
     try:
         (aside / "data").mkdir(parents=True)
         splits = write_shards(examples, features, aside / "data")
@@ -67,8 +70,8 @@ def check_output(output: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise FileExistsError(f"{output} exists and is not empty; choose another or give --overwrite_output_dir")
-    ours = (path.suffix == ".parquet" or path.name == "README.md" or path.is_dir() for path in output.rglob("*"))
-    if not all(ours):  # a folder of sources, say, or a home directory
+    files = {path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir()}
+    if not all(OURS.fullmatch(name) for name in files):  # a folder of corpora, say, or a home directory
         raise FileExistsError(f"{output} holds more than a dataset, so it is not overwritten; empty it yourself")
 
 
@@ -92,7 +95,9 @@ def write_shards(examples: Iterable[tuple[str, dict]], features: Features, folde
         writers[split].write(row)
     if not writers:
         raise SourceError("no usable rows: nothing to write")
-    return [writers[split].finish() for split in sorted(writers, key=SPLITS.index)]
+    # The usual splits in their order, then what a corpus made elsewhere calls its own.
+    order = [*SPLITS, *(split for split in writers if split not in SPLITS)]
+    return [writers[split].finish() for split in order if split in writers]
 
 
 class SplitWriter:
@@ -155,6 +160,6 @@ def describe_files(card: DatasetCard, features: Features, splits: Sequence[Split
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file, aside first and then renamed, so that it is never half there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{uuid4().hex}")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
 from datasets import Image as ImageColumn
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from rsmclip.data import audit as audit_module
 from rsmclip.data import audit_report as report_module
@@ -312,3 +312,33 @@ def test_an_undecodable_picture_is_named(pictures, damage, num_processes):
     images = [pictures[0], damage(encode(pictures[1]))]
     with pytest.raises(AuditError, match="corpus, val: 1: image undecodable"):
         audit_one(num_processes, train=split_of(pictures[:1]), val=split_of(images))
+
+
+def masked(image: Image.Image, kind: str) -> Image.Image:
+    """A picture with a part that has no data, as the tiles of a mosaic have it."""
+    width, height = image.size
+    mask = Image.new("1", image.size)
+    pen = ImageDraw.Draw(mask)
+    shapes = {
+        "corner": lambda: pen.polygon([(0, 0), (width * 0.9, 0), (0, height * 0.9)], fill=1),
+        "half": lambda: pen.rectangle([0, 0, width // 2, height], fill=1),
+        "frame": lambda: pen.rectangle([0, 0, width - 1, height - 1], outline=1, width=width // 16),
+    }
+    shapes[kind]()
+    return Image.composite(Image.new("RGB", image.size), image.convert("RGB"), mask)
+
+
+@pytest.mark.parametrize("kind", ["corner", "half", "frame"])
+def test_pictures_that_share_only_a_part_without_data_are_different(pictures, kind):
+    images = [masked(image, kind) for image in [*pictures, *(texture(seed, contrast=6.0) for seed in range(10))]]
+    assert audit_one(train=split_of(images)).pairs == []
+    copies = [resized(image, 0.7) for image in images]
+    assert len(audit_one(train=split_of(images), test=split_of(copies)).pairs) >= len(images) - 1
+
+
+def test_thousands_of_copies_do_not_make_millions_of_pairs(pictures):
+    blank = Image.new("RGB", (16, 16))
+    report = audit_one(train=split_of([blank] * 400), test=split_of([blank] * 100))
+    assert len(report.pairs) < 1100 and len(report.to_remove) == 400
+    few = audit_one(train=split_of([blank] * 5), test=split_of([blank] * 3))
+    assert len(few.pairs) == 8 * 7 // 2 and len(few.to_remove) == 5

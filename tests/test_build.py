@@ -164,3 +164,33 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(FileExistsError, match="is a file"):
         build_corpus([made_source(tmp_path / "made")], tmp_path / "out", overwrite=True)
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path):
+    sources = [made_source(tmp_path / "one" / "same"), made_source(tmp_path / "two" / "same")]
+    with pytest.raises(SourceError, match="two sources are called same"):
+        build_corpus(sources, tmp_path / "out")
+
+
+def test_a_folder_of_corpora_is_never_overwritten(tmp_path):
+    for name in ("a", "b"):
+        build_corpus([made_source(tmp_path / f"made_{name}")], tmp_path / "all" / name)
+    with pytest.raises(FileExistsError, match="holds more than a dataset"):
+        build_corpus([made_source(tmp_path / "made")], tmp_path / "all", overwrite=True)
+    assert load_corpus(tmp_path / "all" / "a")["train"].num_rows == 2
+
+
+def test_the_card_names_only_languages_that_have_captions(tmp_path):
+    translations = Translations({"of another corpus.": {"pt": "De outro corpus."}, "a field.": {"ko": "밭."}})
+    build_corpus([made_source(tmp_path / "made")], tmp_path / "out", translations)
+    assert DatasetCard.load(tmp_path / "out" / "README.md").data.language == ["en", "ko"]
+
+
+def test_a_built_corpus_is_built_again_with_translations(tmp_path):
+    build_corpus([made_source(tmp_path / "made")], tmp_path / "english")
+    again = open_source("hub", str(tmp_path / "english"))
+    build_corpus([again], tmp_path / "out", Translations({"a field.": {"pt": "Um campo."}}))
+    before, after = (load_corpus(tmp_path / name)["train"][0] for name in ("english", "out"))
+    assert after["captions"] == {"en": ["road 0.", "a field."], "pt": [None, "Um campo."]}
+    for column in ("image", "image_id", "source", "label", RAW_CAPTIONS):
+        assert after[column] == before[column]

@@ -12,9 +12,10 @@ from rsmclip.data.build import BuildReport, build_corpus
 from rsmclip.data.card import corpus_card, histogram, split_table, with_sections
 from rsmclip.data.faults import Fault
 from rsmclip.data.remove import remove_rows
-from rsmclip.data.schema import load_corpus
+from rsmclip.data.schema import features, load_corpus
 from rsmclip.data.sources import open_source
 from rsmclip.data.translations import Translations
+from rsmclip.data.write import write_corpus
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +93,10 @@ def test_a_section_is_replaced_and_the_others_stay():
     assert changed == "# Title\n\n## A\n\none\n\n## B\n\nnew \\1\n\n## C\n\nlast\n"
 
 
+def test_a_section_that_is_not_there_is_added():
+    assert with_sections("# Title\n\ntext", {"B": "new"}) == "# Title\n\ntext\n\n## B\n\nnew\n"
+
+
 def test_rows_are_taken_out_of_train_only_and_the_card_is_counted_again(tmp_path):
     root = tmp_path / "made"
     root.mkdir()
@@ -112,3 +117,19 @@ def test_rows_are_taken_out_of_train_only_and_the_card_is_counted_again(tmp_path
     assert "| train | 2 | 2 | 2 |" in card.text and card.text.rstrip().endswith("## Leakage audit\n\n1 row dropped.")
     sizes = {split["name"]: split["num_examples"] for split in card.data.dataset_info["splits"]}
     assert sizes == {"train": 2, "test": 1}
+
+
+def test_rows_of_a_corpus_made_elsewhere_can_be_taken_out(tmp_path):
+    """Other names of splits, and captions that are null."""
+    columns = features(["en", "pt"])
+    rows = [
+        {"image": None, "image_id": f"x/{n}", "source": "x", "label": None, "captions": captions}
+        for n, captions in enumerate([None, {"en": None, "pt": None}, {"en": ["A."], "pt": [None]}])
+    ]
+    examples = [("train", row) for row in rows] + [("validation", rows[2] | {"image_id": "x/9"})]
+    write_corpus(examples, columns, tmp_path / "out", False, lambda: DatasetCard("---\nlanguage: en\n---\n\n# X\n"))
+    remove_rows(tmp_path / "out", load_corpus(tmp_path / "out"), ["x/2"], "Done.")
+    after = load_corpus(tmp_path / "out")
+    assert after["train"]["image_id"][:] == ["x/0", "x/1"] and after["validation"].num_rows == 1
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "| validation | 1 | 1 | 0 |" in text and text.endswith("## Leakage audit\n\nDone.\n")

@@ -41,7 +41,7 @@ def refusal(capsys, *arguments: object) -> str:
         cli.main([str(argument) for argument in arguments])
     assert stop.value.code == 2
     message = capsys.readouterr().err
-    assert message.startswith("error: ")
+    assert message.splitlines()[-1].startswith("error: ") or message.startswith("error: ")
     return message
 
 
@@ -156,6 +156,8 @@ def test_audit_removes_leaks_from_train_and_a_second_audit_finds_none(tmp_path, 
     assert "removed from train: 1 rows" in capsys.readouterr().out
     assert load_corpus(leaking)["train"]["image_id"][:] == ["leaking_source/1"]
     assert load_corpus(leaking)["test"].num_rows == 1
+    card = (leaking / "README.md").read_text()
+    assert "| train | 1 | 1 |" in card and "These 1 rows were removed from `train`" in card
     cli.main(command)
     assert json.loads((tmp_path / "report.json").read_text())["pairs"] == []
 
@@ -171,6 +173,31 @@ def test_audit_takes_a_folder_of_pictures_to_compare_with(tmp_path, leaking, cap
     assert {row["image_id"] for row in report["to_remove"]} == {"leaking_source/1", "leaking_source/2"}
     found = [pair["second"] for pair in report["pairs"] if pair["second"]["dataset"] == "aid"]
     assert found == [{"dataset": "aid", "split": "pictures", "image_id": "river/river_7"}]
+
+
+def test_a_folder_of_pictures_is_read_past_what_is_none(tmp_path, leaking, capsys):
+    other = tmp_path / "aid"
+    (other / "folder.jpg").mkdir(parents=True)
+    for name in ("readme.pdf", "._a.png", "notes.txt"):
+        (other / name).write_text("no picture")
+    Image.new("RGB", (9, 9)).save(other / "a.png")
+    cli.main(["audit", str(leaking), "--against", str(other), "--output", str(tmp_path / "report.json")])
+    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert {"dataset": "aid", "split": "pictures", "rows": 1, "evaluated": True} in rows
+    (other / "b.jpg").write_text("no picture")
+    told = refusal(capsys, "audit", leaking, "--against", other, "--output", tmp_path / "report.json")
+    assert told.endswith("error: aid, pictures: b: image undecodable (cannot identify image file)\n")
+
+
+def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path, leaking, capsys):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (9, 9)).save(pictures / "a.png")
+    (pictures / "README.md").write_text("hi\n\n\n")
+    cli.main(["audit", str(pictures), "--output", str(tmp_path / "report.json")])
+    assert (pictures / "README.md").read_text() == "hi\n\n\n"
+    told = refusal(capsys, "audit", leaking, "--output", leaking / "report.json")
+    assert "lies in the corpus" in told and not (leaking / "report.json").exists()
 
 
 def test_audit_wants_names_that_differ(tmp_path, leaking, capsys):

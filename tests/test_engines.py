@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsmclip.data.engines import ChatEngine, EngineError, Seq2SeqEngine, folder_hash, open_engine
-from tests.translators import make_chat_model, make_madlad, make_nllb
+from rsmclip.data.engines import ChatEngine, EngineError, Seq2SeqEngine, clean, folder_hash, open_engine
+from tests.translators import CHATML, make_chat_model, make_madlad, make_nllb
 
 LINES = (Path(__file__).parent / "captions_in_ten_languages.jsonl").read_text(encoding="utf-8").splitlines()
 CAPTIONS = [json.loads(line) for line in LINES][:4]
@@ -85,3 +85,56 @@ def test_vllm_is_an_extra(folders):
     engine = open_engine("vllm", str(folders["chat"]))
     with pytest.raises(EngineError, match=r"pip install -e '.\[vllm\]'"):
         engine.translate(ENGLISH, "pt")
+
+
+def with_settings(folder: Path, copy: Path, **settings) -> str:
+    """A copy of a model whose generation config has these settings."""
+    shutil.copytree(folder, copy)
+    path = copy / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return str(copy)
+
+
+def test_an_answer_ends_at_every_token_that_the_model_calls_an_end(folders, tmp_path):
+    vocabulary = open_engine("transformers", str(folders["chat"])).tokenizer.get_vocab()
+    assert open_engine("transformers", str(folders["chat"])).end_tokens == [2, vocabulary["<|im_end|>"]]
+    changed = with_settings(folders["chat"], tmp_path / "other", eos_token_id=[2, vocabulary["."]])
+    (first, *_) = open_engine("transformers", changed).translate(ENGLISH, "pt")
+    assert first == CAPTIONS[0]["pt"] and vocabulary["."] in open_engine("transformers", changed).end_tokens
+
+
+def test_greedy_is_greedy_whatever_the_model_asks_for(folders, tmp_path):
+    settings = {"repetition_penalty": 5.0, "do_sample": True, "temperature": 9.0, "max_length": 3}
+    changed = with_settings(folders["chat"], tmp_path / "other", **settings)
+    assert open_engine("transformers", changed).translate(ENGLISH, "ko") == [row["ko"] for row in CAPTIONS]
+
+
+def test_a_text_begins_as_in_training_whether_or_not_the_template_says_so(folders, tmp_path):
+    shutil.copytree(folders["chat"], tmp_path / "other")
+    engine = open_engine("transformers", str(tmp_path / "other"))
+    assert not engine.prompt("A road.", "de").startswith("<s>")  # this tokenizer adds nothing
+    text = json.loads((tmp_path / "other" / "tokenizer.json").read_text())
+    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    text["post_processor"] = {
+        "type": "TemplateProcessing", "single": single, "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+    }  # fmt: skip
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(text))
+    for template in (CHATML, "{{ bos_token }}" + CHATML):
+        (tmp_path / "other" / "chat_template.jinja").write_text(template)
+        prompt = open_engine("transformers", str(tmp_path / "other")).prompt("A road.", "de")
+        assert prompt.startswith("<s><|im_start|>user") and prompt.count("<s>") == 1
+
+
+def test_damaged_weights_are_told(folders, tmp_path):
+    shutil.copytree(folders["chat"], tmp_path / "other")
+    (tmp_path / "other" / "model.safetensors").write_bytes(b"abc")
+    with pytest.raises(EngineError, match="cannot load the weights of"):
+        open_engine("transformers", str(tmp_path / "other")).translate(ENGLISH, "pt")
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"), [(' "A." ', "A."), ("„A.“", "A."), ('"A" e "B"', '"A" e "B"'), ("A “B”", "A “B”"), ("", "")]
+)
+def test_only_quotation_marks_around_the_whole_are_taken_off(answer, text):
+    assert clean([answer]) == [text]

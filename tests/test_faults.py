@@ -36,6 +36,7 @@ def test_a_usable_row_has_no_fault():
         ({"captions_en": ["A.", "  "]}, "empty caption"),
         ({"captions_en": [3]}, "empty caption"),
         ({"image": None}, "image missing"),
+        ({"captions_en": ["half of \ud83d"]}, "text that is no Unicode"),
     ],
 )
 def test_every_fault_of_a_row_is_found(changes, problem):
@@ -80,3 +81,8 @@ def test_half_an_image_is_undecodable(tmp_path, suffix):
     for damaged in (encoded[: len(encoded) // 2], b"", b"no image"):
         with pytest.raises(SourceError, match="undecodable"):
             encode_image(damaged)
+
+
+def test_names_with_line_ends_keep_the_table_in_shape():
+    lines = fault_table([find_fault(row(image_id="made/a\nb", image=None), set())]).splitlines()
+    assert len(lines) == 3 and "made/a b" in lines[2]

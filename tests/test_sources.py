@@ -243,7 +243,7 @@ def test_captions_in_csv_may_be_a_json_list(tmp_path):
         (b"file_name,text\na.png,for\xeat\n", "is no CSV file"),
         (b"file_name,captions\na.png,[A\n", "is no CSV file"),
         (b"name,text\na.png,A\n", "line 2 is malformed \\(no 'file_name'\\)"),
-        (b"file_name\na.png\n", "line 2 is malformed \\(no 'text'\\)"),
+        (b"file_name\na.png\n", "with file_name, and text or captions \\(no 'text'\\)"),
     ],
 )
 def test_a_damaged_csv_is_refused(tmp_path, content, message):
@@ -263,6 +263,9 @@ def test_splits_may_be_folders(tmp_path):
         ("mine/train/a", "train"), ("mine/validation/a", "val"), ("mine/test/a", "test"),
     ]  # fmt: skip
     assert rows[1]["image"] == encoded
+
+
+IMAGE_AND_TEXT = {"image": ImageFeature(), "text": Value("string")}
 
 
 def save_dataset(folder: Path, columns: dict, types: dict, splits: tuple[str, ...] = ("train", "validation")) -> Path:
@@ -337,3 +340,69 @@ def test_a_dataset_without_captions_or_not_there_is_refused(tmp_path):
         list(open_source("hub", str(folder)).rows())
     with pytest.raises(SourceError, match="hub: no folder"):
         list(open_source("hub", str(tmp_path / "nothing")).rows())
+
+
+def test_captions_of_several_lines_of_an_image_are_all_kept(tmp_path):
+    write_csv(tmp_path / "metadata.csv", "file_name,captions,text", ("a.png", '["A.", "B."]', ""), ("a.png", "", "C."))
+    (only,) = open_source("imagefolder", tmp_path).rows()
+    assert only["captions_en"] == ["A.", "B.", "C."]
+
+
+@pytest.mark.parametrize("captions", [{"a": 1}, 5])
+def test_captions_that_are_no_list_are_refused(tmp_path, captions):
+    image_folder(tmp_path, {"file_name": "a.png", "captions": captions})
+    with pytest.raises(SourceError, match=r"line 1 is malformed \(captions .* are no list\)"):
+        list(open_source("imagefolder", tmp_path).rows())
+
+
+@pytest.mark.parametrize("file_name", ["../a.png", "/etc/a.png", "b/../../a.png"])
+def test_images_outside_the_corpus_are_refused(tmp_path, file_name):
+    (tmp_path / "images").mkdir()
+    karpathy(tmp_path, "dataset_rsicd.json", [{"file": file_name}])
+    with pytest.raises(SourceError, match="lies outside the folder of images"):
+        list(open_source("rsicd", tmp_path).rows())
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "images").mkdir()
+    karpathy(tmp_path, "dataset_rsicd.json", [{"file": "a_1.jpg"}])
+    path = tmp_path / "dataset_rsicd.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(list(open_source("rsicd", tmp_path).rows())) == 1
+    (tmp_path / "metadata.jsonl").write_bytes(b'\xef\xbb\xbf{"file_name": "a.png", "text": "A."}\n')
+    assert len(list(open_source("imagefolder", tmp_path).rows())) == 1
+
+
+def test_json_nested_without_end_is_refused(tmp_path):
+    (tmp_path / "dataset_rsicd.json").write_text("[" * 100_000)
+    with pytest.raises(SourceError, match="is no annotation file"):
+        list(open_source("rsicd", tmp_path).rows())
+
+
+def test_the_licence_of_a_dataset_is_that_of_its_card(tmp_path):
+    folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, IMAGE_AND_TEXT)
+    assert open_source("hub", str(folder)).licence is None
+    for card, licence in (("license: mit", "mit"), ("license: [mit, cc0-1.0]", "mit, cc0-1.0"), ("license: [", None)):
+        (folder / "README.md").write_text(f"---\n{card}\n---\n")
+        assert open_source("hub", str(folder)).licence == licence
+
+
+def test_labels_that_are_not_known_are_none_and_ids_keep_their_points(tmp_path):
+    columns = {"image": [None] * 2, "text": ["A ."] * 2, "label": [-1, 0], "id": ["tile_0.1", "tile_0.2.TIF"]}
+    types = IMAGE_AND_TEXT | {"label": ClassLabel(names=["beach"]), "id": Value("string")}
+    rows = list(open_source("hub", str(save_dataset(tmp_path / "theirs", columns, types, ("test",)))).rows())
+    assert [row["label"] for row in rows] == [None, "beach"]
+    assert [row["image_id"] for row in rows] == ["theirs/test/tile_0.1", "theirs/test/tile_0.2"]
+
+
+def test_a_column_without_images_is_refused(tmp_path):
+    folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, IMAGE_AND_TEXT)
+    with pytest.raises(SourceError, match="column 'text' holds no images"):
+        list(open_source("hub", f"{folder},image=text").rows())
+
+
+@pytest.mark.parametrize("name", ["dataset_dict.json", "state.json"])
+def test_a_damaged_dataset_is_told_in_one_line(tmp_path, name):
+    (tmp_path / name).write_text("[]")
+    with pytest.raises(SourceError, match="^hub: [^\n]+$"):
+        list(open_source("hub", str(tmp_path)).rows())

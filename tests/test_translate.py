@@ -1,13 +1,15 @@
 """Translating a corpus: every sentence once, resumable, checked, with the reasons for what was rejected."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict, Features
 
+from rsmclip.data import translate
 from rsmclip.data.engines import Engine, open_engine
-from rsmclip.data.schema import features
+from rsmclip.data.schema import SchemaError, features
 from rsmclip.data.sources import SourceError
 from rsmclip.data.translate import (
     GREEDY,
@@ -184,9 +186,13 @@ def test_a_journal_knows_whose_translations_it_holds(engine, tmp_path):
     assert Journal(tmp_path, engine).read() == {}
 
 
-def test_a_damaged_line_within_a_journal_is_told(engine, tmp_path):
-    (tmp_path / "x.jsonl").write_text("{\n{}\n")
-    with pytest.raises(SourceError, match=r"x.jsonl is damaged .* delete that line"):
+@pytest.mark.parametrize(
+    "line", ["{", "{}", "[]", "5", '{"language": "pt", "attempt": 0, "translations": 5}',
+             '{"language": "pt", "attempt": 0, "translations": {"a": null}}']
+)  # fmt: skip
+def test_a_damaged_line_within_a_journal_is_told(engine, tmp_path, line):
+    (tmp_path / "x.jsonl").write_text(f"{line}\n")
+    with pytest.raises(SourceError, match=r"x.jsonl, line 1 is damaged .* delete it"):
         Journal(tmp_path, engine).read()
 
 
@@ -214,3 +220,46 @@ def test_the_cost_is_told_before(corpus, engine):
     read = sum(len(engine.tokenizer(engine.prompt(text, code)).input_ids) for text in ENGLISH for code in ("pt", "ko"))
     estimate = [int(word.replace(",", "")) for word in told.split("about ")[1].split() if word[0].isdigit()]
     assert abs(estimate[0] - read) < 0.05 * read and estimate[1] == 4 * tokens
+
+
+def test_a_run_of_another_language_that_writes_meanwhile_is_not_lost(corpus, engine, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    write, written = translate.write_outcome, []
+
+    def write_after_another(*arguments):
+        if not written:  # the other run begins and ends between this run's last batch and its outcome
+            written.append(True)
+            monkeypatch.setattr(translate, "FileLock", lambda path: nullcontext())  # held by this very process
+            translate_corpus(corpus, ["ko"], engine, output, 3)
+        write(*arguments)
+
+    monkeypatch.setattr(translate, "write_outcome", write_after_another)
+    translate_corpus(corpus, ["pt"], engine, output, 3)
+    facts = json.loads((output / "translation.json").read_text("utf-8"))
+    assert list(facts["counts"]) == ["pt", "ko"] and sum(facts["counts"]["ko"].values()) == len(ENGLISH)
+
+
+def test_what_another_run_has_not_come_to_yet_is_neither_accepted_nor_rejected(corpus, engine, tmp_path):
+    journal = Journal(tmp_path / "out" / "journal", engine)
+    journal.append(Batch("de", GREEDY, (ENGLISH[0], ENGLISH[1])), [CAPTIONS[0]["de"], ENGLISH[1]])
+    translate_corpus(corpus, ["pt"], engine, tmp_path / "out", 3)
+    facts = json.loads((tmp_path / "out" / "translation.json").read_text("utf-8"))
+    assert facts["counts"]["de"] == {"accepted": 1, "not translated yet": len(ENGLISH) - 1}
+    assert (tmp_path / "out" / "rejected" / "de.jsonl").read_text() == ""
+    assert "| de | 8 | 1 | 12.5 | 7 |" in (tmp_path / "out" / "reports" / "de.md").read_text("utf-8")
+
+
+def test_an_empty_translation_gives_way_to_another(engine, tmp_path):
+    for text in ("", "b", ""):
+        Journal(tmp_path, engine).append(Batch("pt", GREEDY, ("A.",)), [text])
+    assert Journal(tmp_path, engine).read() == {("pt", GREEDY): {"A.": "b"}}
+
+
+def test_captions_that_are_null_are_no_sentences(engine):
+    rows = make_corpus(["A road."], ["A field."])
+    rows["train"] = Dataset.from_list(
+        [*rows["train"], rows["train"][0] | {"captions": {"en": None}}], rows["train"].features
+    )
+    assert set(distinct_sentences(rows)) == {"A road.", "A field."}
+    with pytest.raises(SchemaError, match="no column 'captions'"):
+        distinct_sentences(DatasetDict(train=rows["train"].remove_columns("captions")))

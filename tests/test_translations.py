@@ -44,7 +44,7 @@ def test_translations_of_all_files_are_joined(tmp_path):
     folder = write_translations(tmp_path / "t", {"en": " a road . ", "pt": "Uma estrada.", "es": None, "zh": " "})
     # French has a space before a colon; only white space is folded there.
     (folder / "more.jsonl").write_text('{"en": "a road .", "fr": "Une route :  large !"}\n')
-    assert read_translations(folder) == {"a road.": {"pt": "Uma estrada.", "fr": "Une route : large !"}}
+    assert read_translations(folder, "*.jsonl") == {"a road.": {"pt": "Uma estrada.", "fr": "Une route : large !"}}
 
 
 @pytest.mark.parametrize(
@@ -59,12 +59,12 @@ def test_translations_of_all_files_are_joined(tmp_path):
 )
 def test_a_wrong_line_of_translations_is_named(tmp_path, line, message):
     with pytest.raises(SourceError, match=message):
-        read_translations(write_translations(tmp_path / "t", {"en": "a field .", "pt": "Um campo."}, line))
+        read_translations(write_translations(tmp_path / "t", {"en": "a field .", "pt": "Um campo."}, line), "*.jsonl")
 
 
 def test_a_folder_without_translations_is_refused(tmp_path):
     with pytest.raises(SourceError, match=r"no \*.jsonl"):
-        read_translations(tmp_path)
+        read_translations(tmp_path, "*.jsonl")
 
 
 def test_ready_translations_are_judged(tmp_path):
@@ -80,8 +80,31 @@ def test_ready_translations_are_judged(tmp_path):
 
 def test_what_the_translate_command_judged_is_not_judged_again(tmp_path):
     folder = write_translations(tmp_path / "t", {"en": "many planes .", "pt": "many planes."})
-    facts = {"model": "someone/translator", "revision": "abc", "counts": {"pt": {"accepted": 1, "empty": 2}}}
+    facts = {
+        "model": "someone/translator",
+        "revision": "abc",
+        "prompt": "0",
+        "counts": {"pt": {"accepted": 1, "empty": 2}},
+    }
     (folder / "translation.json").write_text(json.dumps(facts))
     translations = load_translations(folder)
     assert translations.captions == {"many planes.": {"pt": "many planes."}}
     assert (translations.counts, translations.model) == (facts["counts"], "someone/translator")
+
+
+def test_lines_put_beside_what_was_judged_are_not_read(tmp_path):
+    folder = write_translations(tmp_path / "t", RIVER)
+    facts = {"model": "translator", "revision": "abc", "prompt": "0", "counts": {"pt": {"accepted": 1}}}
+    (folder / "translation.json").write_text(json.dumps(facts))
+    (folder / "more.jsonl").write_text('{"en": "a road .", "pt": "Sure! a road"}\n')
+    assert list(load_translations(folder).captions) == ["a river between trees."]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"model": "m"}', '{"model": 1, "revision": "", "prompt": "", "counts": {}}']
+)
+def test_a_damaged_record_is_told(tmp_path, text):
+    folder = write_translations(tmp_path / "t", RIVER)
+    (folder / "translation.json").write_text(text)
+    with pytest.raises(SourceError, match=r"translation.json is damaged .*: delete it and run translate again"):
+        load_translations(folder)

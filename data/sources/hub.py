@@ -4,14 +4,16 @@
 id=COLUMN,config=NAME,revision=COMMIT` tells what it cannot find.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from datasets import ClassLabel, DatasetDict, Features, Image, LargeList, List
 from huggingface_hub import DatasetCard
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import HTTPError  # of the HTTP client, which differs between versions of huggingface_hub
+from yaml import YAMLError
 
-from rsmclip.data.schema import SchemaError, image_bytes, is_string, load_corpus
+from rsmclip.data.schema import SchemaError, column_faults, image_bytes, is_string, load_corpus
 from rsmclip.data.sources.protocol import SourceError, SourceRow
 
 OPTIONS = ("image", "captions", "label", "id", "config", "revision")
@@ -43,9 +45,15 @@ class HubDataset:
         folder = Path(self.dataset_id)
         try:
             card = DatasetCard.load(folder / "README.md" if folder.is_dir() else self.dataset_id)
-        except (EntryNotFoundError, RepositoryNotFoundError, FileNotFoundError):
-            return None  # a dataset without a card
-        return card.data.license
+        except (
+            HTTPError,
+            OSError,
+            ValueError,
+            YAMLError,
+        ):  # a dataset without a card, or without one that can be read
+            return None
+        stated = card.data.license
+        return ", ".join(stated) if isinstance(stated, list) else stated
 
     def rows(self) -> Iterator[SourceRow]:
         """All rows, split after split."""
@@ -58,8 +66,8 @@ class HubDataset:
         """The dataset, its images still encoded."""
         try:
             return load_corpus(self.dataset_id, self.options.get("config"), self.options.get("revision"))
-        except (SchemaError, ValueError) as error:  # such as a configuration or revision that does not exist
-            raise SourceError(f"hub: {str(error).splitlines()[0]}") from error
+        except SchemaError as error:
+            raise SourceError(f"hub: {error}") from error
 
     def columns(self, features: Features) -> dict[str, str | None]:
         """Which column holds the image, the captions, the class and the id."""
@@ -72,6 +80,8 @@ class HubDataset:
             "label": self.chosen("label", features, ["label"] if "label" in features else [None]),
             "id": self.chosen("id", features, [*(name for name in ID_NAMES if name in features), None]),
         }
+        if not isinstance(features[found["image"]], Image):
+            raise SourceError(f"hub: {self.dataset_id}: column {found['image']!r} holds no images")
         if not holds_captions(features[found["captions"]]):
             raise SourceError(f"hub: {self.dataset_id}: column {found['captions']!r} holds no captions")
         return found
@@ -89,23 +99,28 @@ class HubDataset:
 
     def row(self, entry: dict, split: str, number: int, columns: dict, features: Features) -> SourceRow:
         """A row in this project's terms. A corpus in its schema keeps its ids, sources and raw captions."""
-        is_ours = isinstance(features[columns["captions"]], dict) and is_string(features.get("source"))
+        is_ours = not any(column_faults(features))
         captions = entry[columns["captions"]]
         if isinstance(captions, dict):
             captions = entry.get("raw_captions") or captions["en"]
         label, feature = entry.get(columns["label"]), features.get(columns["label"])
         if isinstance(feature, ClassLabel) and label is not None:
-            label = feature.int2str(label)
-        own = entry[columns["id"]] if columns["id"] else number
+            label = feature.int2str(label) if label >= 0 else None  # -1: not known, as in unlabelled test splits
+        own = without_suffix(str(entry[columns["id"]])) if columns["id"] else number
         return SourceRow(
             image=image_bytes(entry[columns["image"]]),
             file=f"{self.name}/{split}[{number}]",
-            image_id=own if is_ours else f"{self.name}/{split}/{Path(str(own)).with_suffix('')}",
+            image_id=entry["image_id"] if is_ours else f"{self.name}/{split}/{own}",
             source=entry["source"] if is_ours else self.name,
             label=None if label is None else str(label),
             split=split,
             captions_en=[captions] if isinstance(captions, str) else list(captions or []),
         )
+
+
+def without_suffix(name: str) -> str:
+    """An id without the suffix of an image's file: `tile_0.5` of `tile_0.5.tif` and of `tile_0.5`."""
+    return re.sub(r"\.(jpe?g|png|tiff?|webp|bmp)$", "", name, flags=re.IGNORECASE)
 
 
 def holds_captions(feature: object) -> bool:

@@ -53,7 +53,9 @@ class ImageFolder:
     def row(self, entry: dict, folder: str, split: str) -> SourceRow:
         """The row that a line of metadata describes."""
         captions = entry["captions"] if "captions" in entry else entry["text"]
-        captions = [captions] if isinstance(captions, str) else list(captions or [])
+        if not isinstance(captions, str | list | None):
+            raise TypeError(f"captions {captions!r} are no list")
+        captions = [captions] if isinstance(captions, str) else captions or []
         label = None if entry.get("label") in (None, "") else str(entry["label"])
         file_name = (Path(folder) / entry["file_name"]).as_posix()
         return make_row(self.name, self.root, file_name, entry.get("split") or split, captions, label)
@@ -69,6 +71,16 @@ def read_metadata(path: Path) -> Iterator[tuple[str, dict]]:
     return read_json_lines(path) if path.suffix == ".jsonl" else read_csv(path)
 
 
+def captions_of_line(line: dict) -> list[str]:
+    """Captions of a line of a CSV file: a list in JSON, or one text."""
+    if not line.get("captions"):
+        return [line["text"]]
+    captions = json.loads(line["captions"])
+    if not isinstance(captions, list):
+        raise csv.Error(f"captions {line['captions']!r} are no list")
+    return captions
+
+
 def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
     """Images of a CSV file; lines of one file that follow each other are one image with several captions."""
     try:
@@ -77,13 +89,8 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
             numbered = ((reader.line_num, entry) for entry in reader)
             for _, group in groupby(numbered, key=lambda line: line[1].get("file_name")):
                 (number, entry), *more = group
-                if entry.get("captions"):
-                    entry["captions"] = json.loads(entry["captions"])
-                elif more:
-                    entry["captions"] = [line["text"] for _, line in [(number, entry), *more]]
-                elif "captions" in entry and "text" in entry:
-                    del entry["captions"]
-                yield f"{path}, line {number}", entry
+                captions = [caption for _, line in [(number, entry), *more] for caption in captions_of_line(line)]
+                yield f"{path}, line {number}", entry | {"captions": captions}
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, KeyError) as error:
         raise SourceError(f"{path} is no CSV file with file_name, and text or captions ({describe(error)})") from None
 

@@ -48,6 +48,6 @@ class KarpathySource:
 def read_annotation(path: Path) -> list[dict]:
     """The list of images of an annotation file."""
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["images"])
-    except (ValueError, KeyError, TypeError) as error:
+        return list(json.loads(path.read_text(encoding="utf-8-sig"))["images"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{path} is no annotation file after Karpathy ({describe(error)})") from None

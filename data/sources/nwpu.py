@@ -39,8 +39,8 @@ class NWPUCaptions:
 def read_annotation(path: Path) -> dict[str, list[dict]]:
     """The images of every class of an annotation file."""
     try:
-        classes = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        classes = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is no JSON ({error})") from None
     if not isinstance(classes, dict) or not all(isinstance(entries, list) for entries in classes.values()):
         raise SourceError(f"{path} is not {{class: [images]}}, the layout of NWPU-Captions")

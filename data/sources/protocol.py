@@ -71,7 +71,9 @@ def first_existing(name: str, kind: str, root: Path, choices: tuple[str, ...]) -
 def make_row(
     source: str, folder: Path, file_name: str, split: str, captions: list[str], label: str | None
 ) -> SourceRow:
-    """A row whose image is the file `file_name` in `folder`."""
+    """A row whose image is the file `file_name` in `folder`; a `ValueError` if that is elsewhere."""
+    if PurePosixPath(file_name).is_absolute() or ".." in PurePosixPath(file_name).parts:
+        raise ValueError(f"{file_name!r} lies outside the folder of images")
     path = folder / file_name
     return SourceRow(
         image=path.read_bytes() if path.is_file() else None,
@@ -96,8 +98,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
         for number, line in enumerate(lines, 1):
             place = f"{path}, line {number}"
             try:
-                entry = json.loads(line.decode("utf-8")) if line.strip() else None
-            except ValueError as error:
+                entry = json.loads(line.decode("utf-8-sig")) if line.strip() else None
+            except (ValueError, RecursionError) as error:
                 raise SourceError(f"{place} is no JSON ({error})") from None
             if isinstance(entry, dict):
                 yield place, entry
