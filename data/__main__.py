@@ -157,52 +157,67 @@ def make_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = OneLineParser(prog="python -m rsmclip.data", description="Builds corpora in the project's schema.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=OneLineParser)
-
-    output = argparse.ArgumentParser(add_help=False)
-    output.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
-    output.add_argument("--overwrite_output_dir", action="store_true", help="replace a dataset that is there")
-
+    making = argparse.ArgumentParser(add_help=False)
+    making.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
+    making.add_argument("--overwrite_output_dir", action="store_true", help="replace a dataset that is there")
     pushing = argparse.ArgumentParser(add_help=False)
     pushing.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")
     pushing.add_argument("--private", action="store_true", help="make that repository private")
 
-    builder = commands.add_parser("build", parents=[output, pushing], help="join caption corpora with translations")
-    builder.set_defaults(run=build)
-    builder.add_argument("--source", action="append", required=True, type=named_source, metavar="NAME=DIR",
-                         help=f"a corpus ({', '.join(READERS)}) and its folder; may be repeated")  # fmt: skip
-    builder.add_argument("--translations", type=Path, metavar="DIR", help="folder of *.jsonl with ready translations")
-    builder.add_argument("--split_policy", choices=("official",), default="official", help="which splits rows go to")
-    builder.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
-
+    builder = commands.add_parser("build", parents=[making, pushing], help="join caption corpora with translations")
+    add_build_options(builder)
     translator = commands.add_parser("translate", help="translate the captions of a corpus by machine")
-    translator.set_defaults(run=translate)
-    translator.add_argument("dataset", metavar="DIR", help="a corpus: folder or Hub id")
-    translator.add_argument("--model", default=DEFAULT_MODEL, help=f"folder or Hub id (defaults to {DEFAULT_MODEL})")
-    translator.add_argument("--revision", help="branch, tag or commit of the model on the Hub")
-    translator.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
-    translator.add_argument("--languages", nargs="+", choices=LANGUAGES[1:], default=LANGUAGES[1:], metavar="CODE",
-                            help=f"languages to translate into (defaults to {' '.join(LANGUAGES[1:])})")  # fmt: skip
-    translator.add_argument("--batch_size", type=positive, help="sentences in a batch")
-    translator.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of translations; a "
-                            "second run with the same goes on where the first stopped")  # fmt: skip
-    translator.add_argument("--dry_run", action="store_true", help="only say how much there is to translate")
-
+    add_translate_options(translator)
     auditor = commands.add_parser("audit", parents=[pushing], help="find rows that show the same picture")
-    auditor.set_defaults(run=audit)
-    auditor.add_argument("dataset", metavar="DIR", help="a corpus: folder or Hub id")
-    auditor.add_argument("--against", action="append", default=[], metavar="DIR", help="what it must not share "
-                         "pictures with: a corpus, or a folder of pictures; may be repeated")  # fmt: skip
-    auditor.add_argument("--output", type=report_file, required=True, metavar="REPORT.json", help="report to write; "
-                         "REPORT.md and REPORT_pairs/ are written beside it")  # fmt: skip
-    auditor.add_argument("--remove", action="store_true", help="drop rows of train that show what is evaluated on")
+    add_audit_options(auditor)
+    drawer = commands.add_parser("demo", parents=[making], help="draw the demo corpus")
+    add_demo_options(drawer)
+    return parser
 
-    drawer = commands.add_parser("demo", parents=[output], help="draw the demo corpus")
-    drawer.set_defaults(run=demo)
-    drawer.add_argument("--seed", type=seed, default=0, help="seed of the drawing (defaults to 0)")
-    drawer.add_argument(
+
+def add_build_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `build`."""
+    parser.set_defaults(run=build)
+    parser.add_argument("--source", action="append", required=True, type=named_source, metavar="NAME=DIR",
+                        help=f"a corpus ({', '.join(READERS)}) and its folder; may be repeated")  # fmt: skip
+    parser.add_argument("--translations", type=Path, metavar="DIR", help="what translate wrote, or ready *.jsonl")
+    parser.add_argument("--split_policy", choices=("official",), default="official", help="which splits rows go to")
+    parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
+
+
+def add_translate_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `translate`."""
+    parser.set_defaults(run=translate)
+    parser.add_argument("dataset", metavar="DIR", help="a corpus: folder or Hub id")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=f"folder or Hub id (defaults to {DEFAULT_MODEL})")
+    parser.add_argument("--revision", help="branch, tag or commit of the model on the Hub")
+    parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
+    parser.add_argument("--languages", nargs="+", choices=LANGUAGES[1:], default=LANGUAGES[1:], metavar="CODE",
+                        help=f"languages to translate into (defaults to {' '.join(LANGUAGES[1:])})")  # fmt: skip
+    parser.add_argument("--batch_size", type=positive, help="sentences in a batch")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR",
+                        help="folder of translations; a second run goes on where the first stopped")  # fmt: skip
+    parser.add_argument("--dry_run", action="store_true", help="only say how much there is to translate")
+
+
+def add_audit_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `audit`."""
+    parser.set_defaults(run=audit)
+    parser.add_argument("dataset", metavar="DIR", help="a corpus: folder or Hub id")
+    parser.add_argument("--against", nargs="+", action="extend", default=[], metavar="DIR",
+                        help="corpora, or folders of pictures, that it must not share pictures with")  # fmt: skip
+    parser.add_argument("--output", type=report_file, required=True, metavar="REPORT.json",
+                        help="report to write; REPORT.md and REPORT_pairs/ are written beside it")  # fmt: skip
+    parser.add_argument("--remove", action="store_true", help="drop rows of train that show what is evaluated on")
+
+
+def add_demo_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `demo`."""
+    parser.set_defaults(run=demo)
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the drawing (defaults to 0)")
+    parser.add_argument(
         "--contact_sheet", type=Path, metavar="FILE", help="also draw two pictures of every class there"
     )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
