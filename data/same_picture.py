@@ -35,11 +35,12 @@ BRIGHTNESS_TOLERANCE = 6.0  # grey levels that alone make up the radius; the sam
 CONTRAST_TOLERANCE = 0.2  # a relative change that alone makes up the radius; the same pictures differ by 0.15 at most
 # Correlation of the same picture: 0.874 at least, but 0.67 to 0.87 for six of the 400 flattest. Of near ones that show
 # another place: 0.77 at most (two stadiums), and in 50,000 parts of the pictures one pair above, 0.896, whose detail
-# is one straight bright edge; the places below tell it apart. Another view of the same place, shifted or enlarged, comes up to 0.863.
+# is one straight bright edge (the rule below tells it apart). Another view of the same place, shifted or enlarged,
+# comes up to 0.863.
 SAME = 0.87
-# The same, in the fifth of places where they agree least: 0.84 at least, 0.81 for the flattest (1 % of pictures saved at
-# quality 20 or at 0.3 of their size are below 0.75). Different pictures whose detail is mostly a black corner, half,
-# frame or vignette that they share: 0.76 at most, but up to 0.80 for textures of 6 grey levels in a frame.
+# The same, in the fifth of places where they agree least: 0.84 at least, 0.81 for the flattest (1 % of pictures saved
+# at quality 20, or at 0.3 of their size, are below 0.75). Different pictures whose detail is mostly a black corner,
+# half, frame or vignette that they share: 0.76 at most, but up to 0.80 for textures of 6 grey levels in a frame.
 SAME_EVERYWHERE = 0.75
 PLACE = 8  # pixels a side of a place
 FULL_DETAIL = 4.0  # grey levels of detail, root mean square, from which a place counts in full
