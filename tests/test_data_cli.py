@@ -124,6 +124,15 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path, made, capsys):
     assert not (tmp_path / "t").exists()
 
 
+def test_a_model_that_is_nowhere_is_one_line_and_leaves_nothing(tmp_path, made, capsys):
+    cli.main(["build", "--source", f"imagefolder={made}", "--output", str(tmp_path / "out")])
+    capsys.readouterr()
+    command = ["translate", tmp_path / "out", "--model", tmp_path / "no model", "--output", tmp_path / "t"]
+    told = refusal(capsys, *command)
+    assert told.splitlines()[-1].startswith("error: cannot load the translation model")
+    assert "Traceback" not in told and not (tmp_path / "t").exists()
+
+
 @pytest.fixture
 def leaking(tmp_path, capsys) -> Path:
     """A built corpus whose `train` has the picture of `test`, mirrored, beside another."""

@@ -125,13 +125,3 @@ def test_a_model_on_the_hub_is_known_by_its_commit(place, whole):
     facts = json.loads((place / "from_hub" / "translation.json").read_text("utf-8"))
     assert facts["model"] == "lab/translator" and len(facts["revision"]) == 40
     assert (place / "from_hub" / "captions.jsonl").read_bytes() == (whole / "captions.jsonl").read_bytes()
-
-
-def test_a_model_that_is_nowhere_is_one_line(place):
-    done = subprocess.run(
-        command(place, place / "nothing", model=str(place / "no model")), env=environment(place),
-        capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: cannot load the translation model")
-    assert not (place / "nothing").exists()
