@@ -93,6 +93,8 @@ def split_table(report: BuildReport) -> str:
 
 def histogram(words: Counter, width: int = 5) -> str:
     """How many captions have how many words, in bars of text."""
+    if not words:
+        return "none"
     bins: Counter = Counter()
     for length, count in words.items():
         bins[min(length, 40) // width] += count

@@ -83,6 +83,10 @@ def test_lengths_are_drawn_to_scale():
     assert sum(int(line.split()[-1]) for line in lines) == 91
 
 
+def test_a_corpus_without_english_captions_has_no_histogram():
+    assert histogram(Counter()) == "none"
+
+
 def test_splits_without_rows_are_not_in_the_table(report):
     assert "| val |" not in split_table(report)
 

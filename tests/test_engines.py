@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from rsmclip.data.engines import ChatEngine, EngineError, Seq2SeqEngine, clean, folder_hash, open_engine
+from tests.captions import CAPTIONS as ALL_CAPTIONS
 from tests.translators import CHATML, make_chat_model, make_madlad, make_nllb
 
-LINES = (Path(__file__).parent / "captions_in_ten_languages.jsonl").read_text(encoding="utf-8").splitlines()
-CAPTIONS = [json.loads(line) for line in LINES][:4]
+CAPTIONS = ALL_CAPTIONS[:4]
 ENGLISH = [row["en"] for row in CAPTIONS]
 MAKERS = {"chat": make_chat_model, "nllb": make_nllb, "madlad": make_madlad}
 

@@ -22,10 +22,9 @@ from rsmclip.data.translate import (
     translate_corpus,
 )
 from rsmclip.data.translations import load_translations
+from tests.captions import CAPTIONS
 from tests.translators import make_chat_model
 
-LINES = (Path(__file__).parent / "captions_in_ten_languages.jsonl").read_text(encoding="utf-8").splitlines()
-CAPTIONS = [json.loads(line) for line in LINES]
 ENGLISH = [row["en"] for row in CAPTIONS]
 RIGHT = {row["en"]: row["pt"] for row in CAPTIONS}
 

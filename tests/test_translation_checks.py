@@ -1,8 +1,6 @@
 """Checks of translations: right ones in nine languages pass, and every way of spoiling them is found by a check."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 
@@ -26,9 +24,8 @@ from rsmclip.data.translation_checks import (
     loses_numbers,
     usual_lengths,
 )
+from tests.captions import CAPTIONS
 
-LINES = (Path(__file__).parent / "captions_in_ten_languages.jsonl").read_text(encoding="utf-8").splitlines()
-CAPTIONS = [json.loads(line) for line in LINES]
 OTHERS = LANGUAGES[1:]
 every_translation = pytest.mark.parametrize("row", CAPTIONS, ids=lambda row: row["en"][:20])
 

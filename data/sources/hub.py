@@ -45,12 +45,7 @@ class HubDataset:
         folder = Path(self.dataset_id)
         try:
             card = DatasetCard.load(folder / "README.md" if folder.is_dir() else self.dataset_id)
-        except (
-            HTTPError,
-            OSError,
-            ValueError,
-            YAMLError,
-        ):  # a dataset without a card, or without one that can be read
+        except (HTTPError, OSError, ValueError, YAMLError):  # there is no card, or none that can be read
             return None
         stated = card.data.license
         return ", ".join(stated) if isinstance(stated, list) else stated

@@ -13,11 +13,10 @@ from PIL import Image
 
 from rsmclip.data.build import build_corpus
 from rsmclip.data.sources import open_source
+from tests.captions import CAPTIONS
 from tests.hub_server import HubServer
 from tests.translators import make_chat_model
 
-LINES = (Path(__file__).parents[1] / "captions_in_ten_languages.jsonl").read_text(encoding="utf-8").splitlines()
-CAPTIONS = [json.loads(line) for line in LINES]
 LANGUAGES = ("pt", "ko")
 
 
