@@ -53,6 +53,8 @@ from rsmclip.training.run_folder import (
     published_config,
     published_name,
 )
+from rsmclip.training.shards import cache_folder
+from rsmclip.training.streaming import follow, open_splits
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.views import ViewSpec, render_views
 
@@ -107,6 +109,8 @@ def train(config: TrainingConfig) -> dict:
             model.config.self_distillation["num_prototypes"], config.student_temperature, config.center_momentum
         ).to(accelerator.device)
         accelerator.register_for_checkpointing(teacher, distillation_loss)
+    if config.streaming:
+        accelerator.register_for_checkpointing(run.splits["train"])
 
     # The floor of the final table; before a checkpoint is loaded, so that a resumed run prints the same one.
     untrained = evaluate(run, "test")
@@ -183,13 +187,26 @@ def load_splits(config: TrainingConfig, benchmark: Benchmark | None, accelerator
         raise ValueError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
     with accelerator.main_process_first():
         name = str(cached_demo()) if config.dataset == "demo" else config.dataset
-        corpus = load_corpus(name)
+        if config.streaming:
+            stream, corpus = open_splits(
+                name,
+                config.train_split,
+                (config.validation_split, config.test_split),
+                config.languages,
+                folder=cache_folder(config.output_dir),
+                shuffle_buffer=config.shuffle_buffer,
+                seed=config.seed,
+            )
+        else:
+            corpus = load_corpus(name)
     names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+    if config.streaming:
+        del names["train"]  # of a stream, only its columns can be checked, and have been
     splits = {role: check_schema(corpus, name, config.languages) for role, name in names.items()}
     if benchmark is not None:
         for role in ("validation", "test"):
             check_labels(splits[role]["label"], benchmark)
-    splits["train"] = rows_with_captions(splits["train"], config.languages)
+    splits["train"] = stream if config.streaming else rows_with_captions(splits["train"], config.languages)
     if len(splits["train"]) < config.batch_size:
         raise ValueError(
             f"batch_size is {config.batch_size}, but only {len(splits['train'])} rows have captions to train on"
@@ -210,8 +227,9 @@ def rows_with_captions(rows: Dataset, languages: list[str]) -> Dataset:
 def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Iterator[dict]:
     """Batches of this process from `first_step` on, on the device."""
     config, accelerator, rows = run.config, run.accelerator, run.splits["train"]
+    replacement = rows.replacement if config.streaming else None
     loader = DataLoader(
-        CaptionedViews(rows, config.languages, specs, config.short_side, config.seed),
+        CaptionedViews(rows, config.languages, specs, config.short_side, config.seed, replacement),
         batch_sampler=StepSampler(
             num_rows=len(rows),
             batch_size=config.batch_size // accelerator.num_processes,
@@ -220,6 +238,7 @@ def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Itera
             seed=config.seed,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
+            order=rows.order if config.streaming else None,
         ),
         collate_fn=Collate(run.processor.tokenizer, config.max_length),
         num_workers=config.num_workers,
@@ -227,8 +246,9 @@ def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Itera
         prefetch_factor=4 if config.num_workers else None,
         generator=torch.Generator().manual_seed(config.seed),  # else it would draw from the one that resuming restores
     )
-    for batch in loader:
-        if isinstance(batch, UndecodableImagesError):
+    follows = config.streaming and accelerator.is_local_main_process
+    for batch in follow(loader, rows) if follows else loader:
+        if isinstance(batch, Exception):
             raise batch
         for name in ("pixels", "input_ids", "attention_mask"):
             batch[name] = batch[name].to(accelerator.device, non_blocking=True)

@@ -6,7 +6,7 @@ without replaying anything.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,12 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
 
 from rsmclip.data.faults import IMAGE_ERRORS
+from rsmclip.data.schema import SchemaError
+from rsmclip.training.shards import ShardError
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
+MOST_TRIES = 100  # to find a row that can be used
 TEXT_GROUPS = 4  # captions of similar length that the text tower takes together, to pad less
 
 
@@ -38,6 +41,8 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         seed (`int`, *optional*, defaults to 0): Seed of the permutations.
         rank (`int`, *optional*, defaults to 0): This process.
         world_size (`int`, *optional*, defaults to 1): Number of processes.
+        order (`Callable[[int, int, int], np.ndarray]`, *optional*):
+            Gives the rows of an epoch from one position to before another; by default a permutation of all rows.
     """
 
     def __init__(
@@ -49,7 +54,9 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        order: Callable[[int, int, int], np.ndarray] | None = None,
     ):
+        self.order = order or PermutedRows(num_rows, seed)
         self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
         self.first_step, self.max_steps = first_step, max_steps
         self.rank, self.world_size = rank, world_size
@@ -59,16 +66,30 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         return self.max_steps - self.first_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        permutation, permuted_epoch = None, None
         for step in range(self.first_step, self.max_steps):
             epoch, position = divmod(step, self.steps_per_epoch)
-            if epoch != permuted_epoch:
-                permutation, permuted_epoch = (
-                    np.random.default_rng([self.seed, epoch]).permutation(self.num_rows),
-                    epoch,
-                )
             start = (position * self.world_size + self.rank) * self.batch_size
-            yield [(epoch, int(row)) for row in permutation[start : start + self.batch_size]]
+            yield [(epoch, int(row)) for row in self.order(epoch, start, start + self.batch_size)]
+
+
+class PermutedRows:
+    """
+    The order of a corpus that is there as a whole: every epoch is a new permutation of all rows.
+
+    Args:
+        num_rows (`int`): Rows of the corpus.
+        seed (`int`): Seed of the permutations.
+    """
+
+    def __init__(self, num_rows: int, seed: int):
+        self.num_rows, self.seed = num_rows, seed
+        self.epoch, self.rows = -1, np.empty(0, np.int64)
+
+    def __call__(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """Rows at the positions from `start` to before `stop` of an epoch."""
+        if epoch != self.epoch:
+            self.epoch, self.rows = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+        return self.rows[start:stop]
 
 
 class CaptionedViews(TorchDataset):
@@ -78,7 +99,9 @@ class CaptionedViews(TorchDataset):
     languages a step.
 
     A row whose image cannot be decoded is replaced by another that the same generator draws, and named in
-    `undecodable`; where that happens too often in a row, an [`UndecodableImagesError`] takes the example's place.
+    `undecodable`; where that happens too often in a row, an [`UndecodableImagesError`] takes the example's place. A
+    row without a caption in the languages, which only a stream has, is replaced as well. Where a row cannot be
+    fetched, a [`ShardError`] takes the example's place.
 
     Args:
         corpus (`datasets.Dataset`): Rows in the project's schema, images not decoded.
@@ -86,31 +109,51 @@ class CaptionedViews(TorchDataset):
         view_specs (`dict[str, ViewSpec]`): Sorts of views by name.
         short_side (`int`): Size to which the short side is reduced, in pixels. Smaller images stay as they are.
         seed (`int`, *optional*, defaults to 0): Seed of captions and views.
+        replacement (`Callable[[int, np.random.Generator], int]`, *optional*):
+            Draws a row in place of one that cannot be used; by default any.
     """
 
     def __init__(
-        self, corpus: Dataset, languages: list[str], view_specs: dict[str, ViewSpec], short_side: int, seed: int = 0
+        self,
+        corpus: Dataset,
+        languages: list[str],
+        view_specs: dict[str, ViewSpec],
+        short_side: int,
+        seed: int = 0,
+        replacement: Callable[[int, np.random.Generator], int] | None = None,
     ):
         self.corpus, self.languages, self.view_specs = corpus, languages, view_specs
         self.short_side, self.seed = short_side, seed
+        self.replacement = replacement or self.any_row
 
     def __len__(self) -> int:
         return len(self.corpus)
 
-    def __getitem__(self, index: tuple[int, int]) -> "dict | UndecodableImagesError":
+    def any_row(self, row: int, rng: np.random.Generator) -> int:
+        """A row of the whole corpus."""
+        return int(rng.integers(len(self)))
+
+    def __getitem__(self, index: tuple[int, int]) -> dict | Exception:
         epoch, row = index
         rng = np.random.default_rng([self.seed, epoch, row])
         undecodable: list[str] = []
-        while True:
-            example = self.corpus[row]
+        for _ in range(MOST_TRIES):
             try:
-                pixels = decode_image((example["image"] or {}).get("bytes") or b"", self.short_side)
-                break
-            except IMAGE_ERRORS:
-                undecodable.append(example["image_id"])
-                if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
-                    return UndecodableImagesError.of(undecodable, len(self))
-                row = int(rng.integers(len(self)))
+                example = self.corpus[row]
+            except ShardError as error:
+                return error
+            if has_caption(example["captions"], self.languages):
+                try:
+                    pixels = decode_image((example["image"] or {}).get("bytes") or b"", self.short_side)
+                    break
+                except IMAGE_ERRORS:
+                    undecodable.append(example["image_id"])
+                    if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
+                        return UndecodableImagesError.of(undecodable, len(self))
+            row = self.replacement(row, rng)
+        else:
+            what = f"no caption in {', '.join(self.languages)}, or an image that cannot be decoded"
+            return SchemaError(f"{MOST_TRIES} rows drawn around {example['image_id']} have {what}")
         return {
             "pixels": pixels,
             "captions": draw_captions(example["captions"], self.languages, self.view_specs["global"].count, rng),
@@ -156,6 +199,11 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
+def has_caption(captions: dict[str, list[str | None] | None], languages: list[str]) -> bool:
+    """Whether a row has a caption in at least one of the languages."""
+    return any(caption for language in languages for caption in captions.get(language) or [])
+
+
 def draw_captions(
     captions: dict[str, list[str | None] | None], languages: list[str], count: int, rng: np.random.Generator
 ) -> list[str]:
@@ -189,8 +237,8 @@ class Collate:
     tokenizer: object
     max_length: int
 
-    def __call__(self, examples: list[dict | UndecodableImagesError]) -> dict | UndecodableImagesError:
-        if errors := [example for example in examples if isinstance(example, UndecodableImagesError)]:
+    def __call__(self, examples: list[dict | Exception]) -> dict | Exception:
+        if errors := [example for example in examples if isinstance(example, Exception)]:
             return errors[0]
         captions = zip(*(example["captions"] for example in examples), strict=True)  # (views, batch)
         tokens = self.tokenizer(

@@ -25,7 +25,7 @@ RANGES = {  # smallest and largest value
     **dict.fromkeys(("brightness", "contrast", "saturation", "teacher_temperature_warmup"), (0, 1)),
     **dict.fromkeys(("self_distillation_weight", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(("num_local_views", "num_workers", "warmup_steps"), (0, math.inf)),
-    **dict.fromkeys(("max_train_steps", "vocab_size", "cpu_threads"), (1, math.inf)),
+    **dict.fromkeys(("max_train_steps", "vocab_size", "cpu_threads", "shuffle_buffer"), (1, math.inf)),
     **dict.fromkeys(("checkpoint_steps", "keep_checkpoints", "evaluation_steps", "logging_steps"), (1, math.inf)),
     **dict.fromkeys(("evaluation_batch_size", "local_size", "short_side"), (1, math.inf)),
     "max_length": (3, math.inf),  # a token between the two special ones
@@ -59,6 +59,8 @@ class TrainingConfig:
     )
     short_side: int = option(256, "The workers reduce the short side of images to this, in pixels.")
     num_workers: int = option(4, "Worker processes that load data, for each process.")
+    streaming: bool = option(False, "Read the training split shard by shard, in a bounded cache; needs parquet files.")
+    shuffle_buffer: int = option(20_000, "Rows of successive shards that a stream shuffles among themselves.")
 
     # Model
     model: str | None = option(
@@ -147,6 +149,8 @@ class TrainingConfig:
             raise ValueError("output_dir must name a folder")
         if self.model and self.tokenizer:
             raise ValueError("give model or tokenizer, not both: a model's tokenizer comes with its weights")
+        if self.streaming and not (self.model or self.tokenizer):
+            raise ValueError("streaming needs model or tokenizer: no tokenizer can be trained on a stream")
         if self.log_with and self.log_with not in (available := [str(name) for name in get_available_trackers()]):
             installed = ", ".join(available) or "none"
             raise ValueError(f"no tracker {self.log_with!r} for log_with is installed; installed: {installed}")
