@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -139,6 +138,10 @@ class ShardCache:
         """Arrow file of a shard, whether it is there or not."""
         return self.folder / f"{shard:06d}.arrow"
 
+    def aside(self, shard: int) -> Path:
+        """Folder in which a shard is made ready."""
+        return self.folder / f".{shard:06d}"
+
     def open(self, shard: int) -> Dataset:
         """Rows of a shard, mapped; fetched first if need be."""
         while shard not in self.opened:
@@ -164,7 +167,8 @@ class ShardCache:
         with FileLock(target.with_suffix(".lock")):
             if target.exists():
                 return
-            aside = self.folder / f".{shard}-{uuid4().hex}"
+            aside = self.aside(shard)
+            shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
             aside.mkdir()
             try:
                 parquet = Path(persistently(lambda: download(file, aside), file))
@@ -180,10 +184,10 @@ class ShardCache:
 
     def keep(self, shards: Collection[int]) -> None:
         """Deletes all other shards; processes that map one keep it until they open the next."""
-        kept = {self.path(shard) for shard in shards}
-        for path in self.folder.glob("*.arrow"):
-            if path not in kept:
-                path.unlink(missing_ok=True)
+        for path in set(self.folder.glob("*.arrow")) - {self.path(shard) for shard in shards}:
+            path.unlink(missing_ok=True)
+        for path in set(self.folder.glob(".[0-9]*")) - {self.aside(shard) for shard in shards}:
+            shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
         """Deletes the folder."""

@@ -1,9 +1,9 @@
 """Corpora too large for a disk: a table over parquet shards, each of which is fetched when the order comes to it.
 
-The corpus stays a table that is asked for one row or another, so workers, processes and resumption are those of a local
-corpus. Only the order is another one: shards are permuted, successive rows of the permuted shards form blocks, and rows
-are permuted within a block. So a step needs the shards of one block, and the order is a function of seed and epoch
-alone, whatever the number of workers and processes (as in MosaicML's StreamingDataset).
+The corpus stays a table that is asked for one row or another, so workers, processes and resumption are those of a
+local corpus. Only the order is another one: shards are permuted, successive rows of the permuted shards form blocks,
+and rows are permuted within a block. So a step needs the shards of one block, and the order is a function of seed and
+epoch alone, whatever the number of workers and processes (as in MosaicML's StreamingDataset).
 """
 
 import math
@@ -35,6 +35,7 @@ class ShardOrder:
     def __init__(self, num_rows: Sequence[int], shuffle_buffer: int, seed: int):
         self.num_rows, self.shuffle_buffer, self.seed = np.array(num_rows, np.int64), shuffle_buffer, seed
         self.starts = np.cumsum(self.num_rows) - self.num_rows
+        self.total = int(self.num_rows.sum())
         self.epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.blocks: dict[tuple[int, int], np.ndarray] = {}
 
@@ -48,7 +49,7 @@ class ShardOrder:
         """Shards of the blocks that these positions are in, in the epoch's order."""
         order, ends = self.permuted_shards(epoch)
         first = start // self.shuffle_buffer * self.shuffle_buffer
-        last = min(math.ceil(stop / self.shuffle_buffer) * self.shuffle_buffer, ends[-1]) - 1
+        last = min(math.ceil(stop / self.shuffle_buffer) * self.shuffle_buffer, self.total) - 1
         begin, end = np.searchsorted(ends, [first, last], side="right")
         return [int(shard) for shard in order[begin : end + 1] if self.num_rows[shard]]
 
@@ -64,7 +65,7 @@ class ShardOrder:
         if (epoch, block) not in self.blocks:
             order, ends = self.permuted_shards(epoch)
             start = block * self.shuffle_buffer
-            size = min(self.shuffle_buffer, ends[-1] - start)
+            size = min(self.shuffle_buffer, self.total - start)
             positions = start + np.random.default_rng([self.seed, epoch, block, 1]).permutation(size)
             places = np.searchsorted(ends, positions, side="right")
             rows = positions + (self.starts[order] + self.num_rows[order] - ends)[places]
@@ -95,7 +96,7 @@ class StreamedCorpus(TorchDataset):
         self.order = ShardOrder(self.cache.num_rows, shuffle_buffer, seed)
 
     def __len__(self) -> int:
-        return sum(self.cache.num_rows)
+        return self.order.total
 
     def __getitem__(self, row: int) -> dict:
         shard = self.shard(row)
@@ -108,9 +109,10 @@ class StreamedCorpus(TorchDataset):
         return int(np.searchsorted(self.order.starts, row, side="right")) - 1
 
     def replacement(self, row: int, rng: np.random.Generator) -> int:
-        """Another row in place of one that cannot be used: of the same shard, which is there."""
+        """Another row of the same shard, which is there, in place of one that cannot be used."""
         shard = self.shard(row)
-        return int(self.order.starts[shard] + rng.integers(self.order.num_rows[shard]))
+        start, length = int(self.order.starts[shard]), int(self.order.num_rows[shard])
+        return start + (row - start + int(rng.integers(min(1, length - 1), length))) % length
 
     def state_dict(self) -> dict:
         """What the order depends on, for a checkpoint."""
