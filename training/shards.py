@@ -116,6 +116,7 @@ class ShardCache:
     def __init__(self, files: Sequence[str], folder: Path, declared: Features | None = None):
         self.files, self.folder = list(files), folder
         self.opened: dict[int, Dataset] = {}
+        self.kept: set[int] = set()
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "index.lock"):  # the first process of a node reads the footers, for all of them
             index, identity = folder / "index.json", [identify(file) for file in self.files]
@@ -184,10 +185,20 @@ class ShardCache:
 
     def keep(self, shards: Collection[int]) -> None:
         """Deletes all other shards; processes that map one keep it until they open the next."""
+        self.kept = set(shards)
         for path in set(self.folder.glob("*.arrow")) - {self.path(shard) for shard in shards}:
             path.unlink(missing_ok=True)
         for path in set(self.folder.glob(".[0-9]*")) - {self.aside(shard) for shard in shards}:
             shutil.rmtree(path, ignore_errors=True)
+
+    def fetch_if_kept(self, shard: int) -> None:
+        """The same as [`fetch`] beside a thread that calls [`keep`], for shards that are to be kept."""
+        # In this order: if it is missing since it was deleted, then `kept` is without it already.
+        if self.path(shard).exists() or shard not in self.kept:
+            return
+        self.fetch(shard)
+        if shard not in self.kept:
+            self.path(shard).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Deletes the folder."""

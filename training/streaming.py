@@ -179,7 +179,8 @@ def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator:
     batches = iter(loader)  # before there is a thread: what is forked beside one may wait for its locks forever
     ahead = steps_ahead(loader, corpus)
     wanted: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
-    Thread(target=fetch_wanted, args=(corpus.cache, wanted), daemon=True).start()
+    fetcher = Thread(target=fetch_wanted, args=(corpus.cache, wanted), daemon=True)
+    fetcher.start()
     window: list[int] = []
     for step in range(sampler.first_step, sampler.max_steps):
         done = max(sampler.first_step, step - 1)  # the trainer may ask for a batch before it has done with the last
@@ -189,6 +190,7 @@ def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator:
             wanted.put(window)
         yield next(batches)
     wanted.put([])
+    fetcher.join()
     corpus.cache.remove()
 
 
@@ -219,6 +221,6 @@ def fetch_wanted(cache: ShardCache, wanted: queue.SimpleQueue) -> None:
             if not wanted.empty():
                 break
             try:
-                cache.fetch(shard)
+                cache.fetch_if_kept(shard)
             except ShardError:  # whoever needs it will meet the error too, and tell it
                 break
