@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from rsmclip.data.schema import LANGUAGES, SchemaError
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler
+from rsmclip.training.config import TrainingConfig
 from rsmclip.training.shards import ShardError
 from rsmclip.training.streaming import (
     ShardOrder,
@@ -23,24 +24,10 @@ from rsmclip.training.streaming import (
     steps_ahead,
 )
 from rsmclip.training.views import ViewSpec
+from tests.conftest import SHARDS
 
 SPECS = {"global": ViewSpec(2, 32, (0.4, 1.0))}
-LENGTHS = [7, 5, 0, 6, 9, 4, 8, 6, 7, 8]  # 60 rows
 BUFFER = 10
-
-
-@pytest.fixture(scope="module")
-def shards(corpus, tmp_path_factory) -> Path:
-    """The tiny corpus with its training split in ten shards."""
-    folder = tmp_path_factory.mktemp("shards") / "corpus"
-    (folder / "data").mkdir(parents=True)
-    ends = np.cumsum(LENGTHS)
-    for number, (end, length) in enumerate(zip(ends, LENGTHS, strict=True)):
-        rows = corpus["train"].select(range(end - length, end))
-        rows.to_parquet(folder / "data" / f"train-{number:05d}-of-{len(LENGTHS):05d}.parquet")
-    for split in ("val", "test"):
-        corpus[split].to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
-    return folder
 
 
 def open_stream(folder: Path, cache: Path, buffer: int = BUFFER, languages=LANGUAGES) -> StreamedCorpus:
@@ -63,16 +50,16 @@ def make_loader(stream: StreamedCorpus, tokenizer, workers: int, steps: int, bat
 
 @pytest.mark.parametrize("buffer", [1, 7, 10, 60, 1000])
 def test_every_epoch_is_another_permutation_of_all_rows(buffer):
-    order = ShardOrder(LENGTHS, buffer, seed=3)
+    order = ShardOrder(SHARDS, buffer, seed=3)
     epochs = [order(epoch, 0, 60).tolist() for epoch in range(3)]
     assert all(sorted(rows) == list(range(60)) for rows in epochs)
     assert len({tuple(rows) for rows in epochs}) == 3
-    assert ShardOrder(LENGTHS, buffer, seed=4)(0, 0, 60).tolist() != epochs[0]
+    assert ShardOrder(SHARDS, buffer, seed=4)(0, 0, 60).tolist() != epochs[0]
 
 
 def test_the_order_does_not_depend_on_what_was_asked_for_before():
-    whole = [ShardOrder(LENGTHS, BUFFER, seed=0)(epoch, 0, 60) for epoch in range(2)]
-    order, rng = ShardOrder(LENGTHS, BUFFER, seed=0), np.random.default_rng(0)
+    whole = [ShardOrder(SHARDS, BUFFER, seed=0)(epoch, 0, 60) for epoch in range(2)]
+    order, rng = ShardOrder(SHARDS, BUFFER, seed=0), np.random.default_rng(0)
     for _ in range(200):
         epoch, (start, stop) = rng.integers(2), np.sort(rng.choice(61, 2, replace=False))
         assert order(int(epoch), int(start), int(stop)).tolist() == whole[epoch][start:stop].tolist()
@@ -81,7 +68,7 @@ def test_the_order_does_not_depend_on_what_was_asked_for_before():
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_share_the_steps_of_one_process_and_a_resumed_one_continues(processes):
     def steps(**sampling):
-        return list(StepSampler(60, max_steps=25, order=ShardOrder(LENGTHS, BUFFER, 0), **sampling))
+        return list(StepSampler(60, max_steps=25, order=ShardOrder(SHARDS, BUFFER, 0), **sampling))
 
     whole = steps(batch_size=6)
     parts = [steps(batch_size=6 // processes, rank=rank, world_size=processes) for rank in range(processes)]
@@ -120,9 +107,9 @@ def test_the_order_of_a_hundred_million_rows_needs_little_memory():
     assert peak < 5e6
 
 
-def test_its_rows_are_those_of_load_dataset(shards, tmp_path):
-    stream = open_stream(shards, tmp_path)
-    rows = load_dataset(str(shards), split="train").cast_column("image", Image(decode=False))
+def test_its_rows_are_those_of_load_dataset(sharded_corpus, tmp_path):
+    stream = open_stream(sharded_corpus, tmp_path)
+    rows = load_dataset(str(sharded_corpus), split="train").cast_column("image", Image(decode=False))
     assert len(stream) == len(rows) == 60 and stream.cache.features == rows.features
     assert [stream[row] for row in range(60)] == list(rows)
     for row in (-1, 60):
@@ -130,8 +117,10 @@ def test_its_rows_are_those_of_load_dataset(shards, tmp_path):
             stream[row]
 
 
-def test_an_epoch_of_two_workers_fetches_each_shard_once_and_the_cache_stays_small(shards, tokenizer, tmp_path):
-    stream = open_stream(shards, tmp_path)
+def test_an_epoch_of_two_workers_fetches_each_shard_once_and_the_cache_stays_small(
+    sharded_corpus, tokenizer, tmp_path
+):
+    stream = open_stream(sharded_corpus, tmp_path)
     loader = make_loader(stream, tokenizer, workers=2, steps=20)
     sampler, ahead = loader.batch_sampler, steps_ahead(loader, stream)
     windows = [shards_of_steps(stream.order, sampler, max(0, step - 1), step + ahead) for step in range(20)]
@@ -150,9 +139,9 @@ def test_an_epoch_of_two_workers_fetches_each_shard_once_and_the_cache_stays_sma
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_stream_fetches_nothing_of_what_was_done(shards, tokenizer, tmp_path, workers):
+def test_a_resumed_stream_fetches_nothing_of_what_was_done(sharded_corpus, tokenizer, tmp_path, workers):
     def batches(cache: str, **sampling) -> list:
-        stream = open_stream(shards, tmp_path / cache)
+        stream = open_stream(sharded_corpus, tmp_path / cache)
         loader = make_loader(stream, tokenizer, workers, steps=20, **sampling)
         for step, batch in enumerate(follow(loader, stream), sampling.get("first_step", 0)):
             fetched.setdefault(cache, set()).update(path.name for path in (tmp_path / cache).glob("*.arrow"))
@@ -164,26 +153,24 @@ def test_a_resumed_stream_fetches_nothing_of_what_was_done(shards, tokenizer, tm
     for step in (17, 18, 19):
         for name in ("pixels", "input_ids"):
             assert torch.equal(found["whole"][step][name], found["resumed"][step][name])
-    order = ShardOrder(LENGTHS, BUFFER, 0)
+    order = ShardOrder(SHARDS, BUFFER, 0)
     assert fetched["resumed"] == {f"{shard:06d}.arrow" for shard in order.shards(1, 42, 60)} < fetched["whole"]
 
 
-def test_a_checkpoint_of_another_order_is_refused(shards, tmp_path):
-    state = open_stream(shards, tmp_path / "a").state_dict()
-    open_stream(shards, tmp_path / "b").load_state_dict(state)
-    with pytest.raises(ValueError, match="the shuffle_buffer changed since the checkpoint was written"):
-        open_stream(shards, tmp_path / "c", buffer=20).load_state_dict(state)
+def test_a_checkpoint_of_other_shards_is_refused(sharded_corpus, tmp_path):
+    state = open_stream(sharded_corpus, tmp_path / "a").state_dict()
+    open_stream(sharded_corpus, tmp_path / "b").load_state_dict(state)
     with pytest.raises(ValueError, match="the shards of the corpus changed"):
-        open_stream(shards, tmp_path / "d").load_state_dict(state | {"num_rows": [60]})
+        open_stream(sharded_corpus, tmp_path / "c").load_state_dict(state | {"num_rows": [60]})
 
 
-def rewrite(shards: Path, target: Path, change, number: int = 4) -> Path:
+def rewrite(sharded_corpus: Path, target: Path, change, number: int = 4) -> Path:
     """A copy of the corpus in which a shard is changed."""
-    shutil.copytree(shards, target)
-    path = target / "data" / f"train-{number:05d}-of-{len(LENGTHS):05d}.parquet"
-    rows = load_dataset(str(shards), split="train").cast_column("image", Image(decode=False))
-    start = sum(LENGTHS[:number])
-    rows.select(range(start, start + LENGTHS[number])).map(change, load_from_cache_file=False).to_parquet(path)
+    shutil.copytree(sharded_corpus, target)
+    path = target / "data" / f"train-{number:05d}-of-{len(SHARDS):05d}.parquet"
+    rows = load_dataset(str(sharded_corpus), split="train").cast_column("image", Image(decode=False))
+    start = sum(SHARDS[:number])
+    rows.select(range(start, start + SHARDS[number])).map(change, load_from_cache_file=False).to_parquet(path)
     return target
 
 
@@ -192,8 +179,10 @@ NO_IMAGE = {"image": {"bytes": b"nothing", "path": None}}
 
 
 @pytest.mark.parametrize(("fault", "named"), [(NO_CAPTIONS, []), (NO_IMAGE, [stream_id(19)])])
-def test_a_row_without_captions_or_image_is_replaced_by_one_of_its_shard(shards, tmp_path, fault, named):
-    folder = rewrite(shards, tmp_path / "corpus", lambda row: fault if row["image_id"] == stream_id(19) else {})
+def test_a_row_without_captions_or_image_is_replaced_by_one_of_its_shard(sharded_corpus, tmp_path, fault, named):
+    folder = rewrite(
+        sharded_corpus, tmp_path / "corpus", lambda row: fault if row["image_id"] == stream_id(19) else {}
+    )
     stream = open_stream(folder, tmp_path / "cache")
     views = CaptionedViews(stream, list(LANGUAGES), SPECS, 48, replacement=stream.replacement)
     examples = [views[epoch, 19] for epoch in range(60)]
@@ -202,8 +191,8 @@ def test_a_row_without_captions_or_image_is_replaced_by_one_of_its_shard(shards,
     assert [path.name for path in (tmp_path / "cache").glob("*.arrow")] == ["000004.arrow"]
 
 
-def test_a_shard_without_captions_is_an_error(shards, tmp_path):
-    folder = rewrite(shards, tmp_path / "corpus", lambda row: {"captions": dict.fromkeys(row["captions"])})
+def test_a_shard_without_captions_is_an_error(sharded_corpus, tmp_path):
+    folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: {"captions": dict.fromkeys(row["captions"])})
     stream = open_stream(folder, tmp_path / "cache", languages=["en"])
     error = CaptionedViews(stream, ["en"], SPECS, 48, replacement=stream.replacement)[0, 20]
     assert isinstance(error, SchemaError)
@@ -230,16 +219,16 @@ def no_captions(path: Path) -> None:
         (no_captions, r"the shard .*/train-00004-of-00010\.parquet has no column 'captions'"),
     ],
 )
-def test_a_shard_that_is_none_is_named_before_training(shards, tmp_path, damage, message):
-    shutil.copytree(shards, tmp_path / "corpus")
+def test_a_shard_that_is_none_is_named_before_training(sharded_corpus, tmp_path, damage, message):
+    shutil.copytree(sharded_corpus, tmp_path / "corpus")
     damage(tmp_path / "corpus" / "data" / "train-00004-of-00010.parquet")
     with pytest.raises(SchemaError, match=message):
         open_stream(tmp_path / "corpus", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_shard_that_is_damaged_inside_is_named_in_place_of_a_batch(shards, tokenizer, tmp_path, workers):
-    shutil.copytree(shards, tmp_path / "corpus")
+def test_a_shard_that_is_damaged_inside_is_named_in_place_of_a_batch(sharded_corpus, tokenizer, tmp_path, workers):
+    shutil.copytree(sharded_corpus, tmp_path / "corpus")
     path = tmp_path / "corpus" / "data" / "train-00004-of-00010.parquet"
     content = path.read_bytes()
     path.write_bytes(content[:4] + bytes(2000) + content[2004:])
@@ -250,7 +239,7 @@ def test_a_shard_that_is_damaged_inside_is_named_in_place_of_a_batch(shards, tok
     assert not list((tmp_path / "cache").glob(".0*"))
 
 
-def test_what_cannot_be_streamed_is_told_in_one_line(shards, tmp_path):
+def test_what_cannot_be_streamed_is_told_in_one_line(sharded_corpus, tmp_path):
     def refusal(folder: Path, **options) -> str:
         with pytest.raises(SchemaError) as error:
             open_stream(folder, tmp_path / "cache", **options)
@@ -263,15 +252,21 @@ def test_what_cannot_be_streamed_is_told_in_one_line(shards, tmp_path):
         (lines / f"{split}.jsonl").write_text('{"image_id": "a"}\n')
     assert "a stream reads parquet files, but split 'train'" in refusal(lines)
     assert "no such dataset on the Hub" in refusal(tmp_path / "nowhere")
-    assert "no captions in sw; it has captions in en, pt" in refusal(shards, languages=["en", "sw"])
+    assert "no captions in sw; it has captions in en, pt" in refusal(sharded_corpus, languages=["en", "sw"])
     with pytest.raises(SchemaError, match="no split 'dev'; it has train, "):
-        open_splits(str(shards), "train", ["dev"], ["en"], folder=tmp_path, shuffle_buffer=9, seed=0)
+        open_splits(str(sharded_corpus), "train", ["dev"], ["en"], folder=tmp_path, shuffle_buffer=9, seed=0)
 
 
-def test_a_changed_corpus_is_not_read_from_the_old_cache(shards, tmp_path):
+def test_a_stream_needs_a_tokenizer():
+    with pytest.raises(ValueError, match="streaming needs model or tokenizer"):
+        TrainingConfig(streaming=True)
+    assert TrainingConfig(streaming=True, tokenizer="folder").streaming
+
+
+def test_a_changed_corpus_is_not_read_from_the_old_cache(sharded_corpus, tmp_path):
     folder = tmp_path / "corpus"
-    shutil.copytree(shards, folder)
+    shutil.copytree(sharded_corpus, folder)
     assert open_stream(folder, tmp_path / "cache")[20]["label"] != "renamed"
     shutil.rmtree(folder)
-    stream = open_stream(rewrite(shards, folder, lambda row: {"label": "renamed"}), tmp_path / "cache")
+    stream = open_stream(rewrite(sharded_corpus, folder, lambda row: {"label": "renamed"}), tmp_path / "cache")
     assert stream[20]["label"] == "renamed"

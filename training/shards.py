@@ -24,7 +24,7 @@ from huggingface_hub.utils import disable_progress_bars
 from rsmclip.data.schema import SchemaError, column_faults, features
 
 ON_THE_HUB = "hf://"
-WAITS = (1, 2, 4, 8, 16)  # seconds before each new try of what the network refused
+WAITS = (1, 4, 16, 64)  # seconds before each new try, beside those of the Hub's client, some 20 seconds each
 CONNECTIONS = 16  # at once, to read footers
 ROWS_PER_BATCH = 100  # of a shard in memory while it is converted
 
@@ -96,9 +96,10 @@ def persistently(function: Callable, file: str) -> object:
             if not file.startswith(ON_THE_HUB):
                 raise ShardError(f"the shard {file} cannot be read: {error}") from error
             if wait is None:
+                cause = error.__cause__ or error
                 raise ShardError(
-                    f"the shard {file} cannot be read in {len(WAITS) + 1} tries ({type(error).__name__}: "
-                    f"{' '.join(str(error).split())}); --resume_from_checkpoint latest continues once it can be"
+                    f"the shard {file} cannot be read in {len(WAITS) + 1} tries ({type(cause).__name__}: "
+                    f"{' '.join(str(cause).split())}); --resume_from_checkpoint latest continues once it can be"
                 ) from error
             time.sleep(wait)
 

@@ -115,15 +115,13 @@ class StreamedCorpus(TorchDataset):
         return start + (row - start + int(rng.integers(min(1, length - 1), length))) % length
 
     def state_dict(self) -> dict:
-        """What the order depends on, for a checkpoint."""
-        return {"num_rows": list(self.cache.num_rows), "shuffle_buffer": self.order.shuffle_buffer}
+        """What the order depends on beside the configuration, for a checkpoint."""
+        return {"num_rows": list(self.cache.num_rows)}
 
     def load_state_dict(self, state: dict) -> None:
-        """Raises `ValueError` if a checkpoint is of another order, since positions in it mean other rows then."""
-        for name, value in self.state_dict().items():
-            if state[name] != value:
-                what = "shards of the corpus" if name == "num_rows" else name
-                raise ValueError(f"the {what} changed since the checkpoint was written, so its order cannot continue")
+        """Raises `ValueError` if a checkpoint is of other shards, since a position means another row then."""
+        if state != self.state_dict():
+            raise ValueError("the shards of the corpus changed since the checkpoint, so its order cannot continue")
 
 
 def open_splits(
