@@ -2,9 +2,9 @@
 
     python -m rsmclip.benchmarks.streaming [--output benchmarks/results/streaming.json]
 
-Draws 4,096 JPEGs of 256 pixels in eight shards and reads them as training does, decoded and with views drawn, in epochs that
-alternate between both, with 0 and 2 workers. The stream's cache is empty at the start of each epoch, so every
-shard is rewritten as Arrow while the epoch runs. Figures are medians of images a second.
+Draws 4,096 JPEGs of 256 pixels in eight shards and reads them as training does, decoded and with views drawn, in
+epochs that alternate between both, with 0 and 2 workers. The stream's cache is empty at the start of each epoch, so
+every shard is rewritten as Arrow while the epoch runs. Figures are medians.
 """
 
 import argparse

@@ -60,7 +60,7 @@ class TrainingConfig:
     short_side: int = option(256, "The workers reduce the short side of images to this, in pixels.")
     num_workers: int = option(4, "Worker processes that load data, for each process.")
     streaming: bool = option(False, "Read the training split shard by shard, in a bounded cache; needs parquet files.")
-    shuffle_buffer: int = option(20_000, "Rows of successive shards that a stream shuffles among themselves.")
+    shuffle_buffer: int = option(100_000, "Rows of successive shards that a stream shuffles among themselves.")
 
     # Model
     model: str | None = option(

@@ -193,10 +193,10 @@ def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator:
 
 
 def steps_ahead(loader: DataLoader, corpus: StreamedCorpus) -> int:
-    """Steps whose shards are kept ready: a block's, or those that the workers are ahead."""
+    """Steps whose shards are kept ready: so many that they are of two blocks at most, or those that workers are ahead."""
     sampler = loader.batch_sampler
-    block = math.ceil(corpus.order.shuffle_buffer / (sampler.batch_size * sampler.world_size))
-    return max(block, loader.num_workers * (loader.prefetch_factor or 0) + 1)
+    block = corpus.order.shuffle_buffer // (sampler.batch_size * sampler.world_size)
+    return max(block - 1, loader.num_workers * (loader.prefetch_factor or 0) + 1)
 
 
 def shards_of_steps(order: ShardOrder, sampler: StepSampler, step: int, stop: int) -> list[int]:
