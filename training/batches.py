@@ -12,6 +12,7 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
@@ -277,11 +278,14 @@ class Collate:
         tokens = self.tokenizer(
             [caption for texts in captions for caption in texts],
             padding=True,
-            pad_to_multiple_of=self.multiple,
             truncation=True,
             max_length=self.max_length,
             return_tensors="pt",
         )
+        longest = tokens["input_ids"].shape[1]
+        more = min(-(-longest // self.multiple) * self.multiple, self.max_length) - longest
+        ids = F.pad(tokens["input_ids"], (0, more), value=self.tokenizer.pad_token_id)
+        mask = F.pad(tokens["attention_mask"], (0, more))
         height, width = (max(example["pixels"].shape[side] for example in examples) for side in (1, 2))
         pixels = torch.zeros(len(examples), 3, height, width, dtype=torch.uint8)
         for target, example in zip(pixels, examples, strict=True):
@@ -291,9 +295,9 @@ class Collate:
             "views": default_collate([example["views"] for example in examples]),
             "captions": captions,
             "sentence_ids": torch.tensor([example["sentence_ids"] for example in examples]).t(),  # (captions, batch)
-            "input_ids": tokens["input_ids"].unflatten(0, (-1, len(examples))),  # (captions, batch, length)
-            "attention_mask": tokens["attention_mask"].unflatten(0, (-1, len(examples))),
-            "text_groups": group_by_length(tokens["attention_mask"], self.groups, self.multiple),
+            "input_ids": ids.unflatten(0, (-1, len(examples))),  # (captions, batch, length)
+            "attention_mask": mask.unflatten(0, (-1, len(examples))),
+            "text_groups": group_by_length(mask, self.groups, self.multiple),
             "image_ids": [example["image_id"] for example in examples],
             "undecodable": [image_id for example in examples for image_id in example["undecodable"]],
         }
@@ -315,4 +319,5 @@ def group_by_length(
     """
     lengths = attention_mask.sum(dim=-1)
     parts = lengths.argsort(stable=True).chunk(groups)
-    return [(rows, -(-int(lengths[rows].max()) // multiple) * multiple) for rows in parts]
+    width = attention_mask.shape[1]
+    return [(rows, min(-(-int(lengths[rows].max()) // multiple) * multiple, width)) for rows in parts]

@@ -11,7 +11,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
-from torch.distributed.nn.functional import all_gather
 from torch.utils.checkpoint import checkpoint
 
 DuplicateCaptions = Literal["positive", "ignore", "negative"]
@@ -29,16 +28,25 @@ def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def gather_with_gradient(embeds: torch.Tensor) -> torch.Tensor:
+class Gather(torch.autograd.Function):
     """Rows of all processes, `(n, batch, dim)` to `(n, processes * batch, dim)`; gradients flow back to theirs."""
-    return torch.cat(all_gather(embeds.contiguous()), dim=1) if world_size() > 1 else embeds
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, embeds: torch.Tensor) -> torch.Tensor:
+        """Concatenates in the order of the processes."""
+        return gather(embeds)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
+        """Sums over processes, since every one's loss depends on these rows, and takes this one's part."""
+        return sum_over_processes(gradient.contiguous()).chunk(world_size(), dim=1)[dist.get_rank()]
 
 
 def gather(values: torch.Tensor) -> torch.Tensor:
-    """The same for what has no gradient: `(n, batch)` to `(n, processes * batch)`."""
+    """Rows of all processes, without gradients: `(n, batch, ...)` to `(n, processes * batch, ...)`."""
     if world_size() == 1:
         return values
-    parts = [torch.empty_like(values) for _ in range(world_size())]
+    parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(world_size())]
     dist.all_gather(parts, values.contiguous())
     return torch.cat(parts, dim=1)
 
@@ -77,7 +85,9 @@ def clip_loss(
     Returns:
         `torch.Tensor` of shape `()`.
     """
-    all_images, all_texts = gather_with_gradient(image_embeds), gather_with_gradient(text_embeds)
+    all_images, all_texts = image_embeds, text_embeds
+    if world_size() > 1:
+        all_images, all_texts = Gather.apply(image_embeds), Gather.apply(text_embeds)
     batch = image_embeds.shape[1]
     first = dist.get_rank() * batch if world_size() > 1 else 0
     own = torch.arange(first, first + batch, device=image_embeds.device)
@@ -216,5 +226,6 @@ def effective_rank(embeds: torch.Tensor) -> torch.Tensor:
     Args:
         embeds (`torch.Tensor` of shape `(batch, dim)`): Embeddings.
     """
-    shares = F.normalize(torch.linalg.svdvals(embeds.float()), p=1, dim=0)
+    values = torch.linalg.svdvals(embeds.float().nan_to_num())  # of a step that is skipped they are not finite
+    shares = F.normalize(values, p=1, dim=0)
     return torch.special.entr(shares).sum().exp()
