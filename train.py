@@ -17,11 +17,12 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, set_seed
 from datasets import Dataset
 from torch.utils.data import DataLoader
@@ -39,9 +40,10 @@ from rsmclip.eval.report import as_text, result_table
 from rsmclip.hub.card import make_card
 from rsmclip.hub.folder import save_model_folder
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
-from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
+from rsmclip.training.checkpoints import find_checkpoint_once, load_checkpoint, save_checkpoint
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.initial_model import make_model
+from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process
 from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import SelfDistillationLoss, clip_loss
@@ -83,6 +85,10 @@ def start(config: TrainingConfig) -> Run:
     if accelerator.device.type == "cpu":  # accelerate launch leaves a process one thread
         torch.set_num_threads(config.cpu_threads or max(1, os.cpu_count() // accelerator.num_processes))
     check_run_folder(config)
+    if config.resume_from_checkpoint:
+        folder = Path(config.output_dir) / "checkpoints"
+        checkpoint = find_checkpoint_once(accelerator, folder, config.resume_from_checkpoint)
+        config = dataclasses.replace(config, resume_from_checkpoint=str(checkpoint))
     benchmark = load_benchmark(config.benchmark) if config.benchmark else None
     splits = load_splits(config, benchmark, accelerator)
     set_seed(config.seed)
@@ -95,7 +101,7 @@ def start(config: TrainingConfig) -> Run:
 def train(config: TrainingConfig) -> dict:
     """Trains, evaluates and saves; returns what `eval_results.json` holds."""
     run = start(config)
-    accelerator, model = run.accelerator, run.model
+    config, accelerator, model = run.config, run.accelerator, run.model
     specs = config.view_specs(model.config.vision_config.image_size)
     optimizer = make_optimizer(model, config)
     scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
@@ -114,50 +120,55 @@ def train(config: TrainingConfig) -> dict:
     log = TrainingLog(config, accelerator, first_step, len(run.splits["train"]))
     batches = make_batches(run, specs, first_step)
     student.train()
-    for step, batch in enumerate(batches, first_step):
-        # views: two global and several local crops of every image, {name: (views, batch, 3, size, size)}
-        views = {
-            name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.processor)
-            for name, spec in specs.items()
-        }
+    with StopSignal(accelerator) as stop:
+        for step, batch in enumerate(batches, first_step):
+            # views: two global and several local crops of every image, {name: (views, batch, 3, size, size)}
+            views = {
+                name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.processor)
+                for name, spec in specs.items()
+            }
 
-        # student: every view through the image tower, a caption for each global view through the text tower
-        with accelerator.autocast():
-            captions = (batch["input_ids"], batch["attention_mask"], batch["text_groups"])
-            output = student(views["global"], views.get("local"), *captions)
-
-        # loss: InfoNCE over the global batch for each global view, and cross-entropy from teacher to student
-        pairs = zip(output.image_embeds.float(), output.text_embeds.float(), strict=True)
-        losses = {"contrastive": torch.stack([clip_loss(i, t, output.logit_scale) for i, t in pairs]).mean()}
-        loss = losses["contrastive"]
-        if teacher is not None:
+            # student: every view through the image tower, a caption for each global view through the text tower
             with accelerator.autocast():
-                teacher_logits = teacher(views["global"])
-            temperature = teacher_temperature(config, step)
-            losses["distillation"] = distillation_loss(output.prototype_logits, teacher_logits, temperature)
-            loss = loss + config.self_distillation_weight * losses["distillation"]
+                captions = (batch["input_ids"], batch["attention_mask"], batch["text_groups"])
+                output = student(views["global"], views.get("local"), *captions)
 
-        learning_rate = scheduler.get_last_lr()[0]
-        accelerator.backward(loss)
-        gradient_norm = accelerator.clip_grad_norm_(student.parameters(), config.max_grad_norm)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
-        if teacher is not None:
-            teacher.update(model, config.teacher_momentum)
-            distillation_loss.update_center(teacher_logits)
+            # loss: InfoNCE over the global batch for each global view, and cross-entropy from teacher to student
+            pairs = zip(output.image_embeds.float(), output.text_embeds.float(), strict=True)
+            losses = {"contrastive": torch.stack([clip_loss(i, t, output.logit_scale) for i, t in pairs]).mean()}
+            loss = losses["contrastive"]
+            if teacher is not None:
+                with accelerator.autocast():
+                    teacher_logits = teacher(views["global"])
+                temperature = teacher_temperature(config, step)
+                losses["distillation"] = distillation_loss(output.prototype_logits, teacher_logits, temperature)
+                loss = loss + config.self_distillation_weight * losses["distillation"]
 
-        scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
-        log.step(scalars, learning_rate, batch["undecodable"])
-        if (step + 1) % config.checkpoint_steps == 0 and step + 1 < config.max_train_steps:
-            log.flush()
-            save_checkpoint(accelerator, Path(config.output_dir) / "checkpoints", step + 1, config.keep_checkpoints)
-        if (step + 1) % config.evaluation_steps == 0 and step + 1 < config.max_train_steps:
-            began = time.perf_counter()
-            metrics = evaluate(run, "validation")
-            log.evaluation(step + 1, metrics, time.perf_counter() - began)
-            student.train()
+            learning_rate = scheduler.get_last_lr()[0]
+            accelerator.backward(loss)
+            gradient_norm = accelerator.clip_grad_norm_(student.parameters(), config.max_grad_norm)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+            if teacher is not None:
+                teacher.update(model, config.teacher_momentum)
+                distillation_loss.update_center(teacher_logits)
+
+            scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
+            log.step(scalars, learning_rate, batch["undecodable"])
+            saved = None
+            if (step + 1) % config.checkpoint_steps == 0 or step + 1 == config.max_train_steps:
+                saved = save(run, log)  # after the last step too: the final evaluation may be interrupted
+            if signal := stop.agreed():
+                saved = saved or save(run, log)
+                log.close()
+                raise Stopped(signal, saved)
+            if (step + 1) % config.evaluation_steps == 0 and step + 1 < config.max_train_steps:
+                began = time.perf_counter()
+                metrics = evaluate(run, "validation", stop.gives_up())
+                log.evaluation(step + 1, metrics, time.perf_counter() - began)
+                student.train()
 
     log.close()
     return finish(run, untrained, log)
@@ -225,6 +236,7 @@ def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Itera
         num_workers=config.num_workers,
         pin_memory=accelerator.device.type == "cuda",
         prefetch_factor=4 if config.num_workers else None,
+        worker_init_fn=end_with_the_training_process,
         generator=torch.Generator().manual_seed(config.seed),  # else it would draw from the one that resuming restores
     )
     for batch in loader:
@@ -245,18 +257,26 @@ def resume(run: Run) -> int:
     config, accelerator = run.config, run.accelerator
     if not config.resume_from_checkpoint:
         return 0
-    checkpoint = find_checkpoint(Path(config.output_dir) / "checkpoints", config.resume_from_checkpoint)
-    accelerator.load_state(str(checkpoint))
-    accelerator.print(f"resumed from {checkpoint}")
-    return checkpoint_step(checkpoint)
+    step = load_checkpoint(accelerator, Path(config.resume_from_checkpoint), config.seed)
+    accelerator.print(f"resumed from {config.resume_from_checkpoint}")
+    return step
 
 
-def evaluate(run: Run, split: str) -> dict[str, dict[str, float]]:
-    """Retrieval and zero-shot figures for each language, on the main process; the others wait."""
+def save(run: Run, log: TrainingLog) -> Path:
+    """A checkpoint of what is done; the log is on the disk before it, so that a resumed run lacks no line."""
+    log.flush()
+    log.sync()
+    folder = Path(run.config.output_dir) / "checkpoints"
+    return save_checkpoint(run.accelerator, folder, log.done, run.config.keep_checkpoints)
+
+
+def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None) -> dict[str, dict[str, float]]:
+    """Retrieval and zero-shot figures by language, on the main process; the others wait. None if the guard ends it."""
     results = {}
     if run.accelerator.is_main_process:
         embedder = Embedder(run.model.eval(), run.processor, run.config.evaluation_batch_size)
-        results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
+        with guard or nullcontext():
+            results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
     run.accelerator.wait_for_everyone()
     return results
 
@@ -311,6 +331,10 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError, UndecodableImagesError) as error:
         tqdm.write(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)  # not into a progress bar
         sys.exit(2)
+    except Stopped as stopped:
+        if PartialState().is_main_process:
+            tqdm.write(f"train.py: {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_status)
 
 
 if __name__ == "__main__":
