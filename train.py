@@ -17,11 +17,12 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, send_to_device, set_seed
 from datasets import Dataset
 from peft import PeftModel
@@ -39,11 +40,12 @@ from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.report import as_text, result_table
 from rsmclip.hub.card import make_card
 from rsmclip.hub.folder import save_model_folder
-from rsmclip.training.adapter import add_adapter, save_only
+from rsmclip.training.adapter import add_adapter, save_only_trained
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
-from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
+from rsmclip.training.checkpoints import find_checkpoint_once, load_checkpoint, save_checkpoint
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.initial_model import make_model
+from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process
 from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import Centring, clip_loss, effective_rank, entropy
@@ -73,15 +75,49 @@ class Run:
     processor: CLIPProcessor
     specs: dict[str, ViewSpec]
     student: Student  # the model inside what accelerate wraps around it
+    teacher: Teacher | None
+    centring: Centring | None
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
-    teacher: Teacher | None = None
-    centring: Centring | None = None
-    adapter: PeftModel | None = None
+    adapter: PeftModel | None
 
 
 def start(config: TrainingConfig) -> Run:
-    """Reads and checks everything that the run needs, then makes its folder."""
+    """Reads and checks everything that the run needs, makes its folder, and has accelerate prepare the model."""
+    accelerator = make_accelerator(config)
+    check_run_folder(config)
+    if config.resume_from_checkpoint:
+        folder = Path(config.output_dir) / "checkpoints"
+        checkpoint = find_checkpoint_once(accelerator, folder, config.resume_from_checkpoint)
+        config = dataclasses.replace(config, resume_from_checkpoint=str(checkpoint))
+    benchmark = load_benchmark(config.benchmark) if config.benchmark else None
+    splits = load_splits(config, benchmark, accelerator)
+    set_seed(config.seed)
+    model, processor = make_model(config, splits["train"])
+    adapter = add_adapter(model, config.lora) if config.lora else None
+    freeze(model, config)
+    prepare_run_folder(config, accelerator)
+    set_seed(config.seed, device_specific=True)  # dropout differs between processes
+    model.to(accelerator.device)
+    student = Student(model, config.student_temperature, config.gradient_accumulation_chunks)
+    teacher = centring = None
+    if config.self_distillation_weight > 0:
+        teacher = Teacher(model, config.gradient_accumulation_chunks)
+        prototypes = model.config.self_distillation["num_prototypes"]
+        centring = Centring(prototypes, config.centering, config.center_momentum).to(accelerator.device)
+        accelerator.register_for_checkpointing(teacher, centring)
+    if adapter is not None:
+        save_only_trained(student, teacher)
+    optimizer = make_optimizer(model, config)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
+    student, optimizer, scheduler = accelerator.prepare(student, optimizer, scheduler)
+    specs = config.view_specs(model.config.vision_config.image_size)
+    return Run(config, accelerator, benchmark, splits, model, processor, specs,
+               student, teacher, centring, optimizer, scheduler, adapter)  # fmt: skip
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """The processes of the run, its precision and trackers, as `accelerate launch` or the configuration has them."""
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not find each other on a CPU
         mixed_precision=config.mixed_precision,
@@ -91,59 +127,40 @@ def start(config: TrainingConfig) -> Run:
     )
     if accelerator.device.type == "cpu":  # accelerate launch leaves a process one thread
         torch.set_num_threads(config.cpu_threads or max(1, os.cpu_count() // accelerator.num_processes))
-    check_run_folder(config)
-    benchmark = load_benchmark(config.benchmark) if config.benchmark else None
-    splits = load_splits(config, benchmark, accelerator)
-    set_seed(config.seed)
-    model, processor = make_model(config, splits["train"])
-    adapter = add_adapter(model, config.lora) if config.lora else None
-    freeze(model, config)
-    specs = config.view_specs(model.config.vision_config.image_size)
-    prepare_run_folder(config, accelerator)
-    set_seed(config.seed, device_specific=True)  # dropout differs between processes
-    model.to(accelerator.device)
-    student = Student(model, config.student_temperature, config.gradient_accumulation_chunks)
-    if adapter is not None:
-        save_only(student, {name for name, parameter in student.named_parameters() if parameter.requires_grad})
-    optimizer = make_optimizer(model, config)
-    scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
-    student, optimizer, scheduler = accelerator.prepare(student, optimizer, scheduler)
-    run = Run(config, accelerator, benchmark, splits, model, processor, specs, student, optimizer, scheduler)
-    run.adapter = adapter
-    if config.self_distillation_weight > 0:
-        prototypes = model.config.self_distillation["num_prototypes"]
-        run.teacher = Teacher(model, config.gradient_accumulation_chunks)
-        if adapter is not None:
-            save_only(run.teacher, {name for name, parameter in model.named_parameters() if parameter.requires_grad})
-        run.centring = Centring(prototypes, config.centering, config.center_momentum).to(accelerator.device)
-        accelerator.register_for_checkpointing(run.teacher, run.centring)
-    return run
+    return accelerator
 
 
 def train(config: TrainingConfig) -> dict:
     """Trains, evaluates and saves; returns what `eval_results.json` holds."""
     run = start(config)
+    config = run.config
     # The floor of the final table; before a checkpoint is loaded, so that a resumed run prints the same one.
     untrained = evaluate(run, "test")
     first_step = resume(run)
     log = TrainingLog(config, run.accelerator, first_step, len(run.splits["train"]))
     run.student.train()
-    for step, batch in enumerate(make_batches(run, first_step), first_step):
-        log.step(training_step(run, batch, step), learning_rates(run.optimizer), batch)
-        done = step + 1
-        if log.skipped_in_a_row >= config.max_skipped_steps:
-            save(run, log, done)  # skipped steps have changed nothing
-            raise FloatingPointError(
-                f"no finite gradient in the last {log.skipped_in_a_row} steps, up to step {done}; the weights before "
-                "them are in the last checkpoint. Try a lower --learning_rate; train_log.jsonl names the rows"
-            )
-        if done % config.checkpoint_steps == 0 and done < config.max_train_steps:
-            save(run, log, done)
-        if done % config.evaluation_steps == 0 and done < config.max_train_steps:
-            began = time.perf_counter()
-            metrics = evaluate(run, "validation")
-            log.evaluation(done, metrics, time.perf_counter() - began)
-            run.student.train()
+    with StopSignal(run.accelerator) as stop:
+        for step, batch in enumerate(make_batches(run, first_step), first_step):
+            log.step(training_step(run, batch, step), learning_rates(run.optimizer), batch)
+            done, saved = step + 1, None
+            spoilt = log.skipped_in_a_row >= config.max_skipped_steps
+            # After the last step too, since the final evaluation may be interrupted.
+            if spoilt or done % config.checkpoint_steps == 0 or done == config.max_train_steps:
+                saved = save(run, log)
+            if spoilt:
+                raise FloatingPointError(
+                    f"no finite gradient in the last {log.skipped_in_a_row} steps: they changed nothing, and {saved} "
+                    "holds the weights; try a lower --learning_rate, and see the rows that train_log.jsonl names"
+                )
+            if signal := stop.agreed():
+                saved = saved or save(run, log)
+                log.close()
+                raise Stopped(signal, saved)
+            if done % config.evaluation_steps == 0 and done < config.max_train_steps:
+                began = time.perf_counter()
+                metrics = evaluate(run, "validation", stop.gives_up())
+                log.evaluation(done, metrics, time.perf_counter() - began)
+                run.student.train()
     log.close()
     return finish(run, untrained, log)
 
@@ -283,6 +300,7 @@ def make_batches(run: Run, first_step: int) -> Iterator[dict]:
         num_workers=config.num_workers,
         pin_memory=accelerator.device.type == "cuda",
         prefetch_factor=4 if config.num_workers else None,
+        worker_init_fn=end_with_the_training_process,
         generator=torch.Generator().manual_seed(config.seed),  # else it would draw from the one that resuming restores
     )
     for batch in loader:
@@ -296,27 +314,28 @@ def resume(run: Run) -> int:
     config, accelerator = run.config, run.accelerator
     if not config.resume_from_checkpoint:
         return 0
-    checkpoint = find_checkpoint(Path(config.output_dir) / "checkpoints", config.resume_from_checkpoint)
-    accelerator.load_state(str(checkpoint))
-    accelerator.print(f"resumed from {checkpoint}")
-    return checkpoint_step(checkpoint)
+    step = load_checkpoint(accelerator, Path(config.resume_from_checkpoint), config.seed)
+    accelerator.print(f"resumed from {config.resume_from_checkpoint}")
+    return step
 
 
-def evaluate(run: Run, split: str) -> dict[str, dict[str, float]]:
-    """Retrieval and zero-shot figures for each language, on the main process; the others wait."""
+def save(run: Run, log: TrainingLog) -> Path:
+    """A checkpoint of what is done; the log is on the disk before it, so that a resumed run lacks no line."""
+    log.flush()
+    log.sync()
+    folder = Path(run.config.output_dir) / "checkpoints"
+    return save_checkpoint(run.accelerator, folder, log.done, run.config.keep_checkpoints)
+
+
+def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None) -> dict[str, dict[str, float]]:
+    """Retrieval and zero-shot figures by language, on the main process; the others wait. None if the guard ends it."""
     results = {}
     if run.accelerator.is_main_process:
         embedder = Embedder(run.model.eval(), run.processor, run.config.evaluation_batch_size)
-        results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
+        with guard or nullcontext():
+            results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
     run.accelerator.wait_for_everyone()
     return results
-
-
-def save(run: Run, log: TrainingLog, step: int) -> None:
-    """A checkpoint after so many steps, with all their lines in the log."""
-    log.flush()
-    folder = Path(run.config.output_dir) / "checkpoints"
-    save_checkpoint(run.accelerator, folder, step, run.config.keep_checkpoints)
 
 
 def save_model(run: Run) -> None:
@@ -380,6 +399,10 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError, UndecodableImagesError) as error:
         tqdm.write(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)  # not into a progress bar
         sys.exit(2)
+    except Stopped as stopped:
+        if PartialState().is_main_process:
+            tqdm.write(f"train.py: {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_status)
 
 
 if __name__ == "__main__":

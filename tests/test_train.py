@@ -117,7 +117,7 @@ def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run
 
     monkeypatch.setattr(train, "make_batches", spoilt)
     config = make_run(max_skipped_steps=3).config
-    with pytest.raises(FloatingPointError, match="no finite gradient in the last 3 steps, up to step 5"):
+    with pytest.raises(FloatingPointError, match="no finite gradient in the last 3 steps: .*step-5 holds the weights"):
         train.train(config)
     records = [json.loads(line) for line in (tmp_path / "run" / "train_log.jsonl").read_text().splitlines()]
     skipped = [record for record in records if record.get("skipped")]

@@ -30,10 +30,19 @@ def add_adapter(model: RSMCLIPModel, fields: dict) -> PeftModel:
     return adapter
 
 
+def save_only_trained(student: nn.Module, teacher: nn.Module | None) -> None:
+    """Leaves all that isn't trained out of the checkpoints: it comes with the model that the run starts from."""
+    trained = {name.removeprefix("model.") for name, value in student.named_parameters() if value.requires_grad}
+    for module in (student, teacher):
+        if module is not None:
+            save_only(
+                module, {name for name, _ in module.named_parameters() if name.removeprefix("model.") in trained}
+            )
+
+
 def save_only(module: nn.Module, names: set[str]) -> None:
     """
-    Leaves all other parameters out of a module's `state_dict`, and accepts such a one when it is loaded: what isn't
-    trained comes with the model that the run starts from.
+    Leaves all other parameters out of a module's `state_dict`, and accepts such a one when it is loaded.
 
     Args:
         module (`nn.Module`): The module.

@@ -3,6 +3,7 @@
 Losses stay on the device until `logging_steps` of them are fetched together, so that a step never waits for the host.
 """
 
+import contextlib
 import json
 import math
 import time
@@ -15,6 +16,7 @@ from tqdm.auto import tqdm
 
 from rsmclip.eval.report import mean_over_languages
 from rsmclip.training.batches import UNDECODABLE_SHARE, UndecodableImagesError
+from rsmclip.training.checkpoints import sync
 from rsmclip.training.config import TrainingConfig
 
 COLLAPSE = 0.01  # of the largest entropy: how near to one-hot or uniform the teacher may come
@@ -56,10 +58,20 @@ class TrainingLog:
 
     def keep_lines_up_to(self, step: int) -> None:
         """Drops lines after a step from the log, and takes over how long training had taken until then."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.is_file() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]  # none cut off
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self.seconds_before = max((json.loads(line).get("seconds", 0.0) for line in kept), default=0.0)
+        kept = [record for record in self.read() if record["step"] <= step] if step else []
+        aside = self.path.with_name(f".{self.path.name}")  # renamed when it is whole, since a kill may come here too
+        aside.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept), encoding="utf-8")
+        aside.replace(self.path)
+        self.seconds_before = max((record.get("seconds", 0.0) for record in kept), default=0.0)
+        self.undecodable.update(image_id for record in kept for image_id in record.get("undecodable", []))
+
+    def read(self) -> list[dict]:
+        """The records of an earlier log, without a line that was cut off when it was written."""
+        records = []
+        for line in self.path.read_bytes().splitlines() if self.path.is_file() else []:
+            with contextlib.suppress(ValueError):  # a character may be cut in two as well
+                records.append(json.loads(line))
+        return records
 
     def step(self, values: dict[str, torch.Tensor], learning_rates: dict[str, float], batch: dict) -> None:
         """Takes the scalars of a step, still on the device, and what it was made of."""
@@ -157,6 +169,11 @@ class TrainingLog:
         if self.accelerator.is_main_process:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+    def sync(self) -> None:
+        """Returns when what is written is on the disk."""
+        if self.accelerator.is_main_process:
+            sync(self.path)
 
     @property
     def seconds(self) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from rsmclip.hub.folder import is_model_folder
-from rsmclip.training.checkpoints import find_checkpoint
+from rsmclip.training.checkpoints import candidates
 from rsmclip.training.config import TrainingConfig, read_yaml
 
 PRIVATE = ("checkpoints", "trackers")  # folders
@@ -61,7 +61,7 @@ def check_run_folder(config: TrainingConfig) -> None:
 
 def check_same_run(config: TrainingConfig, folder: Path) -> None:
     """A run continues in its own folder, with the settings it was started with."""
-    checkpoint = find_checkpoint(folder / "checkpoints", config.resume_from_checkpoint)
+    checkpoint = candidates(folder / "checkpoints", config.resume_from_checkpoint)[0]
     if checkpoint.resolve().parent != (folder / "checkpoints").resolve():
         raise ValueError(f"{checkpoint} is no checkpoint of the run in {folder}: give that run's --output_dir")
     started = TrainingConfig(**read_yaml(folder / "checkpoints" / "training_config.yaml"))
