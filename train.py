@@ -4,9 +4,9 @@
     accelerate launch train.py --config configs/rs_m_clip.yaml --dataset DIR --output_dir OUT [--field value …]
     accelerate launch --num_processes 2 --cpu train.py --max_train_steps 20
 
-Two objectives on each batch of images and captions: InfoNCE between every global view of an image and a caption, and
-self-distillation from an EMA teacher's view of the image to the student's other views. The run's folder ends up as a
-model repository for the Hub.
+Two objectives on each batch of images and captions: InfoNCE between every global view of an image and its captions,
+and self-distillation from an EMA teacher's view of the image to the student's other views (`training_step`). The run's
+folder ends up as a model repository for the Hub.
 """
 
 import dataclasses
@@ -22,8 +22,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import ProjectConfiguration, send_to_device, set_seed
 from datasets import Dataset
+from peft import PeftModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import CLIPProcessor, get_cosine_schedule_with_warmup
@@ -38,14 +39,15 @@ from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.report import as_text, result_table
 from rsmclip.hub.card import make_card
 from rsmclip.hub.folder import save_model_folder
+from rsmclip.training.adapter import add_adapter, save_only
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
 from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.initial_model import make_model
 from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
-from rsmclip.training.losses import SelfDistillationLoss, clip_loss
-from rsmclip.training.optimizer import make_optimizer
+from rsmclip.training.losses import Centring, clip_loss, effective_rank, entropy
+from rsmclip.training.optimizer import freeze, learning_rates, make_optimizer, skip_unless_finite
 from rsmclip.training.run_folder import (
     check_run_folder,
     is_local,
@@ -61,7 +63,7 @@ MAX_LOGIT_SCALE = math.log(100)  # (Radford et al. 2021, section 2.5)
 
 @dataclass
 class Run:
-    """What a training run is made of, all of it checked."""
+    """What a training run is made of, all of it checked, on its device and prepared by accelerate."""
 
     config: TrainingConfig
     accelerator: Accelerator
@@ -69,6 +71,13 @@ class Run:
     splits: dict[str, Dataset]
     model: RSMCLIPModel
     processor: CLIPProcessor
+    specs: dict[str, ViewSpec]
+    student: Student  # the model inside what accelerate wraps around it
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    teacher: Teacher | None = None
+    centring: Centring | None = None
+    adapter: PeftModel | None = None
 
 
 def start(config: TrainingConfig) -> Run:
@@ -87,80 +96,114 @@ def start(config: TrainingConfig) -> Run:
     splits = load_splits(config, benchmark, accelerator)
     set_seed(config.seed)
     model, processor = make_model(config, splits["train"])
+    adapter = add_adapter(model, config.lora) if config.lora else None
+    freeze(model, config)
+    specs = config.view_specs(model.config.vision_config.image_size)
     prepare_run_folder(config, accelerator)
     set_seed(config.seed, device_specific=True)  # dropout differs between processes
-    return Run(config, accelerator, benchmark, splits, model.to(accelerator.device), processor)
+    model.to(accelerator.device)
+    student = Student(model, config.student_temperature, config.gradient_accumulation_chunks)
+    if adapter is not None:
+        save_only(student, {name for name, parameter in student.named_parameters() if parameter.requires_grad})
+    optimizer = make_optimizer(model, config)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
+    student, optimizer, scheduler = accelerator.prepare(student, optimizer, scheduler)
+    run = Run(config, accelerator, benchmark, splits, model, processor, specs, student, optimizer, scheduler)
+    run.adapter = adapter
+    if config.self_distillation_weight > 0:
+        prototypes = model.config.self_distillation["num_prototypes"]
+        run.teacher = Teacher(model, config.gradient_accumulation_chunks)
+        if adapter is not None:
+            save_only(run.teacher, {name for name, parameter in model.named_parameters() if parameter.requires_grad})
+        run.centring = Centring(prototypes, config.centering, config.center_momentum).to(accelerator.device)
+        accelerator.register_for_checkpointing(run.teacher, run.centring)
+    return run
 
 
 def train(config: TrainingConfig) -> dict:
     """Trains, evaluates and saves; returns what `eval_results.json` holds."""
     run = start(config)
-    accelerator, model = run.accelerator, run.model
-    specs = config.view_specs(model.config.vision_config.image_size)
-    optimizer = make_optimizer(model, config)
-    scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
-    student, optimizer, scheduler = accelerator.prepare(Student(model), optimizer, scheduler)
-    teacher = distillation_loss = None
-    if config.self_distillation_weight > 0:
-        teacher = Teacher(model).to(accelerator.device)
-        distillation_loss = SelfDistillationLoss(
-            model.config.self_distillation["num_prototypes"], config.student_temperature, config.center_momentum
-        ).to(accelerator.device)
-        accelerator.register_for_checkpointing(teacher, distillation_loss)
-
     # The floor of the final table; before a checkpoint is loaded, so that a resumed run prints the same one.
     untrained = evaluate(run, "test")
     first_step = resume(run)
-    log = TrainingLog(config, accelerator, first_step, len(run.splits["train"]))
-    batches = make_batches(run, specs, first_step)
-    student.train()
-    for step, batch in enumerate(batches, first_step):
-        # views: two global and several local crops of every image, {name: (views, batch, 3, size, size)}
-        views = {
-            name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.processor)
-            for name, spec in specs.items()
-        }
-
-        # student: every view through the image tower, a caption for each global view through the text tower
-        with accelerator.autocast():
-            captions = (batch["input_ids"], batch["attention_mask"], batch["text_groups"])
-            output = student(views["global"], views.get("local"), *captions)
-
-        # loss: InfoNCE over the global batch for each global view, and cross-entropy from teacher to student
-        pairs = zip(output.image_embeds.float(), output.text_embeds.float(), strict=True)
-        losses = {"contrastive": torch.stack([clip_loss(i, t, output.logit_scale) for i, t in pairs]).mean()}
-        loss = losses["contrastive"]
-        if teacher is not None:
-            with accelerator.autocast():
-                teacher_logits = teacher(views["global"])
-            temperature = teacher_temperature(config, step)
-            losses["distillation"] = distillation_loss(output.prototype_logits, teacher_logits, temperature)
-            loss = loss + config.self_distillation_weight * losses["distillation"]
-
-        learning_rate = scheduler.get_last_lr()[0]
-        accelerator.backward(loss)
-        gradient_norm = accelerator.clip_grad_norm_(student.parameters(), config.max_grad_norm)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
-        if teacher is not None:
-            teacher.update(model, config.teacher_momentum)
-            distillation_loss.update_center(teacher_logits)
-
-        scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
-        log.step(scalars, learning_rate, batch["undecodable"])
-        if (step + 1) % config.checkpoint_steps == 0 and step + 1 < config.max_train_steps:
-            log.flush()
-            save_checkpoint(accelerator, Path(config.output_dir) / "checkpoints", step + 1, config.keep_checkpoints)
-        if (step + 1) % config.evaluation_steps == 0 and step + 1 < config.max_train_steps:
+    log = TrainingLog(config, run.accelerator, first_step, len(run.splits["train"]))
+    run.student.train()
+    for step, batch in enumerate(make_batches(run, first_step), first_step):
+        log.step(training_step(run, batch, step), learning_rates(run.optimizer), batch)
+        done = step + 1
+        if log.skipped_in_a_row >= config.max_skipped_steps:
+            save(run, log, done)  # skipped steps have changed nothing
+            raise FloatingPointError(
+                f"no finite gradient in the last {log.skipped_in_a_row} steps, up to step {done}; the weights before "
+                "them are in the last checkpoint. Try a lower --learning_rate; train_log.jsonl names the rows"
+            )
+        if done % config.checkpoint_steps == 0 and done < config.max_train_steps:
+            save(run, log, done)
+        if done % config.evaluation_steps == 0 and done < config.max_train_steps:
             began = time.perf_counter()
             metrics = evaluate(run, "validation")
-            log.evaluation(step + 1, metrics, time.perf_counter() - began)
-            student.train()
-
+            log.evaluation(done, metrics, time.perf_counter() - began)
+            run.student.train()
     log.close()
     return finish(run, untrained, log)
+
+
+def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
+    """One step of the optimiser; returns what is logged, still on the device, for which nothing here waits."""
+    config, accelerator, model = run.config, run.accelerator, run.model
+
+    # views: global and local crops of every image, {name: (views, batch, 3, size, size)}
+    views = {
+        name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.processor)
+        for name, spec in run.specs.items()
+    }
+
+    # teacher: of the global views only, as distributions over prototypes that are centred and sharpened
+    targets = None
+    if run.teacher is not None:
+        with accelerator.autocast():
+            teacher_logits = run.teacher(views["global"])
+        targets = run.centring(teacher_logits, teacher_temperature(config, step))
+
+    # student: every view through the image tower, every caption through the text tower
+    captions = (batch["input_ids"], batch["attention_mask"], batch["text_groups"])
+    output = run.student(views["global"], views.get("local"), *captions, targets)
+
+    # loss: InfoNCE over the global batch, and cross-entropy from the teacher's to the student's prototypes
+    same = (batch["sentence_ids"], config.duplicate_captions, config.loss_chunk_size)
+    losses = {"contrastive": clip_loss(output.image_embeds, output.text_embeds, output.logit_scale, *same)}
+    loss = losses["contrastive"]
+    if targets is not None:
+        losses["distillation"] = output.distillation.mean()
+        loss = loss + distillation_weight(config, step) * losses["distillation"]
+
+    # update: AdamW unless a gradient is not finite, then the teacher
+    accelerator.backward(loss)
+    if run.teacher is not None and step < config.freeze_prototypes_steps:
+        model.self_distillation_head.prototypes.weight.grad = None
+    gradient_norm = accelerator.clip_grad_norm_(run.student.parameters(), config.max_grad_norm)
+    skipped = skip_unless_finite(run.optimizer, gradient_norm)
+    run.optimizer.step()
+    run.scheduler.step()
+    run.optimizer.zero_grad()
+    model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+    if run.teacher is not None:
+        run.teacher.update(model, teacher_momentum(config, step))
+
+    scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
+    scalars["skipped"] = skipped
+    if (step + 1) % config.logging_steps == 0:
+        scalars |= diagnose(run, output.image_embeds, targets)
+    return scalars
+
+
+@torch.no_grad()
+def diagnose(run: Run, image_embeds: torch.Tensor, targets: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """What shows a collapse before the losses do."""
+    scalars = {"embedding_rank": effective_rank(image_embeds[0])}
+    if targets is not None:
+        scalars |= {"teacher_entropy": entropy(targets), "prototype_use": run.centring.prototype_use()}
+    return scalars
 
 
 def normalise(pixels: torch.Tensor, processor: CLIPProcessor) -> torch.Tensor:
@@ -175,6 +218,19 @@ def teacher_temperature(config: TrainingConfig, step: int) -> float:
     progress = min(1.0, step / max(1.0, config.teacher_temperature_warmup * config.max_train_steps))
     start, end = config.warmup_teacher_temperature, config.teacher_temperature
     return start + progress * (end - start)
+
+
+def teacher_momentum(config: TrainingConfig, step: int) -> float:
+    """Momentum of the teacher at a step: fixed (Naeem et al. 2023), or a cosine to its end (Caron et al. 2021)."""
+    if config.final_teacher_momentum is None:
+        return config.teacher_momentum
+    share = (1 + math.cos(math.pi * step / config.max_train_steps)) / 2
+    return config.final_teacher_momentum + share * (config.teacher_momentum - config.final_teacher_momentum)
+
+
+def distillation_weight(config: TrainingConfig, step: int) -> float:
+    """Weight of the self-distillation loss at a step: a linear warm-up."""
+    return config.self_distillation_weight * min(1.0, (step + 1) / max(1, config.self_distillation_warmup_steps))
 
 
 def load_splits(config: TrainingConfig, benchmark: Benchmark | None, accelerator: Accelerator) -> dict[str, Dataset]:
@@ -207,11 +263,13 @@ def rows_with_captions(rows: Dataset, languages: list[str]) -> Dataset:
     return rows if len(kept) == len(rows) else rows.select(kept)
 
 
-def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Iterator[dict]:
+def make_batches(run: Run, first_step: int) -> Iterator[dict]:
     """Batches of this process from `first_step` on, on the device."""
     config, accelerator, rows = run.config, run.accelerator, run.splits["train"]
+    on_cpu = accelerator.device.type == "cpu"  # there padding costs most; on a GPU small matrices do
+    groups = max(4 if on_cpu else 1, config.gradient_accumulation_chunks)
     loader = DataLoader(
-        CaptionedViews(rows, config.languages, specs, config.short_side, config.seed),
+        CaptionedViews(rows, config.caption_sampling(), run.specs, config.short_side, config.seed),
         batch_sampler=StepSampler(
             num_rows=len(rows),
             batch_size=config.batch_size // accelerator.num_processes,
@@ -221,7 +279,7 @@ def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Itera
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
         ),
-        collate_fn=Collate(run.processor.tokenizer, config.max_length),
+        collate_fn=Collate(run.processor.tokenizer, config.max_length, groups, multiple=1 if on_cpu else 8),
         num_workers=config.num_workers,
         pin_memory=accelerator.device.type == "cuda",
         prefetch_factor=4 if config.num_workers else None,
@@ -230,14 +288,7 @@ def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Itera
     for batch in loader:
         if isinstance(batch, UndecodableImagesError):
             raise batch
-        for name in ("pixels", "input_ids", "attention_mask"):
-            batch[name] = batch[name].to(accelerator.device, non_blocking=True)
-        batch["text_groups"] = [(rows.to(accelerator.device), length) for rows, length in batch["text_groups"]]
-        batch["views"] = {
-            name: {key: values.to(accelerator.device, non_blocking=True) for key, values in views.items()}
-            for name, views in batch["views"].items()
-        }
-        yield batch
+        yield send_to_device(batch, accelerator.device, non_blocking=True)
 
 
 def resume(run: Run) -> int:
@@ -261,12 +312,30 @@ def evaluate(run: Run, split: str) -> dict[str, dict[str, float]]:
     return results
 
 
+def save(run: Run, log: TrainingLog, step: int) -> None:
+    """A checkpoint after so many steps, with all their lines in the log."""
+    log.flush()
+    folder = Path(run.config.output_dir) / "checkpoints"
+    save_checkpoint(run.accelerator, folder, step, run.config.keep_checkpoints)
+
+
+def save_model(run: Run) -> None:
+    """The model folder; of a run with an adapter the adapter alone, unless it is to be merged into the model."""
+    folder = Path(run.config.output_dir)
+    if run.adapter is not None and not run.config.merge_adapter:
+        run.adapter.save_pretrained(folder)
+        run.processor.save_pretrained(folder)
+        return
+    model = run.adapter.merge_and_unload() if run.adapter is not None else run.model
+    save_model_folder(model, run.processor, folder, run.config.keep_self_distillation_head)
+
+
 def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
     """The model folder, the final evaluation, and what it found."""
     config, accelerator, splits, benchmark = run.config, run.accelerator, run.splits, run.benchmark
     output_dir = Path(config.output_dir)
     if accelerator.is_main_process:
-        save_model_folder(run.model, run.processor, output_dir, config.keep_self_distillation_head)
+        save_model(run)
     metrics = evaluate(run, "test")
     if not accelerator.is_main_process:
         return {}

@@ -8,6 +8,7 @@ without replaying anything.
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 import torch
@@ -20,7 +21,6 @@ from rsmclip.data.faults import IMAGE_ERRORS
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
-TEXT_GROUPS = 4  # captions of similar length that the text tower takes together, to pad less
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
@@ -74,24 +74,28 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 class CaptionedViews(TorchDataset):
     """
     Rows of a corpus as training examples: pixels with the short side resized once, the numbers that define the views,
-    and for each global view a caption of its own. Text is cheap beside images, so every image meets two
-    languages a step.
+    and captions. Text is cheap beside images, so an image can meet several languages a step.
 
     A row whose image cannot be decoded is replaced by another that the same generator draws, and named in
     `undecodable`; where that happens too often in a row, an [`UndecodableImagesError`] takes the example's place.
 
     Args:
         corpus (`datasets.Dataset`): Rows in the project's schema, images not decoded.
-        languages (`list[str]`): Languages that captions are drawn from.
+        captions ([`CaptionSampling`]): How captions are drawn.
         view_specs (`dict[str, ViewSpec]`): Sorts of views by name.
         short_side (`int`): Size to which the short side is reduced, in pixels. Smaller images stay as they are.
         seed (`int`, *optional*, defaults to 0): Seed of captions and views.
     """
 
     def __init__(
-        self, corpus: Dataset, languages: list[str], view_specs: dict[str, ViewSpec], short_side: int, seed: int = 0
+        self,
+        corpus: Dataset,
+        captions: "CaptionSampling",
+        view_specs: dict[str, ViewSpec],
+        short_side: int,
+        seed: int = 0,
     ):
-        self.corpus, self.languages, self.view_specs = corpus, languages, view_specs
+        self.corpus, self.captions, self.view_specs = corpus, captions, view_specs
         self.short_side, self.seed = short_side, seed
 
     def __len__(self) -> int:
@@ -111,9 +115,11 @@ class CaptionedViews(TorchDataset):
                 if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
                     return UndecodableImagesError.of(undecodable, len(self))
                 row = int(rng.integers(len(self)))
+        captions, sentence_ids = self.captions.draw(example["captions"], rng)
         return {
             "pixels": pixels,
-            "captions": draw_captions(example["captions"], self.languages, self.view_specs["global"].count, rng),
+            "captions": captions,
+            "sentence_ids": sentence_ids,
             "views": {n: draw_views(*pixels.shape[1:], spec, rng) for n, spec in self.view_specs.items()},
             "image_id": example["image_id"],
             "undecodable": undecodable,
@@ -156,24 +162,93 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def draw_captions(
-    captions: dict[str, list[str | None] | None], languages: list[str], count: int, rng: np.random.Generator
-) -> list[str]:
+@dataclass
+class CaptionSampling:
     """
-    Draws captions of one image, in different languages as long as there are any: first a language, uniformly over
-    those in which the image has a caption, then one of its captions there.
+    How captions of an image are drawn: languages by weight, different ones as long as the image has captions in them,
+    then a caption of each.
 
     Args:
-        captions (`dict[str, list[str | None] | None]`): The row's captions by language.
-        languages (`list[str]`): Languages to draw from.
-        count (`int`): Captions to draw.
-        rng (`np.random.Generator`): The row's generator.
+        weights (`dict[str, float]`): Languages to draw from and their weights.
+        count (`int`, *optional*, defaults to 1): Captions of an image.
+        anchor (`str`, *optional*): A language that comes first whenever the image has captions in it.
     """
-    available = [[caption for caption in captions.get(language) or [] if caption] for language in languages]
-    available = [choices for choices in available if choices]
-    order = rng.permutation(len(available))
-    drawn = [available[order[index % len(available)]] for index in range(count)]
-    return [choices[rng.integers(len(choices))] for choices in drawn]
+
+    weights: dict[str, float]
+    count: int = 1
+    anchor: str | None = None
+
+    @classmethod
+    def parse(cls, sampling: str, languages: list[str], count: int) -> "CaptionSampling":
+        """
+        The sampling that a run's `language_sampling` describes.
+
+        Args:
+            sampling (`str`): `"uniform"`; `"english_anchor"`: English always and others uniformly; or weights like
+                `"en=3,pt=0.5"`, where a language that isn't named weighs 1.
+            languages (`list[str]`): The run's languages.
+            count (`int`): Captions of an image.
+
+        Raises:
+            `ValueError`: It is none of these.
+        """
+        weights = dict.fromkeys(languages, 1.0)
+        if sampling == "uniform":
+            return cls(weights, count)
+        if sampling == "english_anchor":
+            if "en" not in languages or count < 2:
+                raise ValueError("language_sampling english_anchor needs en in languages and captions_per_image >= 2")
+            return cls(weights, count, anchor="en")
+        for entry in sampling.replace(",", " ").split():
+            language, _, weight = entry.partition("=")
+            if language not in weights:
+                raise ValueError(f"language_sampling names {entry!r}: expected weights like en=3,pt=1 of {languages}")
+            try:
+                weights[language] = float(weight)
+            except ValueError:
+                raise ValueError(f"language_sampling gives {language} the weight {weight!r}, not a number") from None
+        if not all(0 <= weight < float("inf") for weight in weights.values()) or not sum(weights.values()):
+            raise ValueError(f"the weights of language_sampling {sampling!r} must be at least 0, and one above 0")
+        return cls(weights, count)
+
+    def draw(
+        self, captions: dict[str, list[str | None] | None], rng: np.random.Generator
+    ) -> tuple[list[str], list[int]]:
+        """
+        Draws `count` captions of one image.
+
+        Args:
+            captions (`dict[str, list[str | None] | None]`): The row's captions by language, aligned.
+            rng (`np.random.Generator`): The row's generator.
+
+        Returns:
+            `tuple[list[str], list[int]]`: Captions, and for each a number that captions of the same sentence share, in
+            whatever language: the sentence is the English caption that it translates.
+        """
+        available = {
+            language: [number for number, caption in enumerate(captions.get(language) or []) if caption]
+            for language, weight in self.weights.items()
+            if weight > 0
+        }
+        available = {language: numbers for language, numbers in available.items() if numbers}
+        languages = list(available)
+        shares = np.array([self.weights[language] for language in languages])
+        order = list(rng.choice(languages, size=len(languages), replace=False, p=shares / shares.sum()))
+        if self.anchor in available:
+            order = [self.anchor, *(language for language in order if language != self.anchor)]
+        texts, ids = [], []
+        for language in (order[index % len(order)] for index in range(self.count)):
+            number = available[language][rng.integers(len(available[language]))]
+            english = captions.get("en") or []
+            sentence = english[number] if number < len(english) else None
+            texts.append(captions[language][number])
+            ids.append(sentence_id(sentence or texts[-1]))
+        return texts, ids
+
+
+def sentence_id(sentence: str) -> int:
+    """64 bits of a sentence's hash, the same in every process."""
+    return int.from_bytes(blake2b(sentence.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 @dataclass
@@ -184,18 +259,25 @@ class Collate:
     Args:
         tokenizer (`PreTrainedTokenizerBase`): Tokeniser of the text tower.
         max_length (`int`): Longer captions are cut to so many tokens.
+        groups (`int`, *optional*, defaults to 4): Parts of captions of similar length that the text tower takes one
+            after the other, to pad less.
+        multiple (`int`, *optional*, defaults to 1): Lengths are multiples of this: GPUs multiply by eights, and what
+            is compiled for a length is used more often.
     """
 
     tokenizer: object
     max_length: int
+    groups: int = 4
+    multiple: int = 1
 
     def __call__(self, examples: list[dict | UndecodableImagesError]) -> dict | UndecodableImagesError:
         if errors := [example for example in examples if isinstance(example, UndecodableImagesError)]:
             return errors[0]
-        captions = zip(*(example["captions"] for example in examples), strict=True)  # (views, batch)
+        captions = list(zip(*(example["captions"] for example in examples), strict=True))  # (captions, batch)
         tokens = self.tokenizer(
-            [caption for view in captions for caption in view],
+            [caption for texts in captions for caption in texts],
             padding=True,
+            pad_to_multiple_of=self.multiple,
             truncation=True,
             max_length=self.max_length,
             return_tensors="pt",
@@ -207,24 +289,30 @@ class Collate:
         return {
             "pixels": pixels,
             "views": default_collate([example["views"] for example in examples]),
-            "input_ids": tokens["input_ids"].unflatten(0, (-1, len(examples))),  # (views, batch, length)
+            "captions": captions,
+            "sentence_ids": torch.tensor([example["sentence_ids"] for example in examples]).t(),  # (captions, batch)
+            "input_ids": tokens["input_ids"].unflatten(0, (-1, len(examples))),  # (captions, batch, length)
             "attention_mask": tokens["attention_mask"].unflatten(0, (-1, len(examples))),
-            "text_groups": group_by_length(tokens["attention_mask"]),
+            "text_groups": group_by_length(tokens["attention_mask"], self.groups, self.multiple),
             "image_ids": [example["image_id"] for example in examples],
             "undecodable": [image_id for example in examples for image_id in example["undecodable"]],
         }
 
 
-def group_by_length(attention_mask: torch.Tensor) -> list[tuple[torch.Tensor, int]]:
+def group_by_length(
+    attention_mask: torch.Tensor, groups: int = 4, multiple: int = 1
+) -> list[tuple[torch.Tensor, int]]:
     """
     Parts a batch of captions by length. The lengths are numbers of the host, so that the device need not be asked.
 
     Args:
         attention_mask (`torch.Tensor` of shape `(captions, length)`): 1 for tokens, 0 for padding.
+        groups (`int`, *optional*, defaults to 4): Number of parts.
+        multiple (`int`, *optional*, defaults to 1): Lengths are rounded up to multiples of this.
 
     Returns:
         `list[tuple[torch.Tensor, int]]`: Rows of each group, and the length of its longest caption.
     """
     lengths = attention_mask.sum(dim=-1)
-    groups = lengths.argsort(stable=True).chunk(TEXT_GROUPS)
-    return [(rows, int(lengths[rows].max())) for rows in groups]
+    parts = lengths.argsort(stable=True).chunk(groups)
+    return [(rows, -(-int(lengths[rows].max()) // multiple) * multiple) for rows in parts]

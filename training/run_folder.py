@@ -26,7 +26,8 @@ MAY_CHANGE = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "num_workers", "cpu_threads"),
     *("evaluation_steps", "evaluation_batch_size", "checkpoint_steps", "keep_checkpoints"),
     "keep_self_distillation_head",
-    *("logging_steps", "log_with", "validation_split", "test_split", "benchmark"),
+    *("logging_steps", "log_with", "validation_split", "test_split", "benchmark", "max_skipped_steps"),
+    *("loss_chunk_size", "gradient_accumulation_chunks", "merge_adapter"),  # the same up to rounding
 }
 
 
