@@ -239,7 +239,11 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
                 f"a text has {input_ids.shape[1]} tokens and the text tower takes at most {longest}: "
                 f"give the tokenizer truncation=True, max_length={longest}"
             )
-        outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        mask = attention_mask
+        if self.training and self.text_model.config._attn_implementation == "sdpa":
+            # transformers would ask the device whether any token is masked, and a training step would wait for that.
+            mask = attention_mask[:, None, None].bool()
+        outputs = self.text_model(input_ids=input_ids, attention_mask=mask, return_dict=True, **kwargs)
         pooled = outputs.pooler_output  # None unless the tower has a pooler
         if self.config.text_pooling != "pooler":
             pooled = self._pool_tokens(outputs.last_hidden_state, attention_mask)

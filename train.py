@@ -4,9 +4,9 @@
     accelerate launch train.py --config configs/rs_m_clip.yaml --dataset DIR --output_dir OUT [--field value …]
     accelerate launch --num_processes 2 --cpu train.py --max_train_steps 20
 
-Two objectives on each batch of images and captions: InfoNCE between every global view of an image and a caption, and
-self-distillation from an EMA teacher's view of the image to the student's other views. The run's folder ends up as a
-model repository for the Hub.
+Two objectives on each batch of images and captions: InfoNCE between every global view of an image and its captions,
+and self-distillation from an EMA teacher's view of the image to the student's other views (`training_step`). The run's
+folder ends up as a model repository for the Hub.
 """
 
 import dataclasses
@@ -17,13 +17,15 @@ import platform
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate import Accelerator, PartialState
+from accelerate.utils import ProjectConfiguration, send_to_device, set_seed
 from datasets import Dataset
+from peft import PeftModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import CLIPProcessor, get_cosine_schedule_with_warmup
@@ -38,14 +40,16 @@ from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.report import as_text, result_table
 from rsmclip.hub.card import make_card
 from rsmclip.hub.folder import save_model_folder
+from rsmclip.training.adapter import add_adapter, save_only_trained
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
-from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint, save_checkpoint
+from rsmclip.training.checkpoints import find_checkpoint_once, load_checkpoint, save_checkpoint
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.initial_model import make_model
+from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process
 from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
-from rsmclip.training.losses import SelfDistillationLoss, clip_loss
-from rsmclip.training.optimizer import make_optimizer
+from rsmclip.training.losses import Centring, clip_loss, effective_rank, entropy
+from rsmclip.training.optimizer import freeze, learning_rates, make_optimizer, skip_unless_finite
 from rsmclip.training.run_folder import (
     check_run_folder,
     is_local,
@@ -63,7 +67,7 @@ MAX_LOGIT_SCALE = math.log(100)  # (Radford et al. 2021, section 2.5)
 
 @dataclass
 class Run:
-    """What a training run is made of, all of it checked."""
+    """What a training run is made of, all of it checked, on its device and prepared by accelerate."""
 
     config: TrainingConfig
     accelerator: Accelerator
@@ -71,10 +75,53 @@ class Run:
     splits: dict[str, Dataset]
     model: RSMCLIPModel
     processor: CLIPProcessor
+    specs: dict[str, ViewSpec]
+    student: Student  # the model inside what accelerate wraps around it
+    teacher: Teacher | None
+    centring: Centring | None
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    adapter: PeftModel | None
 
 
 def start(config: TrainingConfig) -> Run:
-    """Reads and checks everything that the run needs, then makes its folder."""
+    """Reads and checks everything that the run needs, makes its folder, and has accelerate prepare the model."""
+    accelerator = make_accelerator(config)
+    check_run_folder(config)
+    if config.resume_from_checkpoint:
+        folder = Path(config.output_dir) / "checkpoints"
+        checkpoint = find_checkpoint_once(accelerator, folder, config.resume_from_checkpoint)
+        config = dataclasses.replace(config, resume_from_checkpoint=str(checkpoint))
+    benchmark = load_benchmark(config.benchmark) if config.benchmark else None
+    splits = load_splits(config, benchmark, accelerator)
+    set_seed(config.seed)
+    model, processor = make_model(config, splits["train"])
+    adapter = add_adapter(model, config.lora) if config.lora else None
+    freeze(model, config)
+    prepare_run_folder(config, accelerator)
+    set_seed(config.seed, device_specific=True)  # dropout differs between processes
+    model.to(accelerator.device)
+    student = Student(model, config.student_temperature, config.gradient_accumulation_chunks)
+    teacher = centring = None
+    if config.self_distillation_weight > 0:
+        teacher = Teacher(model, config.gradient_accumulation_chunks)
+        prototypes = model.config.self_distillation["num_prototypes"]
+        centring = Centring(prototypes, config.centering, config.center_momentum).to(accelerator.device)
+        accelerator.register_for_checkpointing(teacher, centring)
+    if config.streaming:
+        accelerator.register_for_checkpointing(splits["train"])
+    if adapter is not None:
+        save_only_trained(student, teacher)
+    optimizer = make_optimizer(model, config)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
+    student, optimizer, scheduler = accelerator.prepare(student, optimizer, scheduler)
+    specs = config.view_specs(model.config.vision_config.image_size)
+    return Run(config, accelerator, benchmark, splits, model, processor, specs,
+               student, teacher, centring, optimizer, scheduler, adapter)  # fmt: skip
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """The processes of the run, its precision and trackers, as `accelerate launch` or the configuration has them."""
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not find each other on a CPU
         mixed_precision=config.mixed_precision,
@@ -84,87 +131,100 @@ def start(config: TrainingConfig) -> Run:
     )
     if accelerator.device.type == "cpu":  # accelerate launch leaves a process one thread
         torch.set_num_threads(config.cpu_threads or max(1, os.cpu_count() // accelerator.num_processes))
-    check_run_folder(config)
-    benchmark = load_benchmark(config.benchmark) if config.benchmark else None
-    splits = load_splits(config, benchmark, accelerator)
-    set_seed(config.seed)
-    model, processor = make_model(config, splits["train"])
-    prepare_run_folder(config, accelerator)
-    set_seed(config.seed, device_specific=True)  # dropout differs between processes
-    return Run(config, accelerator, benchmark, splits, model.to(accelerator.device), processor)
+    return accelerator
 
 
 def train(config: TrainingConfig) -> dict:
     """Trains, evaluates and saves; returns what `eval_results.json` holds."""
     run = start(config)
-    accelerator, model = run.accelerator, run.model
-    specs = config.view_specs(model.config.vision_config.image_size)
-    optimizer = make_optimizer(model, config)
-    scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
-    student, optimizer, scheduler = accelerator.prepare(Student(model), optimizer, scheduler)
-    teacher = distillation_loss = None
-    if config.self_distillation_weight > 0:
-        teacher = Teacher(model).to(accelerator.device)
-        distillation_loss = SelfDistillationLoss(
-            model.config.self_distillation["num_prototypes"], config.student_temperature, config.center_momentum
-        ).to(accelerator.device)
-        accelerator.register_for_checkpointing(teacher, distillation_loss)
-    if config.streaming:
-        accelerator.register_for_checkpointing(run.splits["train"])
-
+    config = run.config
     # The floor of the final table; before a checkpoint is loaded, so that a resumed run prints the same one.
     untrained = evaluate(run, "test")
     first_step = resume(run)
-    log = TrainingLog(config, accelerator, first_step, len(run.splits["train"]))
-    batches = make_batches(run, specs, first_step)
-    student.train()
-    for step, batch in enumerate(batches, first_step):
-        # views: two global and several local crops of every image, {name: (views, batch, 3, size, size)}
-        views = {
-            name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.processor)
-            for name, spec in specs.items()
-        }
-
-        # student: every view through the image tower, a caption for each global view through the text tower
-        with accelerator.autocast():
-            captions = (batch["input_ids"], batch["attention_mask"], batch["text_groups"])
-            output = student(views["global"], views.get("local"), *captions)
-
-        # loss: InfoNCE over the global batch for each global view, and cross-entropy from teacher to student
-        pairs = zip(output.image_embeds.float(), output.text_embeds.float(), strict=True)
-        losses = {"contrastive": torch.stack([clip_loss(i, t, output.logit_scale) for i, t in pairs]).mean()}
-        loss = losses["contrastive"]
-        if teacher is not None:
-            with accelerator.autocast():
-                teacher_logits = teacher(views["global"])
-            temperature = teacher_temperature(config, step)
-            losses["distillation"] = distillation_loss(output.prototype_logits, teacher_logits, temperature)
-            loss = loss + config.self_distillation_weight * losses["distillation"]
-
-        learning_rate = scheduler.get_last_lr()[0]
-        accelerator.backward(loss)
-        gradient_norm = accelerator.clip_grad_norm_(student.parameters(), config.max_grad_norm)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
-        model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
-        if teacher is not None:
-            teacher.update(model, config.teacher_momentum)
-            distillation_loss.update_center(teacher_logits)
-
-        scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
-        log.step(scalars, learning_rate, batch["undecodable"])
-        if (step + 1) % config.checkpoint_steps == 0 and step + 1 < config.max_train_steps:
-            log.flush()
-            save_checkpoint(accelerator, Path(config.output_dir) / "checkpoints", step + 1, config.keep_checkpoints)
-        if (step + 1) % config.evaluation_steps == 0 and step + 1 < config.max_train_steps:
-            began = time.perf_counter()
-            metrics = evaluate(run, "validation")
-            log.evaluation(step + 1, metrics, time.perf_counter() - began)
-            student.train()
-
+    log = TrainingLog(config, run.accelerator, first_step, len(run.splits["train"]))
+    run.student.train()
+    with StopSignal(run.accelerator) as stop:
+        for step, batch in enumerate(make_batches(run, first_step), first_step):
+            log.step(training_step(run, batch, step), learning_rates(run.optimizer), batch)
+            done, saved = step + 1, None
+            spoilt = log.skipped_in_a_row >= config.max_skipped_steps
+            # After the last step too, since the final evaluation may be interrupted.
+            if spoilt or done % config.checkpoint_steps == 0 or done == config.max_train_steps:
+                saved = save(run, log)
+            if spoilt:
+                raise FloatingPointError(
+                    f"no finite gradient in the last {log.skipped_in_a_row} steps: they changed nothing, and {saved} "
+                    "holds the weights; try a lower --learning_rate, and see the rows that train_log.jsonl names"
+                )
+            if signal := stop.agreed():
+                saved = saved or save(run, log)
+                log.close()
+                raise Stopped(signal, saved)
+            if done % config.evaluation_steps == 0 and done < config.max_train_steps:
+                began = time.perf_counter()
+                metrics = evaluate(run, "validation", stop.gives_up())
+                log.evaluation(done, metrics, time.perf_counter() - began)
+                run.student.train()
     log.close()
     return finish(run, untrained, log)
+
+
+def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
+    """One step of the optimiser; returns what is logged, still on the device, for which nothing here waits."""
+    config, accelerator, model = run.config, run.accelerator, run.model
+
+    # views: global and local crops of every image, {name: (views, batch, 3, size, size)}
+    views = {
+        name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.processor)
+        for name, spec in run.specs.items()
+    }
+
+    # teacher: of the global views only, as distributions over prototypes that are centred and sharpened
+    targets = None
+    if run.teacher is not None:
+        with accelerator.autocast():
+            teacher_logits = run.teacher(views["global"])
+        targets = run.centring(teacher_logits, teacher_temperature(config, step))
+
+    # student: every view through the image tower, every caption through the text tower
+    captions = (batch["input_ids"], batch["attention_mask"], batch["text_groups"])
+    output = run.student(views["global"], views.get("local"), *captions, targets)
+
+    # loss: InfoNCE over the global batch, and cross-entropy from the teacher's to the student's prototypes
+    same = (batch["sentence_ids"], config.duplicate_captions, config.loss_chunk_size)
+    losses = {"contrastive": clip_loss(output.image_embeds, output.text_embeds, output.logit_scale, *same)}
+    loss = losses["contrastive"]
+    if targets is not None:
+        losses["distillation"] = output.distillation.mean()
+        loss = loss + distillation_weight(config, step) * losses["distillation"]
+
+    # update: AdamW unless a gradient is not finite, then the teacher
+    accelerator.backward(loss)
+    if run.teacher is not None and step < config.freeze_prototypes_steps:
+        model.self_distillation_head.prototypes.weight.grad = None
+    gradient_norm = accelerator.clip_grad_norm_(run.student.parameters(), config.max_grad_norm)
+    skipped = skip_unless_finite(run.optimizer, gradient_norm)
+    run.optimizer.step()
+    run.scheduler.step()
+    run.optimizer.zero_grad()
+    model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+    if run.teacher is not None:
+        run.teacher.update(model, teacher_momentum(config, step))
+
+    scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
+    scalars["skipped"] = skipped
+    if (step + 1) % config.logging_steps == 0:
+        scalars |= diagnose(run, output.image_embeds, targets)
+    return scalars
+
+
+@torch.no_grad()
+def diagnose(run: Run, image_embeds: torch.Tensor, targets: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """What shows a collapse before the losses do."""
+    scalars = {"embedding_rank": effective_rank(image_embeds[0])}
+    if targets is not None:
+        scalars |= {"teacher_entropy": entropy(targets), "prototype_use": run.centring.prototype_use()}
+    return scalars
 
 
 def normalise(pixels: torch.Tensor, processor: CLIPProcessor) -> torch.Tensor:
@@ -179,6 +239,19 @@ def teacher_temperature(config: TrainingConfig, step: int) -> float:
     progress = min(1.0, step / max(1.0, config.teacher_temperature_warmup * config.max_train_steps))
     start, end = config.warmup_teacher_temperature, config.teacher_temperature
     return start + progress * (end - start)
+
+
+def teacher_momentum(config: TrainingConfig, step: int) -> float:
+    """Momentum of the teacher at a step: fixed (Naeem et al. 2023), or a cosine to its end (Caron et al. 2021)."""
+    if config.final_teacher_momentum is None:
+        return config.teacher_momentum
+    share = (1 + math.cos(math.pi * step / config.max_train_steps)) / 2
+    return config.final_teacher_momentum + share * (config.teacher_momentum - config.final_teacher_momentum)
+
+
+def distillation_weight(config: TrainingConfig, step: int) -> float:
+    """Weight of the self-distillation loss at a step: a linear warm-up."""
+    return config.self_distillation_weight * min(1.0, (step + 1) / max(1, config.self_distillation_warmup_steps))
 
 
 def load_splits(config: TrainingConfig, benchmark: Benchmark | None, accelerator: Accelerator) -> dict[str, Dataset]:
@@ -224,12 +297,14 @@ def rows_with_captions(rows: Dataset, languages: list[str]) -> Dataset:
     return rows if len(kept) == len(rows) else rows.select(kept)
 
 
-def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Iterator[dict]:
+def make_batches(run: Run, first_step: int) -> Iterator[dict]:
     """Batches of this process from `first_step` on, on the device."""
     config, accelerator, rows = run.config, run.accelerator, run.splits["train"]
+    on_cpu = accelerator.device.type == "cpu"  # there padding costs most; on a GPU small matrices do
+    groups = max(4 if on_cpu else 1, config.gradient_accumulation_chunks)
     replacement = rows.replacement if config.streaming else None
     loader = DataLoader(
-        CaptionedViews(rows, config.languages, specs, config.short_side, config.seed, replacement),
+        CaptionedViews(rows, config.caption_sampling(), run.specs, config.short_side, config.seed, replacement),
         batch_sampler=StepSampler(
             num_rows=len(rows),
             batch_size=config.batch_size // accelerator.num_processes,
@@ -240,24 +315,18 @@ def make_batches(run: Run, specs: dict[str, ViewSpec], first_step: int) -> Itera
             world_size=accelerator.num_processes,
             order=rows.order if config.streaming else None,
         ),
-        collate_fn=Collate(run.processor.tokenizer, config.max_length),
+        collate_fn=Collate(run.processor.tokenizer, config.max_length, groups, multiple=1 if on_cpu else 8),
         num_workers=config.num_workers,
         pin_memory=accelerator.device.type == "cuda",
         prefetch_factor=4 if config.num_workers else None,
+        worker_init_fn=end_with_the_training_process,
         generator=torch.Generator().manual_seed(config.seed),  # else it would draw from the one that resuming restores
     )
     follows = config.streaming and accelerator.is_local_main_process
     for batch in follow(loader, rows) if follows else loader:
         if isinstance(batch, Exception):
             raise batch
-        for name in ("pixels", "input_ids", "attention_mask"):
-            batch[name] = batch[name].to(accelerator.device, non_blocking=True)
-        batch["text_groups"] = [(rows.to(accelerator.device), length) for rows, length in batch["text_groups"]]
-        batch["views"] = {
-            name: {key: values.to(accelerator.device, non_blocking=True) for key, values in views.items()}
-            for name, views in batch["views"].items()
-        }
-        yield batch
+        yield send_to_device(batch, accelerator.device, non_blocking=True)
 
 
 def resume(run: Run) -> int:
@@ -265,20 +334,39 @@ def resume(run: Run) -> int:
     config, accelerator = run.config, run.accelerator
     if not config.resume_from_checkpoint:
         return 0
-    checkpoint = find_checkpoint(Path(config.output_dir) / "checkpoints", config.resume_from_checkpoint)
-    accelerator.load_state(str(checkpoint))
-    accelerator.print(f"resumed from {checkpoint}")
-    return checkpoint_step(checkpoint)
+    step = load_checkpoint(accelerator, Path(config.resume_from_checkpoint), config.seed)
+    accelerator.print(f"resumed from {config.resume_from_checkpoint}")
+    return step
 
 
-def evaluate(run: Run, split: str) -> dict[str, dict[str, float]]:
-    """Retrieval and zero-shot figures for each language, on the main process; the others wait."""
+def save(run: Run, log: TrainingLog) -> Path:
+    """A checkpoint of what is done; the log is on the disk before it, so that a resumed run lacks no line."""
+    log.flush()
+    log.sync()
+    folder = Path(run.config.output_dir) / "checkpoints"
+    return save_checkpoint(run.accelerator, folder, log.done, run.config.keep_checkpoints)
+
+
+def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None) -> dict[str, dict[str, float]]:
+    """Retrieval and zero-shot figures by language, on the main process; the others wait. None if the guard ends it."""
     results = {}
     if run.accelerator.is_main_process:
         embedder = Embedder(run.model.eval(), run.processor, run.config.evaluation_batch_size)
-        results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
+        with guard or nullcontext():
+            results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
     run.accelerator.wait_for_everyone()
     return results
+
+
+def save_model(run: Run) -> None:
+    """The model folder; of a run with an adapter the adapter alone, unless it is to be merged into the model."""
+    folder = Path(run.config.output_dir)
+    if run.adapter is not None and not run.config.merge_adapter:
+        run.adapter.save_pretrained(folder)
+        run.processor.save_pretrained(folder)
+        return
+    model = run.adapter.merge_and_unload() if run.adapter is not None else run.model
+    save_model_folder(model, run.processor, folder, run.config.keep_self_distillation_head)
 
 
 def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
@@ -286,7 +374,7 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
     config, accelerator, splits, benchmark = run.config, run.accelerator, run.splits, run.benchmark
     output_dir = Path(config.output_dir)
     if accelerator.is_main_process:
-        save_model_folder(run.model, run.processor, output_dir, config.keep_self_distillation_head)
+        save_model(run)
     metrics = evaluate(run, "test")
     if not accelerator.is_main_process:
         return {}
@@ -331,6 +419,10 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError, UndecodableImagesError) as error:
         tqdm.write(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)  # not into a progress bar
         sys.exit(2)
+    except Stopped as stopped:
+        if PartialState().is_main_process:
+            tqdm.write(f"train.py: {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_status)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,22 @@ def describe_run(command: str, *packages: str) -> dict:
 
     Args:
         command (`str`): How to make the result again.
-        packages (`str`): Distributions whose versions matter.
+        packages (`str`): Distributions whose versions matter. Where torch is one of them, its accelerator is named.
     """
     return {
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{processor()}, {os.cpu_count()} cores",
+        **({"accelerator": name} if "torch" in packages and (name := accelerator()) else {}),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }
+
+
+def accelerator() -> str | None:
+    """Name of the first GPU that torch sees."""
+    import torch  # not before a result needs it: it takes seconds and memory
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def processor() -> str:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from rsmclip.benchmarks.machine import describe_run
 from rsmclip.data.schema import features, keep_encoded
-from rsmclip.training.batches import CaptionedViews, StepSampler
+from rsmclip.training.batches import CaptionedViews, CaptionSampling, StepSampler
 from rsmclip.training.streaming import ShardOrder, StreamedCorpus, follow
 from rsmclip.training.views import ViewSpec
 
@@ -65,7 +65,7 @@ def read_epoch(files: list[str], workers: int, streamed: bool, scratch: Path) ->
             load_dataset("parquet", data_files=files, split="train", cache_dir=str(scratch / "whole"))
         )
         options, order = {}, None
-    views = CaptionedViews(corpus, ["en", "pt"], SPECS, SIDE, **options)
+    views = CaptionedViews(corpus, CaptionSampling({"en": 1.0, "pt": 1.0}, count=2), SPECS, SIDE, **options)
     sampler = StepSampler(len(corpus), BATCH_SIZE, ROWS // BATCH_SIZE, order=order)
     prefetch = 4 if workers else None
     loader = DataLoader(views, batch_sampler=sampler, collate_fn=list, num_workers=workers, prefetch_factor=prefetch)

@@ -10,20 +10,22 @@ from torch.utils.data import DataLoader
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.training.batches import (
     CaptionedViews,
+    CaptionSampling,
     Collate,
     StepSampler,
     UndecodableImagesError,
     decode_image,
-    draw_captions,
+    group_by_length,
 )
 from rsmclip.training.views import ViewSpec
 
+CAPTIONS = CaptionSampling.parse("uniform", list(LANGUAGES), count=2)
 SPECS = {"global": ViewSpec(2, 32, (0.4, 1.0)), "local": ViewSpec(3, 16, (0.1, 0.4))}
 
 
 def batches(corpus, tokenizer, workers=0, **sampling):
     sampler = StepSampler(num_rows=len(corpus), max_steps=12, **sampling)
-    dataset = CaptionedViews(corpus, list(LANGUAGES), SPECS, short_side=48, seed=3)
+    dataset = CaptionedViews(corpus, CAPTIONS, SPECS, short_side=48, seed=3)
     return list(DataLoader(dataset, batch_sampler=sampler, collate_fn=Collate(tokenizer, 77), num_workers=workers))
 
 
@@ -56,29 +58,94 @@ def test_workers_change_nothing(corpus, tokenizer):
     for a, b in zip(alone, shared, strict=True):
         assert a["image_ids"] == b["image_ids"]
         assert torch.equal(a["input_ids"], b["input_ids"]) and torch.equal(a["pixels"], b["pixels"])
+        assert a["captions"] == b["captions"] and torch.equal(a["sentence_ids"], b["sentence_ids"])
         assert all(torch.equal(a["views"][s][k], b["views"][s][k]) for s in SPECS for k in a["views"][s])
 
 
-def test_a_batch_has_a_caption_for_each_global_view(corpus, tokenizer):
+def test_a_batch_has_two_captions_of_each_image(corpus, tokenizer):
     batch = batches(corpus["train"], tokenizer, batch_size=8)[0]
     assert batch["input_ids"].shape[:2] == (2, 8)
     assert batch["views"]["global"]["box"].shape == (8, 2, 4) and batch["views"]["local"]["box"].shape == (8, 3, 4)
     assert batch["pixels"].dtype == torch.uint8
     captions = {row["image_id"]: row["captions"] for row in corpus["train"].remove_columns("image")}
-    for view in range(2):
-        for image_id, ids in zip(batch["image_ids"], batch["input_ids"][view], strict=True):
-            text = tokenizer.decode(ids, skip_special_tokens=True)
-            assert text in [t for texts in captions[image_id].values() for t in texts]
+    assert batch["sentence_ids"].shape == (2, 8)
+    for drawn, tokens in zip(batch["captions"], batch["input_ids"], strict=True):
+        for image_id, caption, ids in zip(batch["image_ids"], drawn, tokens, strict=True):
+            assert tokenizer.decode(ids, skip_special_tokens=True) == caption
+            assert caption in [text for texts in captions[image_id].values() for text in texts]
+
+
+def draws(sampling: str, languages: list[str], count: int, captions: dict, times: int = 400) -> list:
+    """Captions and sentences of one image, many times."""
+    parsed, rng = CaptionSampling.parse(sampling, languages, count), np.random.default_rng(0)
+    return [parsed.draw(captions, rng) for _ in range(times)]
+
+
+TEXTS = {"en": ["a", "b"], "pt": ["c", None], "ko": None, "de": [None, None], "fr": ["e", "f"]}
 
 
 def test_captions_of_an_image_come_from_different_languages():
-    captions = {"en": ["a", "b"], "pt": ["c", None], "ko": None, "de": [None, None]}
-    rng = np.random.default_rng(0)
-    drawn = [draw_captions(captions, ["en", "pt", "ko", "de"], 2, rng) for _ in range(400)]
+    drawn = [texts for texts, _ in draws("uniform", ["en", "pt", "ko", "de"], 2, TEXTS)]
     assert all((first in "ab") != (second in "ab") for first, second in drawn)
     firsts = [first for first, _ in drawn]
     assert 150 < firsts.count("c") < 250  # languages are drawn uniformly, then captions
-    assert set(draw_captions({"en": ["a"]}, ["en", "pt"], 3, rng)) == {"a"}
+    assert {text for texts, _ in draws("uniform", ["en", "pt"], 3, {"en": ["a"]}) for text in texts} == {"a"}
+
+
+def test_english_anchor_is_english_first_and_another_language():
+    drawn = [texts for texts, _ in draws("english_anchor", ["pt", "en", "fr"], 2, TEXTS)]
+    assert all(first in "ab" and second in "cef" for first, second in drawn)
+    assert 150 < [second for _, second in drawn].count("c") < 250
+    without = [texts for texts, _ in draws("english_anchor", ["pt", "en"], 2, {"pt": ["c", "d"], "en": [None, None]})]
+    assert {text for texts in without for text in texts} == {"c", "d"}
+
+
+def test_languages_are_drawn_by_their_weights():
+    firsts = [texts[0] for texts, _ in draws("en=6, fr=3", ["en", "pt", "fr"], 1, TEXTS, 2000)]
+    shares = [sum(first in texts for first in firsts) / 2000 for texts in ("ab", "c", "ef")]
+    np.testing.assert_allclose(shares, [0.6, 0.1, 0.3], atol=0.04)
+    assert {texts[0] for texts, _ in draws("en=0", ["en", "pt"], 1, TEXTS)} == {"c"}
+
+
+@pytest.mark.parametrize("sampling, message", [
+    ("englsh_anchor", "expected weights like"), ("xx=2", "names 'xx=2'"), ("en=much", "not a number"),
+    ("en=-1", "at least 0"), ("en=0,pt=0", "one above 0"), ("en=nan", "at least 0")])  # fmt: skip
+def test_a_sampling_that_is_none_is_refused(sampling, message):
+    with pytest.raises(ValueError, match=message):
+        CaptionSampling.parse(sampling, ["en", "pt"], 2)
+    with pytest.raises(ValueError, match="captions_per_image >= 2"):
+        CaptionSampling.parse("english_anchor", ["en", "pt"], 1)
+
+
+def test_translations_of_a_sentence_share_its_number():
+    captions = {"en": ["a lake", "a sea", None], "pt": ["um lago", "um mar", "um rio"]}
+    other = {"en": ["a lake"], "de": ["ein See"]}
+    numbers = {}
+    for texts, ids in [*draws("uniform", ["en", "pt"], 2, captions), *draws("uniform", ["de"], 1, other)]:
+        numbers |= dict(zip(texts, ids, strict=True))
+    assert numbers["a lake"] == numbers["um lago"] == numbers["ein See"]
+    assert len(set(numbers.values())) == 3  # lake, sea, and the river that has no English caption
+    assert all(-(2**63) <= number < 2**63 for number in numbers.values())
+
+
+def test_captions_are_grouped_by_length_in_multiples():
+    mask = (torch.arange(24) < torch.tensor([[20], [3], [9], [4], [17], [8], [2], [11]])).long()
+    groups = group_by_length(mask, groups=4, multiple=8)
+    assert [length for _, length in groups] == [8, 8, 16, 24]
+    assert sorted(row for rows, _ in groups for row in rows.tolist()) == list(range(8))
+    assert [length for _, length in group_by_length(mask, groups=1)] == [20]
+
+
+def test_lengths_are_padded_to_multiples(corpus, tokenizer):
+    examples = [CaptionedViews(corpus["train"], CAPTIONS, SPECS, 48)[(0, row)] for row in range(6)]
+    batch = Collate(tokenizer, 77, groups=2, multiple=8)(examples)
+    assert batch["input_ids"].shape[-1] % 8 == 0
+    assert all(length % 8 == 0 and length <= batch["input_ids"].shape[-1] for _, length in batch["text_groups"])
+    plain = Collate(tokenizer, 77, groups=2)(examples)
+    width = plain["input_ids"].shape[-1]
+    assert batch["input_ids"][..., :width].equal(plain["input_ids"]) and not batch["attention_mask"][..., width:].any()
+    short = Collate(tokenizer, 5, multiple=8)(examples)  # never longer than the text tower takes
+    assert short["input_ids"].shape[-1] == 5 and {length for _, length in short["text_groups"]} == {5}
 
 
 def break_images(corpus, count):
@@ -94,10 +161,10 @@ def break_images(corpus, count):
 
 def test_an_undecodable_image_is_named_and_replaced(corpus):
     rows = break_images(corpus["train"], 1)
-    example = CaptionedViews(rows, ["en"], SPECS, 48)[(0, 0)]
+    example = CaptionedViews(rows, CAPTIONS, SPECS, 48)[(0, 0)]
     assert example["undecodable"] == ["demo/train_0"]
     assert example["image_id"] != "demo/train_0" and example["pixels"].shape == (3, 48, 48)
-    assert CaptionedViews(rows, ["en"], SPECS, 48)[(0, 0)]["image_id"] == example["image_id"]
+    assert CaptionedViews(rows, CAPTIONS, SPECS, 48)[(0, 0)]["image_id"] == example["image_id"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

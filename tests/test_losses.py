@@ -1,10 +1,21 @@
-"""The losses against float64 numpy written from the papers."""
+"""The losses against float64 numpy written from the papers, and over processes against one process."""
+
+import math
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 
-from rsmclip.training.losses import SelfDistillationLoss, clip_loss
+from rsmclip.training.losses import (
+    Centring,
+    clip_loss,
+    effective_rank,
+    entropy,
+    self_distillation_loss,
+    sinkhorn_knopp,
+)
+from tests.process import one_of_several_processes
 
 
 def unit(rng, *shape):
@@ -21,21 +32,110 @@ def tensor(array):
     return torch.tensor(array, dtype=torch.float32)
 
 
+def info_nce_by_hand(images, texts, scale, sentences=None, duplicates="positive"):
+    """InfoNCE over every view and set of captions, row by row, in float64."""
+    losses = []
+    for view in images:
+        for number, captions in enumerate(texts):
+            for logits in (scale * view @ captions.T, scale * captions @ view.T):
+                for i, row in enumerate(logits):
+                    same = [j for j in range(len(row)) if sentences is not None and sentences[number][j] == sentences[number][i]]  # fmt: skip # noqa: E501
+                    positives = same or [i] if duplicates == "positive" else [i]
+                    if duplicates == "ignore":
+                        row = np.array([-np.inf if j in same and j != i else value for j, value in enumerate(row)])
+                    losses.append(-np.mean(log_softmax(row)[positives or [i]]))
+    return np.mean(losses)
+
+
 def test_clip_loss_equals_radford_et_al_figure_3():
     rng = np.random.default_rng(0)
-    images, texts, scale = unit(rng, 7, 5), unit(rng, 7, 5), 12.5
-    logits = scale * images @ texts.T
+    images, texts, scale = unit(rng, 1, 7, 5), unit(rng, 1, 7, 5), 12.5
+    logits = scale * images[0] @ texts[0].T
     rows = -np.mean(np.diag(log_softmax(logits)))
     columns = -np.mean(np.diag(log_softmax(logits.T)))
     loss = clip_loss(tensor(images), tensor(texts), torch.tensor(scale))
     assert loss.item() == pytest.approx((rows + columns) / 2, abs=1e-5)
+    assert info_nce_by_hand(images, texts, scale) == pytest.approx((rows + columns) / 2)
+
+
+@pytest.mark.parametrize("duplicates", ["positive", "ignore", "negative"])
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_clip_loss_over_views_captions_and_equal_sentences(duplicates, chunk_size):
+    rng = np.random.default_rng(1)
+    images, texts, scale = unit(rng, 2, 8, 5), unit(rng, 3, 8, 5), 9.0
+    sentences = np.array([[1, 2, 1, 3, 4, 1, 5, 6], [7, 7, 7, 7, 8, 9, 10, 8], range(20, 28)])
+    expected = info_nce_by_hand(images, texts, scale, sentences, duplicates)
+    image_embeds, text_embeds = tensor(images).requires_grad_(), tensor(texts).requires_grad_()
+    loss = clip_loss(image_embeds, text_embeds, torch.tensor(scale), torch.tensor(sentences), duplicates, chunk_size)
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+    loss.backward()
+    whole = [tensor(images).requires_grad_(), tensor(texts).requires_grad_()]
+    clip_loss(*whole, torch.tensor(scale), torch.tensor(sentences), duplicates).backward()
+    torch.testing.assert_close(image_embeds.grad, whole[0].grad, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(text_embeds.grad, whole[1].grad, atol=1e-6, rtol=1e-5)
+
+
+def test_equal_sentences_pull_only_where_they_are_positives():
+    """Two images with one sentence: as negatives they are pushed off it, as positives pulled, ignored not moved."""
+    image_embeds = torch.eye(4)[None]
+    text_embeds = torch.eye(4)[None].clone()
+    sentences = torch.tensor([[5, 5, 6, 7]])
+    moves = {}
+    for duplicates in ("positive", "ignore", "negative"):
+        texts = text_embeds.clone().requires_grad_()
+        clip_loss(image_embeds, texts, torch.tensor(2.0), sentences, duplicates).backward()
+        moves[duplicates] = -texts.grad[0, 0, 1].item()  # of the first image's caption towards the second image
+    assert moves["positive"] > 1e-3 and moves["ignore"] == 0 and moves["negative"] < -1e-3
 
 
 def test_clip_loss_of_perfect_pairs_is_small_and_of_equal_embeddings_is_log_n():
-    eye = torch.eye(6)
+    eye = torch.eye(6)[None]
     assert clip_loss(eye, eye, torch.tensor(100.0)).item() < 1e-6
-    same = torch.ones(6, 4) / 2
+    same = torch.ones(1, 6, 4) / 2
     assert clip_loss(same, same, torch.tensor(30.0)).item() == pytest.approx(np.log(6), abs=1e-5)
+
+
+def test_chunks_hold_no_logits_of_the_whole_batch():
+    embeds = torch.nn.functional.normalize(torch.randn(1, 64, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    sizes = []
+
+    def note(saved):
+        sizes.append(saved.numel())
+        return saved
+
+    for chunk_size in (None, 8):
+        sizes.clear()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+            clip_loss(embeds.clone().requires_grad_(), embeds.clone().requires_grad_(), torch.tensor(5.0), None,
+                      "positive", chunk_size)  # fmt: skip
+        assert (sum(sizes) >= 64 * 64) == (chunk_size is None)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_give_the_gradient_centre_and_targets_of_one_process(processes, tmp_path):
+    rng = np.random.default_rng(3)
+    images, texts = tensor(unit(rng, 2, 12, 6)), tensor(unit(rng, 2, 12, 6))
+    sentences = torch.tensor(rng.integers(0, 7, (2, 12)))
+    logits = tensor(rng.uniform(-1, 1, (2, 12, 9)))
+    torch.save((images, texts, sentences, logits), tmp_path / "inputs.pt")
+    mp.spawn(one_of_several_processes, (processes, tmp_path), nprocs=processes)
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(processes)]
+
+    whole = [images.clone().requires_grad_(), texts.clone().requires_grad_(), torch.tensor(7.0, requires_grad=True)]
+    loss = clip_loss(*whole, sentences)
+    loss.backward()
+    centring = Centring(9)
+    centring(logits, 0.1)
+    # DistributedDataParallel averages the gradients of the weights over processes; so here those of the embeddings.
+    assert sum(part["loss"] for part in parts) / processes == pytest.approx(loss.item(), abs=1e-6)
+    for name, value in (("images", whole[0].grad), ("texts", whole[1].grad)):
+        torch.testing.assert_close(torch.cat([p[name] for p in parts], 1) / processes, value, atol=1e-6, rtol=1e-5)
+    assert sum(part["scale"] for part in parts) / processes == pytest.approx(whole[2].grad.item(), abs=1e-6)
+    sinkhorn = sinkhorn_knopp(logits.flatten(0, 1) / 0.1).view(2, 12, 9)
+    torch.testing.assert_close(torch.cat([p["sinkhorn"] for p in parts], 1), sinkhorn, atol=1e-6, rtol=1e-5)
+    for part in parts:
+        torch.testing.assert_close(part["center"], centring.center, atol=1e-6, rtol=1e-5)
+        assert part["use"] == centring.prototype_use()
 
 
 def test_self_distillation_loss_equals_dino_algorithm_1():
@@ -46,28 +146,83 @@ def test_self_distillation_loss_equals_dino_algorithm_1():
         target = np.exp(log_softmax((teacher[t] - center) / 0.04))
         for s in range(5):
             if s != t:
-                pairs.append(-(target * log_softmax(student[s] / 0.1)).sum(axis=-1).mean())
-    loss = SelfDistillationLoss(9)
-    loss.center.copy_(tensor(center))
-    value = loss(tensor(student), tensor(teacher), teacher_temperature=0.04)
-    assert value.item() == pytest.approx(np.mean(pairs), rel=1e-5)
+                pairs.append(-(target * log_softmax(student[s] / 0.1)).sum(axis=-1))
+    centring = Centring(9)
+    centring.center.copy_(tensor(center))
+    losses = self_distillation_loss(tensor(student), centring(tensor(teacher), 0.04), 0.1)
+    np.testing.assert_allclose(losses.numpy(), np.mean(pairs, axis=0), rtol=1e-5)
 
 
 def test_a_view_is_never_compared_with_itself():
     student = torch.zeros(2, 3, 4, requires_grad=True)
-    teacher = torch.full((2, 3, 4), 0.0)
-    teacher[0, :, 0] = 9.0  # only the first view is sure of anything
-    SelfDistillationLoss(4)(student, teacher, 0.1).backward()
+    targets = torch.full((2, 3, 4), 0.25)
+    targets[0] = torch.tensor([1.0, 0, 0, 0])  # only of the first view it is sure
+    self_distillation_loss(student, targets, 0.1).mean().backward()
     assert torch.allclose(student.grad[0], torch.zeros(3, 4), atol=1e-7)
     assert student.grad[1, :, 0].max() < 0
 
 
-def test_center_is_a_moving_average_of_the_teacher():
+def test_sinkhorn_knopp_equals_dinov2_in_float64():
+    """The algorithm of DINOv2's `sinkhorn_knopp_teacher`, line by line, and what it is for: all prototypes alike."""
+    rng = np.random.default_rng(5)
+    scores = rng.uniform(-1, 1, (30, 6)) / 0.07
+    q = np.exp(scores).T  # prototypes x samples
+    q /= q.sum()
+    for _ in range(3):
+        q /= q.sum(axis=1, keepdims=True) * 6
+        q /= q.sum(axis=0, keepdims=True) * 30
+    expected = (q * 30).T
+    np.testing.assert_allclose(sinkhorn_knopp(tensor(scores)).numpy(), expected, atol=1e-5)
+    many = sinkhorn_knopp(tensor(scores), iterations=100)
+    np.testing.assert_allclose(many.sum(dim=1).numpy(), 1, atol=1e-5)
+    np.testing.assert_allclose(many.sum(dim=0).numpy(), 30 / 6, atol=1e-2)
+    assert sinkhorn_knopp(tensor(rng.uniform(-1, 1, (4, 9)) / 0.01)).isfinite().all()
+
+
+def test_targets_of_sinkhorn_knopp_use_all_prototypes_where_softmax_uses_one():
+    logits = torch.full((2, 8, 4), -1.0)
+    logits[..., 0] = 1.0
+    logits += 0.01 * torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
+    plain, scaled = Centring(4), Centring(4, "sinkhorn_knopp")
+    assert plain(logits, 0.05)[..., 0].min() > 0.99
+    assert scaled(logits, 0.05).mean(dim=(0, 1)).max() < 0.4
+
+
+def test_centre_is_a_moving_average_that_a_bad_batch_leaves_alone():
     rng = np.random.default_rng(2)
-    loss, expected = SelfDistillationLoss(6, center_momentum=0.8), np.zeros(6)
+    centring, expected = Centring(6, momentum=0.8), np.zeros(6)
     for _ in range(3):
         logits = rng.standard_normal((2, 5, 6))
-        loss.update_center(tensor(logits))
+        targets = centring(tensor(logits), 0.1)
+        np.testing.assert_allclose(targets.numpy(), np.exp(log_softmax((logits - expected) / 0.1)), atol=1e-5)
         expected = 0.8 * expected + 0.2 * logits.mean(axis=(0, 1))
-    np.testing.assert_allclose(loss.center.numpy(), expected, atol=1e-6)
-    assert "center" in loss.state_dict()
+    np.testing.assert_allclose(centring.center.numpy(), expected, atol=1e-6)
+    centring(torch.full((2, 5, 6), torch.nan), 0.1)
+    np.testing.assert_allclose(centring.center.numpy(), expected, atol=1e-6)
+    assert {"center", "ever_won"} == set(centring.state_dict())
+
+
+def test_entropy_is_a_share_of_the_largest():
+    assert entropy(torch.full((2, 3, 8), 1 / 8)).item() == pytest.approx(1)
+    assert entropy(torch.eye(8)[None]).item() == 0
+    assert entropy(torch.tensor([[[0.5, 0.5, 0, 0]]])).item() == pytest.approx(0.5)
+
+
+def test_prototype_use_counts_those_that_ever_won():
+    centring = Centring(8)
+    for winner in (1, 1, 4):
+        logits = torch.zeros(1, 3, 8)
+        logits[..., winner] = 5
+        centring.center.zero_()
+        centring(logits, 0.1)
+    assert centring.prototype_use().item() == pytest.approx(2 / 8)
+
+
+def test_effective_rank_is_the_number_of_equal_directions():
+    basis = torch.eye(16)[:5]
+    assert effective_rank(basis.repeat(4, 1)).item() == pytest.approx(5, rel=1e-4)
+    assert effective_rank(torch.ones(20, 16)).item() == pytest.approx(1, rel=1e-2)
+    shares = np.linalg.svd(np.random.default_rng(0).standard_normal((20, 16)), compute_uv=False)
+    shares = shares / shares.sum()
+    rows = tensor(np.random.default_rng(0).standard_normal((20, 16)))
+    assert effective_rank(rows).item() == pytest.approx(math.exp(-(shares * np.log(shares)).sum()), rel=1e-4)

@@ -13,7 +13,7 @@ from datasets import Image, load_dataset
 from torch.utils.data import DataLoader
 
 from rsmclip.data.schema import LANGUAGES, SchemaError
-from rsmclip.training.batches import CaptionedViews, Collate, StepSampler
+from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.shards import ShardError
 from rsmclip.training.streaming import (
@@ -28,6 +28,7 @@ from rsmclip.training.views import ViewSpec
 from tests.conftest import SHARDS
 
 SPECS = {"global": ViewSpec(2, 32, (0.4, 1.0))}
+CAPTIONS = CaptionSampling(dict.fromkeys(LANGUAGES, 1.0), count=2)
 BUFFER = 10
 
 
@@ -43,7 +44,7 @@ def stream_id(row: int) -> str:
 
 def make_loader(stream: StreamedCorpus, tokenizer, workers: int, steps: int, batch_size: int = 6, **sampling):
     sampler = StepSampler(len(stream), batch_size, steps, order=stream.order, **sampling)
-    views = CaptionedViews(stream, list(LANGUAGES), SPECS, 48, replacement=stream.replacement)
+    views = CaptionedViews(stream, CAPTIONS, SPECS, 48, replacement=stream.replacement)
     prefetch = 2 if workers else None
     collate = Collate(tokenizer, 77)
     return DataLoader(views, batch_sampler=sampler, collate_fn=collate, num_workers=workers, prefetch_factor=prefetch)
@@ -194,7 +195,7 @@ def test_a_row_without_captions_or_image_is_replaced_by_one_of_its_shard(sharded
         sharded_corpus, tmp_path / "corpus", lambda row: fault if row["image_id"] == stream_id(19) else {}
     )
     stream = open_stream(folder, tmp_path / "cache")
-    views = CaptionedViews(stream, list(LANGUAGES), SPECS, 48, replacement=stream.replacement)
+    views = CaptionedViews(stream, CAPTIONS, SPECS, 48, replacement=stream.replacement)
     examples = [views[epoch, 19] for epoch in range(60)]
     assert {example["image_id"] for example in examples} == {stream_id(row) for row in (18, *range(20, 27))}
     assert all(example["undecodable"] == named for example in examples)
@@ -204,7 +205,7 @@ def test_a_row_without_captions_or_image_is_replaced_by_one_of_its_shard(sharded
 def test_a_shard_without_captions_is_an_error(sharded_corpus, tmp_path):
     folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: {"captions": dict.fromkeys(row["captions"])})
     stream = open_stream(folder, tmp_path / "cache", languages=["en"])
-    error = CaptionedViews(stream, ["en"], SPECS, 48, replacement=stream.replacement)[0, 20]
+    error = CaptionedViews(stream, CaptionSampling({"en": 1.0}), SPECS, 48, replacement=stream.replacement)[0, 20]
     assert isinstance(error, SchemaError)
     assert "100 rows drawn around demo/train_" in str(error) and "no caption in en" in str(error)
 

@@ -1,23 +1,27 @@
 """Student and teacher."""
 
 import numpy as np
+import pytest
 import torch
 
+from rsmclip import RSMCLIPModel
 from rsmclip.training.batches import group_by_length
+from rsmclip.training.losses import clip_loss, self_distillation_loss
 from rsmclip.training.teacher import Student, Teacher
 
 
 def test_student_gives_what_the_model_gives(tiny_model):
     views, ids = torch.randn(2, 3, 3, 32, 32), torch.randint(4, 900, (2, 3, 6))
     local = torch.randn(4, 3, 3, 16, 16)
-    output = Student(tiny_model)(views, local, ids, torch.ones_like(ids))
+    targets = torch.rand(2, 3, 24).softmax(dim=-1)
+    output = Student(tiny_model, temperature=0.2)(views, local, ids, torch.ones_like(ids), None, targets)
     for view in range(2):
         model_output = tiny_model(input_ids=ids[view], pixel_values=views[view])
         torch.testing.assert_close(output.image_embeds[view], model_output.image_embeds, atol=1e-6, rtol=1e-5)
         torch.testing.assert_close(output.text_embeds[view], model_output.text_embeds, atol=1e-6, rtol=1e-5)
-    assert output.prototype_logits.shape == (6, 3, 24)
-    expected = tiny_model.get_prototype_logits(local[1])
-    torch.testing.assert_close(output.prototype_logits[3], expected, atol=1e-6, rtol=1e-5)
+    prototype_logits = torch.stack([tiny_model.get_prototype_logits(view) for view in [*views, *local]])
+    expected = self_distillation_loss(prototype_logits, targets, 0.2)
+    torch.testing.assert_close(output.distillation, expected, atol=1e-6, rtol=1e-5)
     assert output.logit_scale.item() == tiny_model.logit_scale.exp().item()
 
 
@@ -53,3 +57,52 @@ def test_teacher_has_no_gradient_and_shares_nothing(tiny_model):
     addresses = {parameter.data_ptr() for parameter in tiny_model.parameters()}
     assert not addresses & {parameter.data_ptr() for parameter in teacher.parameters()}
     assert not teacher(torch.randn(1, 2, 3, 32, 32)).requires_grad
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradient_caching_equals_the_whole_batch_with_the_same_dropout(tiny_config, dropout):
+    """Gao et al. 2021: parts of a batch whose activations are dropped give the gradient of the whole batch."""
+    tiny_config.text_config.hidden_dropout_prob = tiny_config.text_config.attention_probs_dropout_prob = dropout
+    torch.manual_seed(1)
+    model = RSMCLIPModel(tiny_config).train()
+    views, local, ids = torch.randn(2, 8, 3, 32, 32), torch.randn(3, 8, 3, 16, 16), torch.randint(4, 900, (2, 8, 6))
+    targets = torch.rand(2, 8, 24).softmax(dim=-1)
+    groups = group_by_length(torch.ones(16, 6))
+    gradients = {}
+    for chunks in (1, 4, 3):
+        torch.manual_seed(2)
+        model.zero_grad()
+        output = Student(model, chunks=chunks)(views, local, ids, torch.ones_like(ids), groups, targets)
+        loss = clip_loss(output.image_embeds, output.text_embeds, output.logit_scale) + output.distillation.mean()
+        loss.backward()
+        gradients[chunks] = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    for chunks in (3, 4):
+        torch.testing.assert_close(gradients[chunks], gradients[1], atol=1e-5, rtol=1e-5)
+
+
+def test_gradient_caching_keeps_the_activations_of_one_part(tiny_model):
+    views, ids = torch.randn(1, 16, 3, 32, 32), torch.randint(4, 900, (1, 16, 6))
+    held = {}
+
+    def note(saved):
+        held[chunks][saved.untyped_storage().data_ptr()] = saved.untyped_storage().nbytes()
+        return saved
+
+    for chunks in (1, 4):
+        held[chunks] = {}
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+            Student(tiny_model, chunks=chunks)(views, None, ids, torch.ones_like(ids))
+    assert sum(held[4].values()) < sum(held[1].values()) / 4
+
+
+def test_what_is_frozen_does_not_move_in_the_teacher(tiny_model):
+    teacher = Teacher(tiny_model)
+    frozen = tiny_model.vision_model.embeddings.class_embedding.requires_grad_(False)
+    before = teacher.vision_model.embeddings.class_embedding.clone()
+    with torch.no_grad():
+        for parameter in tiny_model.parameters():
+            parameter.add_(1)
+    teacher.update(tiny_model, momentum=0.5)
+    assert teacher.vision_model.embeddings.class_embedding.equal(before) and not frozen.equal(before)
+    moved = teacher.self_distillation_head.prototypes.weight
+    torch.testing.assert_close(moved, tiny_model.self_distillation_head.prototypes.weight - 0.5)

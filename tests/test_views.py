@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from rsmclip.training.views import ViewSpec, adjust_colour, blur, crop_and_resize, draw_views, render_views
 
@@ -69,6 +69,22 @@ def test_blur_is_gaussian_and_leaves_others_alone(picture):
     assert torch.equal(blurred[0], pixels[0])
     expected = picture.resize((64, 64)).filter(ImageFilter.GaussianBlur(0.5))
     assert (blurred[1] * 255 - as_tensor(expected)).abs().mean() < 4  # Pillow's is three box blurs
+
+
+def test_solarised_views_equal_pillow(picture):
+    spec = ViewSpec(12, 20, (0.3, 0.9), 0, 0, 0, 0, 0, 0, solarize=0.5)
+    drawn = draw_views(44, 60, spec, np.random.default_rng(3))
+    views = {name: torch.from_numpy(values)[None] for name, values in drawn.items()}
+    plain = render_views(as_tensor(picture)[None], views, ViewSpec(12, 20, (0.3, 0.9), 0, 0, 0, 0, 0, 0))
+    rendered = render_views(as_tensor(picture)[None], views, spec)
+    assert set(drawn["solarize"]) == {0, 1}
+    for view, solarised in enumerate(drawn["solarize"]):
+        pixels = (plain[view, 0] * 255).round().byte()
+        image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        if solarised:
+            assert error(rendered[view, 0], ImageOps.solarize(image, 128)) <= 1 or (pixels == 127).any()
+        else:
+            assert rendered[view].equal(plain[view])
 
 
 def test_draws_stay_inside_the_image_and_in_the_scale():

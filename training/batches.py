@@ -8,9 +8,11 @@ without replaying anything.
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
@@ -23,7 +25,6 @@ from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
 MOST_TRIES = 100  # to find a row that can be used
-TEXT_GROUPS = 4  # captions of similar length that the text tower takes together, to pad less
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
@@ -95,8 +96,7 @@ class PermutedRows:
 class CaptionedViews(TorchDataset):
     """
     Rows of a corpus as training examples: pixels with the short side resized once, the numbers that define the views,
-    and for each global view a caption of its own. Text is cheap beside images, so every image meets two
-    languages a step.
+    and captions. Text is cheap beside images, so an image can meet several languages a step.
 
     A row whose image cannot be decoded is replaced by another that the same generator draws, and named in
     `undecodable`; where that happens too often in a row, an [`UndecodableImagesError`] takes the example's place. A
@@ -105,7 +105,7 @@ class CaptionedViews(TorchDataset):
 
     Args:
         corpus (`datasets.Dataset`): Rows in the project's schema, images not decoded.
-        languages (`list[str]`): Languages that captions are drawn from.
+        captions ([`CaptionSampling`]): How captions are drawn.
         view_specs (`dict[str, ViewSpec]`): Sorts of views by name.
         short_side (`int`): Size to which the short side is reduced, in pixels. Smaller images stay as they are.
         seed (`int`, *optional*, defaults to 0): Seed of captions and views.
@@ -116,13 +116,13 @@ class CaptionedViews(TorchDataset):
     def __init__(
         self,
         corpus: Dataset,
-        languages: list[str],
+        captions: "CaptionSampling",
         view_specs: dict[str, ViewSpec],
         short_side: int,
         seed: int = 0,
         replacement: Callable[[int, np.random.Generator], int] | None = None,
     ):
-        self.corpus, self.languages, self.view_specs = corpus, languages, view_specs
+        self.corpus, self.captions, self.view_specs = corpus, captions, view_specs
         self.short_side, self.seed = short_side, seed
         self.replacement = replacement or self.any_row
 
@@ -142,7 +142,7 @@ class CaptionedViews(TorchDataset):
                 example = self.corpus[row]
             except ShardError as error:
                 return error
-            if has_caption(example["captions"], self.languages):
+            if self.captions.available(example["captions"]):
                 try:
                     pixels = decode_image((example["image"] or {}).get("bytes") or b"", self.short_side)
                     break
@@ -152,11 +152,13 @@ class CaptionedViews(TorchDataset):
                         return UndecodableImagesError.of(undecodable, len(self))
             row = self.replacement(row, rng)
         else:
-            what = f"no caption in {', '.join(self.languages)}, or an image that cannot be decoded"
+            what = f"no caption in {', '.join(self.captions.weights)}, or an image that cannot be decoded"
             return SchemaError(f"{MOST_TRIES} rows drawn around {example['image_id']} have {what}")
+        captions, sentence_ids = self.captions.draw(example["captions"], rng)
         return {
             "pixels": pixels,
-            "captions": draw_captions(example["captions"], self.languages, self.view_specs["global"].count, rng),
+            "captions": captions,
+            "sentence_ids": sentence_ids,
             "views": {n: draw_views(*pixels.shape[1:], spec, rng) for n, spec in self.view_specs.items()},
             "image_id": example["image_id"],
             "undecodable": undecodable,
@@ -199,29 +201,97 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def has_caption(captions: dict[str, list[str | None] | None], languages: list[str]) -> bool:
-    """Whether a row has a caption in at least one of the languages."""
-    return any(caption for language in languages for caption in captions.get(language) or [])
-
-
-def draw_captions(
-    captions: dict[str, list[str | None] | None], languages: list[str], count: int, rng: np.random.Generator
-) -> list[str]:
+@dataclass
+class CaptionSampling:
     """
-    Draws captions of one image, in different languages as long as there are any: first a language, uniformly over
-    those in which the image has a caption, then one of its captions there.
+    How captions of an image are drawn: languages by weight, different ones as long as the image has captions in them,
+    then a caption of each.
 
     Args:
-        captions (`dict[str, list[str | None] | None]`): The row's captions by language.
-        languages (`list[str]`): Languages to draw from.
-        count (`int`): Captions to draw.
-        rng (`np.random.Generator`): The row's generator.
+        weights (`dict[str, float]`): Languages to draw from and their weights.
+        count (`int`, *optional*, defaults to 1): Captions of an image.
+        anchor (`str`, *optional*): A language that comes first whenever the image has captions in it.
     """
-    available = [[caption for caption in captions.get(language) or [] if caption] for language in languages]
-    available = [choices for choices in available if choices]
-    order = rng.permutation(len(available))
-    drawn = [available[order[index % len(available)]] for index in range(count)]
-    return [choices[rng.integers(len(choices))] for choices in drawn]
+
+    weights: dict[str, float]
+    count: int = 1
+    anchor: str | None = None
+
+    @classmethod
+    def parse(cls, sampling: str, languages: list[str], count: int) -> "CaptionSampling":
+        """
+        The sampling that a run's `language_sampling` describes.
+
+        Args:
+            sampling (`str`): `"uniform"`; `"english_anchor"`: English always and others uniformly; or weights like
+                `"en=3,pt=0.5"`, where a language that isn't named weighs 1.
+            languages (`list[str]`): The run's languages.
+            count (`int`): Captions of an image.
+
+        Raises:
+            `ValueError`: It is none of these.
+        """
+        weights = dict.fromkeys(languages, 1.0)
+        if sampling == "uniform":
+            return cls(weights, count)
+        if sampling == "english_anchor":
+            if "en" not in languages or count < 2:
+                raise ValueError("language_sampling english_anchor needs en in languages and captions_per_image >= 2")
+            return cls(weights, count, anchor="en")
+        for entry in sampling.replace(",", " ").split():
+            language, _, weight = entry.partition("=")
+            if language not in weights:
+                raise ValueError(f"language_sampling names {entry!r}: expected weights like en=3,pt=1 of {languages}")
+            try:
+                weights[language] = float(weight)
+            except ValueError:
+                raise ValueError(f"language_sampling gives {language} the weight {weight!r}, not a number") from None
+        if not all(0 <= weight < float("inf") for weight in weights.values()) or not sum(weights.values()):
+            raise ValueError(f"the weights of language_sampling {sampling!r} must be at least 0, and one above 0")
+        return cls(weights, count)
+
+    def available(self, captions: dict[str, list[str | None] | None]) -> dict[str, list[int]]:
+        """Languages that can be drawn of an image, and numbers of its captions there."""
+        found = {
+            language: [number for number, caption in enumerate(captions.get(language) or []) if caption]
+            for language, weight in self.weights.items()
+            if weight > 0
+        }
+        return {language: numbers for language, numbers in found.items() if numbers}
+
+    def draw(
+        self, captions: dict[str, list[str | None] | None], rng: np.random.Generator
+    ) -> tuple[list[str], list[int]]:
+        """
+        Draws `count` captions of one image.
+
+        Args:
+            captions (`dict[str, list[str | None] | None]`): The row's captions by language, aligned.
+            rng (`np.random.Generator`): The row's generator.
+
+        Returns:
+            `tuple[list[str], list[int]]`: Captions, and for each a number that captions of the same sentence share, in
+            whatever language: the sentence is the English caption that it translates.
+        """
+        available = self.available(captions)
+        languages = list(available)
+        shares = np.array([self.weights[language] for language in languages])
+        order = list(rng.choice(languages, size=len(languages), replace=False, p=shares / shares.sum()))
+        if self.anchor in available:
+            order = [self.anchor, *(language for language in order if language != self.anchor)]
+        texts, ids = [], []
+        for language in (order[index % len(order)] for index in range(self.count)):
+            number = available[language][rng.integers(len(available[language]))]
+            english = captions.get("en") or []
+            sentence = english[number] if number < len(english) else None
+            texts.append(captions[language][number])
+            ids.append(sentence_id(sentence or texts[-1]))
+        return texts, ids
+
+
+def sentence_id(sentence: str) -> int:
+    """64 bits of a sentence's hash, the same in every process."""
+    return int.from_bytes(blake2b(sentence.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 @dataclass
@@ -232,22 +302,32 @@ class Collate:
     Args:
         tokenizer (`PreTrainedTokenizerBase`): Tokeniser of the text tower.
         max_length (`int`): Longer captions are cut to so many tokens.
+        groups (`int`, *optional*, defaults to 4): Parts of captions of similar length that the text tower takes one
+            after the other, to pad less.
+        multiple (`int`, *optional*, defaults to 1): Lengths are multiples of this: GPUs multiply by eights, and what
+            is compiled for a length is used more often.
     """
 
     tokenizer: object
     max_length: int
+    groups: int = 4
+    multiple: int = 1
 
     def __call__(self, examples: list[dict | Exception]) -> dict | Exception:
         if errors := [example for example in examples if isinstance(example, Exception)]:
             return errors[0]
-        captions = zip(*(example["captions"] for example in examples), strict=True)  # (views, batch)
+        captions = list(zip(*(example["captions"] for example in examples), strict=True))  # (captions, batch)
         tokens = self.tokenizer(
-            [caption for view in captions for caption in view],
+            [caption for texts in captions for caption in texts],
             padding=True,
             truncation=True,
             max_length=self.max_length,
             return_tensors="pt",
         )
+        longest = tokens["input_ids"].shape[1]
+        more = min(-(-longest // self.multiple) * self.multiple, self.max_length) - longest
+        ids = F.pad(tokens["input_ids"], (0, more), value=self.tokenizer.pad_token_id)
+        mask = F.pad(tokens["attention_mask"], (0, more))
         height, width = (max(example["pixels"].shape[side] for example in examples) for side in (1, 2))
         pixels = torch.zeros(len(examples), 3, height, width, dtype=torch.uint8)
         for target, example in zip(pixels, examples, strict=True):
@@ -255,24 +335,31 @@ class Collate:
         return {
             "pixels": pixels,
             "views": default_collate([example["views"] for example in examples]),
-            "input_ids": tokens["input_ids"].unflatten(0, (-1, len(examples))),  # (views, batch, length)
-            "attention_mask": tokens["attention_mask"].unflatten(0, (-1, len(examples))),
-            "text_groups": group_by_length(tokens["attention_mask"]),
+            "captions": captions,
+            "sentence_ids": torch.tensor([example["sentence_ids"] for example in examples]).t(),  # (captions, batch)
+            "input_ids": ids.unflatten(0, (-1, len(examples))),  # (captions, batch, length)
+            "attention_mask": mask.unflatten(0, (-1, len(examples))),
+            "text_groups": group_by_length(mask, self.groups, self.multiple),
             "image_ids": [example["image_id"] for example in examples],
             "undecodable": [image_id for example in examples for image_id in example["undecodable"]],
         }
 
 
-def group_by_length(attention_mask: torch.Tensor) -> list[tuple[torch.Tensor, int]]:
+def group_by_length(
+    attention_mask: torch.Tensor, groups: int = 4, multiple: int = 1
+) -> list[tuple[torch.Tensor, int]]:
     """
     Parts a batch of captions by length. The lengths are numbers of the host, so that the device need not be asked.
 
     Args:
         attention_mask (`torch.Tensor` of shape `(captions, length)`): 1 for tokens, 0 for padding.
+        groups (`int`, *optional*, defaults to 4): Number of parts.
+        multiple (`int`, *optional*, defaults to 1): Lengths are rounded up to multiples of this.
 
     Returns:
         `list[tuple[torch.Tensor, int]]`: Rows of each group, and the length of its longest caption.
     """
     lengths = attention_mask.sum(dim=-1)
-    groups = lengths.argsort(stable=True).chunk(TEXT_GROUPS)
-    return [(rows, int(lengths[rows].max())) for rows in groups]
+    parts = lengths.argsort(stable=True).chunk(groups)
+    width = attention_mask.shape[1]
+    return [(rows, min(-(-int(lengths[rows].max()) // multiple) * multiple, width)) for rows in parts]

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
@@ -15,24 +16,30 @@ from transformers import HfArgumentParser, PreTrainedConfig
 from rsmclip import RSMCLIPConfig
 from rsmclip.configuration_rsmclip import SELF_DISTILLATION_DEFAULTS
 from rsmclip.data.schema import LANGUAGES
+from rsmclip.training.batches import CaptionSampling
+from rsmclip.training.losses import DuplicateCaptions
 from rsmclip.training.views import ViewSpec
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
 
 RANGES = {  # smallest and largest value
-    **dict.fromkeys(("grayscale", "blur", "teacher_momentum", "center_momentum", "adam_beta2"), (0, 1)),
+    **dict.fromkeys(("grayscale", "blur", "solarize", "center_momentum", "adam_beta2"), (0, 1)),
+    **dict.fromkeys(("teacher_momentum", "final_teacher_momentum", "layer_decay"), (0, 1)),
     **dict.fromkeys(("brightness", "contrast", "saturation", "teacher_temperature_warmup"), (0, 1)),
     **dict.fromkeys(("self_distillation_weight", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(("num_local_views", "num_workers", "warmup_steps"), (0, math.inf)),
-    **dict.fromkeys(("max_train_steps", "vocab_size", "cpu_threads", "shuffle_buffer"), (1, math.inf)),
+    **dict.fromkeys(("freeze_prototypes_steps", "self_distillation_warmup_steps"), (0, math.inf)),
+    **dict.fromkeys(("max_train_steps", "vocab_size", "cpu_threads"), (1, math.inf)),
+    **dict.fromkeys(("num_global_views", "captions_per_image", "loss_chunk_size"), (1, math.inf)),
+    **dict.fromkeys(("gradient_accumulation_chunks", "max_skipped_steps", "shuffle_buffer"), (1, math.inf)),
     **dict.fromkeys(("checkpoint_steps", "keep_checkpoints", "evaluation_steps", "logging_steps"), (1, math.inf)),
     **dict.fromkeys(("evaluation_batch_size", "local_size", "short_side"), (1, math.inf)),
     "max_length": (3, math.inf),  # a token between the two special ones
     "hue": (0, 0.5),
     "seed": (0, 2**32 - 1),
 }
-POSITIVE = ("learning_rate", "max_grad_norm")
+POSITIVE = ("learning_rate", "image_learning_rate", "text_learning_rate", "head_learning_rate", "max_grad_norm")
 POSITIVE += ("student_temperature", "teacher_temperature", "warmup_teacher_temperature")
 
 
@@ -54,6 +61,11 @@ class TrainingConfig:
     validation_split: str = option("val", "Split that is evaluated during training.")
     test_split: str = option("test", "Split of the final table.")
     languages: list[str] = option(list(LANGUAGES), "Language codes to train and evaluate on.")
+    language_sampling: str = option(
+        "uniform",
+        "How languages are drawn: uniform, english_anchor (English always, and others), or weights: en=3,pt=1.",
+    )
+    captions_per_image: int = option(2, "Captions of an image in a step, in different languages where there are any.")
     benchmark: str | None = option(
         None, "Class names for the zero-shot columns: a file of eval/benchmarks/; null: none."
     )
@@ -72,11 +84,16 @@ class TrainingConfig:
     )
     vocab_size: int = option(4000, "Pieces of a tokenizer trained on the captions.")
     max_length: int = option(77, "Longest caption, in tokens; longer ones are cut.")
+    freeze: str | None = option(None, "Regular expression: parameters whose name it is found in are not trained.")
+    freeze_word_embeddings: bool = option(False, "Do not train the word embeddings, over half of all parameters.")
+    lora: dict = option({}, "Fields of peft's LoraConfig: train low-rank adapters and the head only.")
+    merge_adapter: bool = option(False, "Save the model with the adapter merged into it; else the adapter alone.")
 
     # Views
+    num_global_views: int = option(2, "Global views of an image; the contrastive loss is taken on each.")
     global_scale: list[float] = option([0.4, 1.0], "Smallest and largest share of the image in a global view.")
     local_scale: list[float] = option([0.05, 0.4], "Smallest and largest share of the image in a local view.")
-    num_local_views: int = option(8, "Local views of an image; the global views are two.")
+    num_local_views: int = option(8, "Local views of an image, for the self-distillation only.")
     local_size: int = option(96, "Height and width of a local view in pixels.")
     brightness: float = option(0.4, "Largest relative change of brightness.")
     contrast: float = option(0.4, "Largest relative change of contrast.")
@@ -84,26 +101,49 @@ class TrainingConfig:
     hue: float = option(0.1, "Largest shift of hue, as a share of the colour circle.")
     grayscale: float = option(0.2, "Probability of a grey view.")
     blur: float = option(0.5, "Probability of a blurred view.")
+    solarize: float = option(0.0, "Probability of a solarised view.")
+
+    # Contrastive loss
+    duplicate_captions: DuplicateCaptions = option(
+        "positive", "Images of a batch with the same sentence are each other's positives, ignored, or negatives."
+    )
+    loss_chunk_size: int | None = option(None, "Rows whose logits are held at once; null: all.")
+    gradient_accumulation_chunks: int = option(
+        1, "Parts of a batch that pass the towers one after the other; the loss still sees the whole batch."
+    )
 
     # Self-distillation (Caron et al. 2021; fixed momentum after Naeem et al. 2023)
     self_distillation_weight: float = option(
         1.0, "Weight of the self-distillation loss; 0 trains without teacher and head."
     )
+    self_distillation_warmup_steps: int = option(0, "Steps over which that weight rises from 0.")
     student_temperature: float = option(0.1, "Temperature of the student.")
     teacher_temperature: float = option(0.07, "Temperature of the teacher after its warm-up.")
     warmup_teacher_temperature: float = option(0.04, "Temperature of the teacher at the first step.")
     teacher_temperature_warmup: float = option(0.3, "Share of the steps over which that temperature rises.")
     teacher_momentum: float = option(0.996, "Share of itself that the teacher keeps at a step.")
+    final_teacher_momentum: float | None = option(
+        None, "Where a cosine takes that share by the last step, 1 in DINO; null: it stays."
+    )
+    centering: Literal["running_mean", "sinkhorn_knopp"] = option(
+        "running_mean", "What keeps the teacher's prototypes in use: DINO's centre or Sinkhorn-Knopp."
+    )
     center_momentum: float = option(0.9, "Share of itself that the centre keeps at a step.")
+    freeze_prototypes_steps: int = option(0, "First steps in which the prototypes do not move.")
 
     # Optimisation
     max_train_steps: int = option(1000, "Optimisation steps.")
     batch_size: int = option(64, "Pairs per step over all processes: the number of candidates in InfoNCE.")
     learning_rate: float = option(1e-4, "Peak learning rate of AdamW.")
+    image_learning_rate: float | None = option(None, "The same of the image tower and its projection.")
+    text_learning_rate: float | None = option(None, "The same of the text tower and its projection.")
+    head_learning_rate: float | None = option(None, "The same of the self-distillation head.")
+    layer_decay: float = option(1.0, "Factor on a tower's learning rate for every layer above a parameter.")
     weight_decay: float = option(0.1, "Weight decay, on matrices only.")
     adam_beta2: float = option(0.98, "Second-moment decay of AdamW.")
     warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.")
     max_grad_norm: float = option(1.0, "Gradients are clipped to this norm.")
+    max_skipped_steps: int = option(10, "Steps in a row without a finite gradient after which the run stops.")
     mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
         None, "Arithmetic of the towers; null: what accelerate is launched or configured with."
     )
@@ -121,6 +161,7 @@ class TrainingConfig:
     evaluation_batch_size: int = option(128, "Images or captions a batch in evaluations.")
     logging_steps: int = option(10, "Steps between lines of the log; each holds every step's losses.")
     log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …")
+    dry_run: bool = option(False, "Only show data, model, schedule, memory and the first batch as a picture.")
 
     def __post_init__(self):
         for name, expected in get_type_hints(TrainingConfig).items():
@@ -143,7 +184,7 @@ class TrainingConfig:
                 limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
                 raise ValueError(f"{name} is {value}: it must be {limits}")
         for name in POSITIVE:
-            if not 0 < getattr(self, name) < math.inf:
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
         if not self.output_dir:
             raise ValueError("output_dir must name a folder")
@@ -154,12 +195,27 @@ class TrainingConfig:
         if self.log_with and self.log_with not in (available := [str(name) for name in get_available_trackers()]):
             installed = ", ".join(available) or "none"
             raise ValueError(f"no tracker {self.log_with!r} for log_with is installed; installed: {installed}")
+        if self.freeze is not None:
+            try:
+                re.compile(self.freeze)
+            except re.error as error:
+                raise ValueError(f"freeze {self.freeze!r} is no regular expression: {error}") from None
+        if self.merge_adapter and not self.lora:
+            raise ValueError("merge_adapter needs lora: there is no adapter to merge")
+        if self.self_distillation_weight > 0 and self.num_global_views + self.num_local_views < 2:
+            raise ValueError("self-distillation compares views: it needs two global ones, or a global and a local one")
+        self.caption_sampling()
         check_model_config(self.model_config, RSMCLIPConfig, "model_config")
 
+    def caption_sampling(self) -> CaptionSampling:
+        """How captions are drawn."""
+        return CaptionSampling.parse(self.language_sampling, self.languages, self.captions_per_image)
+
     def view_specs(self, image_size: int) -> dict[str, ViewSpec]:
-        """The sorts of views: two global ones of the model's image size, and the local ones if there is a teacher."""
-        colour = {n: getattr(self, n) for n in ("brightness", "contrast", "saturation", "hue", "grayscale", "blur")}
-        specs = {"global": ViewSpec(2, image_size, tuple(self.global_scale), **colour)}
+        """The sorts of views: global ones of the model's image size, and the local ones if there is a teacher."""
+        names = ("brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize")
+        colour = {name: getattr(self, name) for name in names}
+        specs = {"global": ViewSpec(self.num_global_views, image_size, tuple(self.global_scale), **colour)}
         if self.self_distillation_weight > 0 and self.num_local_views > 0:
             specs["local"] = ViewSpec(self.num_local_views, self.local_size, tuple(self.local_scale), **colour)
         return specs
@@ -251,7 +307,10 @@ def parse_config(arguments: list[str] | None = None) -> TrainingConfig:
 
 
 def read_yaml(path: Path) -> dict:
-    """The fields in a YAML file; names that the configuration does not have are an error."""
+    """
+    The fields in a YAML file, over those of the file beside it that `base` names. Names that the configuration does
+    not have are an error.
+    """
     if not path.is_file():
         raise ValueError(f"no configuration file at {path}")
     try:
@@ -260,8 +319,9 @@ def read_yaml(path: Path) -> dict:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold fields and values, not a {type(values).__name__}")
+    base = values.pop("base", None)
     known = [spec.name for spec in fields(TrainingConfig)]
     for name in values:
         if name not in known:
             raise ValueError(f"{path}: {unknown_field(name, known)}")
-    return values
+    return read_yaml(path.parent / base) | values if base is not None else values

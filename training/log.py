@@ -3,6 +3,7 @@
 Losses stay on the device until `logging_steps` of them are fetched together, so that a step never waits for the host.
 """
 
+import contextlib
 import json
 import math
 import time
@@ -15,7 +16,10 @@ from tqdm.auto import tqdm
 
 from rsmclip.eval.report import mean_over_languages
 from rsmclip.training.batches import UNDECODABLE_SHARE, UndecodableImagesError
+from rsmclip.training.checkpoints import sync
 from rsmclip.training.config import TrainingConfig
+
+COLLAPSE = 0.01  # of the largest entropy: how near to one-hot or uniform the teacher may come
 
 
 class TrainingLog:
@@ -30,7 +34,10 @@ class TrainingLog:
     def __init__(self, config: TrainingConfig, accelerator: Accelerator, first_step: int, num_rows: int):
         self.config, self.accelerator, self.num_rows = config, accelerator, num_rows
         self.done = self.first_step = first_step
-        self.pending: list[tuple[dict[str, torch.Tensor], float]] = []  # scalars and learning rate of a step
+        # of each step since the last flush: scalars, learning rates, rows
+        self.pending: list[tuple[dict[str, torch.Tensor], dict[str, float], list[str]]] = []
+        self.skipped_in_a_row = 0
+        self.collapse: str | None = None
         self.undecodable: set[str] = set()
         self.new_undecodable: list[str] = []
         self.seconds_before = 0.0
@@ -51,15 +58,26 @@ class TrainingLog:
 
     def keep_lines_up_to(self, step: int) -> None:
         """Drops lines after a step from the log, and takes over how long training had taken until then."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.is_file() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]  # none cut off
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self.seconds_before = max((json.loads(line).get("seconds", 0.0) for line in kept), default=0.0)
+        kept = [record for record in self.read() if record["step"] <= step] if step else []
+        aside = self.path.with_name(f".{self.path.name}")  # renamed when it is whole, since a kill may come here too
+        aside.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept), encoding="utf-8")
+        aside.replace(self.path)
+        self.seconds_before = max((record.get("seconds", 0.0) for record in kept), default=0.0)
+        self.undecodable.update(image_id for record in kept for image_id in record.get("undecodable", []))
 
-    def step(self, values: dict[str, torch.Tensor], learning_rate: float, undecodable: list[str]) -> None:
-        """Takes the scalars of a step, still on the device."""
-        self.pending.append(({name: value.detach() for name, value in values.items()}, learning_rate))
-        self.new_undecodable += undecodable
+    def read(self) -> list[dict]:
+        """The records of an earlier log, without a line that was cut off when it was written."""
+        records = []
+        for line in self.path.read_bytes().splitlines() if self.path.is_file() else []:
+            with contextlib.suppress(ValueError):  # a character may be cut in two as well
+                records.append(json.loads(line))
+        return records
+
+    def step(self, values: dict[str, torch.Tensor], learning_rates: dict[str, float], batch: dict) -> None:
+        """Takes the scalars of a step, still on the device, and what it was made of."""
+        scalars = {name: value.detach() for name, value in values.items()}
+        self.pending.append((scalars, learning_rates, batch["image_ids"]))
+        self.new_undecodable += batch["undecodable"]
         if (self.done + len(self.pending)) % self.config.logging_steps == 0:
             self.flush()
 
@@ -67,24 +85,53 @@ class TrainingLog:
         """Fetches the pending steps, averages them over processes and writes them."""
         if not self.pending:
             return
-        names = list(self.pending[0][0])
-        table = torch.stack([torch.stack([values[name].float() for name in names]) for values, _ in self.pending])
-        table = self.accelerator.reduce(table, "mean").cpu().tolist()  # (steps, scalars)
+        names = list(dict.fromkeys(name for values, _, _ in self.pending for name in values))
+        absent = torch.full((), torch.nan, device=self.accelerator.device)
+        rows = [torch.stack([values.get(name, absent).float() for name in names]) for values, _, _ in self.pending]
+        table = self.accelerator.reduce(torch.stack(rows), "mean").cpu().tolist()  # (steps, scalars)
         self.count_undecodable()
-        records, seconds = [], round(self.seconds, 2)
-        for row, (_, learning_rate) in zip(table, self.pending, strict=True):
+        seconds = round(self.seconds, 2)
+        for row, (values, rates, image_ids) in zip(table, self.pending, strict=True):
             self.done += 1
-            scalars = dict(zip(names, row, strict=True))
-            records.append({"step": self.done, **scalars, "learning_rate": learning_rate, "seconds": seconds})
+            scalars = {name: value for name, value in zip(names, row, strict=True) if name in values}
+            skipped = scalars.pop("skipped") > 0
+            scalars = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
+            record = {"step": self.done, **scalars, "learning_rate": rates, "seconds": seconds}
+            self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+            if skipped:
+                record["skipped"] = sorted(gather_object(image_ids))
+                self.say(f"step {self.done}: no finite gradient, the step is skipped; its rows are in train_log.jsonl")
+            self.write([record])
         self.pending.clear()
-        self.write(records)
-        last = records[-1]
-        if not math.isfinite(last["loss"]):
-            raise FloatingPointError(f"the loss is {last['loss']} at step {self.done}; try a lower --learning_rate")
+        self.warn_of_collapse(record)
+        self.show(record)
+
+    def show(self, record: dict) -> None:
+        """Takes the progress bar and the trackers to the last step."""
         self.bar.update(self.done - self.bar.n)
-        shown = {name: f"{last[name]:.3f}" for name in ("loss", "contrastive", "distillation") if name in last}
+        losses = {name: record.get(name) for name in ("loss", "contrastive", "distillation")}
+        shown = {name: f"{value:.3f}" for name, value in losses.items() if value is not None}
         self.bar.set_postfix(shown | {"pairs/s": f"{self.pairs_per_second:.0f}"})
-        self.accelerator.log({k: v for k, v in last.items() if k != "step"}, step=self.done)
+        rates = {f"learning_rate/{part}": rate for part, rate in record["learning_rate"].items()}
+        scalars = {name: value for name, value in record.items() if isinstance(value, float)}
+        self.accelerator.log(scalars | rates, step=self.done)
+
+    def warn_of_collapse(self, record: dict) -> None:
+        """Says in words what the teacher's entropy means, when it comes to mean something else."""
+        entropy, use = record.get("teacher_entropy"), record.get("prototype_use")
+        if entropy is None:
+            return
+        state = "uniform" if entropy > 1 - COLLAPSE else "one-hot" if entropy < COLLAPSE else None
+        if state is not None and state != self.collapse:
+            advice = {
+                "uniform": "it tells nothing apart: lower teacher_temperature",
+                "one-hot": "raise teacher_temperature, or take --centering sinkhorn_knopp",
+            }
+            self.say(
+                f"step {self.done}: the self-distillation collapses: the teacher's distributions over prototypes are "
+                f"{state} (entropy {entropy:.3f} of the largest, {use:.1%} of prototypes ever won); {advice[state]}"
+            )
+        self.collapse = state
 
     def count_undecodable(self) -> None:
         """Names images that could not be decoded; too many of them stop the run, on every process alike."""
@@ -99,12 +146,16 @@ class TrainingLog:
             raise UndecodableImagesError.of(sorted(self.undecodable), self.num_rows)
 
     def evaluation(self, step: int, metrics: dict[str, dict[str, float]], seconds: float) -> None:
-        """Writes the means over languages of an evaluation that took so many seconds."""
+        """Writes an evaluation that took so many seconds: the figures of each language, and their means."""
         self.paused += seconds
-        means = {name: mean_over_languages(metrics, name) for name in ("mean_recall", "zero_shot_accuracy")}
+        shown = ("mean_recall", "zero_shot_accuracy")
+        means = {name: mean_over_languages(metrics, name) for name in shown}
         means = {f"validation_{name}": value for name, value in means.items() if value is not None}
         if means:
-            self.write([{"step": step, **means}])
+            languages = {
+                language: {n: values[n] for n in shown if n in values} for language, values in metrics.items()
+            }
+            self.write([{"step": step, **means, "validation": languages}])
             self.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in means.items()))
             self.accelerator.log(means, step=step)
 
@@ -118,6 +169,11 @@ class TrainingLog:
         if self.accelerator.is_main_process:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+    def sync(self) -> None:
+        """Returns when what is written is on the disk."""
+        if self.accelerator.is_main_process:
+            sync(self.path)
 
     @property
     def seconds(self) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from rsmclip.hub.folder import is_model_folder
-from rsmclip.training.checkpoints import find_checkpoint
+from rsmclip.training.checkpoints import candidates
 from rsmclip.training.config import TrainingConfig, read_yaml
 
 PRIVATE = ("checkpoints", "trackers")  # folders
@@ -26,7 +26,8 @@ MAY_CHANGE = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "num_workers", "cpu_threads"),
     *("evaluation_steps", "evaluation_batch_size", "checkpoint_steps", "keep_checkpoints"),
     "keep_self_distillation_head",
-    *("logging_steps", "log_with", "validation_split", "test_split", "benchmark"),
+    *("logging_steps", "log_with", "validation_split", "test_split", "benchmark", "max_skipped_steps"),
+    *("loss_chunk_size", "gradient_accumulation_chunks", "merge_adapter"),  # the same up to rounding
 }
 
 
@@ -60,7 +61,7 @@ def check_run_folder(config: TrainingConfig) -> None:
 
 def check_same_run(config: TrainingConfig, folder: Path) -> None:
     """A run continues in its own folder, with the settings it was started with."""
-    checkpoint = find_checkpoint(folder / "checkpoints", config.resume_from_checkpoint)
+    checkpoint = candidates(folder / "checkpoints", config.resume_from_checkpoint)[0]
     if checkpoint.resolve().parent != (folder / "checkpoints").resolve():
         raise ValueError(f"{checkpoint} is no checkpoint of the run in {folder}: give that run's --output_dir")
     started = TrainingConfig(**read_yaml(folder / "checkpoints" / "training_config.yaml"))

@@ -193,7 +193,7 @@ def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator:
 
 
 def steps_ahead(loader: DataLoader, corpus: StreamedCorpus) -> int:
-    """Steps whose shards are kept ready: so many that they are of two blocks at most, or those that workers are ahead."""
+    """Steps whose shards are kept ready: of two blocks at most, or as many as the workers are ahead."""
     sampler = loader.batch_sampler
     block = corpus.order.shuffle_buffer // (sampler.batch_size * sampler.world_size)
     return max(block - 1, loader.num_workers * (loader.prefetch_factor or 0) + 1)

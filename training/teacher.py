@@ -1,36 +1,47 @@
 """Student and teacher: what is trained, and the moving average of its image tower that it learns from."""
 
 import copy
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from rsmclip import RSMCLIPModel
+from rsmclip.training.losses import self_distillation_loss
 
 
 class StudentOutput(NamedTuple):
-    """Embeddings have unit length. `prototype_logits` is `None` for a model without self-distillation head."""
+    """Embeddings have unit length. `distillation` is `None` without targets of a teacher."""
 
     image_embeds: torch.Tensor  # (global_views, batch, dim)
-    text_embeds: torch.Tensor  # (global_views, batch, dim)
+    text_embeds: torch.Tensor  # (captions, batch, dim)
     logit_scale: torch.Tensor  # (), exponentiated
-    prototype_logits: torch.Tensor | None  # (global_views + local_views, batch, prototypes)
+    distillation: torch.Tensor | None  # (batch,)
 
 
 class Student(nn.Module):
     """
     All that a training step asks of the model, in one `forward`, as DistributedDataParallel needs it.
 
+    With `chunks > 1` the batch passes the towers in so many parts whose activations are dropped, and computed again,
+    with the same dropout, when the gradients of their embeddings are known (gradient caching, Gao et al. 2021). So
+    memory holds one part's activations and InfoNCE still sees the whole batch.
+
     Args:
         model ([`RSMCLIPModel`]):
             The model in training.
+        temperature (`float`, *optional*, defaults to 0.1):
+            Temperature of the student's distribution over prototypes.
+        chunks (`int`, *optional*, defaults to 1):
+            Parts of the batch.
     """
 
-    def __init__(self, model: RSMCLIPModel):
+    def __init__(self, model: RSMCLIPModel, temperature: float = 0.1, chunks: int = 1):
         super().__init__()
-        self.model = model
+        self.model, self.temperature, self.chunks = model, temperature, chunks
 
     def forward(
         self,
@@ -39,33 +50,56 @@ class Student(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         text_groups: list[tuple[torch.Tensor, int]] | None = None,
+        targets: torch.Tensor | None = None,
     ) -> StudentOutput:
         """
         Args:
             global_views (`torch.Tensor` of shape `(views, batch, 3, size, size)`):
                 Views that the image embeddings come from.
-            local_views (`torch.Tensor` of shape `(views, batch, 3, local_size, local_size)`, *optional*):
+            local_views (`torch.Tensor` of shape `(local_views, batch, 3, local_size, local_size)`, *optional*):
                 Small crops, for the prototypes only.
-            input_ids (`torch.Tensor` of shape `(global_views, batch, length)`):
-                A caption for each global view.
-            attention_mask (`torch.Tensor` of shape `(global_views, batch, length)`):
+            input_ids (`torch.Tensor` of shape `(captions, batch, length)`):
+                Captions of each image.
+            attention_mask (`torch.Tensor` of shape `(captions, batch, length)`):
                 1 for tokens, 0 for padding.
             text_groups (`list[tuple[torch.Tensor, int]]`, *optional*):
                 Captions of similar length, as rows of the flattened captions and the length they need.
+            targets (`torch.Tensor` of shape `(global_views, batch, num_prototypes)`, *optional*):
+                The teacher's distributions over prototypes.
         """
-        pooled = pool_views(self.model.vision_model, global_views)
-        image_embeds = F.normalize(self.model.visual_projection(pooled), dim=-1)
+        parts = [
+            tensor.chunk(self.chunks, dim=1) if tensor is not None else [None] * self.chunks
+            for tensor in (global_views, local_views, targets)
+        ]
+        images = [self.cached(self.embed_views, *part) for part in zip(*parts, strict=False)]
+        image_embeds = torch.cat([embeds for embeds, _ in images], dim=1)
+        distillation = torch.cat([losses for _, losses in images]) if targets is not None else None
         ids, mask = input_ids.flatten(0, 1), attention_mask.flatten(0, 1)
         groups = text_groups or [(torch.arange(len(ids), device=ids.device), ids.shape[1])]
-        grouped = [self.model.get_text_features(ids[rows, :n], mask[rows, :n]).pooler_output for rows, n in groups]
-        text_features = torch.cat(grouped)[torch.cat([rows for rows, _ in groups]).argsort()]
-        text_embeds = F.normalize(text_features, dim=-1).unflatten(0, input_ids.shape[:2])
-        prototype_logits = None
-        if self.model.self_distillation_head is not None:
-            if local_views is not None:
-                pooled = torch.cat([pooled, pool_views(self.model.vision_model, local_views)])
-            prototype_logits = self.model.self_distillation_head(pooled)
-        return StudentOutput(image_embeds, text_embeds, self.model.logit_scale.exp(), prototype_logits)
+        grouped = [self.cached(self.embed_captions, ids[rows, :n], mask[rows, :n]) for rows, n in groups]
+        text_embeds = torch.cat(grouped)[torch.cat([rows for rows, _ in groups]).argsort()]
+        text_embeds = text_embeds.unflatten(0, input_ids.shape[:2])
+        return StudentOutput(image_embeds, text_embeds, self.model.logit_scale.exp(), distillation)
+
+    def cached(self, embed: Callable, *inputs: torch.Tensor | None) -> torch.Tensor | tuple:
+        """`embed(*inputs)`; of several chunks only the result is kept, and what the dropout was."""
+        return checkpoint(embed, *inputs, use_reentrant=False) if self.chunks > 1 else embed(*inputs)
+
+    def embed_views(
+        self, global_views: torch.Tensor, local_views: torch.Tensor | None, targets: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Embeddings of the global views, and how far the prototypes of all views are from the teacher's."""
+        pooled = pool_views(self.model.vision_model, global_views)
+        embeds = F.normalize(self.model.visual_projection(pooled).float(), dim=-1)
+        if targets is None:
+            return embeds, None
+        if local_views is not None:
+            pooled = torch.cat([pooled, pool_views(self.model.vision_model, local_views)])
+        return embeds, self_distillation_loss(self.model.self_distillation_head(pooled), targets, self.temperature)
+
+    def embed_captions(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """`(captions, length)` to unit-length embeddings `(captions, dim)`."""
+        return F.normalize(self.model.get_text_features(input_ids, attention_mask).pooler_output.float(), dim=-1)
 
 
 class Teacher(nn.Module):
@@ -75,10 +109,13 @@ class Teacher(nn.Module):
     Args:
         model ([`RSMCLIPModel`]):
             The student at the start.
+        chunks (`int`, *optional*, defaults to 1):
+            Parts in which a batch passes.
     """
 
-    def __init__(self, model: RSMCLIPModel):
+    def __init__(self, model: RSMCLIPModel, chunks: int = 1):
         super().__init__()
+        self.chunks = chunks
         self.vision_model = copy.deepcopy(model.vision_model)
         self.self_distillation_head = copy.deepcopy(model.self_distillation_head)
         self.requires_grad_(False).eval()
@@ -86,13 +123,15 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, global_views: torch.Tensor) -> torch.Tensor:
         """`(views, batch, 3, size, size)` to prototype logits `(views, batch, prototypes)`."""
-        return self.self_distillation_head(pool_views(self.vision_model, global_views))
+        parts = global_views.chunk(self.chunks, dim=1)
+        return torch.cat([self.self_distillation_head(pool_views(self.vision_model, part)) for part in parts], dim=1)
 
     @torch.no_grad()
     def update(self, model: RSMCLIPModel, momentum: float) -> None:
         """Moves every weight towards the student's: `teacher = momentum * teacher + (1 - momentum) * student`."""
         student = [*model.vision_model.parameters(), *model.self_distillation_head.parameters()]
-        torch._foreach_lerp_(list(self.parameters()), student, 1 - momentum)
+        pairs = [(old, new) for old, new in zip(self.parameters(), student, strict=True) if new.requires_grad]
+        torch._foreach_lerp_([old for old, _ in pairs], [new for _, new in pairs], 1 - momentum)
 
 
 def pool_views(vision_model: nn.Module, views: torch.Tensor) -> torch.Tensor:

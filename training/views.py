@@ -1,4 +1,4 @@
-"""Views of an image: random crops, flips, quarter turns, colour and blur, drawn on the CPU and rendered on the device.
+"""Views of an image: crops, flips, quarter turns, colour, blur, solarising; drawn on the CPU, rendered on the device.
 
 Drawing and rendering are apart. A worker draws the numbers that define the views of one image, from that image's own
 generator, so the views do not depend on the number of workers or processes. The device then renders a whole batch: a
@@ -34,6 +34,7 @@ class ViewSpec:
         hue (`float`): Largest shift, as a share of the colour circle.
         grayscale (`float`): Probability of a grey view.
         blur (`float`): Probability of a Gaussian blur of 0.1 to 2 pixels, at 224 pixels; in proportion otherwise.
+        solarize (`float`): Probability that values from one half up are inverted.
     """
 
     count: int
@@ -45,6 +46,7 @@ class ViewSpec:
     hue: float = 0.1
     grayscale: float = 0.2
     blur: float = 0.5
+    solarize: float = 0.0
 
 
 def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -60,9 +62,10 @@ def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator
     Returns:
         `dict[str, np.ndarray]`: float32 arrays with a row for each view: `box` (top, left, height, width in pixels),
         `flip` (vertical, horizontal: 0 or 1), `transpose` (0 or 1), `colour` (factors of brightness, contrast,
-        saturation; shift of hue in radians), `gray` (0 or 1), `blur` (standard deviation in pixels, 0 for none).
+        saturation; shift of hue in radians), `gray` (0 or 1), `blur` (standard deviation in pixels, 0 for none),
+        `solarize` (0 or 1).
     """
-    u = rng.random((spec.count, 14))
+    u = rng.random((spec.count, 15))
     area = height * width * (spec.scale[0] + u[:, 0] * (spec.scale[1] - spec.scale[0]))
     ratio = np.exp((2 * u[:, 1] - 1) * math.log(4 / 3))
     box_height = np.clip(np.rint(np.sqrt(area / ratio)), 1, height)
@@ -77,6 +80,7 @@ def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator
         "colour": np.array([1, 1, 1, 0]) + (2 * u[:, 7:11] - 1) * strength,
         "gray": u[:, 11] < spec.grayscale,
         "blur": np.where(u[:, 13] < spec.blur, sigma, 0),
+        "solarize": u[:, 14] < spec.solarize,
     }
     return {name: values.astype(np.float32) for name, values in views.items()}
 
@@ -106,6 +110,9 @@ def render_views(images: torch.Tensor, views: dict[str, torch.Tensor], spec: Vie
         rendered = adjust_hue(rendered, views["colour"][:, 3])
     if spec.blur > 0:
         rendered = blur(rendered, views["blur"])
+    if spec.solarize > 0:
+        inverted = (views["solarize"][:, None, None, None] > 0) & (rendered >= 0.5)
+        rendered = torch.where(inverted, 1 - rendered, rendered)
     return rendered.unflatten(0, (spec.count, len(images)))
 
 

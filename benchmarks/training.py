@@ -1,0 +1,404 @@
+"""The speed and memory of training, each part of it on its own.
+
+    python -m rsmclip.benchmarks.training compare    --corpus DIR --tokenizer DIR --output FILE [--peer_python PYTHON]
+    python -m rsmclip.benchmarks.training views      --corpus DIR --tokenizer DIR --output FILE
+    python -m rsmclip.benchmarks.training stages     --corpus DIR --tokenizer DIR --output FILE
+    python -m rsmclip.benchmarks.training pipeline   --corpus DIR --tokenizer DIR --output FILE
+    python -m rsmclip.benchmarks.training memory     --corpus DIR --tokenizer DIR --output FILE      # on a GPU
+    python -m rsmclip.benchmarks.training throughput --corpus DIR --tokenizer DIR --output FILE
+    python -m rsmclip.benchmarks.training table FILE
+
+`compare`: our step with the contrastive loss alone against OpenCLIP's own training loop, on the same images and
+English captions; PYTHON is one of an environment with OpenCLIP. `views`: 2 global and 8 local views with the teacher, against
+what the count of floating-point operations predicts from our contrastive loss alone. `stages`: where a step's time
+goes. `pipeline`: decoding, drawing and tokenising alone, and how long the demo waits for it. `memory`: the peak at
+several batch sizes. `throughput`: with `torch.compile` off and on. `table` prints a results file as Markdown.
+
+Every part adds its results to FILE, so a command for each can write to the same one.
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import json
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from PIL import Image
+from transformers import AutoTokenizer
+
+from rsmclip import RSMCLIPConfig
+from rsmclip.benchmarks.machine import describe_run
+from rsmclip.benchmarks.training_tables import as_markdown
+from rsmclip.benchmarks.turns import Side, alternate, ratio, summarise
+from rsmclip.data.schema import LANGUAGES, check_schema, load_corpus
+from rsmclip.hub.convert_openclip import describe
+from rsmclip.hub.folder import make_processor
+from rsmclip.training.batches import CaptionedViews, Collate
+from rsmclip.training.config import DEFAULT_CONFIG, TrainingConfig, read_yaml
+from rsmclip.training.initial_model import token_ids
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "pillow")
+SIZES = {  # fields of RSMCLIPConfig, and the side of local views
+    "full": ({}, 96),
+    "tiny": (
+        {
+            "projection_dim": 32,
+            "vision_config": {
+                "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+                "image_size": 64, "patch_size": 16,
+            },
+            "text_config": {
+                "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+            },
+            "self_distillation": {"hidden_size": 64, "bottleneck_size": 32, "num_prototypes": 256},
+        },
+        32,
+    ),
+}  # fmt: skip
+CLIP_ONLY = {"self_distillation_weight": 0.0, "num_global_views": 1, "captions_per_image": 1}
+# OpenCLIP's augmentation is a crop and nothing else.
+OPENCLIP_VIEWS = {"global_scale": [0.9, 1.0], **dict.fromkeys(("brightness", "contrast", "saturation"), 0.0)}
+OPENCLIP_VIEWS |= dict.fromkeys(("hue", "grayscale", "blur"), 0.0)
+TWO_AND_EIGHT = {"num_global_views": 2, "num_local_views": 8}
+PLACES = {"--corpus": "DIR", "--tokenizer": "DIR", "--peer_python": "PYTHON", "--output": "FILE"}
+EPOCHS, IMAGES = 100, 50_000  # of the run whose duration `throughput` works out
+
+
+def compare(options: argparse.Namespace, folder: Path) -> dict:
+    """Our step with the contrastive loss alone, and OpenCLIP's training loop in turn with it."""
+    ours = our_side("ours", options, folder, CLIP_ONLY | OPENCLIP_VIEWS | {"languages": ["en"]})
+    sides = [ours] + ([openclip_side(options, folder)] if options.peer_python else [])
+    with ExitStack() as stack:
+        for side in sides:
+            stack.enter_context(side)
+        warm = {side.name: side.ask("steps", settle=0, steps=options.warmup) for side in sides}
+        found = alternate(sides, options.rounds, options.settle, options.steps, options.batch_size)
+    for name, answer in warm.items():
+        found[name]["parameters"] = answer["parameters"]
+    if options.peer_python:
+        found["ratio"] = ratio(found["ours"], found["openclip"])
+    return found
+
+
+def views(options: argparse.Namespace, folder: Path) -> dict:
+    """Two global and eight local views with the teacher, in turn with our contrastive loss alone."""
+    names = ("clip_only", "two_and_eight_views")
+    with ExitStack() as stack:
+        sides = [
+            stack.enter_context(our_side(name, options, folder, fields))
+            for name, fields in zip(names, (CLIP_ONLY, TWO_AND_EIGHT), strict=True)
+        ]
+        for side in sides:
+            side.ask("steps", settle=0, steps=options.warmup)
+        flops = {side.name: side.ask("flops")["flops_per_pair"] for side in sides}
+        found = alternate(sides, options.rounds, options.settle, options.steps, options.batch_size)
+    for name in names:
+        found[name]["gflop_per_pair"] = round(flops[name] / 1e9, 2)
+    predicted = flops[names[0]] / flops[names[1]]
+    found["ratio"] = ratio(found[names[1]], found[names[0]])
+    found["predicted_ratio"] = round(predicted, 3)
+    found["measured_over_predicted"] = round(found["ratio"]["median"] / predicted, 3)
+    return found
+
+
+def stages(options: argparse.Namespace, folder: Path) -> dict:
+    """Where the time of a step with two global and eight local views goes."""
+    with our_side("ours", options, folder, TWO_AND_EIGHT) as side:
+        side.ask("steps", settle=0, steps=options.warmup)
+        found = alternate([side], options.rounds, options.settle, options.steps, options.batch_size)["ours"]
+        seconds = side.ask("stages", steps=options.steps)["seconds"]
+        found |= utilisation(side, found["pairs_per_second"], options)
+    found["seconds_per_step"] = round(options.batch_size / found["pairs_per_second"], 4)
+    found["stages"] = {name: round(value, 5) for name, value in seconds.items()}
+    return found
+
+
+def pipeline(options: argparse.Namespace, folder: Path) -> dict:
+    """Images a second of the input pipeline alone, and the time that the demo's training waits for it."""
+    fields = run_fields(options, folder / "pipeline", TWO_AND_EIGHT)
+    config = TrainingConfig(**fields)
+    rows = check_schema(load_corpus(config.dataset), "train", config.languages)
+    image_size = RSMCLIPConfig(**config.model_config).vision_config.image_size
+    specs = config.view_specs(image_size)
+    examples = CaptionedViews(rows, config.caption_sampling(), specs, config.short_side, config.seed)
+    collate = Collate(AutoTokenizer.from_pretrained(config.tokenizer), config.max_length)
+    found = {"images_per_second_and_core": round(pipeline_rate(examples, collate, options), 1), "demo": {}}
+    print(f"  {found['images_per_second_and_core']} images/s on one core", flush=True)
+    for workers in (0, 2):
+        demo = read_yaml(DEFAULT_CONFIG) | {"num_workers": workers, "cpu_threads": options.threads}
+        demo |= {"output_dir": str(folder / f"demo_{workers}"), "max_train_steps": 10**6}
+        with worker_side(f"demo with {workers} workers", demo, folder, options) as side:
+            side.ask("steps", settle=0, steps=20)
+            turns = [side.ask("steps", settle=5, steps=30) for _ in range(options.rounds)]
+        found["demo"][f"{workers} workers"] = summarise(turns, 30 * demo["batch_size"])
+    return found
+
+
+def pipeline_rate(examples: CaptionedViews, collate: Collate, options: argparse.Namespace) -> float:
+    """Images a second of the input pipeline in this process, on one thread, batch after batch."""
+    torch.set_num_threads(1)
+    count = min(len(examples), 1024) // options.batch_size * options.batch_size
+    starts = range(0, count, options.batch_size)
+    seconds = []
+    for _ in range(options.rounds):
+        began = time.perf_counter()
+        for start in starts:
+            collate([examples[0, row] for row in range(start, start + options.batch_size)])
+        seconds.append(time.perf_counter() - began)
+    return count / min(seconds)
+
+
+def memory(options: argparse.Namespace, folder: Path) -> dict:
+    """Peak memory of a GPU at several batch sizes, whole and in parts."""
+    if not torch.cuda.is_available():
+        raise ValueError("memory measures a GPU's; train.py --dry_run works out what a run would need")
+    options.batch_size = min(options.batch_sizes)
+    found = []
+    with our_side("ours", options, folder, TWO_AND_EIGHT) as side:
+        side.ask("steps", settle=0, steps=2)  # the optimiser's state is part of the peak
+        for batch_size in sorted(options.batch_sizes):
+            for chunks in options.chunks:
+                answer = side.ask("memory", batch_size=batch_size, chunks=chunks, steps=3)
+                found.append({"batch_size": batch_size, "chunks": chunks, **answer})
+                print(f"  {found[-1]}", flush=True)
+    return {"peaks": found}
+
+
+def throughput(options: argparse.Namespace, folder: Path) -> dict:
+    """Two global and eight local views as fast as they go, with `torch.compile` off and on."""
+    compiled = {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true"}
+    found = {}
+    for name, environment in {"compile off": {}, "compile on": compiled}.items():
+        with our_side(name, options, folder, TWO_AND_EIGHT, environment) as side:
+            began = time.perf_counter()
+            side.ask("steps", settle=0, steps=options.warmup)
+            start = time.perf_counter() - began
+            measured = alternate([side], options.rounds, options.settle, options.steps, options.batch_size)[name]
+            if not environment:
+                used = utilisation(side, measured["pairs_per_second"], options)
+                if torch.cuda.is_available():
+                    used["synchronisations"] = side.ask("synchronisations", steps=options.steps)
+        # The operations are those of the model, whatever the compiler makes of them.
+        share = measured["pairs_per_second"] * used["gflop_per_pair"] / 1e3 / used["peak_tflops"]
+        hours = EPOCHS * IMAGES / measured["pairs_per_second"] / 3600
+        more = {
+            "utilisation_percent": round(100 * share, 1),
+            "hours": round(hours, 2),
+            "start_seconds": round(start, 1),
+        }
+        found[name] = measured | more
+    return {**used, **found}
+
+
+def utilisation(side: Side, pairs_per_second: float, options: argparse.Namespace) -> dict:
+    """Model operations of a pair, and which share they are of what the device could do in that time."""
+    gflop = side.ask("flops")["flops_per_pair"] / 1e9
+    found = {"gflop_per_pair": round(gflop, 2)}
+    if options.peak_tflops:
+        found |= {"peak_tflops": options.peak_tflops, "peak": "as given"}
+    else:
+        product = side.ask("matrix_product")
+        found["peak_tflops"] = round(product["flops_per_second"] / 1e12, 4)
+        found["peak"] = f"measured: a product of two {product['size']}² matrices in {product['dtype']}"
+    achieved = pairs_per_second * gflop / 1e3
+    percent = round(100 * achieved / found["peak_tflops"], 1)
+    return found | {"achieved_tflops": round(achieved, 4), "utilisation_percent": percent}
+
+
+def run_fields(options: argparse.Namespace, output_dir: Path, fields: dict) -> dict:
+    """Fields of the training configuration of a measured run."""
+    model_config, local_size = SIZES[options.size]
+    return {
+        "dataset": str(options.corpus.resolve()),
+        **dict.fromkeys(("train_split", "validation_split", "test_split"), "train"),
+        "languages": options.languages,
+        "tokenizer": str(options.tokenizer.resolve()),
+        "model_config": model_config,
+        "local_size": local_size,
+        "batch_size": options.batch_size,
+        "num_workers": options.workers,
+        "cpu_threads": options.threads,
+        "mixed_precision": options.precision,
+        "max_train_steps": 10**6,
+        "output_dir": str(output_dir),
+        **fields,
+    }
+
+
+def our_side(
+    name: str, options: argparse.Namespace, folder: Path, fields: dict, environment: dict[str, str] | None = None
+) -> Side:
+    """The process of a run of ours."""
+    values = run_fields(options, folder / name.replace(" ", "_"), fields)
+    return worker_side(name, values, folder, options, environment)
+
+
+def worker_side(
+    name: str, fields: dict, folder: Path, options: argparse.Namespace, environment: dict[str, str] | None = None
+) -> Side:
+    """The process of a run with these fields of the training configuration."""
+    path = folder / f"{name.replace(' ', '_')}.json"
+    path.write_text(json.dumps(dataclasses.asdict(TrainingConfig(**fields))), encoding="utf-8")
+    command = [sys.executable, "-m", "rsmclip.benchmarks.training_worker", str(path)]
+    return Side(name, command, folder, thread_environment(options) | (environment or {}))
+
+
+def thread_environment(options: argparse.Namespace) -> dict[str, str]:
+    """Variables that give a process its threads."""
+    return {"OMP_NUM_THREADS": str(options.threads)} if options.threads else {}
+
+
+def openclip_side(options: argparse.Namespace, folder: Path) -> Side:
+    """The process of OpenCLIP's training command, with the same model, images and captions."""
+    export_pairs(check_schema(load_corpus(str(options.corpus.resolve())), "train", ["en"]), folder)
+    model_config = export_architecture(options, folder)
+    arguments = {
+        **{"model_config": model_config, "model": model_config.stem, "batch-size": options.batch_size},
+        **{"train-data": folder / "pairs.csv", "dataset-type": "csv", "csv-separator": ","},
+        **{"csv-img-key": "image", "csv-caption-key": "caption", "workers": options.workers},
+        **{"precision": {"no": "fp32", "bf16": "amp_bf16"}[options.precision], "epochs": 10**6, "logs": "none"},
+        **{"lr": 1e-4, "warmup": 50, "wd": 0.1, "device": "cuda" if torch.cuda.is_available() else "cpu"},
+        **({"threads": options.threads} if options.threads else {}),
+    }
+    command = [options.peer_python, str(Path(__file__).with_name("openclip_training.py").resolve())]
+    command += [part for name, value in arguments.items() for part in (f"--{name}", str(value))]
+    return Side("openclip", command, folder, thread_environment(options))
+
+
+def export_pairs(rows: Dataset, folder: Path) -> None:
+    """Images as files and `pairs.csv` with a line for each of their English captions, as OpenCLIP reads them."""
+    (folder / "images").mkdir()
+    with (folder / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "caption"])
+        for number, row in enumerate(rows):
+            encoded = row["image"]["bytes"]
+            path = folder / "images" / f"{number}.{Image.open(io.BytesIO(encoded)).format.lower()}"
+            path.write_bytes(encoded)
+            writer.writerows([path, caption] for caption in row["captions"]["en"] or [] if caption)
+
+
+def export_architecture(options: argparse.Namespace, folder: Path) -> Path:
+    """OpenCLIP's configuration of our architecture; the text tower's sizes and tokeniser lie in a folder beside it."""
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
+    fields = dict(SIZES[options.size][0])
+    fields["text_config"] = fields.get("text_config", {}) | token_ids(tokenizer)
+    config = RSMCLIPConfig(**fields | {"self_distillation": None})
+    model_cfg = describe(config, make_processor(tokenizer, config.vision_config.image_size).image_processor)[
+        "model_cfg"
+    ]
+    text_model = folder / "text_model"
+    config.text_config.save_pretrained(text_model)
+    tokenizer.save_pretrained(text_model)
+    model_cfg["text_cfg"] |= {"hf_model_name": str(text_model), "hf_tokenizer_name": str(text_model)}
+    path = folder / "benchmark.json"
+    path.write_text(json.dumps(model_cfg, indent=2), encoding="utf-8")
+    return path
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Path], dict]] = {
+    part.__name__: part for part in (compare, views, stages, pipeline, memory, throughput)
+}
+
+
+def published_command(arguments: list[str]) -> str:
+    """The command without what only this machine has."""
+    shown = []
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if equals and name in PLACES:
+            argument = f"{name}={PLACES[name]}"
+        elif shown and shown[-1] in PLACES:
+            argument = PLACES[shown[-1]]
+        shown.append(argument)
+    return shlex.join(["python", "-m", "rsmclip.benchmarks.training", *shown])
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line: a part each, with the same options, and `table`."""
+    gpu = torch.cuda.is_available()
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="a built corpus")
+    common.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="XLM-RoBERTa's tokeniser")
+    common.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file for the results")
+    common.add_argument("--size", choices=list(SIZES), default="full", help="of the model; tiny is for trying out")
+    common.add_argument(
+        "--languages", nargs="+", default=list(LANGUAGES), help="of the captions; compare takes English"
+    )
+    common.add_argument("--batch_size", type=int, default=256 if gpu else 16, help="pairs in a step")
+    common.add_argument("--precision", choices=["no", "bf16"], default="bf16" if gpu else "no")
+    common.add_argument("--workers", type=int, default=2, help="processes that load data")
+    common.add_argument("--threads", type=int, default=None if gpu else os.cpu_count(), help="threads on a CPU")
+    common.add_argument("--warmup", type=int, default=30 if gpu else 2, help="steps before the first turn")
+    common.add_argument("--rounds", type=int, default=5, help="turns of each side")
+    common.add_argument("--settle", type=int, default=10 if gpu else 1, help="steps of a turn before its clock starts")
+    common.add_argument("--steps", type=int, default=30 if gpu else 4, help="steps of a turn on the clock")
+    common.add_argument("--peak_tflops", type=float, help="what the device can do; by default measured")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="part", required=True)
+    for name, part in PARTS.items():
+        command = commands.add_parser(name, parents=[common], help=part.__doc__, description=part.__doc__)
+        if name == "compare":
+            command.add_argument(
+                "--peer_python", help="Python of an environment with OpenCLIP; else only our side runs"
+            )
+        if name == "memory":
+            command.add_argument("--batch_sizes", type=int, nargs="+", default=[256, 512, 1024])
+            command.add_argument("--chunks", type=int, nargs="+", default=[1, 4], help="gradient_accumulation_chunks")
+    table = commands.add_parser("table", help="print a results file as Markdown")
+    table.add_argument("file", type=Path)
+    return parser
+
+
+def measure(options: argparse.Namespace, arguments: list[str]) -> None:
+    """Runs a part and adds what it found to the results file."""
+    results = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
+    names = (
+        "size",
+        "languages",
+        "batch_size",
+        "precision",
+        "workers",
+        "threads",
+        "warmup",
+        "rounds",
+        "settle",
+        "steps",
+    )
+    settings = {name: getattr(options, name) for name in names}
+    if options.part == "compare":
+        settings["languages"] = ["en"]
+    described = describe_run(published_command(arguments), *PACKAGES)
+    with tempfile.TemporaryDirectory() as folder:
+        found = PARTS[options.part](options, Path(folder))
+    results[options.part] = {**described, "settings": settings, "results": found}
+    options.output.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(as_markdown({options.part: results[options.part]}), flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a part or prints a table; bad input is one clear line and exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.part == "table":
+            print(as_markdown(json.loads(options.file.read_text(encoding="utf-8"))))
+        else:
+            measure(options, arguments)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"training benchmark: error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Our side of the training benchmark: a run as `train.start` makes it, which trains when it is told to.
+
+    python -m rsmclip.benchmarks.training_worker CONFIG.json     # fields of the training configuration
+
+Requests are lines of JSON on stdin, `{"do": NAME, …}`, one of [`REQUESTS`]; answers are lines on stdout. The end of
+stdin ends it. Nothing is simulated: batches come from `train.make_batches` and steps are `train.training_step`.
+"""
+
+import dataclasses
+import gc
+import itertools
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from rsmclip import train
+from rsmclip.benchmarks.stages import measure_stages
+from rsmclip.training.config import TrainingConfig
+
+MATRIX_SIZES = {"cuda": (8192, torch.bfloat16), "cpu": (2048, torch.float32)}
+
+
+class Worker:
+    """
+    A run and where it is in its data.
+
+    Args:
+        config ([`TrainingConfig`]): The run.
+    """
+
+    def __init__(self, config: TrainingConfig):
+        self.run = train.start(config)
+        self.run.student.train()
+        self.numbers = itertools.count()
+        self.batches: Iterator[dict] | None = None
+
+    def next_batch(self) -> dict:
+        """The next batch, on the device."""
+        self.batches = self.batches or train.make_batches(self.run, 0)
+        return next(self.batches)
+
+    def step(self, batch: dict) -> None:
+        """One step."""
+        train.training_step(self.run, batch, next(self.numbers))
+
+    def steps(self, settle: int, steps: int) -> dict:
+        """Steps on the clock, after `settle` that are not: their seconds, and those waiting for batches."""
+        for number in range(settle + steps):
+            if number == settle:
+                synchronise()
+                began, waited = time.perf_counter(), 0.0
+            asked = time.perf_counter()
+            batch = self.next_batch()
+            waited += time.perf_counter() - asked
+            self.step(batch)
+        synchronise()
+        seconds = time.perf_counter() - began
+        return {
+            "seconds": seconds,
+            "waited": waited,
+            "parameters": sum(p.numel() for p in self.run.model.parameters()),
+        }
+
+    def flops(self) -> dict:
+        """Floating-point operations of a step for each pair, forward and backward, all views and the teacher."""
+        batch = self.next_batch()
+        return {"flops_per_pair": count_flops(lambda: self.step(batch)) / len(batch["image_ids"])}
+
+    def stages(self, steps: int) -> dict:
+        """Seconds by stage over some steps, see [`measure_stages`]."""
+        return {"seconds": measure_stages(self.run, self.next_batch, self.step, steps, synchronise)}
+
+    def synchronisations(self, steps: int) -> dict:
+        """Where the host waits for the GPU inside a step, and how often."""
+        found: dict[str, int] = {}
+        for _ in range(steps):
+            batch = self.next_batch()
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                torch.cuda.set_sync_debug_mode("warn")
+                self.step(batch)
+                torch.cuda.set_sync_debug_mode("default")
+            for warning in caught:
+                if "synchronizing CUDA operation" in str(warning.message):
+                    place = f"{Path(*Path(warning.filename).parts[-2:])}:{warning.lineno}"
+                    found[place] = found.get(place, 0) + 1
+        return {"per_step": sum(found.values()) / steps, "places": found}
+
+    def memory(self, batch_size: int, chunks: int, steps: int) -> dict:
+        """Peak memory of the GPU over some steps of another batch size; `peak_bytes` is null where it does not fit."""
+        config = self.run.config
+        self.run.config = dataclasses.replace(config, batch_size=batch_size, gradient_accumulation_chunks=chunks)
+        self.run.accelerator.unwrap_model(self.run.student).chunks = chunks
+        if self.run.teacher is not None:
+            self.run.teacher.chunks = chunks
+        batches = train.make_batches(self.run, 0)
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            for _ in range(steps):
+                self.step(next(batches))
+            peak = torch.cuda.max_memory_allocated()
+        except torch.OutOfMemoryError:
+            peak = None
+        self.run.optimizer.zero_grad()
+        self.run.config = config
+        del batches
+        gc.collect()
+        torch.cuda.empty_cache()
+        return {"peak_bytes": peak}
+
+    def matrix_product(self) -> dict:
+        """Operations a second of a large matrix product: what the device can reach at best."""
+        device = self.run.accelerator.device
+        size, dtype = MATRIX_SIZES[device.type]
+        left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+        seconds = min(self.time_product(left, right) for _ in range(10))
+        return {"size": size, "dtype": str(dtype).removeprefix("torch."), "flops_per_second": 2 * size**3 / seconds}
+
+    def time_product(self, left: torch.Tensor, right: torch.Tensor) -> float:
+        """Seconds of one product."""
+        synchronise()
+        began = time.perf_counter()
+        left @ right
+        synchronise()
+        return time.perf_counter() - began
+
+
+REQUESTS = ("steps", "flops", "stages", "synchronisations", "memory", "matrix_product")  # methods of Worker
+
+
+def count_flops(step: Callable[[], object]) -> int:
+    """
+    Floating-point operations of what is called, by PyTorch's own counter: 2·m·n·k for a matrix product. Attention is
+    computed as two plain products here: the fused kernels of a CPU are not counted, and those of a GPU repeat work.
+    """
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        step()
+    return counter.get_total_flops()
+
+
+def synchronise() -> None:
+    """Waits until the accelerator is done; a CPU always is."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+
+
+def main() -> None:
+    """Answers requests until there are no more."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    worker = Worker(TrainingConfig(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    for line in iter(sys.stdin.readline, ""):
+        request = json.loads(line)
+        do = request.pop("do")
+        if do not in REQUESTS:
+            raise ValueError(f"no request {do!r}: {', '.join(REQUESTS)}")
+        answers.write(json.dumps(getattr(worker, do)(**request)) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The training step in this process: schedules, skipped steps, frozen prototypes, adapters."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from rsmclip import train
+from rsmclip.training.config import TrainingConfig
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def make_run(corpus_folder, tmp_path):
+    """Starts runs of the tiny model on the tiny corpus."""
+    threads = torch.get_num_threads()
+
+    def start(**fields) -> train.Run:
+        AcceleratorState._reset_state(True)
+        sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
+        steps = {"max_train_steps": 12, "batch_size": 12, "warmup_steps": 0, "learning_rate": 1e-3, "num_workers": 0}
+        folders = {"dataset": str(corpus_folder), "output_dir": str(tmp_path / "run"), "overwrite_output_dir": True}
+        run = train.start(TrainingConfig(**sizes | steps | folders | {"logging_steps": 1, "cpu_threads": 1} | fields))
+        run.student.train()
+        return run
+
+    yield start
+    torch.set_num_threads(threads)
+
+
+def steps(run: train.Run, count: int, spoil: int | None = None) -> list[dict[str, torch.Tensor]]:
+    """The scalars of the first steps; the embeddings of step `spoil` become NaN."""
+    scalars = []
+    for step, batch in zip(range(count), train.make_batches(run, 0), strict=False):
+        if step == spoil:
+            batch["pixels"] = batch["pixels"].float() * torch.nan
+        scalars.append(train.training_step(run, batch, step))
+    return scalars
+
+
+def weights(run: train.Run) -> dict[str, torch.Tensor]:
+    """A copy of the student's and the teacher's weights."""
+    values = dict(run.model.state_dict())
+    if run.teacher is not None:
+        values |= {f"teacher.{name}": value for name, value in run.teacher.state_dict().items()}
+    return {name: value.clone() for name, value in values.items()}
+
+
+def test_chunks_train_as_the_whole_batch_does(make_run):
+    whole, parts = make_run(), make_run(gradient_accumulation_chunks=3, loss_chunk_size=5)
+    for one, other in zip(steps(whole, 3), steps(parts, 3), strict=True):
+        assert one["loss"].item() == pytest.approx(other["loss"].item(), abs=1e-5)
+        assert one["gradient_norm"].item() == pytest.approx(other["gradient_norm"].item(), rel=1e-4)
+
+
+def test_a_bad_batch_leaves_student_teacher_and_centre_as_they_were(make_run):
+    run = make_run(teacher_momentum=1.0)
+    steps(run, 1)
+    before, center = weights(run), run.centring.center.clone()
+    scalars = steps(run, 1, spoil=0)[0]
+    assert scalars["skipped"] == 1 and scalars["loss"].isnan()
+    after = weights(run)
+    assert all(before[name].equal(after[name]) for name in before) and center.equal(run.centring.center)
+    assert steps(run, 2)[1]["skipped"] == 0
+    assert all(value.isfinite().all() for value in weights(run).values())
+
+
+def test_prototypes_are_frozen_at_first(make_run):
+    run = make_run(freeze_prototypes_steps=2)
+    prototypes = run.model.self_distillation_head.prototypes.weight
+    before, mlp = prototypes.clone(), run.model.self_distillation_head.mlp[0].weight.clone()
+    steps(run, 2)
+    assert prototypes.equal(before) and not run.model.self_distillation_head.mlp[0].weight.equal(mlp)
+    steps(run, 3)
+    assert not prototypes.equal(before)
+
+
+def test_schedules_are_those_of_the_papers():
+    config = TrainingConfig(max_train_steps=100, teacher_momentum=0.99, final_teacher_momentum=1.0)
+    momenta = [train.teacher_momentum(config, step) for step in (0, 50, 100)]
+    assert momenta == pytest.approx([0.99, 0.995, 1.0])  # DINO: cosine to 1
+    assert train.teacher_momentum(TrainingConfig(teacher_momentum=0.99), 70) == 0.99  # SILC: fixed
+    temperatures = [train.teacher_temperature(config, step) for step in (0, 15, 30, 99)]
+    assert temperatures == pytest.approx([0.04, 0.055, 0.07, 0.07])
+    warm = TrainingConfig(self_distillation_weight=0.5, self_distillation_warmup_steps=10)
+    assert [train.distillation_weight(warm, step) for step in (0, 4, 9, 50)] == pytest.approx([0.05, 0.25, 0.5, 0.5])
+    assert train.distillation_weight(config, 0) == 1.0
+
+
+def test_frozen_parts_do_not_move(make_run):
+    run = make_run(freeze="^text_model", freeze_word_embeddings=True)
+    before = weights(run)
+    steps(run, 2)
+    moved = {name for name, value in weights(run).items() if not value.equal(before[name])}
+    assert "visual_projection.weight" in moved and not any(name.startswith("text_model") for name in moved)
+
+
+def test_sinkhorn_knopp_english_anchor_and_no_duplicates_train(make_run):
+    run = make_run(centering="sinkhorn_knopp", language_sampling="english_anchor", duplicate_captions="ignore",
+                   captions_per_image=3, num_global_views=1)  # fmt: skip
+    scalars = steps(run, 3)
+    assert all(value["loss"].isfinite() and value["skipped"] == 0 for value in scalars)
+    assert not run.centring.center.any()  # Sinkhorn-Knopp has no centre
+
+
+def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run, monkeypatch, tmp_path):
+    make_run()  # its folder is overwritten by the run below
+    batches = train.make_batches
+
+    def spoilt(run, first_step):
+        for step, batch in enumerate(batches(run, first_step), first_step):
+            if step >= 2:
+                batch["pixels"] = batch["pixels"].float() * torch.nan
+            yield batch
+
+    monkeypatch.setattr(train, "make_batches", spoilt)
+    config = make_run(max_skipped_steps=3).config
+    with pytest.raises(FloatingPointError, match="no finite gradient in the last 3 steps: .*step-5 holds the weights"):
+        train.train(config)
+    records = [json.loads(line) for line in (tmp_path / "run" / "train_log.jsonl").read_text().splitlines()]
+    skipped = [record for record in records if record.get("skipped")]
+    assert [record["step"] for record in skipped] == [3, 4, 5] and [r["loss"] for r in skipped] == [None] * 3
+    assert all(len(record["skipped"]) == 12 and record["skipped"][0].startswith("demo/") for record in skipped)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-5"]
+
+
+LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"}
+
+
+def test_lora_trains_and_saves_adapters_and_the_head_alone(make_run):
+    run = make_run(lora=LORA)
+    before = weights(run)
+    steps(run, 2)
+    moved = {name for name, value in weights(run).items() if not value.equal(before[name])}
+    assert moved and all("lora_" in name or "self_distillation_head" in name for name in moved)
+    saved = run.student.state_dict()
+    assert saved and all("lora_" in name or "self_distillation_head" in name for name in saved)
+    teacher = run.teacher.state_dict()
+    assert teacher and all("lora_" in name or "self_distillation_head" in name for name in teacher)
+    other = make_run(lora=LORA)
+    other.student.load_state_dict(saved)
+    other.teacher.load_state_dict(teacher)
+    assert all(value.equal(weights(other)[name]) for name, value in weights(run).items())
+
+
+def test_a_lora_that_fits_nothing_is_refused(make_run, tmp_path):
+    with pytest.raises(ValueError, match="lora cannot be applied: .*nothing"):
+        make_run(lora={"target_modules": ["nothing"]})
+    with pytest.raises(ValueError, match="lora cannot be applied: .*rank"):
+        make_run(lora={"rank": 4})
+    with pytest.raises(ValueError, match="merge_adapter needs lora"):
+        TrainingConfig(merge_adapter=True)
+    assert not Path(tmp_path / "run" / "config.json").exists()
