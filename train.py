@@ -76,6 +76,8 @@ class Run:
     model: RSMCLIPModel
     processor: CLIPProcessor
     specs: dict[str, ViewSpec]
+    mean: torch.Tensor  # (3, 1, 1), of the image tower's pixels
+    std: torch.Tensor
     student: Student  # the model inside what accelerate wraps around it
     teacher: Teacher | None
     centring: Centring | None
@@ -116,7 +118,9 @@ def start(config: TrainingConfig) -> Run:
     scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
     student, optimizer, scheduler = accelerator.prepare(student, optimizer, scheduler)
     specs = config.view_specs(model.config.vision_config.image_size)
-    return Run(config, accelerator, benchmark, splits, model, processor, specs,
+    values = (processor.image_processor.image_mean, processor.image_processor.image_std)
+    mean, std = (torch.tensor(value, device=accelerator.device)[:, None, None] for value in values)
+    return Run(config, accelerator, benchmark, splits, model, processor, specs, mean, std,
                student, teacher, centring, optimizer, scheduler, adapter)  # fmt: skip
 
 
@@ -175,7 +179,7 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
 
     # views: global and local crops of every image, {name: (views, batch, 3, size, size)}
     views = {
-        name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.processor)
+        name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.mean, run.std)
         for name, spec in run.specs.items()
     }
 
@@ -227,10 +231,8 @@ def diagnose(run: Run, image_embeds: torch.Tensor, targets: torch.Tensor | None)
     return scalars
 
 
-def normalise(pixels: torch.Tensor, processor: CLIPProcessor) -> torch.Tensor:
+def normalise(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """Pixels between 0 and 1, `(..., 3, height, width)`, to what the image tower takes."""
-    values = (processor.image_processor.image_mean, processor.image_processor.image_std)
-    mean, std = (torch.tensor(value, device=pixels.device)[:, None, None] for value in values)
     return (pixels - mean) / std
 
 
