@@ -189,7 +189,7 @@ def adjust_colour(pixels: torch.Tensor, colour: torch.Tensor, gray: torch.Tensor
 
 @cache
 def colour_matrices(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """What maps a colour to its grey, and what turns its chroma by a quarter; cached, since a copy would be waited for."""
+    """What maps a colour to its grey, and what turns its chroma by a quarter; cached, as a copy would be waited for."""
     to_yiq = np.array(RGB_TO_YIQ)
     luma = np.tile(to_yiq[0], (3, 1))
     quarter = np.linalg.inv(to_yiq) @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ to_yiq
