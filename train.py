@@ -413,8 +413,9 @@ def device_name(accelerator: Accelerator) -> str:
 
 
 def main() -> None:
-    """Runs the training; bad input is one clear line and exit status 2."""
+    """Runs the training. Bad input is one clear line and exit status 2; a signal ends it with 128 and its number."""
     start_processes_on_cpu()
+    status = 0
     transformers_logging.disable_progress_bar()
     try:
         train(parse_config())
@@ -424,7 +425,9 @@ def main() -> None:
     except Stopped as stopped:
         if PartialState().is_main_process:
             tqdm.write(f"train.py: {stopped}", file=sys.stderr)
-        sys.exit(stopped.exit_status)
+        status = stopped.exit_status
+    PartialState().destroy_process_group()  # a process that ends with gloo's threads running is aborted now and then
+    sys.exit(status)
 
 
 if __name__ == "__main__":
