@@ -17,6 +17,7 @@ IMAGES = 6
 CELL, SMALL, GAP, TEXT, HEAD, DOTS = 1.4, 0.66, 0.08, 4.2, 0.6, 120  # inches; pixels an inch
 FONT_SIZE, LINES, LINE_LENGTH = 8.5, 9, 58  # points; lines of captions beside an image, and their length in letters
 FONT = "DejaVu Sans"  # comes with matplotlib
+NO_FONT = "Last Resort"  # has a box for every letter; comes with matplotlib too
 
 
 def drawn_captions(batch: dict, rows: Dataset, languages: list[str]) -> list[list[tuple[str, str]]]:
@@ -124,7 +125,7 @@ def write_captions(figure: "Figure", captions: list[tuple[str, str]], left: floa
         fonts = fonts_for(text)
         place = top - number * step
         figure.text(left, place, language, fontsize=FONT_SIZE, va="top", weight="bold")
-        line = line if fonts else "(no font that is installed has its letters)" if language else ""
+        line = line if fonts else "(no installed font has its letters; the terminal shows it)" if language else ""
         figure.text(left + 0.3 / figure.get_figwidth(), place, line, fontsize=FONT_SIZE, va="top",
                     family=fonts or FONT, color="black" if fonts else "0.5", parse_math=False)  # fmt: skip
 
@@ -137,13 +138,12 @@ def wrap(text: str) -> list[str]:
 
 def fonts_for(text: str) -> list[str] | None:
     """Names of fonts that together have all letters of a text; `None` if no font that is installed completes them."""
-    from matplotlib.font_manager import findfont, fontManager, get_font
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-    def lacks(path: str, letters: set[str]) -> bool:
-        return not {ord(letter) for letter in letters} <= get_font(path).get_charmap().keys()
+    def missing(letters: set[int], name: str) -> set[int]:
+        return letters - get_font(findfont(FontProperties(family=[name]))).get_charmap().keys()
 
-    missing = {letter for letter in text if lacks(findfont(FONT), {letter})}
-    if not missing:
+    if not (letters := missing(set(map(ord, text)), FONT)):
         return [FONT]
-    names = dict.fromkeys(font.name for font in fontManager.ttflist)
-    return next(([FONT, name] for name in names if not lacks(findfont(name), missing)), None)
+    names = dict.fromkeys(font.name for font in fontManager.ttflist if not font.name.startswith(NO_FONT))
+    return next(([FONT, name] for name in names if not missing(letters, name)), None)
