@@ -61,6 +61,8 @@ from rsmclip.training.run_folder import (
     published_config,
     published_name,
 )
+from rsmclip.training.shards import cache_folder
+from rsmclip.training.streaming import follow, open_splits
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.views import ViewSpec, render_views
 
@@ -120,6 +122,8 @@ def start(config: TrainingConfig) -> Run:
         prototypes = model.config.self_distillation["num_prototypes"]
         centring = Centring(prototypes, config.centering, config.center_momentum).to(accelerator.device)
         accelerator.register_for_checkpointing(teacher, centring)
+    if config.streaming:
+        accelerator.register_for_checkpointing(run.splits["train"])
     if run.adapter is not None:
         save_only_trained(student, teacher)
     optimizer = make_optimizer(model, config)
@@ -284,13 +288,26 @@ def load_splits(config: TrainingConfig, benchmark: Benchmark | None, accelerator
         raise ValueError(f"batch_size {config.batch_size} cannot be shared by {accelerator.num_processes} processes")
     with accelerator.main_process_first():
         name = str(cached_demo()) if config.dataset == "demo" else config.dataset
-        corpus = load_corpus(name)
+        if config.streaming:
+            stream, corpus = open_splits(
+                name,
+                config.train_split,
+                (config.validation_split, config.test_split),
+                config.languages,
+                folder=cache_folder(config.output_dir),
+                shuffle_buffer=config.shuffle_buffer,
+                seed=config.seed,
+            )
+        else:
+            corpus = load_corpus(name)
     names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+    if config.streaming:
+        del names["train"]  # of a stream, only its columns can be checked, and have been
     splits = {role: check_schema(corpus, name, config.languages) for role, name in names.items()}
     if benchmark is not None:
         for role in ("validation", "test"):
             check_labels(splits[role]["label"], benchmark)
-    splits["train"] = rows_with_captions(splits["train"], config.languages)
+    splits["train"] = stream if config.streaming else rows_with_captions(splits["train"], config.languages)
     if len(splits["train"]) < config.batch_size:
         raise ValueError(
             f"batch_size is {config.batch_size}, but only {len(splits['train'])} rows have captions to train on"
@@ -313,8 +330,9 @@ def make_batches(run: Run, first_step: int) -> Iterator[dict]:
     config, accelerator, rows = run.config, run.accelerator, run.splits["train"]
     on_cpu = accelerator.device.type == "cpu"  # there padding costs most; on a GPU small matrices do
     groups = max(4 if on_cpu else 1, config.gradient_accumulation_chunks)
+    replacement = rows.replacement if config.streaming else None
     loader = DataLoader(
-        CaptionedViews(rows, config.caption_sampling(), run.specs, config.short_side, config.seed),
+        CaptionedViews(rows, config.caption_sampling(), run.specs, config.short_side, config.seed, replacement),
         batch_sampler=StepSampler(
             num_rows=len(rows),
             batch_size=config.batch_size // accelerator.num_processes,
@@ -323,6 +341,7 @@ def make_batches(run: Run, first_step: int) -> Iterator[dict]:
             seed=config.seed,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
+            order=rows.order if config.streaming else None,
         ),
         collate_fn=Collate(run.processor.tokenizer, config.max_length, groups, multiple=1 if on_cpu else 8),
         num_workers=config.num_workers,
@@ -331,8 +350,9 @@ def make_batches(run: Run, first_step: int) -> Iterator[dict]:
         worker_init_fn=end_with_the_training_process,
         generator=torch.Generator().manual_seed(config.seed),  # else it would draw from the one that resuming restores
     )
-    for batch in loader:
-        if isinstance(batch, UndecodableImagesError):
+    follows = config.streaming and accelerator.is_local_main_process
+    for batch in follow(loader, rows) if follows else loader:
+        if isinstance(batch, Exception):
             raise batch
         yield send_to_device(batch, accelerator.device, non_blocking=True)
 

@@ -1,6 +1,7 @@
 """The schema of every corpus: one row per image, with captions in several languages, aligned with each other."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -60,7 +61,7 @@ def load_corpus(
         [`SchemaError`]: There is no such dataset, or it cannot be read.
     """
     name, folder = str(path_or_hub_id), Path(path_or_hub_id)
-    try:
+    with one_line_errors(name):
         if (folder / "dataset_dict.json").is_file():
             corpus = DatasetDict.load_from_disk(name)
         elif (folder / "state.json").is_file():
@@ -69,6 +70,14 @@ def load_corpus(
             raise SchemaError(f"the folder {name} holds no dataset: make one with python -m rsmclip.data build")
         else:
             corpus = datasets.load_dataset(name, config_name, revision=revision)
+    return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
+
+
+@contextmanager
+def one_line_errors(name: str) -> Iterator[None]:
+    """What `datasets` raises on a dataset of this name, as a [`SchemaError`] of one line."""
+    try:
+        yield
     except SchemaError:
         raise
     except (OSError, HFValidationError) as error:  # missing here and there, or the Hub is out of reach
@@ -78,7 +87,6 @@ def load_corpus(
         raise SchemaError(f"the dataset {name} is damaged: {error.__cause__ or error}") from error
     except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:  # a configuration that is not there …
         raise SchemaError(f"the dataset {name} cannot be read: {str(error).strip().splitlines()[0]}") from error
-    return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
 
 
 def keep_encoded(rows: Dataset) -> Dataset:

@@ -33,6 +33,7 @@ TINY = {
     },
     "self_distillation": {"hidden_size": 32, "bottleneck_size": 16, "num_prototypes": 24},
 }
+SHARDS = [7, 5, 0, 6, 9, 4, 8, 6, 7, 8]  # rows
 
 
 @pytest.fixture
@@ -62,6 +63,20 @@ def corpus_folder(tmp_path_factory) -> Path:
 def corpus(corpus_folder):
     """The same, loaded."""
     return load_corpus(str(corpus_folder))
+
+
+@pytest.fixture(scope="session")
+def sharded_corpus(corpus, tmp_path_factory) -> Path:
+    """The same with its training split in shards of `SHARDS` rows."""
+    folder = tmp_path_factory.mktemp("sharded") / "corpus"
+    (folder / "data").mkdir(parents=True)
+    for number, length in enumerate(SHARDS):
+        start = sum(SHARDS[:number])
+        rows = corpus["train"].select(range(start, start + length))
+        rows.to_parquet(folder / "data" / f"train-{number:05d}-of-{len(SHARDS):05d}.parquet")
+    for split in ("val", "test"):
+        corpus[split].to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
 
 
 @pytest.fixture(scope="session")

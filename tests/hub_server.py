@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -102,6 +102,7 @@ class HubHandler(BaseHTTPRequestHandler):
             self.send_header(header, value)
         self.end_headers()
         if self.command != "HEAD":
+            self.server.sent[urlsplit(self.path).path] += len(body)
             self.wfile.write(body)
 
     def find(self, kind: str, name: str, revision: str = "main") -> tuple[str, Path]:
@@ -288,6 +289,7 @@ class HubServer(ThreadingHTTPServer):
         self.private: set[str] = set()
         self.commits: list[Commit] = []
         self.requests: list[str] = []  # in the form that faults match
+        self.sent: Counter[str] = Counter()  # bytes by path
         self.large_files: dict[str, bytes] = {}
         self.lock = Lock()
 

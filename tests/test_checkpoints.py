@@ -1,30 +1,76 @@
-"""Checkpoints: complete or absent, the newest kept."""
+"""Checkpoints: complete or absent, the newest kept, a damaged one found out."""
 
+import errno
+import json
+import os
+import re
+import resource
+import shutil
+import zlib
+
+import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 from accelerate import Accelerator
 
-from rsmclip.training.checkpoints import checkpoint_step, checkpoints, find_checkpoint, save_checkpoint
+from rsmclip.training import checkpoints as module
+from rsmclip.training.checkpoints import (
+    candidates,
+    checkpoint_step,
+    checkpoints,
+    damage,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+
+def make_run():
+    accelerator = Accelerator(cpu=True)
+    layer = torch.nn.Linear(300, 200)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer, optimizer = accelerator.prepare(layer, optimizer)
+    layer(torch.ones(4, 300)).sum().backward()
+    optimizer.step()
+    return accelerator, layer, optimizer
 
 
 @pytest.fixture
 def run():
-    accelerator = Accelerator(cpu=True)
-    layer = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(layer.parameters())
-    return accelerator, *accelerator.prepare(layer, optimizer)
+    return make_run()
 
 
-def test_a_checkpoint_restores_weights_and_optimiser(run, tmp_path):
+@pytest.fixture
+def file_limit():
+    """Sets how large a file may become: the system then refuses to write on, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_checkpoint_restores_weights_optimiser_and_random_states(run, tmp_path):
     accelerator, layer, optimizer = run
-    layer(torch.ones(4, 3)).sum().backward()
-    optimizer.step()
-    saved = {name: value.clone() for name, value in layer.state_dict().items()}
+    weights = {name: value.clone() for name, value in layer.state_dict().items()}
+    moments = {name: value.clone() for name, value in optimizer.state_dict()["state"][0].items()}
     path = save_checkpoint(accelerator, tmp_path, step=7, keep=2)
-    with torch.no_grad():
-        layer.weight.zero_()
-    accelerator.load_state(str(path))
-    assert all(torch.equal(value, layer.state_dict()[name]) for name, value in saved.items())
+    drawn = torch.rand(5), np.random.rand(5)
+    layer(torch.randn(4, 300)).sum().backward()
+    optimizer.step()
+    assert load_checkpoint(accelerator, path, seed=0) == 7
+    assert all(torch.equal(value, layer.state_dict()[name]) for name, value in weights.items())
+    assert all(torch.equal(value, optimizer.state_dict()["state"][0][name]) for name, value in moments.items())
+    assert torch.equal(torch.rand(5), drawn[0]) and np.array_equal(np.random.rand(5), drawn[1])
+
+
+def test_the_manifest_lists_every_file_with_size_and_checksum(run, tmp_path):
+    path = save_checkpoint(run[0], tmp_path, step=7, keep=2)
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert (manifest["step"], manifest["processes"]) == (7, 1)
+    assert {*manifest["files"], "manifest.json"} == {file.name for file in path.iterdir()}
+    for name, entry in manifest["files"].items():
+        content = (path / name).read_bytes()
+        assert entry == {"bytes": len(content), "crc32": f"{zlib.crc32(content):08x}"}
 
 
 def test_the_newest_are_kept_in_the_order_of_steps(run, tmp_path):
@@ -42,25 +88,166 @@ def test_checkpoints_of_a_course_that_was_given_up_go(run, tmp_path):
     assert [checkpoint_step(path) for path in checkpoints(tmp_path)] == [5, 8]
 
 
-def test_a_half_written_checkpoint_is_never_found(run, tmp_path, monkeypatch):
-    save_checkpoint(run[0], tmp_path, 5, keep=2)
-    save = run[0].save_state
+@pytest.mark.parametrize("moment", ["save_state", "write_manifest", "rename", "rmtree"])
+def test_a_kill_inside_a_save_leaves_good_checkpoints_only(run, tmp_path, monkeypatch, moment):
+    """Stops at each stage of a save by an exception that nothing catches; the real kills are in test_survival.py."""
+    for step in (5, 10):
+        save_checkpoint(run[0], tmp_path, step, keep=2)
 
-    def interrupted(folder):
-        save(folder)
+    def killed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run[0], "save_state", interrupted)
+    place = {"save_state": run[0], "write_manifest": module, "rename": module.Path, "rmtree": module.shutil}[moment]
+    monkeypatch.setattr(place, moment, killed)
+    if moment == "rmtree":  # called for leftovers first: let it fail on a deletion only
+        monkeypatch.setattr(place, moment, lambda path, **_: killed() if path.exists() else None)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(run[0], tmp_path, 10, keep=2)
-    assert find_checkpoint(tmp_path, "latest").name == "step-5"
+        save_checkpoint(run[0], tmp_path, 15, keep=2)
     monkeypatch.undo()
-    save_checkpoint(run[0], tmp_path, 10, keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-5"]
+    assert all(damage(path) is None for path in checkpoints(tmp_path))
+    assert find_checkpoint(tmp_path, "latest").name == ("step-15" if moment == "rmtree" else "step-10")
+    load_checkpoint(run[0], find_checkpoint(tmp_path, "latest"), seed=0)
+    save_checkpoint(run[0], tmp_path, 20, keep=2)
+    assert {path.name for path in tmp_path.iterdir()} <= {"step-10", "step-15", "step-20"}
+
+
+def test_all_is_on_the_disk_before_the_folder_takes_its_name(run, tmp_path, monkeypatch):
+    """A power cut after the rename finds the contents there: files and folder are synced first, in that order."""
+    done, rename, sync = [], module.Path.rename, module.sync
+
+    def record_sync(path):
+        done.append(str(path))
+        sync(path)
+
+    def record_rename(path, target):
+        done.append(f"rename to {target}")
+        return rename(path, target)
+
+    monkeypatch.setattr(module, "sync", record_sync)
+    monkeypatch.setattr(module.Path, "rename", record_rename)
+    path = save_checkpoint(run[0], tmp_path, 5, keep=2)
+    aside = tmp_path / ".writing-step-5"
+    *files, manifest, folder, renamed, parent = done
+    assert set(files) == {str(aside / file.name) for file in path.iterdir()} - {manifest}
+    assert [manifest, folder, parent] == [str(aside / "manifest.json"), str(aside), str(tmp_path)]
+    assert renamed == f"rename to {path}"
+
+
+def cut(path):
+    with path.open("r+b") as file:
+        file.truncate(100)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "model.safetensors is missing": lambda folder: (folder / "model.safetensors").unlink(),
+    r"optimizer.bin has 100 of \d+ bytes": lambda folder: cut(folder / "optimizer.bin"),
+    "model.safetensors does not agree with its checksum": lambda folder: flip(folder / "model.safetensors"),
+    "manifest.json is missing": lambda folder: (folder / "manifest.json").unlink(),
+    "manifest.json is not readable": lambda folder: cut(folder / "manifest.json"),
+    "it was written as step-5": lambda folder: (
+        shutil.rmtree(folder) or shutil.copytree(folder.with_name("step-5"), folder)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(run, tmp_path, capsys, what):
+    for step in (5, 10):
+        save_checkpoint(run[0], tmp_path, step, keep=2)
+    assert find_checkpoint(tmp_path, "latest") == tmp_path / "step-10" and capsys.readouterr().out == ""
+    DAMAGES[what](tmp_path / "step-10")
+    assert find_checkpoint(tmp_path, "latest") == tmp_path / "step-5"
+    (line,) = capsys.readouterr().out.splitlines()
+    named = f"{tmp_path / 'step-10'} is damaged: {what}"
+    assert re.fullmatch(f"{named}; step-5, the one before, is taken", line)
+    with pytest.raises(ValueError, match=f"{named}; {tmp_path / 'step-5'} is good"):
+        find_checkpoint(tmp_path, str(tmp_path / "step-10"))
+
+
+def test_without_a_good_checkpoint_all_damages_are_named(run, tmp_path):
+    for step in (5, 10):
+        save_checkpoint(run[0], tmp_path, step, keep=2)
+        flip(tmp_path / f"step-{step}" / "optimizer.bin")
+    both = "step-10 is damaged: optimizer.bin .*step-5 is damaged: optimizer.bin .*; there is no other checkpoint"
+    with pytest.raises(ValueError, match=both):
+        find_checkpoint(tmp_path, "latest")
+    with pytest.raises(ValueError, match=f"step-5 is damaged: .*; no checkpoint in {tmp_path} is good"):
+        find_checkpoint(tmp_path, str(tmp_path / "step-5"))
 
 
 def test_nothing_to_resume_from_is_said(tmp_path):
-    with pytest.raises(ValueError, match="nothing to resume from: no checkpoint in"):
-        find_checkpoint(tmp_path, "latest")
-    with pytest.raises(ValueError, match="no checkpoint at"):
-        find_checkpoint(tmp_path, "step-3")
+    for search in (find_checkpoint, candidates):
+        with pytest.raises(ValueError, match="nothing to resume from: no checkpoint in"):
+            search(tmp_path, "latest")
+        with pytest.raises(ValueError, match="no checkpoint at"):
+            search(tmp_path, "step-3")
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        (1_000, "File too large"),  # safetensors fails at the model, in an exception of its own
+        (300_000, "torch could not write a file"),  # the model passes, and torch fails at the optimiser
+    ],
+)
+def test_a_full_disk_is_one_clear_error_and_earlier_checkpoints_stay(run, tmp_path, file_limit, limit, reason):
+    save_checkpoint(run[0], tmp_path, 5, keep=1)
+    file_limit(limit)
+    with pytest.raises(OSError, match=f"step-10 could not be written .*{reason}.*it needs 0.7 MB.*free") as error:
+        save_checkpoint(run[0], tmp_path, 10, keep=1)
+    assert f"{tmp_path / 'step-5'}, is intact" in str(error.value) and "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-5"] and damage(tmp_path / "step-5") is None
+
+
+def test_an_error_of_the_system_is_told_in_its_words(run, tmp_path, monkeypatch):
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "sync", full)
+    with pytest.raises(OSError, match=r"\(No space left on device\): 0.7 MB of it were .* no checkpoint before it"):
+        save_checkpoint(run[0], tmp_path, 10, keep=1)
+    assert not list(tmp_path.iterdir())
+
+
+def one_of_two(rank, folder):
+    """A process of two; the second cannot write its random states."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    accelerator = make_run()[0]
+    save_checkpoint(accelerator, folder / "checkpoints", 5, keep=2)
+    if rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
+    except OSError as error:
+        (folder / f"{rank}.txt").write_text(str(error))
+
+
+def test_a_process_that_cannot_write_does_not_leave_the_other_waiting(tmp_path):
+    mp.spawn(one_of_two, (tmp_path,), nprocs=2)
+    said = [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)]
+    assert said[0] == said[1] and "step-10 could not be written (torch could not write a file)" in said[0]
+    (good,) = (tmp_path / "checkpoints").iterdir()
+    assert good.name == "step-5" and damage(good) is None
+    assert json.loads((good / "manifest.json").read_text())["processes"] == 2
+    assert {"random_states_0.pkl", "random_states_1.pkl"} <= {path.name for path in good.iterdir()}
+
+
+def test_with_another_number_of_processes_random_states_start_anew_from_seed_and_step(run, tmp_path, capsys):
+    path = save_checkpoint(run[0], tmp_path, 5, keep=2)
+    stored = torch.rand(3)
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest | {"processes": 4}))
+    drawn = []
+    for seed in (0, 0, 1):
+        load_checkpoint(run[0], path, seed)
+        drawn.append(torch.rand(3))
+    assert "written by 4 processes and goes on in 1: dropout draws other random numbers" in capsys.readouterr().out
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], stored)

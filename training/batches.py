@@ -6,7 +6,7 @@ without replaying anything.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -19,9 +19,12 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
 
 from rsmclip.data.faults import IMAGE_ERRORS
+from rsmclip.data.schema import SchemaError
+from rsmclip.training.shards import ShardError
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
+MOST_TRIES = 100  # to find a row that can be used
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
@@ -39,6 +42,8 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         seed (`int`, *optional*, defaults to 0): Seed of the permutations.
         rank (`int`, *optional*, defaults to 0): This process.
         world_size (`int`, *optional*, defaults to 1): Number of processes.
+        order (`Callable[[int, int, int], np.ndarray]`, *optional*):
+            Gives the rows of an epoch from one position to before another; by default a permutation of all rows.
     """
 
     def __init__(
@@ -50,7 +55,9 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        order: Callable[[int, int, int], np.ndarray] | None = None,
     ):
+        self.order = order or PermutedRows(num_rows, seed)
         self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
         self.first_step, self.max_steps = first_step, max_steps
         self.rank, self.world_size = rank, world_size
@@ -60,16 +67,30 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         return self.max_steps - self.first_step
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        permutation, permuted_epoch = None, None
         for step in range(self.first_step, self.max_steps):
             epoch, position = divmod(step, self.steps_per_epoch)
-            if epoch != permuted_epoch:
-                permutation, permuted_epoch = (
-                    np.random.default_rng([self.seed, epoch]).permutation(self.num_rows),
-                    epoch,
-                )
             start = (position * self.world_size + self.rank) * self.batch_size
-            yield [(epoch, int(row)) for row in permutation[start : start + self.batch_size]]
+            yield [(epoch, int(row)) for row in self.order(epoch, start, start + self.batch_size)]
+
+
+class PermutedRows:
+    """
+    The order of a corpus that is there as a whole: every epoch is a new permutation of all rows.
+
+    Args:
+        num_rows (`int`): Rows of the corpus.
+        seed (`int`): Seed of the permutations.
+    """
+
+    def __init__(self, num_rows: int, seed: int):
+        self.num_rows, self.seed = num_rows, seed
+        self.epoch, self.rows = -1, np.empty(0, np.int64)
+
+    def __call__(self, epoch: int, start: int, stop: int) -> np.ndarray:
+        """Rows at the positions from `start` to before `stop` of an epoch."""
+        if epoch != self.epoch:
+            self.epoch, self.rows = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
+        return self.rows[start:stop]
 
 
 class CaptionedViews(TorchDataset):
@@ -78,7 +99,9 @@ class CaptionedViews(TorchDataset):
     and captions. Text is cheap beside images, so an image can meet several languages a step.
 
     A row whose image cannot be decoded is replaced by another that the same generator draws, and named in
-    `undecodable`; where that happens too often in a row, an [`UndecodableImagesError`] takes the example's place.
+    `undecodable`; where that happens too often in a row, an [`UndecodableImagesError`] takes the example's place. A
+    row without a caption in the languages, which only a stream has, is replaced as well. Where a row cannot be
+    fetched, a [`ShardError`] takes the example's place.
 
     Args:
         corpus (`datasets.Dataset`): Rows in the project's schema, images not decoded.
@@ -86,6 +109,8 @@ class CaptionedViews(TorchDataset):
         view_specs (`dict[str, ViewSpec]`): Sorts of views by name.
         short_side (`int`): Size to which the short side is reduced, in pixels. Smaller images stay as they are.
         seed (`int`, *optional*, defaults to 0): Seed of captions and views.
+        replacement (`Callable[[int, np.random.Generator], int]`, *optional*):
+            Draws a row in place of one that cannot be used; by default any.
     """
 
     def __init__(
@@ -95,27 +120,40 @@ class CaptionedViews(TorchDataset):
         view_specs: dict[str, ViewSpec],
         short_side: int,
         seed: int = 0,
+        replacement: Callable[[int, np.random.Generator], int] | None = None,
     ):
         self.corpus, self.captions, self.view_specs = corpus, captions, view_specs
         self.short_side, self.seed = short_side, seed
+        self.replacement = replacement or self.any_row
 
     def __len__(self) -> int:
         return len(self.corpus)
 
-    def __getitem__(self, index: tuple[int, int]) -> "dict | UndecodableImagesError":
+    def any_row(self, row: int, rng: np.random.Generator) -> int:
+        """A row of the whole corpus."""
+        return int(rng.integers(len(self)))
+
+    def __getitem__(self, index: tuple[int, int]) -> dict | Exception:
         epoch, row = index
         rng = np.random.default_rng([self.seed, epoch, row])
         undecodable: list[str] = []
-        while True:
-            example = self.corpus[row]
+        for _ in range(MOST_TRIES):
             try:
-                pixels = decode_image((example["image"] or {}).get("bytes") or b"", self.short_side)
-                break
-            except IMAGE_ERRORS:
-                undecodable.append(example["image_id"])
-                if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
-                    return UndecodableImagesError.of(undecodable, len(self))
-                row = int(rng.integers(len(self)))
+                example = self.corpus[row]
+            except ShardError as error:
+                return error
+            if self.captions.available(example["captions"]):
+                try:
+                    pixels = decode_image((example["image"] or {}).get("bytes") or b"", self.short_side)
+                    break
+                except IMAGE_ERRORS:
+                    undecodable.append(example["image_id"])
+                    if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
+                        return UndecodableImagesError.of(undecodable, len(self))
+            row = self.replacement(row, rng)
+        else:
+            what = f"no caption in {', '.join(self.captions.weights)}, or an image that cannot be decoded"
+            return SchemaError(f"{MOST_TRIES} rows drawn around {example['image_id']} have {what}")
         captions, sentence_ids = self.captions.draw(example["captions"], rng)
         return {
             "pixels": pixels,
@@ -212,6 +250,15 @@ class CaptionSampling:
             raise ValueError(f"the weights of language_sampling {sampling!r} must be at least 0, and one above 0")
         return cls(weights, count)
 
+    def available(self, captions: dict[str, list[str | None] | None]) -> dict[str, list[int]]:
+        """Languages that can be drawn of an image, and numbers of its captions there."""
+        found = {
+            language: [number for number, caption in enumerate(captions.get(language) or []) if caption]
+            for language, weight in self.weights.items()
+            if weight > 0
+        }
+        return {language: numbers for language, numbers in found.items() if numbers}
+
     def draw(
         self, captions: dict[str, list[str | None] | None], rng: np.random.Generator
     ) -> tuple[list[str], list[int]]:
@@ -226,12 +273,7 @@ class CaptionSampling:
             `tuple[list[str], list[int]]`: Captions, and for each a number that captions of the same sentence share, in
             whatever language: the sentence is the English caption that it translates.
         """
-        available = {
-            language: [number for number, caption in enumerate(captions.get(language) or []) if caption]
-            for language, weight in self.weights.items()
-            if weight > 0
-        }
-        available = {language: numbers for language, numbers in available.items() if numbers}
+        available = self.available(captions)
         languages = list(available)
         shares = np.array([self.weights[language] for language in languages])
         order = list(rng.choice(languages, size=len(languages), replace=False, p=shares / shares.sum()))
@@ -271,8 +313,8 @@ class Collate:
     groups: int = 4
     multiple: int = 1
 
-    def __call__(self, examples: list[dict | UndecodableImagesError]) -> dict | UndecodableImagesError:
-        if errors := [example for example in examples if isinstance(example, UndecodableImagesError)]:
+    def __call__(self, examples: list[dict | Exception]) -> dict | Exception:
+        if errors := [example for example in examples if isinstance(example, Exception)]:
             return errors[0]
         captions = list(zip(*(example["captions"] for example in examples), strict=True))  # (captions, batch)
         tokens = self.tokenizer(

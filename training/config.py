@@ -71,8 +71,8 @@ class TrainingConfig:
     )
     short_side: int = option(256, "The workers reduce the short side of images to this, in pixels.")
     num_workers: int = option(4, "Worker processes that load data, for each process.")
-    streaming: bool = option(False, "Read the training split from its parquet shards as they come, without a copy.")
-    shuffle_buffer: int = option(10_000, "Rows that a stream shuffles among themselves.")
+    streaming: bool = option(False, "Read the training split shard by shard, in a bounded cache; needs parquet files.")
+    shuffle_buffer: int = option(100_000, "Rows of successive shards that a stream shuffles among themselves.")
 
     # Model
     model: str | None = option(
@@ -190,6 +190,8 @@ class TrainingConfig:
             raise ValueError("output_dir must name a folder")
         if self.model and self.tokenizer:
             raise ValueError("give model or tokenizer, not both: a model's tokenizer comes with its weights")
+        if self.streaming and not (self.model or self.tokenizer):
+            raise ValueError("streaming needs model or tokenizer: no tokenizer can be trained on a stream")
         if self.log_with and self.log_with not in (available := [str(name) for name in get_available_trackers()]):
             installed = ", ".join(available) or "none"
             raise ValueError(f"no tracker {self.log_with!r} for log_with is installed; installed: {installed}")

@@ -2,16 +2,13 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 from datasets import Dataset
-from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rsmclip.data.demo import demo_card, demo_examples
@@ -108,33 +105,6 @@ def test_two_processes_log_the_losses_of_one(finished, config_file, tmp_path):
     assert losses(tmp_path / "two") == pytest.approx(losses(finished[0]), abs=1e-4)
     configs = [json.loads((folder / "config.json").read_text()) for folder in (finished[0], tmp_path / "two")]
     assert [config["self_distillation"] is None for config in configs] == [False, True]
-
-
-def test_killed_and_resumed_it_ends_in_the_same_weights(config_file, tmp_path):
-    dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}  # its random state is restored too
-    sizes = TINY | {"text_config": TINY["text_config"] | dropout}
-    options = ("--model_config", json.dumps(sizes))
-    uninterrupted, output = tmp_path / "uninterrupted", tmp_path / "killed"
-    run = train(config_file, uninterrupted, *options)
-    assert run.returncode == 0, run.stderr
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command(config_file, output, *options), cwd=ROOT, start_new_session=True, **quiet)
-    deadline = time.monotonic() + 200
-    log = output / "train_log.jsonl"
-    while not (log.is_file() and len(log.read_text().splitlines()) >= 6):  # past the checkpoint of step 4
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended before it could be killed"
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (output / "model.safetensors").exists()
-
-    run = train(config_file, output, *options, "--resume_from_checkpoint", "latest")
-    assert run.returncode == 0, run.stderr
-    assert "resumed from" in run.stdout
-    expected, resumed = (load_file(folder / "model.safetensors") for folder in (uninterrupted, output))
-    assert expected.keys() == resumed.keys()
-    assert all(expected[name].equal(resumed[name]) for name in expected)
-    assert losses(output) == losses(uninterrupted)
 
 
 def test_without_self_distillation(config_file, tmp_path):

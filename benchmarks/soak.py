@@ -1,0 +1,260 @@
+"""Kills runs with SIGKILL at random moments, inside saves too, resumes them, and compares how they end with a run that
+nothing interrupted: weights, teacher, optimiser, random states and the log must be the same bit for bit, on a CPU.
+
+    python -m rsmclip.benchmarks.soak --kills 30 --output FILE.json
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from rsmclip.benchmarks.machine import describe_run
+from rsmclip.data.demo import demo_card, demo_examples
+from rsmclip.data.schema import LANGUAGES, features
+from rsmclip.data.write import write_corpus
+from rsmclip.training.checkpoints import UNFINISHED, checkpoints
+
+ROOT = Path(__file__).parent.parent
+STEPS = 40
+KILLS_A_RUN = 3
+# A model that trains a step in 0.03 s, so that most of a run is no more than its start. With dropout: each step
+# depends on the random state that the step before has left.
+RECIPE = {
+    "model_config": {
+        "projection_dim": 16,
+        "vision_config": {
+            **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
+            **{"image_size": 32, "patch_size": 16, "attention_dropout": 0.1},
+        },
+        "text_config": {
+            **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2},
+            **{"max_position_embeddings": 80, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+        },
+        "self_distillation": {"hidden_size": 32, "bottleneck_size": 16, "num_prototypes": 24},
+    },
+    "languages": ["en", "pt", "ko"],
+    "vocab_size": 1000,
+    "short_side": 64,
+    "num_local_views": 2,
+    "local_size": 16,
+    "max_train_steps": STEPS,
+    "batch_size": 12,
+    "learning_rate": 0.001,
+    "warmup_steps": 2,
+    "num_workers": 1,
+    "checkpoint_steps": 5,
+    "evaluation_steps": 10,
+    "logging_steps": 2,  # every second checkpoint finds a step that is not yet in the log
+}
+
+
+@dataclass
+class Trial:
+    """
+    A run that is killed and resumed, in processes of its own.
+
+    Args:
+        config (`Path`): Its recipe.
+        output (`Path`): Its folder.
+        options (`tuple[str, ...]`, *optional*): More of its command line.
+    """
+
+    config: Path
+    output: Path
+    options: tuple[str, ...] = ()
+
+    def start(self) -> subprocess.Popen:
+        """A process that begins the run, or continues it where its last checkpoint is, in a session of its own."""
+        command = [sys.executable, str(ROOT / "train.py"), "--config", str(self.config), "--cpu_threads", "1"]
+        command += ["--output_dir", str(self.output), *self.options]
+        if checkpoints(self.output / "checkpoints"):
+            command += ["--resume_from_checkpoint", "latest"]
+        elif self.output.exists():
+            command += ["--overwrite_output_dir"]
+        with (self.output.parent / f"{self.output.name}.txt").open("ab") as printed:
+            return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=printed, stderr=printed)
+
+    def steps(self) -> int:
+        """Steps in the log."""
+        log = self.output / "train_log.jsonl"
+        return log.read_bytes().count(b'"loss"') if log.is_file() else 0
+
+    def unfinished(self) -> set[int]:
+        """Folders of checkpoints that are being written or deleted, by inode: a later one can have the same name."""
+        found = set()
+        for pattern in UNFINISHED:
+            for path in (self.output / "checkpoints").glob(pattern):
+                try:
+                    found.add(path.stat().st_ino)
+                except FileNotFoundError:  # written or deleted by now
+                    continue
+        return found
+
+    def kill(self, moment: str, rng: random.Random, seconds: float) -> str | None:
+        """
+        Starts the run and kills it.
+
+        Args:
+            moment (`str`): `"save"`: while a checkpoint is written; `"training"`: at or after a step;
+                `"any"`: at any time, the start and the end of the process included.
+            rng (`random.Random`): What draws the moment.
+            seconds (`float`): How long a run takes in all.
+
+        Returns:
+            `str`, *optional*: What the kill hit, by what it left; nothing if the run ended before it.
+        """
+        before, left = self.steps() if checkpoints(self.output / "checkpoints") else 0, self.unfinished()
+        process = self.start()
+        if moment == "any":
+            wait(process, lambda: False, rng.uniform(0, seconds))
+        else:
+            until = rng.randint(before + 1, max(before + 1, STEPS - 4))
+            wait(process, lambda: before < self.steps() >= until)
+            if moment == "save":
+                wait(process, lambda: self.unfinished() - left)
+            wait(process, lambda: False, rng.uniform(0, 0.05))  # what a step and a save take
+        ended = process.poll() is not None
+        stop(process, signal.SIGKILL)
+        if ended:
+            return None
+        if self.unfinished() - left:
+            return "inside a save"
+        if self.steps() in (0, before):
+            return "before the first step"
+        return "after the last step" if self.steps() == STEPS else "between saves"
+
+    def finish(self) -> None:
+        """Runs it to its end."""
+        if status := self.start().wait():
+            raise RuntimeError(f"the run ended with status {status}: {self.printed()}")
+
+    def printed(self) -> str:
+        """What its processes have printed."""
+        return (self.output.parent / f"{self.output.name}.txt").read_text(encoding="utf-8")
+
+
+def wait(process: subprocess.Popen, condition: object, seconds: float = 120) -> None:
+    """Waits until the condition holds, the process ends or the time is over."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None and not condition():
+        time.sleep(0.0005)
+
+
+def stop(process: subprocess.Popen, number: signal.Signals) -> int:
+    """Sends a signal to a process and all that it has started, and waits for its end."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+    return process.wait()
+
+
+def differences(first: Path, second: Path) -> list[str]:
+    """In what two finished runs differ."""
+    found = []
+    if not same(load_file(first / "model.safetensors"), load_file(second / "model.safetensors")):
+        found.append("model.safetensors")
+    ends = [checkpoints(folder / "checkpoints")[-1] for folder in (first, second)]
+    for name in ("custom_checkpoint_0.pkl", "custom_checkpoint_1.pkl", "optimizer.bin", "scheduler.bin"):
+        if not same(*(torch.load(end / name) for end in ends)):
+            found.append(name)
+    if not same(*(torch.load(end / "random_states_0.pkl", weights_only=False) for end in ends)):
+        found.append("random_states_0.pkl")
+    if steps_of(first) != steps_of(second):
+        found.append("train_log.jsonl")
+    return found
+
+
+def steps_of(output: Path) -> list[dict]:
+    """All records of the log but for the time."""
+    records = [json.loads(line) for line in (output / "train_log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+
+def same(first: object, second: object) -> bool:
+    """Whether two nested states are equal to the last bit."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    return np.array_equal(first, second) if isinstance(first, np.ndarray) else first == second
+
+
+def write_recipe(folder: Path, **fields: object) -> Path:
+    """A small corpus and the recipe that trains on it."""
+    rows = {"train": 60, "val": 18, "test": 18}
+    write_corpus(demo_examples(rows=rows), features(LANGUAGES), folder / "corpus", False, demo_card)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"dataset": str(folder / "corpus"), **RECIPE, **fields}))
+    return folder / "recipe.yaml"
+
+
+def soak(folder: Path, kills: int, inside_saves: int, seed: int) -> dict:
+    """
+    Runs that are killed three times each, until there were so many kills in all.
+
+    Args:
+        folder (`Path`): Where the runs go.
+        kills (`int`): SIGKILLs that hit a running process.
+        inside_saves (`int`): At least so many of them while a checkpoint was written or deleted.
+        seed (`int`): Seed of the moments.
+    """
+    rng, config = random.Random(seed), write_recipe(folder)
+    whole = Trial(config, folder / "uninterrupted")
+    began = time.monotonic()
+    whole.finish()
+    seconds = time.monotonic() - began
+    hits, differing, runs = [], [], 0
+    while len(hits) < kills:
+        trial, runs = Trial(config, folder / f"killed-{runs}"), runs + 1
+        for _ in range(min(KILLS_A_RUN, kills - len(hits))):
+            open_saves = inside_saves - hits.count("inside a save")
+            urgent = open_saves >= kills - len(hits)
+            moment = "save" if urgent else rng.choice(["save", "training", "any"])
+            if hit := trial.kill(moment, rng, seconds):
+                hits.append(hit)
+            print(f"run {runs}, kill {len(hits)} ({moment}): {hit}", flush=True)
+        trial.finish()
+        if found := differences(whole.output, trial.output):
+            differing.append({"run": runs, "differs_in": found})
+    return {
+        **{"kills": len(hits), "hits": dict(Counter(hits)), "runs": runs, "steps_a_run": STEPS},
+        **{"runs_that_differ": differing, "seconds": round(time.monotonic() - began)},
+    }
+
+
+def main() -> None:
+    """Soaks, prints the outcome, and exits with status 1 if a run ended in another way than the uninterrupted one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30, help="SIGKILLs in all")
+    parser.add_argument("--inside_saves", type=int, default=8, help="at least so many of them inside a save")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--output", type=Path, help="JSON file for the outcome")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = soak(Path(folder), arguments.kills, arguments.inside_saves, arguments.seed)
+    command = shlex.join(["python", "-m", "rsmclip.benchmarks.soak", *sys.argv[1:]])
+    record = {**describe_run(command, "torch", "accelerate", "transformers"), **outcome}
+    print(json.dumps(record, indent=2))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    sys.exit(1 if outcome["runs_that_differ"] else 0)
+
+
+if __name__ == "__main__":
+    main()

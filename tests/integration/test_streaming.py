@@ -1,0 +1,148 @@
+"""Streams from a server that speaks the Hub's protocol, and a whole run on one, in processes of their own."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tests.conftest import SHARDS, TINY
+from tests.hub_server import Fault, HubServer
+
+ROOT = Path(__file__).parents[2]
+STEPS = 18
+# Prints the rows of each step, a step for each byte of its input, and where a shard cannot be had, why.
+READ = """
+import sys, time
+from pathlib import Path
+from torch.utils.data import DataLoader, Dataset
+
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(min(seconds, 0.01))  # the waits before new tries, ours and the Hub's client's
+
+from rsmclip.training.batches import StepSampler
+from rsmclip.training.shards import ShardError
+from rsmclip.training.streaming import follow, open_splits
+
+class Rows(Dataset):
+    def __getitem__(self, index):
+        try:
+            return corpus[index[1]]["image_id"], len(corpus[index[1]]["image"]["bytes"])
+        except ShardError as error:
+            return error
+
+name, cache, first_step = sys.argv[1:]
+corpus, others = open_splits(name, "train", ["val"], ["en"], folder=Path(cache), shuffle_buffer=10, seed=0)
+print(len(others["val"]), flush=True)
+sampler = StepSampler(len(corpus), 6, 18, int(first_step), order=corpus.order)
+sys.stdin.read(1)
+for batch in follow(DataLoader(Rows(), batch_sampler=sampler, collate_fn=list, num_workers=1), corpus):
+    if errors := [row for row in batch if isinstance(row, Exception)]:
+        sys.exit(str(errors[0]))
+    print(batch, flush=True)
+    sys.stdin.read(1)
+"""
+
+
+def start(name: object, cache: Path, endpoint: str = "http://127.0.0.1:9", first_step: int = 0) -> subprocess.Popen:
+    """A process that reads the corpus."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HOME": f"{cache}-home"}
+    arguments = [sys.executable, "-c", READ, str(name), str(cache), str(first_step)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(arguments, env=environment, text=True, start_new_session=True, **pipes)
+
+
+def go_on(process: subprocess.Popen) -> tuple[list[str], str]:
+    """The further lines of a process, and its errors."""
+    printed, errors = process.communicate("." * (STEPS + 1), timeout=100)
+    return printed.splitlines(), errors
+
+
+@pytest.fixture(scope="module")
+def padded_corpus(sharded_corpus, tmp_path_factory) -> Path:
+    """The corpus with images of the first shard so large that its footer is a small part of it."""
+    folder = tmp_path_factory.mktemp("padded") / "corpus"
+    shutil.copytree(sharded_corpus, folder)
+    path, rng = next(folder.glob("data/train-00000-*")), np.random.default_rng(0)
+    table = pq.read_table(path)
+    images = [{"bytes": image["bytes"] + rng.bytes(100_000), "path": None} for image in table["image"].to_pylist()]
+    column = table.schema.field("image")
+    pq.write_table(table.set_column(0, column, pa.array(images, column.type)), path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(padded_corpus, tmp_path_factory) -> list[str]:
+    """The steps of a process that reads the folder."""
+    lines, errors = go_on(start(padded_corpus, tmp_path_factory.mktemp("local") / "cache"))
+    assert lines[0] == "18" and len(lines) == 1 + STEPS, errors
+    return lines[1:]
+
+
+def test_a_stream_from_the_hub_outlives_faults_and_continues_after_an_outage(padded_corpus, expected, tmp_path):
+    last = f"train-{SHARDS.index(5):05d}"
+    with HubServer({"datasets/lab/corpus": padded_corpus}) as server:
+        process = start("lab/corpus", tmp_path / "cache", server.endpoint)
+        assert process.stdout.readline() == "18\n", process.communicate()[1]
+        sizes = {path.name: path.stat().st_size for path in padded_corpus.glob("data/train-00000-*")}
+        footers = {Path(path).name: size for path, size in server.sent.items() if "/train-00000-" in path}
+        assert footers.keys() == sizes.keys() and sum(sizes.values()) > 700_000
+        assert sum(footers.values()) < 80_000  # nothing else is read before training
+        server.faults += [Fault("GET /datasets/.*/data/train-", 503, times=9), Fault(f"GET /datasets/.*/{last}", 503)]
+        done, errors = go_on(process)
+        assert process.returncode == 1 and 0 < len(done) < STEPS
+        told = errors.splitlines()[-1]
+        assert re.match(
+            rf"the shard hf://datasets/lab/corpus@.*/data/{last}-.* cannot be read in 5 tries \(.*503", told
+        )
+        assert "--resume_from_checkpoint latest" in told
+
+        server.faults.clear()
+        process = start("lab/corpus", tmp_path / "cache", server.endpoint, first_step=len(done))
+        assert process.stdout.readline() == "18\n", process.communicate()[1]
+        process.stdin.write("...")
+        process.stdin.flush()
+        done += [process.stdout.readline().strip() for _ in range(3)]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        lines, errors = go_on(start("lab/corpus", tmp_path / "cache", server.endpoint, first_step=len(done)))
+        assert done + lines[1:] == expected, errors
+
+
+def test_a_run_on_a_stream_logs_the_same_losses_for_any_number_of_workers(sharded_corpus, tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    fields = {
+        **{"dataset": str(sharded_corpus), "benchmark": "demo", "tokenizer": str(tmp_path / "tokenizer")},
+        **{"model_config": TINY, "short_side": 64, "num_local_views": 2, "local_size": 16, "cpu_threads": 1},
+        **{
+            "languages": ["en", "ko"],
+            "max_train_steps": 8,
+            "batch_size": 12,
+            "evaluation_steps": 100,
+            "logging_steps": 1,
+        },
+        **{"streaming": True, "shuffle_buffer": 16},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(fields))
+    losses = []
+    for workers in ("0", "2"):
+        output = tmp_path / workers
+        arguments = ["--config", tmp_path / "config.yaml", "--output_dir", output, "--num_workers", workers]
+        environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
+        command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=100)
+        assert run.returncode == 0, run.stderr
+        log = map(json.loads, (output / "train_log.jsonl").read_text().splitlines())
+        losses.append([record["loss"] for record in log if "loss" in record])
+    assert len(losses[0]) == 8 and losses[0] == losses[1]
+    assert not list((tmp_path / "cache" / "rsmclip_streams").iterdir())

@@ -1,0 +1,75 @@
+"""Signals: noted until the end of a step, and kept from what loads the data."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from rsmclip.training.interruption import StopSignal, end_with_the_training_process
+
+
+@pytest.fixture
+def accelerator():
+    return Accelerator(cpu=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noted_and_the_handlers_go_back_afterwards(accelerator, number):
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    with StopSignal(accelerator) as stop:
+        assert stop.agreed() is None
+        os.kill(os.getpid(), number)
+        assert stop.agreed() is number
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_a_second_sigint_interrupts_at_once(accelerator):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with StopSignal(accelerator) as stop, pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.agreed() is signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
+def test_what_the_process_was_started_to_ignore_stays_ignored(accelerator):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopSignal(accelerator) as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.agreed() is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_evaluation_is_given_up_and_the_signal_is_not_forgotten(accelerator):
+    with StopSignal(accelerator) as stop:
+        evaluated = False
+        with stop.gives_up():
+            os.kill(os.getpid(), signal.SIGTERM)
+            evaluated = True
+        assert not evaluated and stop.agreed() is signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)  # outside of the block it is noted only
+        with stop.gives_up():
+            evaluated = True
+        assert evaluated
+
+
+def test_workers_load_on_after_a_signal_of_others_and_end_by_that_of_the_training_process():
+    loader = DataLoader(range(40), num_workers=2, worker_init_fn=end_with_the_training_process, prefetch_factor=1)
+    batches = iter(loader)
+    first = next(batches)
+    workers = batches._workers
+    for name in ("INT", "TERM"):  # as a scheduler sends them, or Ctrl-C
+        subprocess.run(["kill", f"-{name}", *(str(worker.pid) for worker in workers)], check=True)
+    assert [int(first), *map(int, batches)] == list(range(40))
+    batches = iter(loader)
+    next(batches)
+    worker = batches._workers[0]
+    worker.terminate()
+    worker.join(timeout=20)
+    assert worker.exitcode == 0
