@@ -21,14 +21,19 @@ NO_FONT = "Last Resort"  # has a box for every letter; comes with matplotlib too
 
 
 def drawn_captions(batch: dict, rows: Dataset, languages: list[str]) -> list[list[tuple[str, str]]]:
-    """Languages and texts of the captions that were drawn for each image that the picture shows."""
+    """
+    Languages and texts of the captions that were drawn for each image that the picture shows; the language of a row
+    that isn't among `rows`, as it took another's place, is `"?"`.
+    """
     image_ids = batch["image_ids"][:IMAGES]
     places = {image_id: row for row, image_id in enumerate(rows["image_id"]) if image_id in image_ids}
     found = []
     for number, image_id in enumerate(image_ids):
-        known = rows[places[image_id]]["captions"]
+        known = rows[places[image_id]]["captions"] if image_id in places else {}
         texts = [captions[number] for captions in batch["captions"]]
-        found.append([(next(name for name in languages if text in (known.get(name) or [])), text) for text in texts])
+        found.append(
+            [(next((name for name in languages if text in (known.get(name) or [])), "?"), text) for text in texts]
+        )
     return found
 
 

@@ -21,6 +21,7 @@ from rsmclip.training.config import TrainingConfig
 from rsmclip.training.memory import estimate_memory
 from rsmclip.training.optimizer import layers_above, parameter_groups
 from rsmclip.training.run_folder import PICTURE
+from rsmclip.training.streaming import StreamedCorpus
 
 PARTS = {  # of a model, by the beginning of their parameters' names; the first that fits
     "vision_model.": "image tower",
@@ -44,7 +45,13 @@ def columns(rows: list[list[object]]) -> str:
 
 
 def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
-    """Rows of the splits, sizes of images, captions by language, and how many of them several images share."""
+    """
+    Rows of the splits, sizes of images, captions by language, and how many of them several images share. Of a stream
+    only what the first batch needs is read.
+    """
+    rows_of_stream = len(splits["train"])
+    if config.streaming:
+        splits = splits | {"train": first_rows(config, splits["train"])}
     table = [["split", "rows", "without label", "image sizes"]]
     for role, rows in splits.items():
         table.append([role, len(rows), sum(label is None for label in rows["label"]), image_sizes(rows)])
@@ -57,7 +64,15 @@ def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
         f"  {shared_sentences(captions, config.languages):.1%} of the captions are of a sentence that stands at "
         f"several images; a pair of those is {DUPLICATES[config.duplicate_captions]}"
     )
-    return "\n".join([f"data: {config.dataset}", columns(table), "", columns(by_language), shared])
+    name = config.dataset
+    if config.streaming:
+        name += f", a stream of {rows_of_stream:,} rows for training, of which those of the first batch were looked at"
+    return "\n".join([f"data: {name}", columns(table), "", columns(by_language), shared])
+
+
+def first_rows(config: TrainingConfig, stream: StreamedCorpus) -> Dataset:
+    """The rows of a stream's first step."""
+    return Dataset.from_list([stream[int(row)] for row in stream.order(0, 0, config.batch_size)])
 
 
 def image_sizes(rows: Dataset) -> str:
@@ -184,7 +199,8 @@ def dry_run(
     print(f"\n{describe_schedule(config, model, len(splits['train']), schedules)}", flush=True)
     memory = estimate_memory(model, config, share, lengths, precision, processes, device)
     print(f"\n{describe_memory(memory, share, precision, device)}")
-    captions = drawn_captions(batch, splits["train"], config.languages)
+    rows = first_rows(config, splits["train"]) if config.streaming else splits["train"]
+    captions = drawn_captions(batch, rows, config.languages)
     print("\nfirst batch")
     for image_id, texts in zip(batch["image_ids"], captions, strict=False):
         print(textwrap.indent("\n".join([image_id, *(f"  {language}: {text}" for language, text in texts)]), "  "))
