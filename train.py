@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -44,6 +45,8 @@ from rsmclip.training.adapter import add_adapter, save_only_trained
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
 from rsmclip.training.checkpoints import find_checkpoint_once, load_checkpoint, save_checkpoint
 from rsmclip.training.config import TrainingConfig, parse_config
+from rsmclip.training.curve import draw_training_curve
+from rsmclip.training.dry_run import dry_run
 from rsmclip.training.initial_model import make_model
 from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process
 from rsmclip.training.launch import start_processes_on_cpu
@@ -51,6 +54,7 @@ from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import Centring, clip_loss, effective_rank, entropy
 from rsmclip.training.optimizer import freeze, learning_rates, make_optimizer, skip_unless_finite
 from rsmclip.training.run_folder import (
+    TRAINING_CURVE,
     check_run_folder,
     is_local,
     prepare_run_folder,
@@ -78,16 +82,17 @@ class Run:
     specs: dict[str, ViewSpec]
     mean: torch.Tensor  # (3, 1, 1), of the image tower's pixels
     std: torch.Tensor
-    student: Student  # the model inside what accelerate wraps around it
-    teacher: Teacher | None
-    centring: Centring | None
-    optimizer: torch.optim.Optimizer
-    scheduler: torch.optim.lr_scheduler.LRScheduler
     adapter: PeftModel | None
+    # from `start` on
+    student: Student | None = None  # the model inside what accelerate wraps around it
+    teacher: Teacher | None = None
+    centring: Centring | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
 
 
-def start(config: TrainingConfig) -> Run:
-    """Reads and checks everything that the run needs, makes its folder, and has accelerate prepare the model."""
+def plan(config: TrainingConfig) -> Run:
+    """Reads and checks everything that the run needs, and writes nothing. For a dry run the sizes of a model do."""
     accelerator = make_accelerator(config)
     check_run_folder(config)
     if config.resume_from_checkpoint:
@@ -97,9 +102,20 @@ def start(config: TrainingConfig) -> Run:
     benchmark = load_benchmark(config.benchmark) if config.benchmark else None
     splits = load_splits(config, benchmark, accelerator)
     set_seed(config.seed)
-    model, processor = make_model(config, splits["train"])
-    adapter = add_adapter(model, config.lora) if config.lora else None
+    with torch.device("meta") if config.dry_run and config.model is None else nullcontext():
+        model, processor = make_model(config, splits["train"])
+        adapter = add_adapter(model, config.lora) if config.lora else None
     freeze(model, config)
+    specs = config.view_specs(model.config.vision_config.image_size)
+    values = (processor.image_processor.image_mean, processor.image_processor.image_std)
+    mean, std = (torch.tensor(value, device=accelerator.device)[:, None, None] for value in values)
+    return Run(config, accelerator, benchmark, splits, model, processor, specs, mean, std, adapter)
+
+
+def start(config: TrainingConfig) -> Run:
+    """A run that is planned, has its folder, and is prepared by accelerate."""
+    run = plan(config)
+    config, accelerator, model = run.config, run.accelerator, run.model
     prepare_run_folder(config, accelerator)
     set_seed(config.seed, device_specific=True)  # dropout differs between processes
     model.to(accelerator.device)
@@ -111,17 +127,14 @@ def start(config: TrainingConfig) -> Run:
         centring = Centring(prototypes, config.centering, config.center_momentum).to(accelerator.device)
         accelerator.register_for_checkpointing(teacher, centring)
     if config.streaming:
-        accelerator.register_for_checkpointing(splits["train"])
-    if adapter is not None:
+        accelerator.register_for_checkpointing(run.splits["train"])
+    if run.adapter is not None:
         save_only_trained(student, teacher)
     optimizer = make_optimizer(model, config)
     scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
-    student, optimizer, scheduler = accelerator.prepare(student, optimizer, scheduler)
-    specs = config.view_specs(model.config.vision_config.image_size)
-    values = (processor.image_processor.image_mean, processor.image_processor.image_std)
-    mean, std = (torch.tensor(value, device=accelerator.device)[:, None, None] for value in values)
-    return Run(config, accelerator, benchmark, splits, model, processor, specs, mean, std,
-               student, teacher, centring, optimizer, scheduler, adapter)  # fmt: skip
+    run.student, run.optimizer, run.scheduler = accelerator.prepare(student, optimizer, scheduler)
+    run.teacher, run.centring = teacher, centring
+    return run
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -138,8 +151,23 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
+def show(run: Run) -> None:
+    """What `--dry_run` shows."""
+    schedules = {}
+    if run.config.self_distillation_weight > 0:
+        schedules = {"teacher temperature": teacher_temperature, "teacher momentum": teacher_momentum}
+        schedules["self-distillation weight"] = distillation_weight
+    batch = next(make_batches(run, 0))
+    if run.accelerator.is_main_process:
+        by_step = {name: partial(schedule, run.config) for name, schedule in schedules.items()}
+        dry_run(run.config, run.splits, run.model, batch, by_step, run.accelerator)
+
+
 def train(config: TrainingConfig) -> dict:
     """Trains, evaluates and saves; returns what `eval_results.json` holds."""
+    if config.dry_run:
+        show(plan(config))
+        return {}
     run = start(config)
     config = run.config
     # The floor of the final table; before a checkpoint is loaded, so that a resumed run prints the same one.
@@ -398,7 +426,8 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
         "training": dataclasses.asdict(published_config(config)),
     }
     (output_dir / "eval_results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
-    make_card(results, output_dir.resolve().name).save(output_dir / "README.md")
+    draw_training_curve(log.path, output_dir / TRAINING_CURVE)
+    make_card(results, output_dir.resolve().name, TRAINING_CURVE).save(output_dir / "README.md")
     print(f"\n{config.dataset}, split {config.test_split}: {len(splits['test'])} images, in percent\n")
     print(as_text(*result_table(metrics, untrained)))
     print(f"\nmodel, card and results: {output_dir}")

@@ -12,7 +12,7 @@ TEMPLATE = Path(__file__).parent / "card_template.md.jinja"
 CONVERSION_TEMPLATE = Path(__file__).parent / "conversion_card_template.md.jinja"
 
 
-def make_card(results: dict, name: str) -> ModelCard:
+def make_card(results: dict, name: str, training_curve: str | None = None) -> ModelCard:
     """
     The card of a model.
 
@@ -21,6 +21,8 @@ def make_card(results: dict, name: str) -> ModelCard:
             What `eval_results.json` holds.
         name (`str`):
             Name of the model; also its repository in the code examples until it has one.
+        training_curve (`str`, *optional*):
+            Name of a picture beside the card that shows the course of the training.
 
     Returns:
         `ModelCard`: With `language`, `pipeline_tag`, `library_name` and a `model-index` of every figure.
@@ -42,6 +44,7 @@ def make_card(results: dict, name: str) -> ModelCard:
         name=name,
         repo_id=name,
         results=results,
+        training_curve=training_curve,
         table=as_markdown(header, rows),
         lowest_transformers=LOWEST_TRANSFORMERS,
     )

@@ -39,8 +39,14 @@ def freeze(model: RSMCLIPModel, config: TrainingConfig) -> None:
 
 
 def make_optimizer(model: RSMCLIPModel, config: TrainingConfig) -> torch.optim.AdamW:
+    """The optimiser of what is trained in the model."""
+    groups = parameter_groups(model, config)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.adam_beta2), fused=True)
+
+
+def parameter_groups(model: RSMCLIPModel, config: TrainingConfig) -> list[dict]:
     """
-    The optimiser of what is trained in the model, with a group for each combination of part, rate and decay.
+    The groups of what is trained in the model, one for each combination of part, rate and decay.
 
     Norms, biases, the logit scale, and the class and position embeddings are not decayed: pulling them towards zero
     regularises nothing and would change the temperature. A layer's rate is its part's times `layer_decay` for every
@@ -61,7 +67,7 @@ def make_optimizer(model: RSMCLIPModel, config: TrainingConfig) -> torch.optim.A
         decay = config.weight_decay if is_decayed(name, parameter) else 0.0
         group = {"params": [], "lr": rate, "weight_decay": decay, "part": part}
         groups.setdefault((part, rate, decay), group)["params"].append(parameter)
-    return torch.optim.AdamW(groups.values(), lr=config.learning_rate, betas=(0.9, config.adam_beta2), fused=True)
+    return list(groups.values())
 
 
 def part_of(name: str) -> str:

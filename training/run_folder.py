@@ -1,7 +1,7 @@
 """The folder of a run, in the end a model repository: who may write there, and what the run's settings were.
 
-`checkpoints/` and `trackers/` belong to the run alone, and a `.gitignore` keeps them out of an upload; everything
-beside them is the repository.
+`checkpoints/`, `trackers/` and a dry run's picture belong to the run alone, and a `.gitignore` keeps them out of an
+upload; everything beside them is the repository.
 """
 
 import shutil
@@ -16,17 +16,19 @@ from rsmclip.training.checkpoints import candidates
 from rsmclip.training.config import TrainingConfig, read_yaml
 
 PRIVATE = ("checkpoints", "trackers")  # folders
+PICTURE = "dry_run.png"  # of a dry run, which may be repeated and leaves nothing else; it shows images of the corpus
+TRAINING_CURVE = "training_curve.png"
 PUBLIC = (  # files that a run writes
     *("*.safetensors", "*.safetensors.index.json", "config.json", "*_rsmclip.py", "processor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "README.md", "eval_results.json"),
-    *("training_config.yaml", "train_log.jsonl", ".gitignore"),
+    *("training_config.yaml", "train_log.jsonl", TRAINING_CURVE, ".gitignore"),
 )
 # A continued run may differ from its start in these; any other change would make it a different run.
 MAY_CHANGE = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "num_workers", "cpu_threads"),
     *("evaluation_steps", "evaluation_batch_size", "checkpoint_steps", "keep_checkpoints"),
     "keep_self_distillation_head",
-    *("logging_steps", "log_with", "validation_split", "test_split", "benchmark", "max_skipped_steps"),
+    *("logging_steps", "log_with", "validation_split", "test_split", "benchmark", "max_skipped_steps", "dry_run"),
     *("loss_chunk_size", "gradient_accumulation_chunks", "merge_adapter"),  # the same up to rounding
 }
 
@@ -101,7 +103,7 @@ def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             (folder / "checkpoints").mkdir(parents=True)
             config.save(folder / "checkpoints" / "training_config.yaml")
-        (folder / ".gitignore").write_text("".join(f"{name}/\n" for name in PRIVATE))
+        (folder / ".gitignore").write_text("".join(f"{name}/\n" for name in PRIVATE) + f"{PICTURE}\n")
         published_config(config).save(folder / "training_config.yaml")
     accelerator.wait_for_everyone()
 

@@ -1,0 +1,213 @@
+"""What a run would be, before it is one: `--dry_run` prints it, and draws the first batch as the model will see it."""
+
+import io
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from PIL import Image
+from transformers import get_cosine_schedule_with_warmup
+
+from rsmclip import RSMCLIPModel
+from rsmclip.data.faults import IMAGE_ERRORS
+from rsmclip.data.schema import image_bytes
+from rsmclip.training.batch_picture import draw_batch, drawn_captions
+from rsmclip.training.config import TrainingConfig
+from rsmclip.training.memory import estimate_memory
+from rsmclip.training.optimizer import layers_above, parameter_groups
+from rsmclip.training.run_folder import PICTURE
+from rsmclip.training.streaming import StreamedCorpus
+
+PARTS = {  # of a model, by the beginning of their parameters' names; the first that fits
+    "vision_model.": "image tower",
+    "text_model.embeddings.word_embeddings.": "text tower, word embeddings",
+    "text_model.": "text tower, all else",
+    "visual_projection.": "projections",
+    "text_projection.": "projections",
+    "self_distillation_head.": "self-distillation head",
+    "logit_scale": "logit scale",
+}
+IMAGES_READ = 200  # for the range of their sizes
+DUPLICATES = {"positive": "a positive", "ignore": "ignored", "negative": "a negative"}
+
+
+def columns(rows: list[list[object]]) -> str:
+    """A table in aligned columns: text to the left, numbers to the right."""
+    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
+    return textwrap.indent("\n".join(line.rstrip() for line in lines), "  ")
+
+
+def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
+    """
+    Rows of the splits, sizes of images, captions by language, and how many of them several images share. Of a stream
+    only what the first batch needs is read.
+    """
+    rows_of_stream = len(splits["train"])
+    if config.streaming:
+        splits = splits | {"train": first_rows(config, splits["train"])}
+    table = [["split", "rows", "without label", "image sizes"]]
+    for role, rows in splits.items():
+        table.append([role, len(rows), sum(label is None for label in rows["label"]), image_sizes(rows)])
+    captions = splits["train"]["captions"]
+    by_language: list[list] = [["language", "captions", "rows that have one"]]
+    for language in config.languages:
+        counts = [sum(map(bool, row.get(language) or [])) for row in captions]
+        by_language.append([language, sum(counts), f"{np.mean(np.array(counts) > 0):.1%}"])
+    shared = (
+        f"  {shared_sentences(captions, config.languages):.1%} of the captions are of a sentence that stands at "
+        f"several images; a pair of those is {DUPLICATES[config.duplicate_captions]}"
+    )
+    name = config.dataset
+    if config.streaming:
+        name += f", a stream of {rows_of_stream:,} rows for training, of which those of the first batch were looked at"
+    return "\n".join([f"data: {name}", columns(table), "", columns(by_language), shared])
+
+
+def first_rows(config: TrainingConfig, stream: StreamedCorpus) -> Dataset:
+    """The rows of a stream's first step."""
+    return Dataset.from_list([stream[int(row)] for row in stream.order(0, 0, config.batch_size)])
+
+
+def image_sizes(rows: Dataset) -> str:
+    """Smallest and largest width and height of some rows' images."""
+    sizes = []
+    for index in np.linspace(0, len(rows) - 1, min(IMAGES_READ, len(rows)), dtype=int):
+        try:
+            sizes.append(Image.open(io.BytesIO(image_bytes(rows[int(index)]["image"]) or b"")).size)
+        except IMAGE_ERRORS:
+            continue
+    if not sizes:
+        return "none can be read"
+    low, high = np.min(sizes, axis=0), np.max(sizes, axis=0)
+    shown = "×".join(map(str, low)) + ("" if (low == high).all() else " to " + "×".join(map(str, high)))
+    return shown + (f" (of {len(sizes)})" if len(sizes) < len(rows) else "")
+
+
+def shared_sentences(captions: list[dict], languages: list[str]) -> float:
+    """Share of the captions whose sentence, the English one that they translate, stands at several images."""
+    sentences = [list(sentences_of(row, languages)) for row in captions]
+    images = Counter(sentence for row in sentences for sentence in set(row))
+    shared = [images[sentence] > 1 for row in sentences for sentence in row]
+    return sum(shared) / len(shared)
+
+
+def sentences_of(captions: dict[str, list[str | None] | None], languages: list[str]) -> Iterator[str]:
+    """The sentence of every caption of an image."""
+    english = captions.get("en") or []
+    for language in languages:
+        for number, caption in enumerate(captions.get(language) or []):
+            if caption:
+                yield (english[number] if number < len(english) else None) or caption
+
+
+def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
+    """Parameters by part, those that are trained, and those of the teacher."""
+    every, trained = Counter(dict.fromkeys(PARTS.values(), 0)), Counter()
+    for name, parameter in model.named_parameters():
+        part = next(part for prefix, part in PARTS.items() if name.startswith(prefix))
+        every[part] += parameter.numel()
+        trained[part] += parameter.numel() if parameter.requires_grad else 0
+    rows = [[part, every[part], trained[part], every[part] - trained[part]] for part in every if every[part]]
+    rows.append(["all", every.total(), trained.total(), every.total() - trained.total()])
+    if config.self_distillation_weight > 0:
+        teacher = every["image tower"] + every["self-distillation head"]
+        rows.append(["teacher, a moving average", teacher, 0, teacher])
+    return "\n".join(["model", columns([["parameters", "all", "trained", "frozen"], *rows])])
+
+
+def describe_schedule(
+    config: TrainingConfig, model: RSMCLIPModel, num_rows: int, schedules: dict[str, Callable[[int], float]]
+) -> str:
+    """
+    Steps and what changes with them.
+
+    Args:
+        config ([`TrainingConfig`]): The run.
+        model ([`RSMCLIPModel`]): The model in training.
+        num_rows (`int`): Rows of the training split.
+        schedules (`dict[str, Callable[[int], float]]`): Values that depend on the step, beside the learning rates.
+    """
+    steps, per_epoch = config.max_train_steps, num_rows // config.batch_size
+    optimizer = torch.optim.SGD([torch.zeros(())], lr=1.0)
+    factor = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps).lr_lambdas[0]
+    shown = {"first step": 0, f"step {config.warmup_steps + 1}": config.warmup_steps, "last step": steps - 1}
+    rows = [["", *shown]]
+    rates = peak_learning_rates(config, model)
+    if len(set(rates.values())) == 1:
+        rates = {"all parts": next(iter(rates.values()))}
+    for name, rate in rates.items():
+        rows.append([f"learning rate, {name}", *(f"{rate * factor(step):.3g}" for step in shown.values())])
+    for name, value in schedules.items():
+        rows.append([name, *(f"{value(step):.4g}" for step in shown.values())])
+    text = (
+        f"schedule: {steps:,} steps of {config.batch_size} images and {config.captions_per_image} captions each; "
+        f"{per_epoch} steps an epoch, {steps / per_epoch:.1f} epochs; warm-up {config.warmup_steps} steps"
+    )
+    return "\n".join([text, columns(rows)])
+
+
+def peak_learning_rates(config: TrainingConfig, model: RSMCLIPModel) -> dict[str, float]:
+    """Peak learning rate of each part, and where it differs of its layers, counted from the last one."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    rates: dict[str, float] = {}
+    for group in parameter_groups(model, config):
+        above = layers_above(model, names[id(group["params"][0])]) if config.layer_decay < 1 else 0
+        rates[group["part"].replace("_", " ") + (f", {above} below the last layer" if above else "")] = group["lr"]
+    return rates
+
+
+def describe_memory(memory: dict[str, int], batch_size: int, mixed_precision: str, device: str) -> str:
+    """What [`~rsmclip.training.memory.estimate_memory`] found, in megabytes."""
+    rows = [[name, f"{size / 1e6:,.0f} MB"] for name, size in memory.items() if size]
+    return (
+        f"memory of a process at the peak of a step, estimated for {device}, {batch_size} images, "
+        f"mixed precision {mixed_precision}\n{columns(rows)}"
+    )
+
+
+def dry_run(
+    config: TrainingConfig,
+    splits: dict[str, Dataset],
+    model: RSMCLIPModel,
+    batch: dict,
+    schedules: dict[str, Callable[[int], float]],
+    accelerator: Accelerator,
+) -> None:
+    """
+    Prints all that, and draws the first batch into `dry_run.png` in the run's folder.
+
+    Args:
+        config ([`TrainingConfig`]): The run.
+        splits (`dict[str, Dataset]`): `train`, `validation` and `test`.
+        model ([`RSMCLIPModel`]): The model in training; on the meta device it needs no weights.
+        batch (`dict`): The first batch.
+        schedules (`dict[str, Callable[[int], float]]`): See [`describe_schedule`].
+        accelerator (`Accelerator`): Its processes, device and precision.
+    """
+    share, precision = config.batch_size // accelerator.num_processes, accelerator.mixed_precision
+    lengths = [length for _, length in batch["text_groups"]]
+    processes, device = accelerator.num_processes, accelerator.device.type
+    print(describe_data(config, splits))
+    print(f"\n{describe_model(config, model)}")
+    print(f"\n{describe_schedule(config, model, len(splits['train']), schedules)}", flush=True)
+    memory = estimate_memory(model, config, share, lengths, precision, processes, device)
+    print(f"\n{describe_memory(memory, share, precision, device)}")
+    rows = first_rows(config, splits["train"]) if config.streaming else splits["train"]
+    captions = drawn_captions(batch, rows, config.languages)
+    print("\nfirst batch")
+    for image_id, texts in zip(batch["image_ids"], captions, strict=False):
+        print(textwrap.indent("\n".join([image_id, *(f"  {language}: {text}" for language, text in texts)]), "  "))
+    path = Path(config.output_dir) / PICTURE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown = f"{len(captions)} of {config.batch_size} images, seed {config.seed}"
+    title = f"First batch of {path.resolve().parent.name}: {shown}"
+    specs = config.view_specs(model.config.vision_config.image_size)
+    draw_batch(batch, specs, captions, title).savefig(path)
+    print(f"\nnothing was trained; the first batch as a picture: {path}")
