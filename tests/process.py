@@ -30,6 +30,7 @@ def one_of_several_processes(rank: int, processes: int, folder: Path) -> None:
               "center": centring.center, "use": centring.prototype_use(),
               "sinkhorn": sinkhorn.view(2, -1, logits.shape[-1])}  # fmt: skip
     torch.save(result, folder / f"{rank}.pt")
+    torch.distributed.barrier()  # one that leaves early would break the exchange of the others
     torch.distributed.destroy_process_group()
 
 

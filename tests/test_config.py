@@ -7,7 +7,8 @@ import torch
 import yaml
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.training.config import DEFAULT_CONFIG, TrainingConfig, parse_config
+from rsmclip.training.adapter import add_adapter
+from rsmclip.training.config import DEFAULT_CONFIG, TrainingConfig, parse_config, read_yaml
 from rsmclip.training.initial_model import check_sizes
 
 
@@ -31,15 +32,30 @@ def test_without_arguments_it_is_the_demo():
 @pytest.mark.parametrize("path", sorted(DEFAULT_CONFIG.parent.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_valid(path):
     config = parse_config(["--config", str(path)])
-    given = yaml.safe_load(path.read_text())
+    given = read_yaml(path)
     assert {name: getattr(config, name) for name in given} == given
     with torch.device("meta"):
         model = RSMCLIPModel(RSMCLIPConfig(**config.model_config))
+        if config.lora:
+            add_adapter(model, config.lora)
     check_sizes(config, model.config)
     views = {name: torch.empty(1, 3, spec.size, spec.size, device="meta")
              for name, spec in config.view_specs(model.config.vision_config.image_size).items()}  # fmt: skip
     for pixels in views.values():
         assert model.get_prototype_logits(pixels).shape == (1, model.config.self_distillation["num_prototypes"])
+
+
+def test_a_recipe_says_only_what_it_changes_of_another(tmp_path):
+    (tmp_path / "whole.yaml").write_text("batch_size: 8\nlearning_rate: 3e-4\nlanguages: [en, pt]\n")
+    (tmp_path / "part.yaml").write_text("base: whole.yaml\nlanguages: [en]\n")
+    assert read_yaml(tmp_path / "part.yaml") == {"batch_size": 8, "learning_rate": "3e-4", "languages": ["en"]}
+    assert parse_config(["--config", str(tmp_path / "part.yaml"), "--batch_size", "6"]).batch_size == 6
+    (tmp_path / "lost.yaml").write_text("base: missing.yaml\n")
+    with pytest.raises(ValueError, match="no configuration file at .*missing.yaml"):
+        parse_config(["--config", str(tmp_path / "lost.yaml")])
+    (tmp_path / "circle.yaml").write_text("base: circle.yaml\n")
+    with pytest.raises(ValueError, match="circle.yaml is its own base"):
+        parse_config(["--config", str(tmp_path / "circle.yaml")])
 
 
 def test_command_line_overrides_the_file(config_file):

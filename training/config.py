@@ -306,7 +306,7 @@ def parse_config(arguments: list[str] | None = None) -> TrainingConfig:
     return TrainingConfig(**(namespace | nulls))
 
 
-def read_yaml(path: Path) -> dict:
+def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
     """
     The fields in a YAML file, over those of the file beside it that `base` names. Names that the configuration does
     not have are an error.
@@ -324,4 +324,8 @@ def read_yaml(path: Path) -> dict:
     for name in values:
         if name not in known:
             raise ValueError(f"{path}: {unknown_field(name, known)}")
-    return read_yaml(path.parent / base) | values if base is not None else values
+    if base is None:
+        return values
+    if path in derived:
+        raise ValueError(f"{path} is its own base")
+    return read_yaml(path.parent / base, (*derived, path)) | values
