@@ -216,15 +216,16 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
 
     @can_return_tuple
     def get_text_features(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+        self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **kwargs
     ) -> BaseModelOutputWithPooling:
         """
         Text embeddings, not normalised: the last hidden states pooled over the attention mask, and projected.
 
         Args:
-            input_ids (`torch.LongTensor` of shape `(batch, length)`):
+            input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 Token ids, at most `max_position_embeddings - 2` of them (512): a tokenizer that is not told
-                `truncation=True` gives more for a long text.
+                `truncation=True` gives more for a long text. In their place `inputs_embeds` can be given, of shape
+                `(batch, length, width)`, padded on the right.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*):
                 1 for tokens, 0 for padding. Without it whatever isn't the padding token counts.
 
@@ -234,9 +235,9 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         if attention_mask is None:
             attention_mask = (input_ids != self.config.text_config.pad_token_id).long()
         longest = self.config.text_config.max_position_embeddings - self.config.text_config.pad_token_id - 1
-        if input_ids.shape[1] > longest:
+        if attention_mask.shape[1] > longest:
             raise ValueError(
-                f"a text has {input_ids.shape[1]} tokens and the text tower takes at most {longest}: "
+                f"a text has {attention_mask.shape[1]} tokens and the text tower takes at most {longest}: "
                 f"give the tokenizer truncation=True, max_length={longest}"
             )
         mask = attention_mask

@@ -80,6 +80,8 @@ class Run:
     model: RSMCLIPModel
     processor: CLIPProcessor
     specs: dict[str, ViewSpec]
+    mean: torch.Tensor  # (3, 1, 1), of the image tower's pixels
+    std: torch.Tensor
     adapter: PeftModel | None
     # from `start` on
     student: Student | None = None  # the model inside what accelerate wraps around it
@@ -105,7 +107,9 @@ def plan(config: TrainingConfig) -> Run:
         adapter = add_adapter(model, config.lora) if config.lora else None
     freeze(model, config)
     specs = config.view_specs(model.config.vision_config.image_size)
-    return Run(config, accelerator, benchmark, splits, model, processor, specs, adapter)
+    values = (processor.image_processor.image_mean, processor.image_processor.image_std)
+    mean, std = (torch.tensor(value, device=accelerator.device)[:, None, None] for value in values)
+    return Run(config, accelerator, benchmark, splits, model, processor, specs, mean, std, adapter)
 
 
 def start(config: TrainingConfig) -> Run:
@@ -203,7 +207,7 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
 
     # views: global and local crops of every image, {name: (views, batch, 3, size, size)}
     views = {
-        name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.processor)
+        name: normalise(render_views(batch["pixels"], batch["views"][name], spec), run.mean, run.std)
         for name, spec in run.specs.items()
     }
 
@@ -255,10 +259,8 @@ def diagnose(run: Run, image_embeds: torch.Tensor, targets: torch.Tensor | None)
     return scalars
 
 
-def normalise(pixels: torch.Tensor, processor: CLIPProcessor) -> torch.Tensor:
+def normalise(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
     """Pixels between 0 and 1, `(..., 3, height, width)`, to what the image tower takes."""
-    values = (processor.image_processor.image_mean, processor.image_processor.image_std)
-    mean, std = (torch.tensor(value, device=pixels.device)[:, None, None] for value in values)
     return (pixels - mean) / std
 
 
@@ -440,8 +442,9 @@ def device_name(accelerator: Accelerator) -> str:
 
 
 def main() -> None:
-    """Runs the training; bad input is one clear line and exit status 2."""
+    """Runs the training. Bad input is one clear line and exit status 2; a signal ends it with 128 and its number."""
     start_processes_on_cpu()
+    status = 0
     transformers_logging.disable_progress_bar()
     try:
         train(parse_config())
@@ -451,7 +454,9 @@ def main() -> None:
     except Stopped as stopped:
         if PartialState().is_main_process:
             tqdm.write(f"train.py: {stopped}", file=sys.stderr)
-        sys.exit(stopped.exit_status)
+        status = stopped.exit_status
+    PartialState().destroy_process_group()  # a process that ends with gloo's threads running is aborted now and then
+    sys.exit(status)
 
 
 if __name__ == "__main__":

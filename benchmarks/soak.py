@@ -226,8 +226,9 @@ def soak(folder: Path, kills: int, inside_saves: int, seed: int) -> dict:
             open_saves = inside_saves - hits.count("inside a save")
             urgent = open_saves >= kills - len(hits)
             moment = "save" if urgent else rng.choice(["save", "training", "any"])
-            if hit := trial.kill(moment, rng, seconds):
-                hits.append(hit)
+            if not (hit := trial.kill(moment, rng, seconds)):
+                break
+            hits.append(hit)
             print(f"run {runs}, kill {len(hits)} ({moment}): {hit}", flush=True)
         trial.finish()
         if found := differences(whole.output, trial.output):

@@ -46,11 +46,16 @@ print(measured, estimated["total"] - sum(estimated[name] for name in ("weights",
 """
 
 
-@pytest.fixture
-def meta_model():
+def make_model(vocab_size: int = 1000) -> RSMCLIPModel:
     """The tiny model without weights."""
     with torch.device("meta"):
-        return RSMCLIPModel(RSMCLIPConfig(**TINY))
+        return RSMCLIPModel(RSMCLIPConfig(**TINY | {"text_config": TINY["text_config"] | {"vocab_size": vocab_size}}))
+
+
+@pytest.fixture
+def meta_model() -> RSMCLIPModel:
+    """The tiny model without weights."""
+    return make_model()
 
 
 def size(parameters) -> int:
@@ -93,13 +98,16 @@ def test_weights_moments_and_teacher_are_exact_and_all_adds_up(meta_model):
     texts = meta_model.text_model.embeddings
     centre = (4 + 1) * TINY["self_distillation"]["num_prototypes"]  # in float32, and who has ever won
     assert estimate["moments"] == 2 * size(meta_model.parameters())
-    assert estimate["weights"] == size(meta_model.parameters()) + positions + 8 * sum(b.numel() for b in texts.buffers())
+    assert estimate["weights"] == size(meta_model.parameters()) + positions + 8 * sum(
+        b.numel() for b in texts.buffers()
+    )
     assert estimate["teacher"] == size(teacher) + positions + centre
     assert estimate["total"] == sum(value for name, value in estimate.items() if name != "total")
 
 
-def test_frozen_word_embeddings_save_their_gradient_and_moments(meta_model):
+def test_frozen_word_embeddings_save_their_gradient_and_moments():
     # They are most of the model, and the batch is small: the peak is at the end, with all gradients there.
+    meta_model = make_model(vocab_size=250_002)
     words = size(meta_model.text_model.embeddings.word_embeddings.parameters())
     whole = estimate_memory(meta_model, CONFIG, 2, [4])
     freeze(meta_model, replace(CONFIG, freeze_word_embeddings=True))
@@ -119,19 +127,19 @@ def test_frozen_word_embeddings_save_their_gradient_and_moments(meta_model):
     ],
 )
 def test_what_saves_memory_is_seen_to(changed, precision, less, meta_model):
-    model = meta_model
-    before = estimate_memory(model, CONFIG, 64, [64, 77])
-    after = estimate_memory(model, replace(CONFIG, **changed), 64, [64, 77], precision)
+    before = estimate_memory(meta_model, CONFIG, 64, [64, 77])
+    after = estimate_memory(meta_model, replace(CONFIG, **changed), 64, [64, 77], precision)
     assert after["total"] < before["total"] and after[less] < before[less]
 
 
 def test_the_memory_of_the_logits_grows_with_the_processes_and_falls_with_chunks(meta_model):
-    def logits(processes: int = 1, **changed) -> int:
-        config = replace(CONFIG, self_distillation_weight=0.0, **changed)
-        return estimate_memory(meta_model, config, 1024, [2], processes=processes)["contrastive logits"]
+    def estimate(processes: int = 1, **changed) -> dict[str, int]:
+        config = replace(CONFIG, self_distillation_weight=0.0, num_global_views=1, **changed)
+        return estimate_memory(meta_model, config, 1024, [4], processes=processes)
 
-    assert logits(processes=8) == 8 * logits() > 0
-    assert 0 < logits(loss_chunk_size=128) <= logits() / 4
+    alone, eight = estimate(), estimate(processes=8)
+    assert eight["contrastive logits"] == 8 * alone["contrastive logits"] > 8 * 2 * 4 * 1024**2
+    assert eight["total"] - estimate(processes=8, loss_chunk_size=128)["total"] > eight["contrastive logits"] / 2
 
 
 def test_it_computes_nothing_and_leaves_the_model_as_it_was(tiny_model):

@@ -190,5 +190,5 @@ class TrainingLog:
         self.flush()
         self.end = time.perf_counter()
         self.bar.close()
-        if self.config.log_with:
-            self.accelerator.end_training()
+        for tracker in self.accelerator.trackers:  # end_training would part the processes before the evaluation
+            tracker.finish()

@@ -163,7 +163,7 @@ class Centring(nn.Module):
             mean = sum_over_processes(logits.mean(dim=(0, 1))) / world_size()
             moved = self.center.lerp(mean, 1 - self.momentum)
             self.center.copy_(torch.where(moved.isfinite().all(), moved, self.center))  # one bad batch would spoil it
-        self.ever_won[targets.argmax(dim=-1).flatten()] = True
+        self.ever_won.index_fill_(0, targets.argmax(dim=-1).flatten(), True)
         return targets
 
     def prototype_use(self) -> torch.Tensor:

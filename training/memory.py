@@ -8,7 +8,6 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -67,8 +66,9 @@ class LiveMemory(TorchDispatchMode):
         storage = tensor.untyped_storage()
         if storage in self.sorts:
             return
-        shaped = (sort for sort, sizes in self.logits.items() if tensor.shape[-len(sizes) :] == sizes)
-        sort = [next(shaped, self.sort)]
+        sort = [self.sort]
+        if self.sort == "activations":
+            sort = [name for name, sizes in self.logits.items() if tensor.shape[-len(sizes) :] == sizes][:1] or sort
         size = storage.nbytes() * self.times.get(sort[0], 1)
         self.sorts[storage] = sort
         self.live[sort[0]] += size
@@ -211,8 +211,7 @@ def fake_views(specs: dict[str, ViewSpec], batch_size: int, side: int, device: s
     for name, spec in specs.items():
         drawn = draw_views(side, side, spec, np.random.default_rng(0))
         numbers = {key: torch.empty(batch_size, *values.shape, device=device) for key, values in drawn.items()}
-        # Blurring asks for values. It needs no more than what comes before.
-        views[name] = render_views(pixels, numbers, replace(spec, blur=0.0)) - 0.5
+        views[name] = (render_views(pixels, numbers, spec) - 0.5) / 0.25
     return views
 
 

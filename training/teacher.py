@@ -76,7 +76,9 @@ class Student(nn.Module):
         distillation = torch.cat([losses for _, losses in images]) if targets is not None else None
         ids, mask = input_ids.flatten(0, 1), attention_mask.flatten(0, 1)
         groups = text_groups or [(torch.arange(len(ids), device=ids.device), ids.shape[1])]
-        grouped = [self.cached(self.embed_captions, ids[rows, :n], mask[rows, :n]) for rows, n in groups]
+        # The words of all groups at once: a gradient of the embeddings is as large as the vocabulary, 768 MB.
+        words = self.model.text_model.embeddings.word_embeddings(ids)
+        grouped = [self.cached(self.embed_captions, words[rows, :n], mask[rows, :n]) for rows, n in groups]
         text_embeds = torch.cat(grouped)[torch.cat([rows for rows, _ in groups]).argsort()]
         text_embeds = text_embeds.unflatten(0, input_ids.shape[:2])
         return StudentOutput(image_embeds, text_embeds, self.model.logit_scale.exp(), distillation)
@@ -97,9 +99,10 @@ class Student(nn.Module):
             pooled = torch.cat([pooled, pool_views(self.model.vision_model, local_views)])
         return embeds, self_distillation_loss(self.model.self_distillation_head(pooled), targets, self.temperature)
 
-    def embed_captions(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """`(captions, length)` to unit-length embeddings `(captions, dim)`."""
-        return F.normalize(self.model.get_text_features(input_ids, attention_mask).pooler_output.float(), dim=-1)
+    def embed_captions(self, words: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Word embeddings `(captions, length, width)` and their mask to unit-length embeddings `(captions, dim)`."""
+        features = self.model.get_text_features(inputs_embeds=words, attention_mask=attention_mask)
+        return F.normalize(features.pooler_output.float(), dim=-1)
 
 
 class Teacher(nn.Module):

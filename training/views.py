@@ -9,14 +9,13 @@ quarter turns change nothing that a caption says.
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from kornia.enhance import adjust_hue
-from kornia.filters import gaussian_blur2d
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's convert("L")
+RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))  # first the luma
 
 
 @dataclass(frozen=True)
@@ -101,13 +100,9 @@ def render_views(images: torch.Tensor, views: dict[str, torch.Tensor], spec: Vie
         `torch.Tensor` of shape `(views, batch, 3, size, size)`, between 0 and 1.
     """
     pixels = images.float() / 255
-    views = {name: values.transpose(0, 1) for name, values in views.items()}  # (views, batch, ...)
-    numbers = zip(views["box"], views["flip"], views["transpose"], strict=True)
-    rendered = torch.cat([crop_and_resize(pixels, *view, spec.size) for view in numbers])
-    views = {name: values.flatten(0, 1) for name, values in views.items()}
+    views = {name: values.transpose(0, 1).flatten(0, 1) for name, values in views.items()}  # (views * batch, ...)
+    rendered = crop_and_resize(pixels, views["box"], views["flip"], views["transpose"], spec.size)
     rendered = adjust_colour(rendered, views["colour"], views["gray"])
-    if spec.hue > 0:
-        rendered = adjust_hue(rendered, views["colour"][:, 3])
     if spec.blur > 0:
         rendered = blur(rendered, views["blur"])
     if spec.solarize > 0:
@@ -120,33 +115,33 @@ def crop_and_resize(
     pixels: torch.Tensor, box: torch.Tensor, flip: torch.Tensor, transpose: torch.Tensor, size: int
 ) -> torch.Tensor:
     """
-    Pillow's `crop(box).resize((size, size), BICUBIC)`, another box for each image, then flips and transposition.
+    Pillow's `crop(box).resize((size, size), BICUBIC)`, another box for each view, then flips and transposition.
 
     Args:
         pixels (`torch.Tensor` of shape `(batch, 3, height, width)`): Between 0 and 1.
-        box (`torch.Tensor` of shape `(batch, 4)`): Top, left, height, width in pixels.
-        flip (`torch.Tensor` of shape `(batch, 2)`): 1 to flip vertically, horizontally.
-        transpose (`torch.Tensor` of shape `(batch,)`): 1 to swap rows and columns in the end.
+        box (`torch.Tensor` of shape `(views * batch, 4)`): Top, left, height, width in pixels; the first view of all
+            images comes first.
+        flip (`torch.Tensor` of shape `(views * batch, 2)`): 1 to flip vertically, horizontally.
+        transpose (`torch.Tensor` of shape `(views * batch,)`): 1 to swap rows and columns in the end.
         size (`int`): Height and width of the result.
 
     Returns:
-        `torch.Tensor` of shape `(batch, 3, size, size)`, between 0 and 1.
+        `torch.Tensor` of shape `(views * batch, 3, size, size)`, between 0 and 1.
     """
     side = max(pixels.shape[-2:])
     pixels = F.pad(pixels, (0, side - pixels.shape[-1], 0, side - pixels.shape[-2]))
-    rows = bicubic_weights(box[:, 0], box[:, 2], flip[:, 0], size, side)  # (batch, size, side)
+    rows = bicubic_weights(box[:, 0], box[:, 2], flip[:, 0], size, side)  # (views * batch, size, side)
     columns = bicubic_weights(box[:, 1], box[:, 3], flip[:, 1], size, side)
     # Pillow keeps the result of the first pass in 8 bits, which clips its overshoot before the second. Since version
     # 13 the vertical pass comes first where the box shrinks over twice as much in height as in width: there everything
     # is transposed before and after, so that one order of passes serves the whole batch.
-    tall = (box[:, 2] > size) & (2 * (box[:, 3] - size) < box[:, 2] - size)
-    first = torch.where(tall[:, None, None], rows, columns)
-    second = torch.where(tall[:, None, None], columns, rows)
-    tall, transpose = tall[:, None, None, None], transpose.bool()[:, None, None, None]
-    pixels = torch.where(tall, pixels.transpose(-1, -2), pixels)
-    resized = (pixels @ first.transpose(-1, -2).unsqueeze(1)).clamp_(0, 1)
-    resized = (second.unsqueeze(1) @ resized).clamp_(0, 1)
-    return torch.where(tall ^ transpose, resized.transpose(-1, -2), resized)
+    tall = ((box[:, 2] > size) & (2 * (box[:, 3] - size) < box[:, 2] - size))[:, None, None]
+    first, second = torch.where(tall, rows, columns).mT.unsqueeze(1), torch.where(tall, columns, rows).unsqueeze(1)
+    tall, transpose = tall.unsqueeze(1), transpose.bool()[:, None, None, None]
+    parts = zip(first.split(len(pixels)), tall.split(len(pixels)), strict=True)  # a view each: all share the pixels
+    passed = torch.cat([torch.where(turned, pixels.mT, pixels) @ weights for weights, turned in parts]).clamp_(0, 1)
+    resized = (second @ passed).clamp_(0, 1)
+    return torch.where(tall ^ transpose, resized.mT, resized)
 
 
 def bicubic_weights(
@@ -174,25 +169,40 @@ def bicubic_weights(
 
 def adjust_colour(pixels: torch.Tensor, colour: torch.Tensor, gray: torch.Tensor) -> torch.Tensor:
     """
-    Brightness, contrast and saturation in this order, as Pillow's `ImageEnhance` defines them.
+    Brightness, contrast, saturation and hue as one linear map of each view's colours. The first three are those of
+    Pillow's `ImageEnhance`, but that values are clipped once, in the end. Hue turns colours around the axis of greys,
+    at constant luma, in the chroma plane of YIQ.
 
     Args:
-        pixels (`torch.Tensor` of shape `(batch, 3, size, size)`): Between 0 and 1.
-        colour (`torch.Tensor` of shape `(batch, 4)`): The first three columns are the factors.
+        pixels (`torch.Tensor` of shape `(batch, 3, height, width)`): Between 0 and 1.
+        colour (`torch.Tensor` of shape `(batch, 4)`): Factors of brightness, contrast and saturation; hue in radians.
         gray (`torch.Tensor` of shape `(batch,)`): 1 for a grey view, whatever its saturation.
     """
-    luma = torch.tensor(LUMA, device=pixels.device, dtype=pixels.dtype)[:, None, None]
-    brightness, contrast, saturation = colour[:, :3, None, None, None].unbind(1)  # each (batch, 1, 1, 1)
-    pixels = (pixels * brightness).clamp(0, 1)
-    mean = (pixels * luma).sum(dim=1, keepdim=True).mean(dim=(-1, -2), keepdim=True)
-    pixels = torch.lerp(mean.expand_as(pixels), pixels, contrast).clamp(0, 1)
-    grey = (pixels * luma).sum(dim=1, keepdim=True).expand_as(pixels)
-    return torch.lerp(grey, pixels, saturation * (1 - gray[:, None, None, None])).clamp(0, 1)
+    brightness, contrast, saturation, hue = colour[:, :, None, None].unbind(1)  # each (batch, 1, 1)
+    chroma = saturation * (1 - gray[:, None, None])
+    luma, quarter = colour_matrices(pixels.device)
+    matrices = luma + chroma * (hue.cos() * (torch.eye(3, device=pixels.device) - luma) + hue.sin() * quarter)
+    mean = (pixels.mean(dim=(-1, -2)) @ luma[0])[:, None, None] * brightness  # which a change of contrast keeps
+    offset, slope = mean * (1 - contrast), brightness * contrast
+    return torch.baddbmm(offset, slope * matrices, pixels.flatten(2)).view_as(pixels).clamp_(0, 1)
+
+
+@cache
+def colour_matrices(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """What maps a colour to its grey, and what turns its chroma by a quarter; cached, as a copy would be waited for."""
+    to_yiq = np.array(RGB_TO_YIQ)
+    luma = np.tile(to_yiq[0], (3, 1))
+    quarter = np.linalg.inv(to_yiq) @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ to_yiq
+    return tuple(torch.tensor(values, dtype=torch.float32, device=device) for values in (luma, quarter))
 
 
 def blur(pixels: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """Gaussian blur, `(batch, 3, size, size)`, each image with its own standard deviation (`(batch,)`; 0: none)."""
-    kernel = 2 * math.ceil(4 * pixels.shape[-1] / 224) + 1  # twice the largest standard deviation to each side
-    sigmas = sigma.clamp(min=1e-3)[:, None].expand(-1, 2)
-    blurred = gaussian_blur2d(pixels, (kernel, kernel), sigmas, border_type="reflect")
-    return torch.where(sigma[:, None, None, None] > 0, blurred, pixels)
+    """
+    Gaussian blur, `(batch, 3, size, size)`, each view with its own standard deviation in pixels (`(batch,)`; 0: none).
+    Rows and columns are multiplied by a matrix of weights; at the borders what is inside weighs more.
+    """
+    position = torch.arange(pixels.shape[-1], device=pixels.device)
+    distance = (position - position[:, None]) / sigma.clamp(min=1e-3)[:, None, None]
+    weights = (-(distance**2) / 2).exp()
+    weights = (weights / weights.sum(dim=-1, keepdim=True)).unsqueeze(1)
+    return weights @ pixels @ weights.mT
