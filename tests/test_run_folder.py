@@ -77,4 +77,4 @@ def test_published_settings_name_no_place_on_this_machine_and_start_a_new_run(fo
     text = (tmp_path / "new" / "training_config.yaml").read_text()
     assert str(tmp_path) not in text and yaml.safe_load(text)["overwrite_output_dir"] is False
     assert parse_config(["--config", str(tmp_path / "new" / "training_config.yaml")]) == published
-    assert (tmp_path / "new" / ".gitignore").read_text().split() == ["checkpoints/", "trackers/"]
+    assert (tmp_path / "new" / ".gitignore").read_text().split() == ["checkpoints/", "trackers/", "dry_run.png"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # only a dry run loads matplotlib
 
 IMAGES = 6
 CELL, SMALL, GAP, TEXT, HEAD, DOTS = 1.4, 0.66, 0.08, 4.2, 0.6, 120  # inches; pixels an inch
-FONT_SIZE, LINES, LINE_LENGTH = 8.5, 9, 58  # points; lines of captions beside an image, and their length in letters
+FONT_SIZE, LINES, LINE_LENGTH = 8.5, 9, 52  # points; lines of captions beside an image, and their length in letters
 FONT = "DejaVu Sans"  # comes with matplotlib
 NO_FONT = "Last Resort"  # has a box for every letter; comes with matplotlib too
 
