@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from accelerate import Accelerator
 
 from rsmclip.training import checkpoints as module
 from rsmclip.training.checkpoints import (
@@ -24,16 +23,7 @@ from rsmclip.training.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-
-
-def make_run():
-    accelerator = Accelerator(cpu=True)
-    layer = torch.nn.Linear(300, 200)
-    optimizer = torch.optim.AdamW(layer.parameters())
-    layer, optimizer = accelerator.prepare(layer, optimizer)
-    layer(torch.ones(4, 300)).sum().backward()
-    optimizer.step()
-    return accelerator, layer, optimizer
+from tests.process import make_run, one_of_two
 
 
 @pytest.fixture
@@ -213,20 +203,6 @@ def test_an_error_of_the_system_is_told_in_its_words(run, tmp_path, monkeypatch)
     with pytest.raises(OSError, match=r"\(No space left on device\): 0.7 MB of it were .* no checkpoint before it"):
         save_checkpoint(run[0], tmp_path, 10, keep=1)
     assert not list(tmp_path.iterdir())
-
-
-def one_of_two(rank, folder):
-    """A process of two; the second cannot write its random states."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    accelerator = make_run()[0]
-    save_checkpoint(accelerator, folder / "checkpoints", 5, keep=2)
-    if rank == 1:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    try:
-        save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
-    except OSError as error:
-        (folder / f"{rank}.txt").write_text(str(error))
 
 
 def test_a_process_that_cannot_write_does_not_leave_the_other_waiting(tmp_path):

@@ -22,7 +22,7 @@ from rsmclip import RSMCLIPModel
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.losses import Centring, clip_loss
 from rsmclip.training.teacher import Student, Teacher
-from rsmclip.training.views import ViewSpec, colour_matrices, draw_views, render_views
+from rsmclip.training.views import ViewSpec, draw_views, render_views
 
 SORTS = (
     "weights",
@@ -177,8 +177,7 @@ def estimate_memory(
     training = model.training
     step = Step(model.train(), config, AUTOCAST.get(mixed_precision))
     specs = config.view_specs(model.config.vision_config.image_size)
-    colour_matrices(torch.empty(0, device=device).device)  # kept for later views, so they must not be fake ones
-    with FakeTensorMode(allow_non_fake_inputs=True), memory:
+    with FakeTensorMode(), memory:
         tensors = fake_tensors(step, device, memory)
         with memory.counting("views"):
             views = fake_views(specs, batch_size, config.short_side, device)

@@ -9,7 +9,6 @@ quarter turns change nothing that a caption says.
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -180,20 +179,19 @@ def adjust_colour(pixels: torch.Tensor, colour: torch.Tensor, gray: torch.Tensor
     """
     brightness, contrast, saturation, hue = colour[:, :, None, None].unbind(1)  # each (batch, 1, 1)
     chroma = saturation * (1 - gray[:, None, None])
-    luma, quarter = colour_matrices(pixels.device)
+    luma, quarter = (values.to(pixels.device, non_blocking=True) for values in colour_matrices())
     matrices = luma + chroma * (hue.cos() * (torch.eye(3, device=pixels.device) - luma) + hue.sin() * quarter)
     mean = (pixels.mean(dim=(-1, -2)) @ luma[0])[:, None, None] * brightness  # which a change of contrast keeps
     offset, slope = mean * (1 - contrast), brightness * contrast
     return torch.baddbmm(offset, slope * matrices, pixels.flatten(2)).view_as(pixels).clamp_(0, 1)
 
 
-@cache
-def colour_matrices(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """What maps a colour to its grey, and what turns its chroma by a quarter; cached, as a copy would be waited for."""
+def colour_matrices() -> tuple[torch.Tensor, torch.Tensor]:
+    """What maps a colour to its grey, and what turns its chroma by a quarter; each of shape `(3, 3)`."""
     to_yiq = np.array(RGB_TO_YIQ)
     luma = np.tile(to_yiq[0], (3, 1))
     quarter = np.linalg.inv(to_yiq) @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ to_yiq
-    return tuple(torch.tensor(values, dtype=torch.float32, device=device) for values in (luma, quarter))
+    return torch.tensor(luma, dtype=torch.float32), torch.tensor(quarter, dtype=torch.float32)
 
 
 def blur(pixels: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
