@@ -40,6 +40,11 @@ def test_card_metadata_is_valid_and_its_model_index_reads_back(tmp_path):
     assert "| zh | 28.5 | 70.0 |" in card.text and "{{" not in card.text
 
 
+def test_card_shows_the_training_curve_where_there_is_one():
+    assert "](training_curve.png)" in make_card(RESULTS, "rsmclip-demo", "training_curve.png").text
+    assert "](" not in make_card(RESULTS, "rsmclip-demo").text
+
+
 def test_model_folder_has_all_that_the_hub_needs(tiny_model, tiny_processor, tmp_path):
     assert not is_model_folder(tmp_path)
     save_model_folder(tiny_model, tiny_processor, tmp_path)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # only a dry run loads matplotlib
 
 IMAGES = 6
 CELL, SMALL, GAP, TEXT, HEAD, DOTS = 1.4, 0.66, 0.08, 4.2, 0.6, 120  # inches; pixels an inch
-FONT_SIZE, LINES, LINE_LENGTH = 8.5, 9, 58  # points; lines of captions beside an image, and their length in letters
+FONT_SIZE, LINES, LINE_LENGTH = 8.5, 9, 52  # points; lines of captions beside an image, and their length in letters
+HEADINGS = {"image": "image and boxes", "global": "global views", "local": "local views"}
 FONT = "DejaVu Sans"  # comes with matplotlib
 NO_FONT = "Last Resort"  # has a box for every letter; comes with matplotlib too
 
@@ -57,39 +58,29 @@ def draw_batch(batch: dict, specs: dict[str, ViewSpec], captions: list[list[tupl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    count, pixels = len(captions), batch["pixels"][: len(captions)]
-    places = view_places(specs)
+    count, places = len(captions), view_places(specs)
     text_left = max(left + size for _, left, _, size in places) + 2 * GAP
     width, height = text_left + TEXT, HEAD + count * (CELL + 2 * GAP)
     figure = Figure((width, height), dpi=DOTS)
     FigureCanvasAgg(figure)
     figure.text(GAP / width, 1 - 0.1 / height, title, fontsize=11, va="top")
-    headings = {name: left for name, left, _, _ in reversed(places)} | {"captions": text_left}
-    for name, left in headings.items():
-        figure.text(
-            left / width, 1 - 0.36 / height, HEADINGS.get(name, name), fontsize=FONT_SIZE, va="top", color="0.4"
-        )
-    pictures = {"image": pixels[None]}
+    for name, left in ({name: left for name, left, _, _ in reversed(places)} | {"captions": text_left}).items():
+        text = HEADINGS.get(name, name)
+        figure.text(left / width, 1 - 0.36 / height, text, fontsize=FONT_SIZE, va="top", color="0.4")
+    pixels, rendered, boxes = batch["pixels"][:count], {}, {}
     for name, spec in specs.items():
-        views = {key: values[:count] for key, values in batch["views"][name].items()}
-        pictures[name] = render_views(pixels, views, spec)
+        numbers = {key: values[:count] for key, values in batch["views"][name].items()}
+        rendered[name], boxes[name] = render_views(pixels, numbers, spec), numbers["box"].tolist()
     for row in range(count):
         bottom = height - HEAD - row * (CELL + 2 * GAP) - CELL
         panels = [figure.add_axes((x / width, (bottom + y) / height, s / width, s / height)) for _, x, y, s in places]
-        image = show(panels[0], pictures["image"][0, row])
-        views = [
-            (picture[row], batch["views"][name]["box"][row, number])
-            for name in specs
-            for number, picture in enumerate(pictures[name])
-        ]
+        image = show(panels[0], pixels[row])
+        views = [view for name in specs for view in zip(rendered[name][:, row], boxes[name][row], strict=True)]
         for number, (axes, (picture, box)) in enumerate(zip(panels[1:], views, strict=True)):
             show(axes, picture, f"C{number % 10}")
-            draw_box(image, box.tolist(), f"C{number % 10}")
+            draw_box(image, box, f"C{number % 10}")
         write_captions(figure, captions[row], text_left / width, (bottom + CELL) / height)
     return figure
-
-
-HEADINGS = {"image": "image and boxes", "global": "global views", "local": "local views"}
 
 
 def view_places(specs: dict[str, ViewSpec]) -> list[tuple[str, float, float, float]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:  # a run loads matplotlib when it is over
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLUMNS = 3
 WIDTH, HEIGHT, DOTS = 10.0, 2.35, 120  # inches of the picture and of a row of panels; pixels an inch
@@ -30,9 +31,13 @@ def draw_training_curve(log: Path, output: Path) -> None:
         log (`Path`): A run's `train_log.jsonl`.
         output (`Path`): PNG file to write, 1,200 pixels wide.
     """
+    curve_figure(log).savefig(output)
+
+
+def curve_figure(log: Path) -> "Figure":
+    """The picture of a log."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     steps = [record for record in records if "loss" in record]
@@ -56,17 +61,10 @@ def draw_training_curve(log: Path, output: Path) -> None:
         draw_by_language(next(remaining), evaluations, name, title)
     draw_learning_rates(next(remaining), steps)
     for name, title in scalars.items():
-        axes = next(remaining)
-        draw_series(axes, *series(steps, name), "tab:blue")
-        axes.set_title(title, **TITLE)
-        if name == "gradient_norm":  # a single spike would flatten all else
-            axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-            axes.yaxis.set_minor_formatter(NullFormatter())
+        draw_scalar(next(remaining), steps, name, title)
     for axes in remaining:
         axes.remove()
-    figure.savefig(output)
+    return figure
 
 
 def style(panels: list["Axes"], last_step: int) -> None:
@@ -113,6 +111,19 @@ def draw_losses(axes: "Axes", steps: list[dict]) -> None:
         axes.plot(skipped, np.full(len(skipped), 0.03), "x", color="tab:red", markersize=5, clip_on=False,
                   transform=axes.get_xaxis_transform(), label="skipped step")  # fmt: skip
     axes.legend(fontsize=7, frameon=False)
+
+
+def draw_scalar(axes: "Axes", steps: list[dict], name: str, title: str) -> None:
+    """A scalar over the steps."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_title(title, **TITLE)
+    draw_series(axes, *series(steps, name), "tab:blue")
+    if name == "gradient_norm":  # a single spike would flatten all else
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_by_language(axes: "Axes", evaluations: list[dict], name: str, title: str) -> None:

@@ -44,11 +44,12 @@ class LiveMemory(TorchDispatchMode):
 
     Args:
         logits (`dict[str, tuple[int, ...]]`): Sorts that are known by the last sizes of their shape.
+        times (`dict[str, int]`, *optional*): Sorts that count several times.
     """
 
-    def __init__(self, logits: dict[str, tuple[int, ...]]):
+    def __init__(self, logits: dict[str, tuple[int, ...]], times: dict[str, int] | None = None):
         super().__init__()
-        self.logits, self.sort = logits, "activations"
+        self.logits, self.times, self.sort = logits, times or {}, "activations"
         self.live: Counter[str] = Counter()
         self.peak: Counter[str] = Counter()
         self.sorts = WeakIdKeyDictionary()  # of each storage, in a list since gradients are known as such only later
@@ -65,11 +66,13 @@ class LiveMemory(TorchDispatchMode):
         storage = tensor.untyped_storage()
         if storage in self.sorts:
             return
-        shaped = (sort for sort, sizes in self.logits.items() if tensor.shape[-len(sizes) :] == sizes)
-        sort = [next(shaped, self.sort)]
+        sort = [self.sort]
+        if self.sort == "activations":
+            sort = [name for name, sizes in self.logits.items() if tensor.shape[-len(sizes) :] == sizes][:1] or sort
+        size = storage.nbytes() * self.times.get(sort[0], 1)
         self.sorts[storage] = sort
-        self.live[sort[0]] += storage.nbytes()
-        weakref.finalize(storage, self.remove, sort, storage.nbytes())
+        self.live[sort[0]] += size
+        weakref.finalize(storage, self.remove, sort, size)
         if self.live.total() > self.peak.total():
             self.peak = self.live.copy()
 
@@ -170,7 +173,7 @@ def estimate_memory(
     logits = {"contrastive logits": (config.num_global_views, config.captions_per_image, rows, batch_size)}
     if head is not None:
         logits["prototype logits"] = (head["num_prototypes"],)
-    memory = LiveMemory(logits)
+    memory = LiveMemory(logits, {"contrastive logits": processes})  # of this process's rows with those of all
     training = model.training
     step = Step(model.train(), config, AUTOCAST.get(mixed_precision))
     specs = config.view_specs(model.config.vision_config.image_size)
@@ -185,7 +188,6 @@ def estimate_memory(
     peak = dict.fromkeys(SORTS, 0) | memory.peak
     trained = sum(size(parameter) for parameter in model.parameters() if parameter.requires_grad)
     peak["moments"] = 2 * trained  # of AdamW, made in the first step and kept
-    peak["contrastive logits"] *= processes
     if processes > 1:
         peak["gradients"] += trained  # once more, in the buckets in which processes exchange them
     return peak | {"total": sum(peak.values())}
@@ -209,7 +211,7 @@ def fake_views(specs: dict[str, ViewSpec], batch_size: int, side: int, device: s
     for name, spec in specs.items():
         drawn = draw_views(side, side, spec, np.random.default_rng(0))
         numbers = {key: torch.empty(batch_size, *values.shape, device=device) for key, values in drawn.items()}
-        views[name] = render_views(pixels, numbers, spec) - 0.5
+        views[name] = (render_views(pixels, numbers, spec) - 0.5) / 0.25
     return views
 
 

@@ -1,0 +1,92 @@
+"""The training curve: what is drawn of logs that lack this or that."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rsmclip.data.schema import LANGUAGES
+from rsmclip.training.curve import curve_figure, draw_training_curve, moving_average, spread
+
+
+def step(number: int, **scalars) -> dict:
+    """A line of the log."""
+    rates = {"learning_rate": {"image": 1e-4 * number, "text": 1e-4 * number}}
+    record = {"step": number, "loss": 1 / number, "contrastive": 1 / number, "gradient_norm": 2.0, "logit_scale": 14.0}
+    return record | rates | {"seconds": 1.0} | scalars
+
+
+def write(tmp_path, records: list[dict]):
+    """A log of these lines."""
+    path = tmp_path / "train_log.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def panels(tmp_path, records: list[dict]) -> dict[str, object]:
+    """The panels that are drawn of a log, by their titles."""
+    return {axes.get_title(): axes for axes in curve_figure(write(tmp_path, records)).axes}
+
+
+def test_the_picture_has_the_promised_size_and_shows_something(tmp_path):
+    draw_training_curve(write(tmp_path, [step(number) for number in range(1, 200)]), tmp_path / "curve.png")
+    with Image.open(tmp_path / "curve.png") as image:
+        assert image.width == 1200 and image.height % 282 == 0
+        assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_a_run_of_one_step_has_only_the_panels_of_what_it_logged(tmp_path):
+    drawn = panels(tmp_path, [step(1)])
+    assert list(drawn) == ["training loss", "learning rate", "gradient norm, unclipped", "logit scale"]
+    assert [line.get_label() for line in drawn["training loss"].lines] == ["contrastive"]
+
+
+def test_skipped_steps_are_marked_and_leave_a_hole(tmp_path):
+    records = [step(number, distillation=3.0) for number in range(1, 9)]
+    lost = {"loss": None, "contrastive": None, "gradient_norm": None}
+    for number in (3, 7):
+        records[number - 1] |= lost | {"skipped": ["a"]}
+    records.insert(4, {"step": 4, "undecodable": ["b"]})
+    lines = {line.get_label(): line for line in panels(tmp_path, records)["training loss"].lines}
+    assert list(lines["skipped step"].get_xdata()) == [3, 7]
+    assert list(lines["contrastive"].get_xdata()) == [1, 2, 4, 5, 6, 8]
+    assert len(lines["distillation"].get_xdata()) == 8
+
+
+def test_every_language_is_a_line_with_its_name_at_the_end(tmp_path):
+    def evaluation(number: int) -> dict:
+        recalls = {language: {"mean_recall": 20.0 + index} for index, language in enumerate(LANGUAGES)}
+        return {"step": number, "validation_mean_recall": 1.0, "validation": recalls}
+
+    axes = panels(tmp_path, [step(1), evaluation(1), step(2), evaluation(2)])["validation: mean recall, %"]
+    assert len(axes.lines) == 10 and list(axes.lines[7].get_ydata()) == [27.0, 27.0]
+    labels = {text.get_text(): text for text in axes.texts}
+    assert list(labels) == list(LANGUAGES)
+    assert all(labels[name].get_color() == line.get_color() for name, line in zip(LANGUAGES, axes.lines, strict=True))
+    heights = sorted(text.xyann[1] for text in axes.texts)
+    assert min(np.diff(heights)) > 0.08 and heights[0] >= 0 and heights[-1] <= 1
+
+
+def test_parts_with_one_learning_rate_share_a_line(tmp_path):
+    assert len(panels(tmp_path, [step(1), step(2)])["learning rate"].lines) == 1
+    records = [step(number, learning_rate={"image": 1e-5, "text": 1e-5, "head": 1e-3}) for number in (1, 2)]
+    lines = panels(tmp_path, records)["learning rate"].lines
+    assert [line.get_label() for line in lines] == ["image, text", "head"]
+
+
+def test_a_log_without_steps_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="holds no step to draw"):
+        draw_training_curve(write(tmp_path, []), tmp_path / "curve.png")
+
+
+def test_moving_averages_are_means_of_what_is_there():
+    values = np.random.default_rng(0).normal(size=30)
+    expected = [values[max(0, index - 4) : index + 5].mean() for index in range(30)]
+    np.testing.assert_allclose(moving_average(values, 4), expected)
+
+
+def test_labels_move_as_little_as_it_takes_and_keep_their_order():
+    assert spread({"a": 0.1, "b": 0.9}, 0.2) == pytest.approx({"a": 0.1, "b": 0.9})
+    assert spread({"a": 0.5, "b": 0.5}, 0.2) == pytest.approx({"a": 0.4, "b": 0.6})
+    assert spread({"a": 0.95, "b": 1.0, "c": 0.1}, 0.2) == pytest.approx({"c": 0.1, "a": 0.8, "b": 1.0})

@@ -1,0 +1,169 @@
+"""A dry run: what it prints, the picture of the first batch, and that it leaves everything as it was."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from PIL import Image
+
+from rsmclip import train
+from rsmclip.data.schema import LANGUAGES
+from rsmclip.training.batch_picture import CELL, DOTS, GAP, HEAD, draw_batch, drawn_captions, fonts_for, wrap
+from rsmclip.training.config import TrainingConfig
+from rsmclip.training.dry_run import describe_data, describe_model, describe_schedule, shared_sentences
+from rsmclip.training.run_folder import check_run_folder
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def config(corpus_folder, tmp_path):
+    """A dry run of the tiny model on the tiny corpus."""
+    AcceleratorState._reset_state(True)
+    threads = torch.get_num_threads()
+    sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 3, "local_size": 16}
+    steps = {"max_train_steps": 12, "batch_size": 12, "warmup_steps": 4, "num_workers": 0, "cpu_threads": 1}
+    yield TrainingConfig(
+        dataset=str(corpus_folder),
+        output_dir=str(tmp_path / "run"),
+        dry_run=True,
+        learning_rate=1e-3,
+        **sizes,
+        **steps,
+    )
+    torch.set_num_threads(threads)
+
+
+def test_it_prints_what_the_run_would_be_and_writes_the_picture_alone(config, tmp_path, capsys):
+    assert train.train(config) == {}
+    printed = capsys.readouterr().out
+    for line in (
+        "train         60",
+        "validation    18",
+        "5 steps an epoch, 2.4 epochs",
+        "first batch",
+        "peak of a step",
+    ):
+        assert line in printed
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["dry_run.png"]
+    with Image.open(tmp_path / "run" / "dry_run.png") as image:
+        assert image.height == pytest.approx((HEAD + 6 * (CELL + 2 * GAP)) * DOTS, abs=1)
+        assert np.asarray(image.convert("L")).std() > 20
+
+
+def test_it_can_be_repeated_and_the_run_can_follow(config):
+    train.train(config)
+    train.train(config)
+    check_run_folder(replace(config, dry_run=False))
+
+
+def test_another_runs_folder_is_left_alone(config, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds another run's model"):
+        train.train(config)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_its_first_batch_is_the_runs(config, tmp_path):
+    dry, real = (
+        train.make_batches(start(config), 0)
+        for start in (train.plan, lambda c: train.start(replace(c, dry_run=False)))
+    )
+    dry, real = next(dry), next(real)
+    assert dry["image_ids"] == real["image_ids"] and dry["captions"] == real["captions"]
+    assert torch.equal(dry["pixels"], real["pixels"]) and torch.equal(dry["input_ids"], real["input_ids"])
+
+
+def test_the_picture_shows_the_batchs_boxes_views_and_captions(config):
+    run = train.plan(config)
+    batch = next(train.make_batches(run, 0))
+    captions = drawn_captions(batch, run.splits["train"], config.languages)
+    for number, texts in enumerate(captions):
+        assert [text for _, text in texts] == [texts[number] for texts in batch["captions"]]
+    figure = draw_batch(batch, run.specs, captions, "title")
+    views = 2 + 3
+    assert len(figure.axes) == 6 * (1 + views)
+    for row in range(6):
+        image, *panels = figure.axes[row * (1 + views) :][: 1 + views]
+        boxes = torch.cat([batch["views"][name]["box"][row] for name in ("global", "local")])
+        for patch, panel, (top, left, height, width) in zip(image.patches, panels, boxes.tolist(), strict=True):
+            assert (*patch.get_xy(), patch.get_width(), patch.get_height()) == (left - 0.5, top - 0.5, width, height)
+            assert patch.get_edgecolor() == panel.spines["left"].get_edgecolor()
+        view = train.render_views(batch["pixels"], batch["views"]["local"], run.specs["local"])[2, row]
+        np.testing.assert_allclose(panels[4].images[0].get_array(), view.permute(1, 2, 0), atol=1e-6)
+    written = [text.get_text() for text in figure.texts]
+    assert all(language in written for texts in captions for language, _ in texts)
+
+
+def test_nothing_that_is_written_leaves_the_picture(config):
+    run = train.plan(config)
+    batch = next(train.make_batches(run, 0))
+    captions = [[(language, "Многоэтажные здания вдоль дороги " * 5) for language in ("ru", "en", "de")]] * 6
+    figure = draw_batch(batch, run.specs, captions, "First batch")
+    figure.canvas.draw()
+    frame = figure.bbox
+    boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]
+    assert all(box.x1 <= frame.x1 and box.x0 >= 0 and box.y0 >= 0 and box.y1 <= frame.y1 for box in boxes)
+    lines = [box for box in boxes if box.x0 > figure.axes[5].bbox.x1]
+    lines = sorted({(round(box.y0), round(box.y1)) for box in lines})
+    assert len(lines) == 1 + 6 * 9  # the heading; nine lines beside each image, the last one "…"
+
+
+def test_letters_that_no_font_has_are_never_drawn_as_boxes():
+    assert fonts_for("Ein Hafen, порт") == ["DejaVu Sans"]
+    assert fonts_for("\U0010fffd") is None
+
+
+def test_east_asian_letters_count_twice():
+    assert wrap("a" * 52 + " b") == ["a" * 52, "b"]
+    assert wrap("港" * 26) == ["港" * 26] and len(wrap("港" * 27)) == 2
+
+
+def test_shared_sentences_are_those_of_several_images():
+    rows = [
+        {"en": ["a port", "boats"], "de": ["ein Hafen", None]},
+        {"en": ["a port", None], "de": ["der Hafen", "Boote"]},
+        {"en": None, "de": ["Wald"]},
+    ]
+    # a port (4 times, at two images); boats, Boote (not known to be the same) and Wald at one
+    assert shared_sentences(rows, ["en", "de"]) == pytest.approx(4 / 7)
+    assert shared_sentences([{"en": ["twice", "twice"]}], ["en"]) == 0
+
+
+def test_coverage_is_counted_by_language(config, corpus):
+    def without_russian(row: dict) -> dict:
+        return {"captions": row["captions"] | {"ru": None}} if row["image_id"] == row0 else {"label": None}
+
+    row0 = corpus["train"][0]["image_id"]
+    text = describe_data(config, {"train": corpus["train"].map(without_russian)})
+    assert "train    60             59" in text
+    assert "ru             295" in text and "98.3%" in text and text.count("100.0%") == len(LANGUAGES) - 1
+
+
+def test_frozen_and_trained_parameters_and_the_teacher_add_up(config):
+    run = train.plan(replace(config, freeze=r"vision_model\.", freeze_word_embeddings=True))
+    lines = {line.strip().split("  ")[0]: line.split()[-3:] for line in describe_model(config, run.model).splitlines()}
+    every, trained, frozen = (int(cell.replace(",", "")) for cell in lines["all"])
+    assert every == sum(parameter.numel() for parameter in run.model.parameters()) == trained + frozen
+    assert trained == sum(parameter.numel() for parameter in run.model.parameters() if parameter.requires_grad)
+    assert lines["image tower"][1] == "0" and lines["text tower, word embeddings"][1] == "0"
+    teacher = [run.model.vision_model, run.model.self_distillation_head]
+    expected = sum(parameter.numel() for module in teacher for parameter in module.parameters())
+    assert int(lines["teacher, a moving average"][0].replace(",", "")) == expected
+
+
+def test_the_schedule_is_that_of_the_optimiser(config):
+    config = replace(config, layer_decay=0.5, head_learning_rate=1e-2, dry_run=False)
+    run = train.start(config)
+    text = describe_schedule(config, run.model, 60, {"teacher temperature": lambda step: 0.04 + step / 1000})
+    rows = [line.split("  ") for line in text.splitlines()[2:]]
+    shown = {cells[1]: [float(cell) for cell in cells[2:] if cell] for cells in rows}
+    peaks = {group["initial_lr"] for group in run.optimizer.param_groups}
+    assert sorted({values[1] for values in shown.values()}) == pytest.approx(sorted(peaks | {0.044}))
+    for _ in range(11):
+        run.optimizer.step()
+        run.scheduler.step()
+    last = max(group["lr"] for group in run.optimizer.param_groups if group["part"] == "head")
+    assert shown["learning rate, head"] == pytest.approx([0, 1e-2, last], rel=1e-2)
