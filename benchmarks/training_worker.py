@@ -53,6 +53,7 @@ class Worker:
 
     def steps(self, settle: int, steps: int) -> dict:
         """Steps on the clock, after `settle` that are not: their seconds, and those waiting for batches."""
+        began = waited = 0.0
         for number in range(settle + steps):
             if number == settle:
                 synchronise()
