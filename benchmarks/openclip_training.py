@@ -97,7 +97,11 @@ class Turns:
 
 def main() -> None:
     """Starts OpenCLIP's training command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # else OpenCLIP's --model would be taken for the beginning of --model_config
+    )
     parser.add_argument(
         "--model_config", required=True, help="a model configuration of OpenCLIP's; its name is --model"
     )

@@ -9,10 +9,10 @@
     python -m rsmclip.benchmarks.training table FILE
 
 `compare`: our step with the contrastive loss alone against OpenCLIP's own training loop, on the same images and
-English captions; PYTHON is one of an environment with OpenCLIP. `views`: 2 global and 8 local views with the teacher, against
-what the count of floating-point operations predicts from our contrastive loss alone. `stages`: where a step's time
-goes. `pipeline`: decoding, drawing and tokenising alone, and how long the demo waits for it. `memory`: the peak at
-several batch sizes. `throughput`: with `torch.compile` off and on. `table` prints a results file as Markdown.
+English captions; PYTHON is one of an environment with OpenCLIP. `views`: 2 global and 8 local views with the teacher,
+against what the count of floating-point operations predicts from our contrastive loss alone. `stages`: where a step's
+time goes. `pipeline`: decoding, drawing and tokenising alone, and how long the demo waits for it. `memory`: the peak
+at several batch sizes. `throughput`: with `torch.compile` off and on. `table` prints a results file as Markdown.
 
 Every part adds its results to FILE, so a command for each can write to the same one.
 """
@@ -82,12 +82,19 @@ def compare(options: argparse.Namespace, folder: Path) -> dict:
         for side in sides:
             stack.enter_context(side)
         warm = {side.name: side.ask("steps", settle=0, steps=options.warmup) for side in sides}
+        check_same_size({name: answer["parameters"] for name, answer in warm.items()})
         found = alternate(sides, options.rounds, options.settle, options.steps, options.batch_size)
     for name, answer in warm.items():
         found[name]["parameters"] = answer["parameters"]
     if options.peer_python:
         found["ratio"] = ratio(found["ours"], found["openclip"])
     return found
+
+
+def check_same_size(parameters: dict[str, int]) -> None:
+    """A comparison of two architectures would be none."""
+    if len(set(parameters.values())) > 1:
+        raise ValueError(f"the sides train different models: their numbers of parameters are {parameters}")
 
 
 def views(options: argparse.Namespace, folder: Path) -> dict:

@@ -138,7 +138,7 @@ def as_markdown(results: Mapping[str, Mapping]) -> str:
         threads = f", {settings['threads']} threads" if settings["threads"] else ""
         setup = f"batch {settings['batch_size']}, precision {settings['precision']}, {settings['workers']} workers"
         sections.append(
-            f"### {part}\n\n```\n{record['command']}\n```\n\n{record['date']}; {machine}; {setup}{threads}; {versions}\n\n"
-            + TABLES[part](record["results"])
+            f"### {part}\n\n```\n{record['command']}\n```\n\n"
+            f"{record['date']}; {machine}; {setup}{threads}; {versions}\n\n{TABLES[part](record['results'])}"
         )
     return "\n\n".join(sections)
