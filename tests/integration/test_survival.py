@@ -46,7 +46,7 @@ def stopped(trial: Trial, number: signal.Signals, step: int) -> tuple[int, str]:
 def test_killed_five_times_it_ends_as_if_it_had_not_been(recipe, uninterrupted, tmp_path):
     trial, rng, hits = Trial(recipe, tmp_path / "killed"), random.Random(0), []
     while len(hits) < 5 or hits.count("inside a save") < 2:
-        hits += [trial.kill("training" if len(hits) in (1, 3) else "save", rng, seconds=20)]
+        hits += [trial.kill("training" if len(hits) in (1, 3) else "save", rng, seconds=20, within=4)]
         assert len(hits) < 10 and None not in hits, hits
         assert all(damage(checkpoint) is None for checkpoint in checkpoints(trial.output / "checkpoints"))
         assert not (trial.output / "model.safetensors").exists()
