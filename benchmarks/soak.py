@@ -59,7 +59,7 @@ RECIPE = {
     "warmup_steps": 2,
     "num_workers": 1,
     "checkpoint_steps": 5,
-    "evaluation_steps": 10,
+    "evaluation_steps": 11,
     "logging_steps": 2,  # every second checkpoint finds a step that is not yet in the log
 }
 

@@ -1,5 +1,7 @@
 """The training benchmark: its arithmetic, what it counts, and what it measures on a real small run."""
 
+import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -10,9 +12,11 @@ import torch
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.benchmarks.stages import Clock
 from rsmclip.benchmarks.training import check_same_size, published_command
+from rsmclip.benchmarks.training_tables import as_markdown
 from rsmclip.benchmarks.training_worker import count_flops
 from rsmclip.benchmarks.turns import Side, alternate, ratio, summarise
 
+ROOT = Path(__file__).parent.parent
 ECHO = """
 import json, sys
 for line in sys.stdin:
@@ -104,3 +108,16 @@ def test_the_command_names_no_folder_of_this_machine():
     given = ["compare", "--corpus", "/data/x", "--tokenizer=/data/y", "--output", "z.json", "--threads", "2"]
     shown = "python -m rsmclip.benchmarks.training compare --corpus DIR --tokenizer=DIR --output FILE --threads 2"
     assert published_command(given) == shown
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_results():
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    shown = re.findall(r"<!-- table: (\S+) -->\n(.*?)\n<!-- /table -->", text, re.DOTALL)
+    assert shown
+    for file, table in shown:
+        assert table == as_markdown(json.loads((ROOT / file).read_text(encoding="utf-8"))), file
+
+
+def test_a_file_of_other_results_has_no_table():
+    with pytest.raises(ValueError, match="it has no part 'pairs'"):
+        as_markdown({"pairs": {}})
