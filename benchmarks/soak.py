@@ -88,7 +88,9 @@ class Trial:
         elif self.output.exists():
             command += ["--overwrite_output_dir"]
         with (self.output.parent / f"{self.output.name}.txt").open("ab") as printed:
-            return subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=printed, stderr=printed)
+            return subprocess.Popen(
+                command, cwd=ROOT, start_new_session=True, stdout=printed, stderr=printed, preexec_fn=heed_interrupts
+            )
 
     def steps(self) -> int:
         """Steps in the log."""
@@ -148,6 +150,11 @@ class Trial:
     def printed(self) -> str:
         """What its processes have printed."""
         return (self.output.parent / f"{self.output.name}.txt").read_text(encoding="utf-8")
+
+
+def heed_interrupts() -> None:
+    """Undoes what a shell does to the jobs of a script's background: they, and what they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait(process: subprocess.Popen, condition: object, seconds: float = 120) -> None:

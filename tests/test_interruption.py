@@ -17,6 +17,14 @@ def accelerator():
     return Accelerator(cpu=True)
 
 
+@pytest.fixture(autouse=True)
+def interrupts_are_heeded():
+    """As in a terminal, also where the tests run in a script's background and SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_noted_and_the_handlers_go_back_afterwards(accelerator, number):
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
