@@ -129,7 +129,7 @@ def start(config: TrainingConfig) -> Run:
     prepare_run_folder(config, accelerator)
     set_seed(config.seed, device_specific=True)  # dropout differs between processes
     model.to(accelerator.device)
-    make_shardable(model, accelerator)
+    make_shardable(model, config, accelerator)
     student = Student(model, config.student_temperature, config.gradient_accumulation_chunks)
     teacher = centring = None
     if config.self_distillation_weight > 0:

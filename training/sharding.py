@@ -15,6 +15,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from rsmclip import RSMCLIPModel
 from rsmclip.training.config import TrainingConfig
 
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
 
 def check_sharding(config: TrainingConfig, accelerator: Accelerator) -> None:
     """
@@ -27,7 +29,7 @@ def check_sharding(config: TrainingConfig, accelerator: Accelerator) -> None:
     if not any(asked.values()):
         return
     name = "FSDP" if asked["FSDP"] else "DeepSpeed"
-    if accelerator.distributed_type not in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+    if accelerator.distributed_type not in SHARDED:
         raise ValueError(f"{name} needs GPUs, and there are none: launch with --config_file configs/accelerate/cpu.yaml")
     instead = "launch with --config_file configs/accelerate/ddp.yaml"
     if config.lora:
@@ -38,20 +40,33 @@ def check_sharding(config: TrainingConfig, accelerator: Accelerator) -> None:
         raise ValueError("FSDP's version 1 does not go with this model: set fsdp_version: 2, as fsdp.yaml does")
 
 
-def make_shardable(model: RSMCLIPModel, accelerator: Accelerator) -> None:
+def make_shardable(model: RSMCLIPModel, config: TrainingConfig, accelerator: Accelerator) -> None:
     """
-    Readies a model for `accelerator.prepare`; without FSDP it stays as it is.
+    Readies a model for `accelerator.prepare`; without FSDP and DeepSpeed nothing changes.
+
+    Both would cast weights to the lower precision, gradients with them. Here they leave that to autocast, as it is
+    without them, so that gradients are summed, and losses computed, in float32.
 
     Args:
         model ([`RSMCLIPModel`]): The model in training; its `logit_scale` becomes a vector of one number.
-        accelerator (`Accelerator`): The processes.
+        config ([`TrainingConfig`]): The run.
+        accelerator (`Accelerator`): Its processes.
     """
-    if accelerator.distributed_type != DistributedType.FSDP:
+    if accelerator.distributed_type not in SHARDED:
         return
-    # Precision comes from autocast, as without FSDP: gradients are summed, and losses computed, in float32.
-    accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
-    scale = model.logit_scale  # FSDP takes no parameters without dimensions
+    scale = model.logit_scale  # neither takes parameters without dimensions
     model.logit_scale = nn.Parameter(scale.detach()[None], scale.requires_grad)
+    if accelerator.distributed_type == DistributedType.FSDP:
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
+    else:
+        bf16 = accelerator.mixed_precision == "bf16"
+        accelerator.native_amp = bf16  # for the teacher; DeepSpeed wants to be told of the student's
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "bf16": {"enabled": False},
+            "torch_autocast": {"enabled": bf16, "dtype": "bfloat16"},
+            "train_micro_batch_size_per_gpu": config.batch_size // accelerator.num_processes,
+            "gradient_clipping": config.max_grad_norm,
+        }
 
 
 def whole_model(model: RSMCLIPModel, student: nn.Module, accelerator: Accelerator) -> RSMCLIPModel | None:
@@ -64,7 +79,7 @@ def whole_model(model: RSMCLIPModel, student: nn.Module, accelerator: Accelerato
         student (`nn.Module`): What accelerate made of the student that it is in.
         accelerator (`Accelerator`): The processes.
     """
-    if accelerator.distributed_type != DistributedType.FSDP:
+    if accelerator.distributed_type not in SHARDED:
         return model
     gathered = accelerator.get_state_dict(student)
     if not accelerator.is_main_process:
