@@ -165,6 +165,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     )
     if accelerator.device.type == "cpu":  # accelerate launch leaves a process one thread
         torch.set_num_threads(config.cpu_threads or max(1, os.cpu_count() // accelerator.num_processes))
+    torch.backends.cudnn.benchmark = True  # else the patch embedding takes a tenth of a step on an H100
     return accelerator
 
 
@@ -194,6 +195,11 @@ def train(config: TrainingConfig) -> dict:
     run.student.train()
     with StopSignal(run.accelerator) as stop:
         for step, batch in enumerate(make_batches(run, first_step), first_step):
+            if step % config.evaluation_steps == 0 and step > log.evaluated:  # also one that a resumed run has missed
+                began = time.perf_counter()
+                metrics = evaluate(run, "validation", stop.gives_up())
+                log.evaluation(step, metrics, time.perf_counter() - began)
+                run.student.train()
             log.step(training_step(run, batch, step), learning_rates(run.optimizer), batch)
             done, saved = step + 1, None
             spoilt = log.skipped_in_a_row >= config.max_skipped_steps
@@ -209,11 +215,6 @@ def train(config: TrainingConfig) -> dict:
                 saved = saved or save(run, log)
                 log.close()
                 raise Stopped(signal, saved)
-            if done % config.evaluation_steps == 0 and done < config.max_train_steps:
-                began = time.perf_counter()
-                metrics = evaluate(run, "validation", stop.gives_up())
-                log.evaluation(done, metrics, time.perf_counter() - began)
-                run.student.train()
     log.close()
     return finish(run, untrained, log)
 

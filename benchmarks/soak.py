@@ -31,7 +31,7 @@ from rsmclip.data.write import write_corpus
 from rsmclip.training.checkpoints import UNFINISHED, checkpoints
 
 ROOT = Path(__file__).parent.parent
-STEPS = 40
+STEPS = 60
 KILLS_A_RUN = 3
 # A model that trains a step in 0.03 s, so that most of a run is no more than its start. With dropout: each step
 # depends on the random state that the step before has left.
@@ -59,7 +59,7 @@ RECIPE = {
     "warmup_steps": 2,
     "num_workers": 1,
     "checkpoint_steps": 5,
-    "evaluation_steps": 10,
+    "evaluation_steps": 11,
     "logging_steps": 2,  # every second checkpoint finds a step that is not yet in the log
 }
 
@@ -106,7 +106,7 @@ class Trial:
                     continue
         return found
 
-    def kill(self, moment: str, rng: random.Random, seconds: float) -> str | None:
+    def kill(self, moment: str, rng: random.Random, seconds: float, within: int = STEPS) -> str | None:
         """
         Starts the run and kills it.
 
@@ -115,6 +115,7 @@ class Trial:
                 `"any"`: at any time, the start and the end of the process included.
             rng (`random.Random`): What draws the moment.
             seconds (`float`): How long a run takes in all.
+            within (`int`, *optional*): In so many steps from those in the log, or the save that follows them.
 
         Returns:
             `str`, *optional*: What the kill hit, by what it left; nothing if the run ended before it.
@@ -124,11 +125,11 @@ class Trial:
         if moment == "any":
             wait(process, lambda: False, rng.uniform(0, seconds))
         else:
-            until = rng.randint(before + 1, max(before + 1, STEPS - 4))
+            until = rng.randint(before + 1, max(before + 1, min(before + within, STEPS - 4)))
             wait(process, lambda: before < self.steps() >= until)
             if moment == "save":
                 wait(process, lambda: self.unfinished() - left)
-            wait(process, lambda: False, rng.uniform(0, 0.05))  # what a step and a save take
+            wait(process, lambda: False, rng.uniform(0, 0.02 if moment == "save" else 0.05))  # what either takes
         ended = process.poll() is not None
         stop(process, signal.SIGKILL)
         if ended:

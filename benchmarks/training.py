@@ -1,20 +1,15 @@
 """The speed and memory of training, each part of it on its own.
 
-    python -m rsmclip.benchmarks.training compare    --corpus DIR --tokenizer DIR --output FILE [--peer_python PYTHON]
-    python -m rsmclip.benchmarks.training views      --corpus DIR --tokenizer DIR --output FILE
-    python -m rsmclip.benchmarks.training stages     --corpus DIR --tokenizer DIR --output FILE
-    python -m rsmclip.benchmarks.training pipeline   --corpus DIR --tokenizer DIR --output FILE
-    python -m rsmclip.benchmarks.training memory     --corpus DIR --tokenizer DIR --output FILE      # on a GPU
-    python -m rsmclip.benchmarks.training throughput --corpus DIR --tokenizer DIR --output FILE
+    python -m rsmclip.benchmarks.training PART … --corpus DIR --tokenizer DIR --output FILE [--peer_python PYTHON]
     python -m rsmclip.benchmarks.training table FILE
 
-`compare`: our step with the contrastive loss alone against OpenCLIP's own training loop, on the same images and
-English captions; PYTHON is one of an environment with OpenCLIP. `views`: 2 global and 8 local views with the teacher,
-against what the count of floating-point operations predicts from our contrastive loss alone. `stages`: where a step's
-time goes. `pipeline`: decoding, drawing and tokenising alone, and how long the demo waits for it. `memory`: the peak
-at several batch sizes. `throughput`: with `torch.compile` off and on. `table` prints a results file as Markdown.
+`compare`: our contrastive loss alone against OpenCLIP's own training loop, on the same images and English
+captions; PYTHON is one of an environment with OpenCLIP. `views`: 2 global and 8 local views with the teacher, against
+what the count of floating-point operations predicts from our contrastive loss alone. `stages`: where a step's time
+goes. `pipeline`: decoding, drawing and tokenising alone, and how long the demo waits for it. `memory`: the peak of a
+GPU at several batch sizes. `throughput`: with `torch.compile` off and on. `table` prints a results file as Markdown.
 
-Every part adds its results to FILE, so a command for each can write to the same one.
+Every part adds its results to FILE when it is done. Parts of one command that train alike share the process.
 """
 
 import argparse
@@ -28,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
@@ -69,7 +64,20 @@ CLIP_ONLY = {"self_distillation_weight": 0.0, "num_global_views": 1, "captions_p
 # OpenCLIP's augmentation is a crop and nothing else.
 OPENCLIP_VIEWS = {"global_scale": [0.9, 1.0], **dict.fromkeys(("brightness", "contrast", "saturation"), 0.0)}
 OPENCLIP_VIEWS |= dict.fromkeys(("hue", "grayscale", "blur"), 0.0)
+ALL_VIEWS = "two_and_eight_views"
 TWO_AND_EIGHT = {"num_global_views": 2, "num_local_views": 8}
+SETTINGS = (
+    "size",
+    "languages",
+    "batch_size",
+    "precision",
+    "workers",
+    "threads",
+    "warmup",
+    "rounds",
+    "settle",
+    "steps",
+)
 PLACES = {"--corpus": "DIR", "--tokenizer": "DIR", "--peer_python": "PYTHON", "--output": "FILE"}
 EPOCHS, IMAGES = 100, 50_000  # of the run whose duration `throughput` works out
 
@@ -99,12 +107,9 @@ def check_same_size(parameters: dict[str, int]) -> None:
 
 def views(options: argparse.Namespace, folder: Path) -> dict:
     """Two global and eight local views with the teacher, in turn with our contrastive loss alone."""
-    names = ("clip_only", "two_and_eight_views")
-    with ExitStack() as stack:
-        sides = [
-            stack.enter_context(our_side(name, options, folder, fields))
-            for name, fields in zip(names, (CLIP_ONLY, TWO_AND_EIGHT), strict=True)
-        ]
+    names = ("clip_only", ALL_VIEWS)
+    with our_side(names[0], options, folder, CLIP_ONLY) as clip_only:
+        sides = [clip_only, all_views(options, folder)]
         for side in sides:
             side.ask("steps", settle=0, steps=options.warmup)
         flops = {side.name: side.ask("flops")["flops_per_pair"] for side in sides}
@@ -120,11 +125,11 @@ def views(options: argparse.Namespace, folder: Path) -> dict:
 
 def stages(options: argparse.Namespace, folder: Path) -> dict:
     """Where the time of a step with two global and eight local views goes."""
-    with our_side("ours", options, folder, TWO_AND_EIGHT) as side:
-        side.ask("steps", settle=0, steps=options.warmup)
-        found = alternate([side], options.rounds, options.settle, options.steps, options.batch_size)["ours"]
-        seconds = side.ask("stages", steps=options.steps)["seconds"]
-        found |= utilisation(side, found["pairs_per_second"], options)
+    side = all_views(options, folder)
+    side.ask("steps", settle=0, steps=options.warmup)
+    found = alternate([side], options.rounds, options.settle, options.steps, options.batch_size)[side.name]
+    seconds = side.ask("stages", steps=options.steps)["seconds"]
+    found |= utilisation(side, found["pairs_per_second"], options)
     found["seconds_per_step"] = round(options.batch_size / found["pairs_per_second"], 4)
     found["stages"] = {name: round(value, 5) for name, value in seconds.items()}
     return found
@@ -169,32 +174,34 @@ def memory(options: argparse.Namespace, folder: Path) -> dict:
     """Peak memory of a GPU at several batch sizes, whole and in parts."""
     if not torch.cuda.is_available():
         raise ValueError("memory measures a GPU's; train.py --dry_run works out what a run would need")
-    options.batch_size = min(options.batch_sizes)
-    found = []
-    with our_side("ours", options, folder, TWO_AND_EIGHT) as side:
-        side.ask("steps", settle=0, steps=2)  # the optimiser's state is part of the peak
-        for batch_size in sorted(options.batch_sizes):
-            for chunks in options.chunks:
-                answer = side.ask("memory", batch_size=batch_size, chunks=chunks, steps=3)
-                found.append({"batch_size": batch_size, "chunks": chunks, **answer})
-                print(f"  {found[-1]}", flush=True)
+    found, side = [], all_views(options, folder)
+    side.ask("steps", settle=0, steps=2)  # the optimiser's state is part of the peak
+    for batch_size in sorted(options.batch_sizes):
+        for chunks in options.chunks:
+            answer = side.ask("memory", batch_size=batch_size, chunks=chunks, steps=2)
+            found.append({"batch_size": batch_size, "chunks": chunks, **answer})
+            print(f"  {found[-1]}", flush=True)
     return {"peaks": found}
 
 
 def throughput(options: argparse.Namespace, folder: Path) -> dict:
     """Two global and eight local views as fast as they go, with `torch.compile` off and on."""
     compiled = {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true"}
-    found = {}
-    for name, environment in {"compile off": {}, "compile on": compiled}.items():
-        with our_side(name, options, folder, TWO_AND_EIGHT, environment) as side:
+    plain, found, used = all_views(options, folder), {}, {}
+    for name in ("compile off", "compile on"):
+        with (
+            nullcontext(plain)
+            if name == "compile off"
+            else our_side("compiled", options, folder, TWO_AND_EIGHT, compiled) as side
+        ):
             began = time.perf_counter()
             side.ask("steps", settle=0, steps=options.warmup)
             start = time.perf_counter() - began
-            measured = alternate([side], options.rounds, options.settle, options.steps, options.batch_size)[name]
-            if not environment:
+            measured = alternate([side], options.rounds, options.settle, options.steps, options.batch_size)[side.name]
+            if side is plain:
                 used = utilisation(side, measured["pairs_per_second"], options)
                 if torch.cuda.is_available():
-                    used["synchronisations"] = side.ask("synchronisations", steps=options.steps)
+                    used["synchronisations"] = side.ask("synchronisations", steps=3)
         # The operations are those of the model, whatever the compiler makes of them.
         share = measured["pairs_per_second"] * used["gflop_per_pair"] / 1e3 / used["peak_tflops"]
         hours = EPOCHS * IMAGES / measured["pairs_per_second"] / 3600
@@ -248,6 +255,13 @@ def our_side(
     """The process of a run of ours."""
     values = run_fields(options, folder / name.replace(" ", "_"), fields)
     return worker_side(name, values, folder, options, environment)
+
+
+def all_views(options: argparse.Namespace, folder: Path) -> Side:
+    """The run with two global and eight local views and the teacher, one process for all parts of a command."""
+    if options.shared is None:
+        options.shared = options.processes.enter_context(our_side(ALL_VIEWS, options, folder, TWO_AND_EIGHT))
+    return options.shared
 
 
 def worker_side(
@@ -332,9 +346,10 @@ def published_command(arguments: list[str]) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line: a part each, with the same options, and `table`."""
+    """The command line but for `table`."""
     gpu = torch.cuda.is_available()
-    common = argparse.ArgumentParser(add_help=False)
+    common = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    common.add_argument("parts", nargs="+", choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
     common.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="a built corpus")
     common.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="XLM-RoBERTa's tokeniser")
     common.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file for the results")
@@ -351,58 +366,38 @@ def make_parser() -> argparse.ArgumentParser:
     common.add_argument("--settle", type=int, default=10 if gpu else 1, help="steps of a turn before its clock starts")
     common.add_argument("--steps", type=int, default=30 if gpu else 4, help="steps of a turn on the clock")
     common.add_argument("--peak_tflops", type=float, help="what the device can do; by default measured")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="part", required=True)
-    for name, part in PARTS.items():
-        command = commands.add_parser(name, parents=[common], help=part.__doc__, description=part.__doc__)
-        if name == "compare":
-            command.add_argument(
-                "--peer_python", help="Python of an environment with OpenCLIP; else only our side runs"
-            )
-        if name == "memory":
-            command.add_argument("--batch_sizes", type=int, nargs="+", default=[256, 512, 1024])
-            command.add_argument("--chunks", type=int, nargs="+", default=[1, 4], help="gradient_accumulation_chunks")
-    table = commands.add_parser("table", help="print a results file as Markdown")
-    table.add_argument("file", type=Path)
-    return parser
+    common.add_argument("--peer_python", help="Python of an environment with OpenCLIP; else only our side runs")
+    common.add_argument("--batch_sizes", type=int, nargs="+", default=[256, 512, 1024], help="of memory")
+    common.add_argument("--chunks", type=int, nargs="+", default=[1, 4], help="gradient_accumulation_chunks of memory")
+    common.set_defaults(shared=None, processes=None)
+    return common
 
 
 def measure(options: argparse.Namespace, arguments: list[str]) -> None:
-    """Runs a part and adds what it found to the results file."""
-    results = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
-    names = (
-        "size",
-        "languages",
-        "batch_size",
-        "precision",
-        "workers",
-        "threads",
-        "warmup",
-        "rounds",
-        "settle",
-        "steps",
-    )
-    settings = {name: getattr(options, name) for name in names}
-    if options.part == "compare":
-        settings["languages"] = ["en"]
+    """Runs the parts, and adds what each found to the results file."""
     described = describe_run(published_command(arguments), *PACKAGES)
-    with tempfile.TemporaryDirectory() as folder:
-        found = PARTS[options.part](options, Path(folder))
-    results[options.part] = {**described, "settings": settings, "results": found}
-    options.output.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(as_markdown({options.part: results[options.part]}), flush=True)
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as options.processes:
+        for part in options.parts:
+            (place := Path(folder) / part).mkdir()
+            found = PARTS[part](options, place)
+            shown = settings | ({"languages": ["en"]} if part == "compare" else {})
+            results = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
+            results[part] = {**described, "settings": shown, "results": found}
+            text = json.dumps(results, indent=2, ensure_ascii=False)
+            options.output.write_text(text + "\n", encoding="utf-8")
+            print(as_markdown({part: results[part]}), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a part or prints a table; bad input is one clear line and exit status 2."""
+    """Runs parts or prints a table; bad input is one clear line and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = make_parser()
-    options = parser.parse_args(arguments)
     try:
-        if options.part == "table":
-            print(as_markdown(json.loads(options.file.read_text(encoding="utf-8"))))
+        if arguments[:1] == ["table"] and len(arguments) == 2:
+            print(as_markdown(json.loads(Path(arguments[1]).read_text(encoding="utf-8"))))
         else:
-            measure(options, arguments)
+            measure(parser.parse_args(arguments), arguments)
     except (ValueError, OSError) as error:
         parser.exit(2, f"training benchmark: error: {error}\n")
 

@@ -98,10 +98,7 @@ class Worker:
     def memory(self, batch_size: int, chunks: int, steps: int) -> dict:
         """Peak memory of the GPU over some steps of another batch size; `peak_bytes` is null where it does not fit."""
         config = self.run.config
-        self.run.config = dataclasses.replace(config, batch_size=batch_size, gradient_accumulation_chunks=chunks)
-        self.run.accelerator.unwrap_model(self.run.student).chunks = chunks
-        if self.run.teacher is not None:
-            self.run.teacher.chunks = chunks
+        self.change(dataclasses.replace(config, batch_size=batch_size, gradient_accumulation_chunks=chunks))
         batches = train.make_batches(self.run, 0)
         torch.cuda.reset_peak_memory_stats()
         try:
@@ -111,11 +108,18 @@ class Worker:
         except torch.OutOfMemoryError:
             peak = None
         self.run.optimizer.zero_grad()
-        self.run.config = config
+        self.change(config)
         del batches
         gc.collect()
         torch.cuda.empty_cache()
         return {"peak_bytes": peak}
+
+    def change(self, config: TrainingConfig) -> None:
+        """Another batch size or other chunks from here on."""
+        self.run.config = config
+        self.run.accelerator.unwrap_model(self.run.student).chunks = config.gradient_accumulation_chunks
+        if self.run.teacher is not None:
+            self.run.teacher.chunks = config.gradient_accumulation_chunks
 
     def matrix_product(self) -> dict:
         """Operations a second of a large matrix product: what the device can reach at best."""

@@ -41,6 +41,7 @@ class TrainingLog:
         self.undecodable: set[str] = set()
         self.new_undecodable: list[str] = []
         self.seconds_before = 0.0
+        self.evaluated = 0  # step of the last evaluation
         self.path = Path(config.output_dir) / "train_log.jsonl"
         if accelerator.is_main_process:
             self.keep_lines_up_to(first_step)
@@ -64,6 +65,7 @@ class TrainingLog:
         aside.replace(self.path)
         self.seconds_before = max((record.get("seconds", 0.0) for record in kept), default=0.0)
         self.undecodable.update(image_id for record in kept for image_id in record.get("undecodable", []))
+        self.evaluated = max((record["step"] for record in kept if "validation_mean_recall" in record), default=0)
 
     def read(self) -> list[dict]:
         """The records of an earlier log, without a line that was cut off when it was written."""
@@ -150,6 +152,7 @@ class TrainingLog:
         self.paused += seconds
         shown = ("mean_recall", "zero_shot_accuracy")
         means = {name: mean_over_languages(metrics, name) for name in shown}
+        self.evaluated = step
         means = {f"validation_{name}": value for name, value in means.items() if value is not None}
         if means:
             languages = {

@@ -46,7 +46,7 @@ def stopped(trial: Trial, number: signal.Signals, step: int) -> tuple[int, str]:
 def test_killed_five_times_it_ends_as_if_it_had_not_been(recipe, uninterrupted, tmp_path):
     trial, rng, hits = Trial(recipe, tmp_path / "killed"), random.Random(0), []
     while len(hits) < 5 or hits.count("inside a save") < 2:
-        hits += [trial.kill("training" if len(hits) in (1, 3) else "save", rng, seconds=20)]
+        hits += [trial.kill("training" if len(hits) in (1, 3) else "save", rng, seconds=20, within=4)]
         assert len(hits) < 10 and None not in hits, hits
         assert all(damage(checkpoint) is None for checkpoint in checkpoints(trial.output / "checkpoints"))
         assert not (trial.output / "model.safetensors").exists()
@@ -77,6 +77,11 @@ def test_a_damaged_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(r
     content = bytearray((last / "custom_checkpoint_0.pkl").read_bytes())  # the teacher
     content[len(content) // 2] ^= 1
     (last / "custom_checkpoint_0.pkl").write_bytes(content)
+    log = trial.output / "train_log.jsonl"  # as of a run that was killed in the evaluation after that checkpoint
+    lines = log.read_text().splitlines()
+    kept = [line for line in lines if f'"step": {checkpoint_step(before)}, "validation_' not in line]
+    assert len(kept) == len(lines) - 1
+    log.write_text("".join(f"{line}\n" for line in kept))
     trial.finish()
     assert f"{last} is damaged: custom_checkpoint_0.pkl does not agree with its checksum" in trial.printed()
     assert f"resumed from {before}" in trial.printed()
@@ -104,7 +109,7 @@ def test_one_process_goes_on_as_two_and_two_as_one(recipe, tmp_path):
     sizes["vision_config"]["attention_dropout"] = 0.0
     config = tmp_path / "without_dropout.yaml"
     config.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | {"model_config": sizes}))
-    whole, trial = Trial(config, tmp_path / "one", ("--keep_checkpoints", "9")), Trial(config, tmp_path / "carried")
+    whole, trial = Trial(config, tmp_path / "one", ("--keep_checkpoints", "99")), Trial(config, tmp_path / "carried")
     whole.finish()
     shutil.copytree(whole.output / "checkpoints", trial.output / "checkpoints")
     shutil.copy(whole.output / "train_log.jsonl", trial.output)

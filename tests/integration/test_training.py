@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import Dataset
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rsmclip.data.demo import demo_card, demo_examples
@@ -131,6 +132,39 @@ def test_training_continues_from_a_model_folder(finished, config_file, tmp_path)
         json.loads((folder / "eval_results.json").read_text()) for folder in (finished[0], tmp_path / "finetuned")
     )
     assert untrained["untrained"]["en"]["mean_recall"] == pytest.approx(first["metrics"]["en"]["mean_recall"])
+
+
+LOAD_ADAPTER = """
+import sys
+from transformers import AutoModel, AutoProcessor
+model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+ids = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)(text=["um porto"], return_tensors="pt")
+print(model.get_text_features(**ids).pooler_output.tolist())
+"""
+
+
+def test_a_lora_run_leaves_an_adapter_or_the_merged_model(finished, config_file, tmp_path):
+    fields = json.dumps({"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"})
+    options = ("--model", finished[0], "--max_train_steps", 4, "--lora", fields)
+    sizes, embeddings = {}, {}
+    for name, merge in (("adapter", "false"), ("merged", "true")):
+        run = train(config_file, tmp_path / name, *options, "--merge_adapter", merge)
+        assert run.returncode == 0, run.stderr
+        sizes[name] = {path.name: path.stat().st_size for path in (tmp_path / name).glob("*.safetensors")}
+        command = [sys.executable, "-c", LOAD_ADAPTER, str(tmp_path / name)]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        loaded = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert loaded.returncode == 0, loaded.stderr
+        embeddings[name] = json.loads(loaded.stdout.splitlines()[-1])[0]
+    assert list(sizes["adapter"]) == ["adapter_model.safetensors"] and list(sizes["merged"]) == ["model.safetensors"]
+    assert sizes["adapter"]["adapter_model.safetensors"] < sizes["merged"]["model.safetensors"] / 4
+    assert embeddings["adapter"] == pytest.approx(embeddings["merged"], abs=1e-5)
+    metrics = [json.loads((tmp_path / name / "eval_results.json").read_text())["metrics"] for name in sizes]
+    assert metrics[0] == metrics[1]
+    (checkpoint,) = (tmp_path / "adapter" / "checkpoints").glob("step-*")
+    assert all(
+        "lora_" in name or "self_distillation_head" in name for name in load_file(checkpoint / "model.safetensors")
+    )
 
 
 def refusal(config_file: Path, output: Path, *options: object) -> str:
