@@ -69,7 +69,7 @@ from rsmclip.training.run_folder import (
     published_config,
     published_name,
 )
-from rsmclip.training.sharding import check_sharding, make_shardable, whole_model
+from rsmclip.training.sharding import check_launch, make_shardable, whole_model
 from rsmclip.training.shards import cache_folder
 from rsmclip.training.streaming import follow, open_splits
 from rsmclip.training.teacher import Student, Teacher
@@ -103,7 +103,7 @@ class Run:
 def plan(config: TrainingConfig) -> Run:
     """Reads and checks everything that the run needs, and writes nothing. For a dry run the sizes of a model do."""
     accelerator = make_accelerator(config)
-    check_sharding(config, accelerator)
+    check_launch(config, accelerator)
     check_run_folder(config)
     if config.resume_from_checkpoint:
         folder = Path(config.output_dir) / "checkpoints"

@@ -1,4 +1,5 @@
-"""FSDP: every process holds a part of each weight, gradient and moment, and gathers a layer while it computes it.
+"""FSDP and DeepSpeed, as accelerate has them. With FSDP every process holds a part of each weight, gradient and moment,
+and gathers a layer while it computes it; with DeepSpeed's ZeRO stage 2, a part of the gradients and moments.
 
 The teacher stays whole on every process. A model that lies in parts cannot be evaluated or saved by one process alone:
 [`whole_model`] puts it together there.
@@ -18,26 +19,31 @@ from rsmclip.training.config import TrainingConfig
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
-def check_sharding(config: TrainingConfig, accelerator: Accelerator) -> None:
+def check_launch(config: TrainingConfig, accelerator: Accelerator) -> None:
     """
-    What goes with FSDP and DeepSpeed, before anything is written.
+    Whether what the launcher asks for can be had, before anything is written.
 
     Raises:
-        `ValueError`: Something does not.
+        `ValueError`: It cannot; accelerate would leave some of it out without a word.
     """
-    asked = {name: os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true" for name in ("FSDP", "DEEPSPEED")}
-    if not any(asked.values()):
+    asked = [name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true"]
+    if accelerator.mixed_precision == "fp16" and (asked or accelerator.device.type == "cpu"):
+        raise ValueError("fp16 needs GPUs, and neither FSDP nor DeepSpeed: take --mixed_precision bf16")
+    if not asked:
         return
-    name = "FSDP" if asked["FSDP"] else "DeepSpeed"
     if accelerator.distributed_type not in SHARDED:
-        raise ValueError(f"{name} needs GPUs, and there are none: launch with --config_file configs/accelerate/cpu.yaml")
-    instead = "launch with --config_file configs/accelerate/ddp.yaml"
+        raise ValueError(f"{asked[0]} needs GPUs, and there are none: launch with configs/accelerate/cpu.yaml")
+    plugin = accelerator.state.fsdp_plugin if asked == ["FSDP"] else accelerator.state.deepspeed_plugin
+    if asked == ["FSDP"] and plugin.fsdp_version != 2:
+        raise ValueError(
+            "fsdp_version is 1, which does not go with this model: set it to 2, as configs/accelerate/fsdp.yaml"
+        )
+    if asked == ["DEEPSPEED"] and plugin.zero_stage > 2:
+        raise ValueError("DeepSpeed's zero_stage 3 takes weights apart, which is not supported: take 2, or FSDP")
     if config.lora:
-        raise ValueError(f"lora does not go with {name}, nor needs it: its optimiser holds the adapter only; {instead}")
-    if accelerator.mixed_precision == "fp16":
-        raise ValueError(f"{name} does not go with fp16 here: take --mixed_precision bf16, or {instead}")
-    if asked["FSDP"] and accelerator.state.fsdp_plugin.fsdp_version != 2:
-        raise ValueError("FSDP's version 1 does not go with this model: set fsdp_version: 2, as fsdp.yaml does")
+        raise ValueError(f"lora does not go with {asked[0]}, nor needs it: launch with configs/accelerate/ddp.yaml")
+    if asked == ["DEEPSPEED"] and config.freeze_prototypes_steps:
+        raise ValueError("freeze_prototypes_steps does not go with DeepSpeed: launch with configs/accelerate/ddp.yaml")
 
 
 def make_shardable(model: RSMCLIPModel, config: TrainingConfig, accelerator: Accelerator) -> None:
