@@ -1,7 +1,5 @@
-"""Runs train.py with FSDP or DeepSpeed on a CPU, by gloo. Accelerate admits both on GPUs only, though torch does not mind: here
-it is told that it sits on several GPUs, and all that follows is its own code and ours."""
-
-import sys
+"""Runs train.py with FSDP or DeepSpeed on a CPU, by gloo. Accelerate admits both on GPUs only, though torch does not
+mind: here it is told that it sits on several GPUs, and all that follows is its own code and ours."""
 
 import torch
 from accelerate import PartialState

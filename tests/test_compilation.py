@@ -12,7 +12,7 @@ from rsmclip.training.teacher import Student, Teacher
 
 @pytest.fixture
 def asked_for(monkeypatch):
-    """What `accelerate launch` leaves in the environment; this backend traces and differentiates, but builds nothing."""
+    """What `accelerate launch` leaves in the environment; this backend only traces and differentiates."""
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "AOT_EAGER")
     monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "True")
     torch._dynamo.reset()

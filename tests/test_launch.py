@@ -1,8 +1,14 @@
-"""Several processes on a CPU."""
+"""Several processes on a CPU, and the files that accelerate is launched with."""
+
+from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 
+from rsmclip.training.config import DEFAULT_CONFIG
 from rsmclip.training.launch import requested_processes
+
+LAUNCH_FILES = sorted((DEFAULT_CONFIG.parent / "accelerate").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -18,3 +24,10 @@ from rsmclip.training.launch import requested_processes
 )
 def test_the_number_of_processes_is_read_from_the_launcher(command, expected):
     assert requested_processes(command.split()) == expected
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.stem)
+def test_accelerate_takes_every_launch_file(path: Path):
+    config = load_config_from_file(str(path))  # names that it doesn't know are errors
+    assert config.mixed_precision in ("no", "bf16", "fp16")
+    assert (config.dynamo_config.get("dynamo_backend", "no") != "no") == (path.stem == "compile")

@@ -1,5 +1,5 @@
-"""FSDP and DeepSpeed, as accelerate has them. With FSDP every process holds a part of each weight, gradient and moment,
-and gathers a layer while it computes it; with DeepSpeed's ZeRO stage 2, a part of the gradients and moments.
+"""FSDP and DeepSpeed, as accelerate has them. With FSDP every process holds a part of each weight, gradient and
+moment, and gathers a layer while it computes it; with DeepSpeed's ZeRO stage 2, a part of gradients and moments.
 
 The teacher stays whole on every process. A model that lies in parts cannot be evaluated or saved by one process alone:
 [`whole_model`] puts it together there.
