@@ -198,10 +198,11 @@ def train(config: TrainingConfig) -> dict:
             if step % config.evaluation_steps == 0 and step > log.evaluated:  # also one that a resumed run has missed
                 began = time.perf_counter()
                 metrics = evaluate(run, "validation", stop.gives_up())
+                stop_if_told(run, log, stop)  # it may have been given up; the resumed run takes it again
                 log.evaluation(step, metrics, time.perf_counter() - began)
                 run.student.train()
             log.step(training_step(run, batch, step), learning_rates(run.optimizer), batch)
-            done, saved = step + 1, None
+            done = step + 1
             spoilt = log.skipped_in_a_row >= config.max_skipped_steps
             # After the last step too, since the final evaluation may be interrupted.
             if spoilt or done % config.checkpoint_steps == 0 or done == config.max_train_steps:
@@ -211,10 +212,7 @@ def train(config: TrainingConfig) -> dict:
                     f"no finite gradient in the last {log.skipped_in_a_row} steps: they changed nothing, and {saved} "
                     "holds the weights; try a lower --learning_rate, and see the rows that train_log.jsonl names"
                 )
-            if signal := stop.agreed():
-                saved = saved or save(run, log)
-                log.close()
-                raise Stopped(signal, saved)
+            stop_if_told(run, log, stop)
     log.close()
     return finish(run, untrained, log)
 
@@ -405,6 +403,14 @@ def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None) 
             results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
     run.accelerator.wait_for_everyone()
     return results
+
+
+def stop_if_told(run: Run, log: TrainingLog, stop: StopSignal) -> None:
+    """Ends the run with a checkpoint, if any process has been told to."""
+    if signal := stop.agreed():
+        saved = save(run, log)
+        log.close()
+        raise Stopped(signal, saved)
 
 
 def save_model(run: Run) -> None:

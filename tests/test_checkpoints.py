@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import zlib
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -31,12 +32,15 @@ def run():
     return make_run()
 
 
-@pytest.fixture
-def file_limit():
-    """Sets how large a file may become: the system then refuses to write on, as it does on a full disk."""
+@contextmanager
+def file_limit(size: int):
+    """The system refuses to make a file larger, as it does on a full disk; only meanwhile, since pytest writes too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_checkpoint_restores_weights_optimiser_and_random_states(run, tmp_path):
@@ -186,10 +190,10 @@ def test_nothing_to_resume_from_is_said(tmp_path):
         (300_000, "torch could not write a file"),  # the model passes, and torch fails at the optimiser
     ],
 )
-def test_a_full_disk_is_one_clear_error_and_earlier_checkpoints_stay(run, tmp_path, file_limit, limit, reason):
+def test_a_full_disk_is_one_clear_error_and_earlier_checkpoints_stay(run, tmp_path, limit, reason):
     save_checkpoint(run[0], tmp_path, 5, keep=1)
-    file_limit(limit)
-    with pytest.raises(OSError, match=f"step-10 could not be written .*{reason}.*it needs 0.7 MB.*free") as error:
+    message = f"step-10 could not be written .*{reason}.*it needs 0.7 MB.*free"
+    with pytest.raises(OSError, match=message) as error, file_limit(limit):
         save_checkpoint(run[0], tmp_path, 10, keep=1)
     assert f"{tmp_path / 'step-5'}, is intact" in str(error.value) and "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["step-5"] and damage(tmp_path / "step-5") is None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
 from rsmclip.eval.report import mean_over_languages
@@ -45,6 +45,7 @@ class TrainingLog:
         self.path = Path(config.output_dir) / "train_log.jsonl"
         if accelerator.is_main_process:
             self.keep_lines_up_to(first_step)
+        self.evaluated = broadcast_object_list([self.evaluated])[0]  # all evaluate at the same steps
         if config.log_with:
             accelerator.init_trackers("rsmclip", config={k: str(v) for k, v in vars(config).items()})
         self.bar = tqdm(
