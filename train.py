@@ -19,12 +19,19 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import ProjectConfiguration, send_to_device, set_seed
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    ProjectConfiguration,
+    send_to_device,
+    set_seed,
+)
 from datasets import Dataset
 from peft import PeftModel
 from torch.utils.data import DataLoader
@@ -44,6 +51,7 @@ from rsmclip.hub.folder import save_model_folder
 from rsmclip.training.adapter import add_adapter, save_only_trained
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
 from rsmclip.training.checkpoints import find_checkpoint_once, load_checkpoint, save_checkpoint
+from rsmclip.training.compilation import compile_layers, eager
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.curve import draw_training_curve
 from rsmclip.training.dry_run import dry_run
@@ -52,7 +60,7 @@ from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_trai
 from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import Centring, clip_loss, effective_rank, entropy
-from rsmclip.training.optimizer import freeze, learning_rates, make_optimizer, skip_unless_finite
+from rsmclip.training.optimizer import clip_gradients, freeze, learning_rates, make_optimizer, skip_unless_finite
 from rsmclip.training.run_folder import (
     TRAINING_CURVE,
     check_run_folder,
@@ -61,6 +69,7 @@ from rsmclip.training.run_folder import (
     published_config,
     published_name,
 )
+from rsmclip.training.sharding import check_launch, make_shardable, whole_model
 from rsmclip.training.shards import cache_folder
 from rsmclip.training.streaming import follow, open_splits
 from rsmclip.training.teacher import Student, Teacher
@@ -94,6 +103,7 @@ class Run:
 def plan(config: TrainingConfig) -> Run:
     """Reads and checks everything that the run needs, and writes nothing. For a dry run the sizes of a model do."""
     accelerator = make_accelerator(config)
+    check_launch(config, accelerator)
     check_run_folder(config)
     if config.resume_from_checkpoint:
         folder = Path(config.output_dir) / "checkpoints"
@@ -119,6 +129,7 @@ def start(config: TrainingConfig) -> Run:
     prepare_run_folder(config, accelerator)
     set_seed(config.seed, device_specific=True)  # dropout differs between processes
     model.to(accelerator.device)
+    make_shardable(model, config, accelerator)
     student = Student(model, config.student_temperature, config.gradient_accumulation_chunks)
     teacher = centring = None
     if config.self_distillation_weight > 0:
@@ -130,6 +141,7 @@ def start(config: TrainingConfig) -> Run:
         accelerator.register_for_checkpointing(run.splits["train"])
     if run.adapter is not None:
         save_only_trained(student, teacher)
+    compile_layers(student, teacher)
     optimizer = make_optimizer(model, config)
     scheduler = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, config.max_train_steps)
     run.student, run.optimizer, run.scheduler = accelerator.prepare(student, optimizer, scheduler)
@@ -143,6 +155,11 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         cpu=not torch.accelerator.is_available(),  # else torchrun's processes would not find each other on a CPU
         mixed_precision=config.mixed_precision,
         log_with=config.log_with,
+        dynamo_backend="no",  # what it asks for is done by `compile_layers`
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),  # else gradients would lie there twice
+            InitProcessGroupKwargs(timeout=timedelta(hours=1)),  # the others wait while one evaluates
+        ],
         step_scheduler_with_optimizer=False,  # one scheduler step a training step, whatever the number of processes
         project_config=ProjectConfiguration(config.output_dir, logging_dir=f"{config.output_dir}/trackers"),
     )
@@ -219,7 +236,8 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
 
     # student: every view through the image tower, every caption through the text tower
     captions = (batch["input_ids"], batch["attention_mask"], batch["text_groups"])
-    output = run.student(views["global"], views.get("local"), *captions, targets)
+    with accelerator.autocast():
+        output = run.student(views["global"], views.get("local"), *captions, targets)
 
     # loss: InfoNCE over the global batch, and cross-entropy from the teacher's to the student's prototypes
     same = (batch["sentence_ids"], config.duplicate_captions, config.loss_chunk_size)
@@ -233,7 +251,7 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
     accelerator.backward(loss)
     if run.teacher is not None and step < config.freeze_prototypes_steps:
         model.self_distillation_head.prototypes.weight.grad = None
-    gradient_norm = accelerator.clip_grad_norm_(run.student.parameters(), config.max_grad_norm)
+    gradient_norm = clip_gradients(accelerator, run.student, config.max_grad_norm)
     skipped = skip_unless_finite(run.optimizer, gradient_norm)
     run.optimizer.step()
     run.scheduler.step()
@@ -378,10 +396,10 @@ def save(run: Run, log: TrainingLog) -> Path:
 
 def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None) -> dict[str, dict[str, float]]:
     """Retrieval and zero-shot figures by language, on the main process; the others wait. None if the guard ends it."""
-    results = {}
+    results, model = {}, whole_model(run.model, run.student, run.accelerator)
     if run.accelerator.is_main_process:
-        embedder = Embedder(run.model.eval(), run.processor, run.config.evaluation_batch_size)
-        with guard or nullcontext():
+        embedder = Embedder(model.eval(), run.processor, run.config.evaluation_batch_size)
+        with guard or nullcontext(), eager():
             results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
     run.accelerator.wait_for_everyone()
     return results
@@ -398,11 +416,14 @@ def stop_if_told(run: Run, log: TrainingLog, stop: StopSignal) -> None:
 def save_model(run: Run) -> None:
     """The model folder; of a run with an adapter the adapter alone, unless it is to be merged into the model."""
     folder = Path(run.config.output_dir)
+    model = whole_model(run.model, run.student, run.accelerator)
+    if not run.accelerator.is_main_process:
+        return
     if run.adapter is not None and not run.config.merge_adapter:
         run.adapter.save_pretrained(folder)
         run.processor.save_pretrained(folder)
         return
-    model = run.adapter.merge_and_unload() if run.adapter is not None else run.model
+    model = run.adapter.merge_and_unload() if run.adapter is not None else model
     save_model_folder(model, run.processor, folder, run.config.keep_self_distillation_head)
 
 
@@ -410,8 +431,7 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
     """The model folder, the final evaluation, and what it found."""
     config, accelerator, splits, benchmark = run.config, run.accelerator, run.splits, run.benchmark
     output_dir = Path(config.output_dir)
-    if accelerator.is_main_process:
-        save_model(run)
+    save_model(run)
     metrics = evaluate(run, "test")
     if not accelerator.is_main_process:
         return {}

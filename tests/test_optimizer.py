@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.optimizer import freeze, learning_rates, make_optimizer, skip_unless_finite
+from rsmclip.training.optimizer import clip_gradients, freeze, learning_rates, make_optimizer, skip_unless_finite
 
 
 def groups_by_name(model, **fields) -> dict[str, dict]:
@@ -92,3 +94,29 @@ def test_a_step_without_a_finite_gradient_changes_nothing():
     after = [layer.weight, *optimizer.state[layer.weight].values()]
     assert all(old.equal(new) for old, new in zip(before, after, strict=True))
     assert step(1.0) == 0 and not layer.weight.equal(before[0])
+
+
+def test_a_gradient_scaler_skips_the_same_steps_and_changes_no_others():
+    def train(mixed: bool) -> tuple[list[float], torch.Tensor, float]:
+        AcceleratorState._reset_state(True)
+        accelerator = Accelerator(cpu=True, mixed_precision="fp16" if mixed else "no")
+        if mixed:  # as on a GPU
+            accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu", init_scale=1024.0)
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(3, 2)
+        optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True)
+        optimizer = accelerator.prepare(optimizer)
+        skipped = []
+        for scale in (1.0, float("inf"), 0.3, float("nan"), 2.0):
+            loss = (layer(torch.ones(4, 3)) ** 2).sum() * scale
+            (accelerator.scaler.scale(loss) if mixed else loss).backward()
+            norm = clip_gradients(accelerator, layer, 1.0)
+            skipped.append(skip_unless_finite(optimizer, norm).item())
+            optimizer.step()
+            optimizer.zero_grad()
+        return skipped, layer.weight.detach(), accelerator.scaler.get_scale() if mixed else 1.0
+
+    (plain, weight, _), (scaled, other, scale) = train(False), train(True)
+    assert plain == scaled == [0, 1, 0, 1, 0]
+    assert torch.allclose(weight, other, atol=1e-6) and scale == 1024 / 4  # halved at each of the two
+    AcceleratorState._reset_state(True)

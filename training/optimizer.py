@@ -3,7 +3,9 @@
 import re
 
 import torch
+from accelerate import Accelerator
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from rsmclip import RSMCLIPModel
 from rsmclip.training.config import TrainingConfig
@@ -98,6 +100,14 @@ def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     for group in optimizer.param_groups:
         rates[group["part"]] = max(group["lr"], rates.get(group["part"], 0.0))
     return rates
+
+
+def clip_gradients(accelerator: Accelerator, student: nn.Module, max_norm: float) -> torch.Tensor:
+    """Clips the gradients of what accelerate has prepared to a norm; returns the one they had, of shape `()`."""
+    norm = accelerator.clip_grad_norm_(student.parameters(), max_norm)
+    if isinstance(norm, DTensor):  # of FSDP
+        return norm.full_tensor()
+    return torch.as_tensor(norm, device=accelerator.device)  # DeepSpeed gives a number
 
 
 def skip_unless_finite(optimizer: torch.optim.Optimizer, gradient_norm: torch.Tensor) -> torch.Tensor:

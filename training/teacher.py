@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 from rsmclip import RSMCLIPModel
@@ -81,7 +82,7 @@ class Student(nn.Module):
         grouped = [self.cached(self.embed_captions, words[rows, :n], mask[rows, :n]) for rows, n in groups]
         text_embeds = torch.cat(grouped)[torch.cat([rows for rows, _ in groups]).argsort()]
         text_embeds = text_embeds.unflatten(0, input_ids.shape[:2])
-        return StudentOutput(image_embeds, text_embeds, self.model.logit_scale.exp(), distillation)
+        return StudentOutput(image_embeds, text_embeds, self.model.logit_scale.exp().squeeze(), distillation)
 
     def cached(self, embed: Callable, *inputs: torch.Tensor | None) -> torch.Tensor | tuple:
         """`embed(*inputs)`; of several chunks only the result is kept, and what the dropout was."""
@@ -134,7 +135,8 @@ class Teacher(nn.Module):
         """Moves every weight towards the student's: `teacher = momentum * teacher + (1 - momentum) * student`."""
         student = [*model.vision_model.parameters(), *model.self_distillation_head.parameters()]
         pairs = [(old, new) for old, new in zip(self.parameters(), student, strict=True) if new.requires_grad]
-        torch._foreach_lerp_([old for old, _ in pairs], [new for _, new in pairs], 1 - momentum)
+        new = [weight.full_tensor() if isinstance(weight, DTensor) else weight for _, weight in pairs]  # of FSDP
+        torch._foreach_lerp_([old for old, _ in pairs], new, 1 - momentum)
 
 
 def pool_views(vision_model: nn.Module, views: torch.Tensor) -> torch.Tensor:
