@@ -56,7 +56,7 @@ from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.curve import draw_training_curve
 from rsmclip.training.dry_run import dry_run
 from rsmclip.training.initial_model import make_model
-from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process
+from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process, start_workers
 from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import Centring, clip_loss, effective_rank, entropy
@@ -370,7 +370,7 @@ def make_batches(run: Run, first_step: int) -> Iterator[dict]:
         generator=torch.Generator().manual_seed(config.seed),  # else it would draw from the one that resuming restores
     )
     follows = config.streaming and accelerator.is_local_main_process
-    for batch in follow(loader, rows) if follows else loader:
+    for batch in follow(loader, rows) if follows else start_workers(loader):
         if isinstance(batch, Exception):
             raise batch
         yield send_to_device(batch, accelerator.device, non_blocking=True)

@@ -9,7 +9,7 @@ import pytest
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
-from rsmclip.training.interruption import StopSignal, end_with_the_training_process
+from rsmclip.training.interruption import StopSignal, end_with_the_training_process, start_workers
 
 
 @pytest.fixture
@@ -67,15 +67,20 @@ def test_an_evaluation_is_given_up_and_the_signal_is_not_forgotten(accelerator):
         assert evaluated
 
 
-def test_workers_load_on_after_a_signal_of_others_and_end_by_that_of_the_training_process():
-    loader = DataLoader(range(40), num_workers=2, worker_init_fn=end_with_the_training_process, prefetch_factor=1)
-    batches = iter(loader)
-    first = next(batches)
+def start_slowly(worker):
+    time.sleep(1)
+    end_with_the_training_process(worker)
+
+
+@pytest.mark.parametrize("worker_init_fn", [end_with_the_training_process, start_slowly])
+def test_workers_load_on_after_a_signal_of_others_and_end_by_that_of_the_training_process(worker_init_fn):
+    loader = DataLoader(range(40), num_workers=2, worker_init_fn=worker_init_fn, prefetch_factor=1)
+    batches = start_workers(loader)
     workers = batches._workers
-    for name in ("INT", "TERM"):  # as a scheduler sends them, or Ctrl-C
+    for name in ("INT", "TERM"):  # as a scheduler sends them, or Ctrl-C; some of the workers are still starting
         subprocess.run(["kill", f"-{name}", *(str(worker.pid) for worker in workers)], check=True)
-    assert [int(first), *map(int, batches)] == list(range(40))
-    batches = iter(loader)
+    assert [*map(int, batches)] == list(range(40))
+    batches = start_workers(loader)
     next(batches)
     worker = batches._workers[0]
     worker.terminate()

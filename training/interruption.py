@@ -16,6 +16,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from torch.utils.data import DataLoader
 
 
 class Stopped(Exception):
@@ -96,11 +97,26 @@ class StopSignal:
             self.giving_up = False
 
 
+def start_workers(loader: DataLoader) -> Iterator:
+    """
+    The batches of a loader. SIGTERM and SIGINT are held back from its workers until
+    [`end_with_the_training_process`] has told them what to do; else one that comes while they start would end them.
+
+    Args:
+        loader (`DataLoader`): Has that function as its `worker_init_fn`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])  # workers inherit it
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def end_with_the_training_process(worker: int) -> None:
     """
-    `worker_init_fn` of a `DataLoader`. Ctrl-C, `torchrun` and schedulers send their signal to the workers too; if
-    these ended by it, the training process could not end its step. So they end when the training process tells them,
-    by a SIGTERM of its own, or is no more.
+    `worker_init_fn` of a `DataLoader` that [`start_workers`] starts. Ctrl-C, `torchrun` and
+    schedulers send their signal to the workers too; if these ended by it, the training process could not end its step.
+    So they end when the training process tells them, by a SIGTERM of its own, or is no more.
 
     Args:
         worker (`int`): Number of the worker.
@@ -108,6 +124,7 @@ def end_with_the_training_process(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # in all threads, so that the one below gets it
     threading.Thread(target=wait_for_the_training_process, daemon=True).start()

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from rsmclip.data.schema import SchemaError, keep_encoded, one_line_errors
 from rsmclip.training.batches import StepSampler
+from rsmclip.training.interruption import start_workers
 from rsmclip.training.shards import ShardCache, ShardError
 
 
@@ -174,7 +175,9 @@ def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator:
         corpus ([`StreamedCorpus`]): The corpus.
     """
     sampler = loader.batch_sampler
-    batches = iter(loader)  # before there is a thread: what is forked beside one may wait for its locks forever
+    batches = start_workers(
+        loader
+    )  # before there is a thread: what is forked beside one may wait for its locks forever
     ahead = steps_ahead(loader, corpus)
     wanted: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
     fetcher = Thread(target=fetch_wanted, args=(corpus.cache, wanted), daemon=True)
