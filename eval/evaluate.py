@@ -1,15 +1,43 @@
-"""Evaluates a model on a corpus: retrieval and zero-shot classification in every language, beside chance."""
+"""Measures a model on a dataset: cross-modal retrieval and zero-shot classification in every language."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
 from datasets import Dataset
 
 from rsmclip.eval.embed import Embedder
+from rsmclip.eval.outcomes import KS, Classification, Outcomes, Retrieval, statistics
 from rsmclip.eval.protocol import Benchmark
-from rsmclip.eval.retrieval import chance_metrics, retrieval_metrics
-from rsmclip.eval.zero_shot import class_embeddings, zero_shot_metrics
+from rsmclip.eval.retrieval import chance_metrics, retrieval_ranks
+from rsmclip.eval.zero_shot import class_embeddings, label_ranks
+
+MOST_SENTENCES = 5000  # that are compared between languages
+
+
+@dataclass
+class Captions:
+    """
+    The captions of a dataset in one language.
+
+    Args:
+        texts (`list[str]`): All of them.
+        rows (`np.ndarray` of shape `(texts,)`): Row of the image of each.
+        numbers (`np.ndarray` of shape `(texts,)`): Its place among the image's captions, the same in each language.
+        embeds (`torch.Tensor` of shape `(texts, dim)`): Embeddings.
+    """
+
+    texts: list[str]
+    rows: np.ndarray
+    numbers: np.ndarray
+    embeds: torch.Tensor
+
+    def select(self, kept: np.ndarray) -> "Captions":
+        """Those of a mask `(texts,)`."""
+        texts = [text for text, keep in zip(self.texts, kept, strict=True) if keep]
+        return Captions(texts, self.rows[kept], self.numbers[kept], self.embeds[torch.from_numpy(kept)])
 
 
 def evaluate_corpus(
@@ -30,47 +58,141 @@ def evaluate_corpus(
             Class names; without it there is no zero-shot figure.
 
     Returns:
-        `dict[str, dict[str, float]]`: For each language what [`retrieval_metrics`] gives, with `images` and `texts`,
-        the numbers compared, and `chance_mean_recall`; with a benchmark also `zero_shot_accuracy`,
-        `zero_shot_mean_per_class_recall` and `chance_zero_shot_accuracy`.
+        `dict[str, dict[str, float]]`: What [`metrics_by_language`] gives.
+    """
+    return metrics_by_language(measure_corpus(embedder, corpus, languages, benchmark))
+
+
+def measure_corpus(
+    embedder: Embedder,
+    corpus: Dataset,
+    languages: Sequence[str],
+    benchmark: Benchmark | None = None,
+    capitalize: bool = False,
+    thorough: bool = False,
+) -> Outcomes:
+    """
+    What a model does with each image of a corpus.
+
+    Args:
+        embedder ([`Embedder`]):
+            The model.
+        corpus (`datasets.Dataset`):
+            A split in the project's schema, images not decoded.
+        languages (`Sequence[str]`):
+            Language codes.
+        benchmark ([`Benchmark`], *optional*):
+            Class names; without it there is no zero-shot figure.
+        capitalize (`bool`, *optional*, defaults to `False`):
+            Whether captions begin with a capital letter, as RemoteCLIP has them (Liu et al. 2024).
+        thorough (`bool`, *optional*, defaults to `False`):
+            Whether to measure retrieval with equal captions as right answers as well, and the gap to English.
     """
     image_embeds = embedder.images(corpus)
-    captions, labels = corpus["captions"], list(corpus["label"])
-    results = {}
+    columns, labels = corpus["captions"], list(corpus["label"])
+    outcomes = Outcomes(list(corpus["image_id"]))
+    captions = {}
     for language in languages:
-        results[language] = evaluate_retrieval(embedder, image_embeds, [row.get(language) for row in captions])
+        captions[language] = embed_captions(embedder, [row.get(language) for row in columns], language, capitalize)
+        outcomes.retrieval[language] = measure_retrieval(image_embeds, captions[language])
         if benchmark is not None and language in benchmark.templates and any(labels):
-            results[language] |= evaluate_zero_shot(embedder, image_embeds, labels, benchmark, language)
-    return results
+            outcomes.zero_shot[language] = measure_zero_shot(embedder, image_embeds, labels, benchmark, language)
+    if thorough:
+        for language in languages:
+            if shared_texts(captions[language]):
+                outcomes.duplicates_right[language] = measure_retrieval(image_embeds, captions[language], True)
+        outcomes.english = measure_english(outcomes, image_embeds, captions)
+    return outcomes
 
 
-def evaluate_retrieval(
-    embedder: Embedder, image_embeds: torch.Tensor, captions: list[list[str | None] | None]
-) -> dict[str, float]:
-    """Retrieval in one language; a row without any caption in it takes no part."""
-    captions = [[caption for caption in row or [] if caption] for row in captions]
-    rows = [row for row, texts in enumerate(captions) if texts]
-    if not rows:
-        raise ValueError("no row has a caption in this language")
-    texts = [text for row in rows for text in captions[row]]
-    owner = np.repeat(np.arange(len(rows)), [len(captions[row]) for row in rows])
-    metrics = retrieval_metrics(image_embeds[rows], embedder.texts(texts), owner)
-    chance = chance_metrics(owner, len(rows))["mean_recall"]
-    return metrics | {"images": len(rows), "texts": len(texts), "chance_mean_recall": chance}
+def embed_captions(
+    embedder: Embedder, captions: list[list[str | None] | None], language: str, capitalize: bool = False
+) -> Captions:
+    """Captions in one language, with their embeddings; a row without any takes no part."""
+    found = [
+        (row, number, text[:1].upper() + text[1:] if capitalize else text)
+        for row, texts in enumerate(captions)
+        for number, text in enumerate(texts or [])
+        if text
+    ]
+    if not found:
+        raise ValueError(f"no row has a caption in {language!r}")
+    rows, numbers, texts = zip(*found, strict=True)
+    return Captions(list(texts), np.array(rows), np.array(numbers), embedder.texts(list(texts)))
 
 
-def evaluate_zero_shot(
+def measure_retrieval(image_embeds: torch.Tensor, captions: Captions, equal_are_right: bool = False) -> Retrieval:
+    """Retrieval in one language, of the images that have captions in it."""
+    rows, owner = np.unique(captions.rows, return_inverse=True)
+    sentences = np.unique(captions.texts, return_inverse=True)[1] if equal_are_right else None
+    image_ranks, text_ranks = retrieval_ranks(image_embeds[rows], captions.embeds, owner, sentences)
+    return Retrieval(rows, image_ranks, captions.rows, text_ranks)
+
+
+def shared_texts(captions: Captions) -> bool:
+    """Whether several images have the same caption."""
+    return len(set(captions.texts)) < len(set(zip(captions.rows.tolist(), captions.texts, strict=True)))
+
+
+def measure_english(
+    outcomes: Outcomes, image_embeds: torch.Tensor, captions: dict[str, Captions]
+) -> dict[str, Retrieval]:
+    """For each other language, retrieval in English over just the captions whose translations it has."""
+    if "en" not in captions:
+        return {}
+    english = captions["en"]
+    measured = {np.ones(len(english.texts), dtype=bool).tobytes(): outcomes.retrieval["en"]}
+    by_language = {}
+    for language in captions.keys() - {"en"}:
+        theirs = set(zip(captions[language].rows.tolist(), captions[language].numbers.tolist(), strict=True))
+        pairs = zip(english.rows.tolist(), english.numbers.tolist(), strict=True)
+        kept = np.array([pair in theirs for pair in pairs])
+        if kept.sum() != len(theirs):  # captions that translate none
+            continue
+        if kept.tobytes() not in measured:
+            measured[kept.tobytes()] = measure_retrieval(image_embeds, english.select(kept))
+        by_language[language] = measured[kept.tobytes()]
+    return dict(sorted(by_language.items()))
+
+
+def measure_agreement(embedder: Embedder, corpus: Dataset, languages: Sequence[str]) -> Outcomes | None:
+    """
+    Whether a sentence in one language finds its translation in another, for each two languages. Sentences that have
+    all languages take part, of those that are equal in a language the first, and at most 5,000; `None` if there are
+    fewer than two.
+    """
+    seen: dict[str, set[str]] = {language: set() for language in languages}
+    sentences = []
+    for captions in corpus["captions"]:
+        for number in range(max(len(captions.get(language) or []) for language in languages)):
+            texts = [(captions.get(language) or [])[number : number + 1] for language in languages]
+            if all(text and text[0] for text in texts) and len(sentences) < MOST_SENTENCES:
+                sentence = dict(zip(languages, (text[0] for text in texts), strict=True))
+                if not any(text in seen[language] for language, text in sentence.items()):
+                    sentences.append(sentence)
+                    for language, text in sentence.items():
+                        seen[language].add(text)
+    if len(languages) < 2 or len(sentences) < 2:
+        return None
+    embeds = {language: embedder.texts([sentence[language] for sentence in sentences]) for language in languages}
+    outcomes = Outcomes([sentence[languages[0]] for sentence in sentences])
+    for one, other in combinations(languages, 2):
+        there, back = retrieval_ranks(embeds[one], embeds[other], np.arange(len(sentences)))
+        outcomes.agreement |= {f"{one}>{other}": there, f"{other}>{one}": back}
+    return outcomes
+
+
+def measure_zero_shot(
     embedder: Embedder, image_embeds: torch.Tensor, labels: list[str | None], benchmark: Benchmark, language: str
-) -> dict[str, float]:
+) -> Classification:
     """Zero-shot classification in one language over the rows that have a label."""
     check_labels(labels, benchmark)
-    rows = [row for row, label in enumerate(labels) if label is not None]
+    rows = np.array([row for row, label in enumerate(labels) if label is not None])
     names = [benchmark.class_names[language][label] for label in benchmark.labels]
     classes = class_embeddings(embedder.texts, names, benchmark.templates[language])
-    targets = [benchmark.labels.index(labels[row]) for row in rows]
-    metrics = zero_shot_metrics(image_embeds[rows], classes, targets)
-    chance = 100 / len(benchmark.labels)
-    return {f"zero_shot_{name}": value for name, value in metrics.items()} | {"chance_zero_shot_accuracy": chance}
+    targets = np.array([benchmark.labels.index(labels[row]) for row in rows])
+    ranks, predicted = label_ranks(image_embeds[rows], classes, targets)
+    return Classification(rows, targets, np.array(benchmark.labels), ranks == 0, ranks < 5, predicted)
 
 
 def check_labels(labels: Iterable[str | None], benchmark: Benchmark) -> None:
@@ -79,3 +201,30 @@ def check_labels(labels: Iterable[str | None], benchmark: Benchmark) -> None:
         raise ValueError(
             f"label {unknown[0]!r} is not a class of benchmark {benchmark.name!r}; name another benchmark or none"
         )
+
+
+def metrics_by_language(outcomes: Outcomes) -> dict[str, dict[str, float]]:
+    """
+    The figures of each language beside what a random ranking would give.
+
+    Returns:
+        `dict[str, dict[str, float]]`: For each language what [`~rsmclip.eval.outcomes.statistics`] gives, with
+        `images` and `texts`, the numbers compared, and `chance_mean_recall`; with zero-shot figures also
+        `chance_zero_shot_accuracy`.
+    """
+    results: dict[str, dict[str, float]] = {}
+    for (language, metric), value in statistics(outcomes, np.ones((1, len(outcomes.ids)))).items():
+        if language != "mean":
+            results.setdefault(language, {})[metric] = float(value[0])
+    for language, retrieval in outcomes.retrieval.items():
+        chance = chance_of(retrieval)["mean_recall"]
+        numbers = {"images": len(retrieval.rows), "texts": len(retrieval.text_rows)}
+        results[language] |= numbers | {"chance_mean_recall": chance}
+    for language, classification in outcomes.zero_shot.items():
+        results[language]["chance_zero_shot_accuracy"] = 100 / len(classification.classes)
+    return results
+
+
+def chance_of(retrieval: Retrieval) -> dict[str, float]:
+    """What a random ranking would give."""
+    return chance_metrics(np.searchsorted(retrieval.rows, retrieval.text_rows), len(retrieval.rows), KS)

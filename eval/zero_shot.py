@@ -51,14 +51,36 @@ def zero_shot_metrics(
     Returns:
         `dict[str, float]`: `accuracy` and `mean_per_class_recall`, the mean over the classes that occur. In percent.
     """
+    ranks, _ = label_ranks(image_embeds, class_embeds, labels)
+    hits, labels = (ranks == 0).astype(float), np.asarray(labels)
+    per_class = [hits[labels == label].mean() for label in np.unique(labels)]
+    return {"accuracy": 100 * float(hits.mean()), "mean_per_class_recall": 100 * float(np.mean(per_class))}
+
+
+def label_ranks(
+    image_embeds: torch.Tensor | np.ndarray, class_embeds: torch.Tensor | np.ndarray, labels: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Rank, from 0, of each image's class, the number of other classes that score at least as high, and the class that
+    was predicted. Exact, as [`~rsmclip.eval.retrieval`] says.
+
+    Args:
+        image_embeds (`torch.Tensor` of shape `(images, dim)`): Image embeddings.
+        class_embeds (`torch.Tensor` of shape `(classes, dim)`): Class embeddings.
+        labels (`Sequence[int]`): Row of the right class for each image.
+
+    Returns:
+        `tuple[np.ndarray, np.ndarray]` of shape `(images,)`, int64.
+    """
     images, classes = unit_rows(image_embeds, "image"), unit_rows(class_embeds, "class")
     labels = torch.as_tensor(np.asarray(labels), dtype=torch.long, device=images.device)
     if len(labels) != len(images):
         raise ValueError(f"{len(labels)} labels for {len(images)} images")
     if labels.min() < 0 or labels.max() >= len(classes):
         raise ValueError(f"labels must name rows of the {len(classes)} classes")
-    similarity = images @ classes.t()
+    similarity = images.double() @ classes.double().t()
     right = similarity.gather(1, labels[:, None])
-    hits = ((similarity >= right).sum(dim=1) == 1).double()  # only the right class itself scores so high
-    per_class = [hits[labels == label].mean().item() for label in labels.unique()]
-    return {"accuracy": 100 * hits.mean().item(), "mean_per_class_recall": 100 * float(np.mean(per_class))}
+    ranks = (similarity >= right).sum(dim=1) - 1
+    others = similarity.scatter(1, labels[:, None], -torch.inf)
+    predicted = torch.where(ranks == 0, labels, others.argmax(dim=1)) if len(classes) > 1 else labels
+    return ranks.cpu().numpy(), predicted.cpu().numpy()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.evaluate import check_labels, evaluate_corpus, evaluate_retrieval
+from rsmclip.eval.evaluate import check_labels, embed_captions, evaluate_corpus, measure_retrieval
 from rsmclip.eval.protocol import BENCHMARKS, load_benchmark
 from rsmclip.eval.report import as_markdown, as_text, mean_over_languages, result_table
 from rsmclip.eval.retrieval import retrieval_metrics
@@ -64,10 +64,10 @@ def test_without_labels_there_is_no_zero_shot_figure(embedder, corpus):
 
 def test_rows_without_a_caption_in_the_language_take_no_part(embedder):
     images = torch.randn(3, 16)
-    metrics = evaluate_retrieval(embedder, images, [["a"], None, ["b", None]])
-    assert metrics["images"] == 2 and metrics["texts"] == 2
-    with pytest.raises(ValueError, match="no row has a caption"):
-        evaluate_retrieval(embedder, images, [None, [None], []])
+    retrieval = measure_retrieval(images, embed_captions(embedder, [["a"], None, ["b", None]], "en"))
+    assert retrieval.rows.tolist() == retrieval.text_rows.tolist() == [0, 2]
+    with pytest.raises(ValueError, match="no row has a caption in 'nl'"):
+        embed_captions(embedder, [None, [None], []], "nl")
 
 
 def test_unknown_label_and_benchmark_are_named(embedder, corpus):

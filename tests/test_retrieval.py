@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rsmclip.eval import retrieval
-from rsmclip.eval.retrieval import chance_metrics, retrieval_metrics
+from rsmclip.eval.retrieval import chance_metrics, retrieval_metrics, retrieval_ranks, unit_rows
 
 
 def by_definition(images, texts, owner, ks=(1, 5, 10)):
@@ -34,13 +34,78 @@ def example(rng, images=40, captions=(1, 6), dim=16, noise=1.5):
 
 @pytest.mark.parametrize("chunk", [1, 7, 1024])
 def test_equals_the_definition_for_any_chunk(monkeypatch, chunk):
-    monkeypatch.setattr(retrieval, "CHUNK", chunk)
+    monkeypatch.setattr(retrieval, "TILE", chunk)
     images, texts, owner = example(np.random.default_rng(0))
     expected = by_definition(images, texts, owner)
     metrics = retrieval_metrics(images, texts, owner)
     assert list(metrics) == list(expected)
     assert metrics == pytest.approx(expected, abs=1e-9)
     assert 5 < metrics["mean_recall"] < 95
+
+
+def ranks_in_whole_numbers(images, texts, right):
+    """Ranks by the definition, in arithmetic without rounding; `right` is `(images, texts)` of truth values."""
+    images, texts = (
+        np.round(unit_rows(rows, "any").double().numpy() * 2**26).astype(np.int64) for rows in (images, texts)
+    )
+    similarity = images @ texts.T
+    lowest = np.iinfo(np.int64).min
+
+    def ranks(similarity, right):
+        best = np.where(right, similarity, lowest).max(axis=1, keepdims=True)
+        return ((similarity >= best) & ~right).sum(axis=1)
+
+    return ranks(similarity, right), ranks(similarity.T, right.T)
+
+
+def adversarial(kind, rng):
+    images, texts, owner = example(rng, images=60, dim=24)
+    if kind == "nearly equal":  # nearer to each other than float32 tells apart
+        texts = np.ones((len(texts), 24)) + 2e-7 * rng.standard_normal(texts.shape)
+    if kind == "all equal":
+        texts = np.ones_like(texts)
+    if kind == "few directions":  # ties everywhere
+        images, texts = np.sign(images[:, :3]), np.sign(texts[:, :3])
+    if kind == "equal captions":
+        texts = texts[rng.integers(0, 8, len(texts))]
+    return images, texts, owner
+
+
+@pytest.mark.parametrize("kind", ["random", "nearly equal", "all equal", "few directions", "equal captions"])
+@pytest.mark.parametrize("tile", [5, 64, 2048])
+def test_ranks_are_exact_whatever_the_tile(monkeypatch, kind, tile):
+    monkeypatch.setattr(retrieval, "TILE", tile)
+    images, texts, owner = adversarial(kind, np.random.default_rng(3))
+    right = owner == np.arange(len(images))[:, None]
+    expected = ranks_in_whole_numbers(images, texts, right)
+    for found, ranks in zip(retrieval_ranks(images, texts, owner), expected, strict=True):
+        np.testing.assert_array_equal(found, ranks)
+
+
+def test_lower_precision_of_matrix_products_and_the_order_of_rows_change_nothing(monkeypatch):
+    images, texts, owner = adversarial("nearly equal", np.random.default_rng(4))
+    expected = retrieval_ranks(images, texts, owner)
+    order = np.random.default_rng(5).permutation(len(texts))
+    shuffled = retrieval_ranks(images, texts[order], owner[order])
+    np.testing.assert_array_equal(shuffled[0], expected[0])
+    np.testing.assert_array_equal(shuffled[1], expected[1][order])
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    for found, ranks in zip(retrieval_ranks(images, texts, owner), expected, strict=True):
+        np.testing.assert_array_equal(found, ranks)
+
+
+@pytest.mark.parametrize("kind", ["random", "equal captions"])
+def test_equal_sentences_are_right_for_each_others_images(kind):
+    images, texts, owner = adversarial(kind, np.random.default_rng(6))
+    sentences = np.random.default_rng(7).integers(0, 20, len(texts))
+    right = np.zeros((len(images), len(texts)), dtype=bool)
+    for image in range(len(images)):
+        right[image] = np.isin(sentences, sentences[owner == image])
+    expected = ranks_in_whole_numbers(images, texts, right)
+    found = retrieval_ranks(images, texts, owner, sentences)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert (found[1] <= retrieval_ranks(images, texts, owner)[1]).all()
 
 
 def test_ties_count_against_the_model_whatever_the_order():
@@ -70,7 +135,7 @@ def test_bad_input_is_named():
     good = np.ones((3, 2))
     bad = good.copy()
     bad[1, 0] = np.nan
-    with pytest.raises(ValueError, match="1 text embeddings are zero or not finite, the first in row 1"):
+    with pytest.raises(ValueError, match="text embeddings are zero or not finite, the first in row 1"):
         retrieval_metrics(good, bad, [0, 1, 2])
     with pytest.raises(ValueError, match="image embeddings are zero"):
         retrieval_metrics(good * 0, good, [0, 1, 2])
