@@ -9,9 +9,9 @@ import torch
 from datasets import Dataset
 
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.outcomes import KS, Classification, Outcomes, Retrieval, statistics
+from rsmclip.eval.outcomes import Classification, Outcomes, Retrieval, chance_of, statistics
 from rsmclip.eval.protocol import Benchmark
-from rsmclip.eval.retrieval import chance_metrics, retrieval_ranks
+from rsmclip.eval.retrieval import retrieval_ranks
 from rsmclip.eval.zero_shot import class_embeddings, label_ranks
 
 MOST_SENTENCES = 5000  # that are compared between languages
@@ -223,8 +223,3 @@ def metrics_by_language(outcomes: Outcomes) -> dict[str, dict[str, float]]:
     for language, classification in outcomes.zero_shot.items():
         results[language]["chance_zero_shot_accuracy"] = 100 / len(classification.classes)
     return results
-
-
-def chance_of(retrieval: Retrieval) -> dict[str, float]:
-    """What a random ranking would give."""
-    return chance_metrics(np.searchsorted(retrieval.rows, retrieval.text_rows), len(retrieval.rows), KS)

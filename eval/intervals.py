@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rsmclip.eval.outcomes import Outcomes, statistics
+from rsmclip.eval.outcomes import Outcomes, chance_of, statistics
 
 AT_ONCE = 4_000_000  # weights
 
@@ -40,3 +40,49 @@ def draw_statistics(outcomes: Outcomes, samples: int, seed: int = 0) -> dict[tup
 def interval(draws: np.ndarray) -> list[float]:
     """The 95 % percentile interval of draws."""
     return [float(bound) for bound in np.percentile(draws, [2.5, 97.5])]
+
+
+def figures(outcomes: Outcomes, samples: int = 1000, seed: int = 0) -> list[dict]:
+    """
+    Every figure of a dataset with its interval.
+
+    Args:
+        outcomes ([`Outcomes`]):
+            What a model did with it.
+        samples (`int`, *optional*, defaults to 1000):
+            Draws of the bootstrap.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of the draws.
+
+    Returns:
+        `list[dict]`: Records of `metric`, `value`, `interval` (95 %), `language` (`None` of probes; `"mean"` over the
+        languages), `to` where a second language is involved, `chance` (what a random ranking gives, where that is
+        known), `rows` (images or sentences) and `texts`. Median ranks count from 1, all else is in percent.
+    """
+    drawn = draw_statistics(outcomes, samples, seed)
+    records = []
+    for (language, metric), value in statistics(outcomes, np.ones((1, len(outcomes.ids)))).items():
+        one, _, other = language.partition(">")
+        record = {"metric": metric, "value": float(value[0]), "interval": interval(drawn[language, metric])}
+        record |= {"language": one or None, **({"to": other} if other else {})}
+        records.append(record | described(outcomes, language, metric))
+    return records
+
+
+def described(outcomes: Outcomes, language: str, metric: str) -> dict:
+    """Chance, and the numbers of rows and texts, of a figure."""
+    if metric.startswith("zero_shot") and language in outcomes.zero_shot:
+        classification = outcomes.zero_shot[language]
+        guesses = 5 if metric == "zero_shot_top5_accuracy" else 1
+        chance = 100 * min(1.0, guesses / len(classification.classes))
+        return {"chance": chance, "rows": len(classification.rows)}
+    if not language:
+        classification = outcomes.probes[metric.removesuffix("_accuracy").removesuffix("_mean_per_class_recall")]
+        return {"chance": 100 / len(classification.classes), "rows": len(classification.rows)}
+    if language in outcomes.retrieval:
+        retrieval = outcomes.retrieval[language]
+        chance = chance_of(retrieval).get(metric)
+        known = {} if chance is None else {"chance": chance}
+        return known | {"rows": len(retrieval.rows), "texts": len(retrieval.text_rows)}
+    known = {"chance": 100 / len(outcomes.ids)} if metric.startswith("text_to_text") else {}
+    return known | {"rows": len(outcomes.ids)}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rsmclip.eval.retrieval import chance_metrics
+
 KS = (1, 5, 10)
 DUPLICATES = "duplicates_right"  # names the figures in which every image with an equal caption is right
 
@@ -201,3 +203,15 @@ def classification_statistics(classification: Classification, weights: np.ndarra
         out=np.full(members.shape, np.nan),
     )
     return values | {"mean_per_class_recall": 100 * np.nanmean(recalls, axis=1)}
+
+
+def chance_of(retrieval: Retrieval) -> dict[str, float]:
+    """What a random ranking would give."""
+    return chance_metrics(np.searchsorted(retrieval.rows, retrieval.text_rows), len(retrieval.rows), KS)
+
+
+def confusion(classification: Classification) -> np.ndarray:
+    """Images by true class (row) and predicted class (column), `(classes, classes)`."""
+    size = len(classification.classes)
+    cells = classification.labels * size + classification.predicted
+    return np.bincount(cells, minlength=size * size).reshape(size, size)
