@@ -73,6 +73,8 @@ def retrieval_ranks(
         `tuple[np.ndarray, np.ndarray]` of shapes `(images,)` and `(texts,)`, int64.
     """
     images, texts = unit_rows(image_embeds, "image"), unit_rows(text_embeds, "text")
+    if images.shape[1] != texts.shape[1]:
+        raise ValueError(f"image embeddings have {images.shape[1]} dimensions, text embeddings {texts.shape[1]}")
     owner = torch.as_tensor(np.asarray(text_to_image), dtype=torch.long, device=texts.device)
     if len(owner) != len(texts):
         raise ValueError(f"text_to_image has {len(owner)} entries for {len(texts)} texts")
@@ -177,19 +179,18 @@ def unit_rows(embeds: torch.Tensor | np.ndarray, what: str) -> torch.Tensor:
     Rows of unit length, rounded to multiples of 2⁻²⁶, in float32; a row that isn't finite or is zero is an error that
     names it.
     """
-    embeds = torch.as_tensor(embeds)
+    embeds = torch.as_tensor(np.ascontiguousarray(embeds) if isinstance(embeds, np.ndarray) else embeds)
     if embeds.ndim != 2 or len(embeds) == 0:
         raise ValueError(
             f"{what} embeddings must have shape (rows, dim) with at least one row, not {tuple(embeds.shape)}"
         )
+    norms = torch.cat([rows.double().norm(dim=1, keepdim=True) for rows in embeds.split(PAIRS)])
+    bad = (~torch.isfinite(norms) | (norms == 0)).flatten().nonzero().flatten()
+    if len(bad):
+        raise ValueError(f"{len(bad)} {what} embeddings are zero or not finite, the first in row {int(bad[0])}")
     units = torch.empty_like(embeds, dtype=torch.float32)
-    for start in range(0, len(embeds), PAIRS):
-        rows = embeds[start : start + PAIRS].double()
-        norms = rows.norm(dim=1, keepdim=True)
-        bad = (~torch.isfinite(norms) | (norms == 0)).flatten().nonzero().flatten()
-        if len(bad):
-            raise ValueError(f"{what} embeddings are zero or not finite, the first in row {start + int(bad[0])}")
-        units[start : start + PAIRS] = ((rows / norms).float() / STEP).round() * STEP
+    for into, rows, lengths in zip(units.split(PAIRS), embeds.split(PAIRS), norms.split(PAIRS), strict=True):
+        into.copy_(((rows.double() / lengths).float() / STEP).round() * STEP)
     return units
 
 

@@ -73,6 +73,8 @@ def label_ranks(
         `tuple[np.ndarray, np.ndarray]` of shape `(images,)`, int64.
     """
     images, classes = unit_rows(image_embeds, "image"), unit_rows(class_embeds, "class")
+    if images.shape[1] != classes.shape[1]:
+        raise ValueError(f"image embeddings have {images.shape[1]} dimensions, class embeddings {classes.shape[1]}")
     labels = torch.as_tensor(np.asarray(labels), dtype=torch.long, device=images.device)
     if len(labels) != len(images):
         raise ValueError(f"{len(labels)} labels for {len(images)} images")

@@ -135,7 +135,7 @@ def test_bad_input_is_named():
     good = np.ones((3, 2))
     bad = good.copy()
     bad[1, 0] = np.nan
-    with pytest.raises(ValueError, match="text embeddings are zero or not finite, the first in row 1"):
+    with pytest.raises(ValueError, match="1 text embeddings are zero or not finite, the first in row 1"):
         retrieval_metrics(good, bad, [0, 1, 2])
     with pytest.raises(ValueError, match="image embeddings are zero"):
         retrieval_metrics(good * 0, good, [0, 1, 2])
@@ -143,6 +143,8 @@ def test_bad_input_is_named():
         retrieval_metrics(good, good, [0, 1, 1])
     with pytest.raises(ValueError, match="2 entries for 3 texts"):
         retrieval_metrics(good, good, [0, 1])
+    with pytest.raises(ValueError, match="image embeddings have 2 dimensions, text embeddings 4"):
+        retrieval_metrics(good, np.ones((3, 4)), [0, 1, 2])
     with pytest.raises(ValueError, match="rows of the 3 images"):
         retrieval_metrics(good, good, [0, 1, 3])
 

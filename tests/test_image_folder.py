@@ -1,0 +1,122 @@
+"""Folders of images by class: what is read, and how folder names find their classes."""
+
+import re
+import warnings
+
+import pytest
+from PIL import Image
+
+from rsmclip.eval import image_folder
+from rsmclip.eval.evaluate import check_labels
+from rsmclip.eval.image_folder import benchmark_for, match_labels, read_image_folder
+from rsmclip.eval.protocol import load_benchmark
+
+
+def draw(root, *names):
+    """An image of its own colour for each name, in the format that its suffix says."""
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(root / name)
+
+
+def test_images_come_by_label_and_file_name_with_their_bytes(tmp_path):
+    draw(tmp_path, "River/b.tif", "River/a.JPG", "Forest/z.png")
+    (tmp_path / "readme.txt").write_text("no class")
+    (tmp_path / "River" / "._a.jpg").write_bytes(b"left by macOS")
+    rows = read_image_folder(tmp_path)
+    files = [tmp_path / name for name in ("Forest/z.png", "River/a.JPG", "River/b.tif")]
+    assert list(rows["image_id"]) == [str(file) for file in files]
+    assert list(rows["label"]) == ["Forest", "River", "River"]
+    assert [image["bytes"] for image in rows["image"]] == [file.read_bytes() for file in files]
+
+
+def test_more_bytes_than_an_arrow_array_holds_are_read_alike(tmp_path, monkeypatch):
+    draw(tmp_path, *(f"{label}/{n}.png" for label in "ab" for n in range(4)))
+    whole = read_image_folder(tmp_path)
+    monkeypatch.setattr(image_folder, "BYTES_PER_TABLE", 150)  # two images
+    parts = read_image_folder(tmp_path)
+    assert parts.data["image"].num_chunks > 2 and parts.to_list() == whole.to_list()
+
+
+def test_categories_above_the_classes_are_no_labels(tmp_path):
+    draw(tmp_path, "water area/sea/1.png", "water area/dam/1.png", "woodland/forest/1.png")
+    (tmp_path / "woodland" / ".DS_Store").write_bytes(b"")
+    assert list(read_image_folder(tmp_path)["label"]) == ["dam", "forest", "sea"]
+    draw(tmp_path, "woodland/sea/1.png")
+    with pytest.raises(ValueError, match="class 'sea' lies in two folders: .*water area/sea and .*woodland/sea"):
+        read_image_folder(tmp_path)
+
+
+def test_a_folder_without_images_is_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no folder .*nowhere"):
+        read_image_folder(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="holds no folders: expected .*/<class>/<image>"):
+        read_image_folder(tmp_path)
+    draw(tmp_path, "River/a.png")
+    (tmp_path / "Forest").mkdir()
+    (tmp_path / "Forest" / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match="class folder .*Forest holds no images"):
+        read_image_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, on_disk, label",
+    [
+        ("aid", "bareland", "BareLand"),
+        ("aid", "storage tanks", "StorageTanks"),
+        ("resisc45", "SeaIce", "sea_ice"),
+        ("mlrsnet", "Harbor_Port", "harbor&port"),
+        ("mlrsnet", "swimming-pool", "swimmimg_pool"),
+        ("rsc11", "storage_tanks", "stroagetanks"),
+        ("rsscn7", "RiverLake", "dRiverLake"),
+        ("patternnet", "wastewaterplant", "wastewater_treatment_plant"),
+    ],
+)
+def test_spellings_of_copies_are_matched(name, on_disk, label):
+    assert match_labels([on_disk], load_benchmark(name)) == {on_disk: label}
+
+
+def test_every_label_matches_itself():
+    for name in ("aid", "mlrsnet", "rsi_cb128", "patternnet", "whu_rs19"):
+        benchmark = load_benchmark(name)
+        assert match_labels(benchmark.labels, benchmark) == {label: label for label in benchmark.labels}
+
+
+def test_a_folder_that_is_no_class_is_told_with_the_nearest():
+    with pytest.raises(
+        ValueError, match="'forrest' is not a class of benchmark 'eurosat'; the nearest .* is 'Forest'"
+    ):
+        match_labels(["River", "forrest"], load_benchmark("eurosat"))
+    with pytest.raises(ValueError, match="'Sea_Lake' and 'sealake' are the same class of benchmark 'eurosat'"):
+        match_labels(["sealake", "Sea_Lake"], load_benchmark("eurosat"))
+    with pytest.raises(ValueError, match="'sydney_captions' has no classes"):
+        benchmark_for("sydney_captions", ["industrial"])
+
+
+def test_the_benchmark_takes_the_spelling_on_disk_and_keeps_absent_classes():
+    with pytest.warns(UserWarning, match=re.escape("no images of bField, cIndustry; all 7 classes stay candidates")):
+        benchmark = benchmark_for("rsscn7", ["grass", "RiverLake", "forest", "Resident", "gParking"] * 2)
+    assert benchmark.labels == ["grass", "bField", "cIndustry", "RiverLake", "forest", "Resident", "gParking"]
+    original = load_benchmark("rsscn7")
+    for language, names in original.class_names.items():
+        assert list(benchmark.class_names[language]) == benchmark.labels
+        assert list(benchmark.class_names[language].values()) == list(names.values())
+    check_labels(["grass", "RiverLake"], benchmark)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is absent
+        assert benchmark_for("rsscn7", original.labels, prompts="en3").prompts == "en3"
+
+
+def test_folders_without_a_file_give_english_names():
+    benchmark = benchmark_for("mine", ["aGrass", "DenseResidential", "baseball_diamond", "aGrass"], prompts="single")
+    assert benchmark.class_names == {
+        "en": {
+            "DenseResidential": "dense residential",
+            "aGrass": "grass",
+            "baseball_diamond": "baseball diamond",
+        }
+    }
+    assert benchmark.labels == list(benchmark.class_names["en"])
+    assert (benchmark.prompts, benchmark.templates) == ("single", {"en": ["a satellite image of {}."]})
+    with pytest.raises(ValueError, match="class folders 'BareLand' and 'bare_land' have the same name, 'bare land'"):
+        benchmark_for("mine", ["BareLand", "bare_land"])
