@@ -107,6 +107,16 @@ def test_a_tie_of_votes_is_an_error_and_ties_at_the_last_neighbour_all_vote():
     assert knn_probe([train[0]] * 3, ["a", "b", "b"], test[:2], ["a", "b"], k=1)["hits"].tolist() == [False, True]
 
 
+@pytest.mark.parametrize("entries", [1, 1000, 2**24])
+def test_images_that_lie_in_two_classes_never_decide_for_one(monkeypatch, entries):
+    monkeypatch.setattr(probes, "CHUNK_ENTRIES", entries)
+    rng = np.random.default_rng(0)
+    images, test = rng.standard_normal((103, 67)), rng.standard_normal((50, 67))
+    order = rng.permutation(206)
+    train, labels = np.concatenate([images, images])[order], np.repeat(["a", "b"], 103)[order]
+    assert not knn_probe(train, labels, test, ["a", "b"] * 25)["hits"].any()
+
+
 def test_a_small_temperature_does_not_lose_the_votes():
     train, train_labels, test, test_labels = example(4)
     nearest = knn_probe(train, train_labels, test, test_labels, k=1)["hits"]
