@@ -5,6 +5,7 @@ Labels are class names or numbers. Embeddings are normalised here. Figures are i
 which test images it got right, so that intervals can be drawn from the same images.
 """
 
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -314,7 +315,10 @@ def logistic_hits(
 ) -> np.ndarray:
     """Which test rows a logistic regression fitted on the train rows gets right."""
     # The gradient of unit rows is small from the start: the default tolerance of 1e-4 would stop far from the optimum.
-    model = LogisticRegression(C=c, tol=1e-6, max_iter=1000).fit(train, train_classes)
+    model = LogisticRegression(C=c, tol=1e-6, max_iter=1000)
+    with warnings.catch_warnings():  # one image a class looks like regression to scikit-learn, which says so
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        model.fit(train, train_classes)
     return model.predict(test) == test_classes
 
 

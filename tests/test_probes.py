@@ -1,6 +1,7 @@
 """Probes against scikit-learn used directly, splits and draws against what they promise, and bad input."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -113,8 +114,12 @@ def test_images_that_lie_in_two_classes_never_decide_for_one(monkeypatch, entrie
     rng = np.random.default_rng(0)
     images, test = rng.standard_normal((103, 67)), rng.standard_normal((50, 67))
     order = rng.permutation(206)
-    train, labels = np.concatenate([images, images])[order], np.repeat(["a", "b"], 103)[order]
-    assert not knn_probe(train, labels, test, ["a", "b"] * 25)["hits"].any()
+    labels = np.repeat(["a", "b"], 103)[order]
+    assert not knn_probe(np.tile(images, (2, 1))[order], labels, test, ["a", "b"] * 25)["hits"].any()
+    # To a constant test row also those are equal that differ in the order of their coordinates, but for rounding.
+    images = rng.integers(-9, 10, (103, 67)).astype(float)
+    train = np.concatenate([images, images[:, rng.permutation(67)]])[order]
+    assert not knn_probe(train, labels, np.full((50, 67), 0.1), ["a", "b"] * 25)["hits"].any()
 
 
 def test_a_small_temperature_does_not_lose_the_votes():
@@ -140,6 +145,13 @@ def test_few_shot_probe_is_the_logistic_regression_on_n_images_a_class_over_the_
             assert figures[name] == pytest.approx(np.mean(values))
             assert figures[f"{name}_std"] == pytest.approx(np.std(values, ddof=1))
     assert result[1]["accuracy"] + 5 < result[8]["accuracy"]
+
+
+def test_one_shot_of_many_classes_gives_no_warning():
+    embeds, labels = np.random.default_rng(0).standard_normal((60, 8)), np.arange(60) % 30
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        few_shot_probe(embeds, labels, embeds, labels, shots=(1,))
 
 
 def test_split_takes_its_share_of_every_class():
