@@ -93,8 +93,7 @@ def choose_c(data: ProbeData, seed: int) -> float:
 
     def measure(exponents: Sequence[float]) -> float:
         for exponent in exponents:
-            if exponent not in accuracy:
-                accuracy[exponent] = logistic_hits(*parts, 10.0**exponent).mean()
+            accuracy[exponent] = logistic_hits(*parts, 10.0**exponent).mean()
         return max(sorted(accuracy), key=accuracy.get)
 
     best, step = measure(COARSE_EXPONENTS), COARSE_EXPONENTS[1] - COARSE_EXPONENTS[0]
