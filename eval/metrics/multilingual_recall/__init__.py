@@ -1,0 +1,1 @@
+"""Multilingual recall: the script that `evaluate.load` finds by the folder's name."""

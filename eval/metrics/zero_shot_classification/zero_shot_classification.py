@@ -1,0 +1,69 @@
+"""Zero-shot classification as an `evaluate.Metric`, over `zero_shot_metrics`."""
+
+import datasets
+import evaluate
+import numpy as np
+
+from rsmclip.eval.zero_shot import zero_shot_metrics
+
+_DESCRIPTION = """
+Zero-shot classification of images by the nearest class embedding: the embedding of the class's name, put into
+sentences (`rsmclip.eval.zero_shot.class_embeddings` makes them). Embeddings are compared by cosine; they need not be
+normalised. A tie with the right class counts as an error.
+
+An example is an image with the row of its class; the class embeddings, the same for all, are given to `compute`.
+"""
+
+_KWARGS_DESCRIPTION = """
+Args:
+    predictions (list of lists of `float`): For each image its embedding, `(images, dim)`.
+    references (list of `int`): For each image the row of its class in `class_embeds`.
+    class_embeds (array of shape `(classes, dim)`): The class embeddings.
+
+Returns:
+    `dict[str, float]`: `accuracy` and `mean_per_class_recall`, the mean over the classes that occur, in percent, and
+    whatever else `rsmclip.eval.zero_shot.zero_shot_metrics` gives.
+
+Examples:
+
+    >>> import evaluate
+    >>> metric = evaluate.load("eval/metrics/zero_shot_classification")
+    >>> metric.add_batch(predictions=[[0.9, 0.1], [0.2, 0.7]], references=[0, 1])
+    >>> metric.add_batch(predictions=[[0.8, 0.1], [0.9, 0.3]], references=[0, 1])
+    >>> result = metric.compute(class_embeds=[[1.0, 0.0], [0.0, 1.0]])
+    >>> result["accuracy"], result["mean_per_class_recall"]
+    (75.0, 75.0)
+"""
+
+_CITATION = """
+@inproceedings{radford2021learning,
+  title = {Learning Transferable Visual Models From Natural Language Supervision},
+  author = {Radford, Alec and Kim, Jong Wook and Hallacy, Chris and Ramesh, Aditya and Goh, Gabriel and Agarwal,
+            Sandhini and Sastry, Girish and Askell, Amanda and Mishkin, Pamela and Clark, Jack and Krueger, Gretchen
+            and Sutskever, Ilya},
+  booktitle = {International Conference on Machine Learning},
+  year = {2021}
+}
+"""
+
+
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
+class ZeroShotClassification(evaluate.Metric):
+    """`evaluate.Metric` over [`~rsmclip.eval.zero_shot.zero_shot_metrics`]."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        embedding = datasets.List(datasets.Value("float32"))
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=datasets.Features({"predictions": embedding, "references": datasets.Value("int64")}),
+        )
+
+    def _compute(
+        self, predictions: list[list[float]], references: list[int], class_embeds: np.ndarray | list[list[float]]
+    ) -> dict[str, float]:
+        lengths = {len(embedding) for embedding in (*predictions, *class_embeds)}
+        if len(lengths) > 1:
+            raise ValueError(f"embeddings differ in their dimensions: {', '.join(map(str, sorted(lengths)))}")
+        return zero_shot_metrics(np.asarray(predictions, np.float32), np.asarray(class_embeds, np.float32), references)

@@ -1,0 +1,211 @@
+"""The `evaluate.Metric`s against the definitions written out, in pieces, by two processes, and on bad input."""
+
+import doctest
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+import rsmclip
+from rsmclip.eval.metrics import CrossModalRecall, MultilingualRecall, ZeroShotClassification
+from rsmclip.eval.metrics.cross_modal_recall import cross_modal_recall
+from rsmclip.eval.metrics.multilingual_recall import multilingual_recall
+from rsmclip.eval.metrics.zero_shot_classification import zero_shot_classification
+
+ROOT = Path(rsmclip.__file__).parent
+OTHER_PROCESS = """
+import json, sys
+import evaluate
+folder, cache, examples = sys.argv[1:]
+metric = evaluate.load(folder, num_process=2, process_id=1, experiment_id="shared", cache_dir=cache)
+images, captions = json.loads(open(examples).read())
+metric.add_batch(predictions=images, references=captions)
+assert metric.compute() is None
+"""
+
+
+def clip_benchmark_recall(scores, right, k):
+    """Share of queries with a right item among the k best, in percent, as CLIP_benchmark defines it."""
+    return 100 * right.gather(1, scores.topk(k, dim=1).indices).any(dim=1).double().mean().item()
+
+
+def by_definition(images, captions, ks=(1, 5, 10)):
+    owner = torch.tensor([row for row, texts in enumerate(captions) for _ in texts])
+    units = [torch.nn.functional.normalize(torch.tensor(np.array(x))) for x in (images, np.concatenate(captions))]
+    scores, right = units[0] @ units[1].T, torch.arange(len(images))[:, None] == owner
+    values = {f"image_to_text_recall@{k}": clip_benchmark_recall(scores, right, k) for k in ks}
+    values |= {f"text_to_image_recall@{k}": clip_benchmark_recall(scores.T, right.T, k) for k in ks}
+    return values | {"mean_recall": np.mean(list(values.values()))}
+
+
+def example(images=40, dim=16, noise=1.5, seed=0):
+    """Images with one to five captions each."""
+    rng = np.random.default_rng(seed)
+    embeds = rng.standard_normal((images, dim))
+    return embeds, [embed + noise * rng.standard_normal((rng.integers(1, 6), dim)) for embed in embeds]
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return {"cache_dir": str(tmp_path)}
+
+
+@pytest.mark.parametrize("module", [cross_modal_recall, zero_shot_classification, multilingual_recall])
+def test_examples_of_the_descriptions_run_from_the_root_without_network(monkeypatch, module):
+    def refuse(*_):
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.chdir(ROOT)
+    failed, attempted = doctest.testmod(module)
+    assert failed == 0 < attempted
+    metric = evaluate.load(str(Path(module.__file__).parent))
+    assert metric.name == Path(module.__file__).stem
+    assert metric.description and metric.citation
+
+
+@pytest.mark.parametrize("batch", [1, 7, 40])
+def test_cross_modal_recall_equals_clip_benchmark_for_any_batches_in_any_order(cache, batch):
+    images, captions = example()
+    metric = CrossModalRecall(**cache)
+    order = np.random.default_rng(batch).permutation(40)
+    for start in range(0, 40, batch):
+        rows = order[start : start + batch]
+        metric.add_batch(predictions=torch.tensor(images[rows]), references=[captions[row] for row in rows])
+    result = metric.compute()
+    expected = by_definition(images, captions)
+    assert list(result) == list(expected)
+    assert result == pytest.approx(expected, abs=1e-9)
+    assert 5 < result["mean_recall"] < 95
+
+
+def test_two_processes_give_what_one_gives(tmp_path):
+    images, captions = example()
+    (tmp_path / "examples.json").write_text(json.dumps([images[25:].tolist(), [c.tolist() for c in captions[25:]]]))
+    folder = str(ROOT / "eval/metrics/cross_modal_recall")
+    arguments = [folder, str(tmp_path / "cache"), str(tmp_path / "examples.json")]
+    other = subprocess.Popen([sys.executable, "-c", OTHER_PROCESS, *arguments], cwd=tmp_path)
+    try:
+        metric = evaluate.load(folder, num_process=2, experiment_id="shared", cache_dir=str(tmp_path / "cache"))
+        metric.add_batch(predictions=images[:25], references=captions[:25])
+        result = metric.compute()
+        assert other.wait(60) == 0
+    finally:
+        other.kill()
+    assert result == pytest.approx(by_definition(images, captions), abs=1e-9)
+
+
+def test_zero_shot_equals_scikit_learn(cache):
+    rng = np.random.default_rng(0)
+    classes = rng.standard_normal((6, 12))
+    labels = np.concatenate([np.arange(6), rng.choice(6, 84, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])])  # unevenly many
+    images = classes[labels] + 1.5 * rng.standard_normal((90, 12))
+    metric = ZeroShotClassification(**cache)
+    metric.add_batch(predictions=images[:31], references=labels[:31])
+    metric.add_batch(predictions=images[31:], references=labels[31:])
+    result = metric.compute(class_embeds=torch.tensor(classes))
+    predicted = (images @ (classes / np.linalg.norm(classes, axis=1, keepdims=True)).T).argmax(axis=1)
+    assert result["accuracy"] == pytest.approx(100 * accuracy_score(labels, predicted))
+    assert result["mean_per_class_recall"] == pytest.approx(100 * balanced_accuracy_score(labels, predicted))
+    assert 20 < result["accuracy"] < 95
+
+
+def test_multilingual_recall_is_that_of_each_language_over_the_images_that_have_it(cache):
+    images, english = example(seed=1)
+    german = [texts + np.random.default_rng(row).standard_normal(texts.shape) for row, texts in enumerate(english)]
+    korean = [texts[:1] for texts in german]
+    has = {"en": range(0, 30), "de": range(40), "ko": range(5, 25)}
+    by_language = {"en": english, "de": german, "ko": korean}
+    rows = [[(text, code) for code in has for text in by_language[code][row] if row in has[code]] for row in range(40)]
+    result = MultilingualRecall(**cache).compute(
+        predictions=images,
+        references=[[text for text, _ in row] for row in rows],
+        languages=[[code for _, code in row] for row in rows],
+    )
+
+    def over(code, chosen):
+        return by_definition(images[list(chosen)], [by_language[code][row] for row in chosen])
+
+    alone = {code: over(code, has[code]) for code in has}
+    expected = {f"{code}_{name}": value for code in has for name, value in alone[code].items()}
+    expected |= {name: np.mean([alone[code][name] for code in has]) for name in alone["en"]}
+    for code, shared in (("de", range(30)), ("ko", range(5, 25))):
+        gap = over("en", shared)["mean_recall"] - over(code, shared)["mean_recall"]
+        expected[f"{code}_gap_to_english"] = gap
+    expected["gap_to_english"] = (expected["de_gap_to_english"] + expected["ko_gap_to_english"]) / 2
+    assert result == pytest.approx(expected, abs=1e-9)
+    assert expected["de_gap_to_english"] != alone["en"]["mean_recall"] - alone["de"]["mean_recall"]
+
+
+def test_without_english_there_is_no_gap(cache):
+    images, captions = example()
+    languages = [["pt"] * len(texts) for texts in captions]
+    result = MultilingualRecall(**cache).compute(predictions=images, references=captions, languages=languages)
+    expected = by_definition(images, captions)
+    assert result == pytest.approx({f"pt_{name}": value for name, value in expected.items()} | expected, abs=1e-9)
+
+
+def test_one_image_with_one_caption_is_found(cache):
+    result = CrossModalRecall(**cache).compute(predictions=[[1.0, 2.0]], references=[[[2.0, 1.0]]])
+    assert set(result.values()) == {100.0}
+
+
+def test_equal_images_are_never_told_apart(cache):
+    result = CrossModalRecall(**cache).compute(predictions=[[1.0, 2.0]] * 3, references=[[[1.0, 2.0]]] * 3, ks=(1, 2))
+    assert set(result.values()) == {0.0}
+
+
+def test_a_metric_can_be_used_again_also_after_an_error(cache):
+    metric, (images, captions) = CrossModalRecall(**cache), example()
+    with pytest.raises(ValueError, match="no captions"):
+        metric.compute(predictions=images, references=[[], *captions[1:]])
+    for _ in range(2):
+        assert metric.compute(predictions=images, references=captions) == pytest.approx(
+            by_definition(images, captions)
+        )
+
+
+def test_bad_captions_are_named():
+    images, captions = example(images=4)
+    metric = CrossModalRecall(keep_in_memory=True)
+    broken = images.copy()
+    broken[2, 3] = np.nan
+    with pytest.raises(ValueError, match="1 image embeddings are zero or not finite, the first in row 2"):
+        metric.compute(predictions=broken, references=captions)
+    before = sum(len(texts) for texts in captions[:3])
+    with pytest.raises(ValueError, match=f"text embeddings are zero or not finite, the first in row {before}"):
+        metric.compute(predictions=images, references=[*captions[:3], np.full((1, 16), np.nan)])
+    with pytest.raises(ValueError, match="image in row 3 has no captions"):
+        metric.compute(predictions=images, references=[*captions[:3], []])
+    with pytest.raises(ValueError, match="embeddings differ in their dimensions: 15, 16"):
+        metric.compute(predictions=images, references=[texts[:, 1:] for texts in captions])
+
+
+def test_bad_languages_are_named():
+    images, captions = example(images=4)
+    metric = MultilingualRecall(keep_in_memory=True)
+    languages = [["ru"] * len(texts) for texts in captions]
+    with pytest.raises(ValueError, match=f"image in row 1 has {len(captions[1])} captions but 0 languages"):
+        metric.compute(predictions=images, references=captions, languages=[languages[0], [], *languages[2:]])
+    with pytest.raises(ValueError, match="captions in 'ru' and their images: .* zero or not finite"):
+        metric.compute(predictions=images, references=[0 * texts for texts in captions], languages=languages)
+    with pytest.raises(ValueError, match="none of the images has a caption"):
+        metric.compute(predictions=images, references=[[]] * 4, languages=[[]] * 4)
+
+
+def test_bad_classes_are_named():
+    images = np.random.default_rng(0).standard_normal((4, 3))
+    metric = ZeroShotClassification(keep_in_memory=True)
+    with pytest.raises(ValueError, match="labels must name rows of the 2 classes"):
+        metric.compute(predictions=images, references=[0, 1, 2, 0], class_embeds=np.eye(3)[:2])
+    with pytest.raises(ValueError, match="class embeddings are zero or not finite, the first in row 1"):
+        metric.compute(predictions=images, references=[0] * 4, class_embeds=[[1, 0, 0], [0, np.nan, 0]])
+    with pytest.raises(ValueError, match="embeddings differ in their dimensions: 2, 3"):
+        metric.compute(predictions=images, references=[0] * 4, class_embeds=np.eye(2))
