@@ -4,6 +4,7 @@ The pictures are 1,200 pixels wide, to be read at the 800 that a page of the Hub
 Okabe and Ito (2008), which colour-blind people can tell apart.
 """
 
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,13 +48,17 @@ def fonts_for(text: str) -> list[str] | None:
     """Names of fonts that together have all letters of a text; `None` if no font that is installed completes them."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-    def missing(letters: set[int], name: str) -> set[int]:
-        return letters - get_font(findfont(FontProperties(family=[name]))).get_charmap().keys()
+    def missing(letters: set[int], file: str) -> set[int]:
+        return letters - get_font(file).get_charmap().keys()
 
-    if not (letters := missing(set(map(ord, text)), FONT)):
+    letters = set(map(ord, text)) - set(map(ord, string.whitespace))  # of which the line breaks are not drawn
+    if not (letters := missing(letters, findfont(FontProperties(family=[FONT])))):
         return [FONT]
-    names = dict.fromkeys(font.name for font in fontManager.ttflist if not font.name.startswith(NO_FONT))
-    return next(([FONT, name] for name in names if not missing(letters, name)), None)
+    for font in fontManager.ttflist:
+        is_there = Path(font.fname).is_file()  # the list is kept for later, and fonts may have been removed
+        if is_there and not font.name.startswith(NO_FONT) and not missing(letters, font.fname):
+            return [FONT, font.name]
+    return None
 
 
 def style(axes: "Axes", title: str) -> None:
@@ -90,17 +95,11 @@ def recall_by_language(figures: dict[str, Sequence[dict]]) -> "Figure":
     style(axes, "Mean recall by language, with 95 % intervals")
     distance = min(0.22, 0.7 / len(known))
     for number, (model, records) in enumerate(known.items()):
-        shift = (number - (len(known) - 1) / 2) * distance
-        places = np.array([languages.index(language) for language in records]) + shift
-        values = np.array([record["value"] for record in records.values()])
-        low, high = np.array([record["interval"] for record in records.values()], dtype=float).T
-        color = COLORS[number % len(COLORS)]
-        axes.vlines(places, low, high, color=color, linewidth=1.6)
-        axes.plot(places, values, MARKERS[number % len(MARKERS)], color=color, markersize=5, label=model)
+        places = np.array([languages.index(language) for language in records])
+        places = places + (number - (len(known) - 1) / 2) * distance
+        draw_recalls(axes, places, list(records.values()), number, model)
         if len(known) == 1:
-            for place, top, value in zip(places, high, values, strict=True):
-                axes.annotate(f"{value:.1f}", (place, top), (0, 3), textcoords="offset points", ha="center",
-                              fontsize=SMALL_SIZE)  # fmt: skip
+            write_values(axes, places, list(records.values()))
     chance = {name: record["chance"] for records in known.values() for name, record in records.items()
               if record.get("chance") is not None}  # fmt: skip
     places = np.array([languages.index(language) for language in chance])
@@ -109,10 +108,26 @@ def recall_by_language(figures: dict[str, Sequence[dict]]) -> "Figure":
     axes.set_xticks(range(len(languages)), languages)
     axes.set_ylabel("mean recall, %", fontsize=SIZE)
     axes.set_xlim(-0.5, len(languages) - 0.5)
+    axes.margins(y=0.12)
     axes.set_ylim(bottom=0)
     axes.grid(axis="y", alpha=0.3, linewidth=0.6)
     add_legend(figure, axes)
     return figure
+
+
+def draw_recalls(axes: "Axes", places: np.ndarray, records: list[dict], number: int, model: str) -> None:
+    """The values of the model of a number with their intervals, `places` along the axis, `(languages,)`."""
+    color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+    low, high = np.array([record["interval"] for record in records], dtype=float).T
+    axes.vlines(places, low, high, color=color, linewidth=1.6)
+    axes.plot(places, [record["value"] for record in records], marker, color=color, markersize=5, label=model)
+
+
+def write_values(axes: "Axes", places: np.ndarray, records: list[dict]) -> None:
+    """The values above their intervals."""
+    for place, record in zip(places, records, strict=True):
+        axes.annotate(f"{record['value']:.1f}", (place, record["interval"][1]), (0, 3), textcoords="offset points",
+                      ha="center", fontsize=SMALL_SIZE)  # fmt: skip
 
 
 def mean_recalls(records: Sequence[dict], model: str) -> dict[str, dict]:
@@ -157,7 +172,7 @@ def recall_curves(ranks: dict[str, tuple[np.ndarray, np.ndarray]]) -> "Figure":
             for language in in_order(list(ranks))
         }
         draw_curves(axes, curves)
-        axes.set(xscale="log", xlim=(1, DEPTH), ylim=(0, 100))
+        axes.set(xscale="log", xlim=(0.9, 1.1 * DEPTH), ylim=(0, 102))
         axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
         axes.minorticks_off()
         axes.set_xlabel("k", fontsize=SIZE)
@@ -211,6 +226,9 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
     Returns:
         `matplotlib.figure.Figure`: A square matrix, with numbers where its cells have room for them.
     """
+    import matplotlib
+    from matplotlib.colors import PowerNorm
+
     counts = np.asarray(counts)
     if counts.shape != (len(class_names), len(class_names)) or len(class_names) == 0 or counts.min() < 0:
         raise ValueError(f"{len(class_names)} classes need as many rows and columns of counts, not {counts.shape}")
@@ -220,7 +238,9 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
     if fonts is None:
         names, fonts = [str(number + 1) for number in range(len(names))], [FONT]
     axes, bar, size = place_matrix(names, fonts)
-    image = axes.imshow(shares, cmap=matrix_colors(), vmin=0, vmax=100, interpolation="nearest")
+    # By the square root, since most confusions are of a few percent.
+    colors = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
+    image = axes.imshow(shares, colors, PowerNorm(0.5, 0, 100), interpolation="nearest")
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, family=fonts)
     axes.set_yticks(range(len(names)), names, fontsize=size, family=fonts)
     axes.tick_params(length=2)
@@ -228,7 +248,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
     numbers = "" if names[0] != "1" else ", by number: no font for the names is installed"
     axes.set_xlabel(f"predicted class{numbers}", fontsize=SIZE)
     axes.set_ylabel("true class", fontsize=SIZE)
-    scale = axes.figure.colorbar(image, cax=bar)
+    scale = axes.figure.colorbar(image, cax=bar, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
     scale.set_label("% of the true class's images", fontsize=SIZE)
     scale.ax.tick_params(labelsize=SMALL_SIZE, length=2)
     if axes.get_position().width * WIDTH / len(names) >= NUMBER_WIDTH:
@@ -241,25 +261,16 @@ def shorten(name: str) -> str:
     return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1].rstrip() + "…"
 
 
-def matrix_colors() -> object:
-    """White to dark blue, growing evenly darker, and grey for what is unknown."""
-    import matplotlib
-
-    return matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
-
-
 def place_matrix(names: list[str], fonts: list[str]) -> tuple["Axes", "Axes", float]:
     """Panels of a figure for a square matrix and its colour bar, with room for the names, and the names' size."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    def longest(size: float) -> float:  # name, in inches
-        properties = FontProperties(family=fonts)
-        return max(TextPath((0, 0), name, size=size, prop=properties).get_extents().width for name in names) / 72
-
+    font = FontProperties(family=fonts)
+    longest = max(TextPath((0, 0), name, size=1, prop=font).get_extents().width for name in names)  # in their size
     size = SIZE
     while True:  # smaller letters leave the matrix more room, so this ends
-        margin = longest(size) + 0.45
+        margin = longest * size / 72 + 0.45
         side = WIDTH - margin - COLOR_BAR
         if 72 * side / len(names) >= 1.15 * size or size <= 4:
             break
@@ -277,4 +288,4 @@ def write_shares(axes: "Axes", shares: np.ma.MaskedArray) -> None:
         share = shares[row, column]
         text = f"{share:.0f}" if share >= 0.5 else "<1"
         axes.text(column, row, text, ha="center", va="center", fontsize=SMALL_SIZE - 0.5,
-                  color="white" if share > 55 else "black")  # fmt: skip
+                  color="white" if share > 35 else "black")  # fmt: skip

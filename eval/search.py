@@ -34,6 +34,7 @@ from rsmclip.hub.folder import read_json
 
 COLUMN = "image_embeds"  # what the FAISS index is called in the dataset
 FAISS_FILE, RECORD = "images.faiss", "index.json"
+ID_LETTERS = 48  # of an image's id on the contact sheet
 
 
 class Found(NamedTuple):
@@ -113,26 +114,37 @@ def write_index(
     Raises:
         `ValueError`: If the folder holds something else, FAISS is missing, or rows and embeddings don't fit.
     """
-    faiss = import_faiss()
+    faiss, folder = import_faiss(), folder.absolute()
     if folder.exists() and not is_index(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is no index; choose another folder for the index")
     embeds = unit_rows(image_embeds, "image").cpu().numpy()
     if len(embeds) != len(rows):
         raise ValueError(f"{len(embeds)} embeddings for {len(rows)} images")
     modules = (rsmclip, datasets, faiss, torch, transformers)
-    record = {"model": model, "model_hash": model_hash, "rows": len(rows), "dimension": embeds.shape[1],
-              "fingerprint": fingerprint, "versions": {module.__name__: module.__version__ for module in modules}}  # fmt: skip
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.absolute().parent) as aside:
-        new = Path(aside) / "new"
-        rows = rows.select_columns(["image", "image_id"]).cast_column("image", datasets.Image(decode=False))
-        rows.save_to_disk(new / "dataset")
-        rows.add_faiss_index_from_external_arrays(embeds, COLUMN, metric_type=faiss.METRIC_INNER_PRODUCT)
-        rows.save_faiss_index(COLUMN, new / FAISS_FILE)
-        (new / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    record = {
+        "model": model,
+        "model_hash": model_hash,
+        "rows": len(rows),
+        "dimension": embeds.shape[1],
+        "fingerprint": fingerprint,
+        "versions": {module.__name__: module.__version__ for module in modules},
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
+        fill_index(Path(aside) / "new", rows, embeds, record)
         if folder.exists():
             folder.rename(Path(aside) / "old")
-        new.rename(folder)
+        (Path(aside) / "new").rename(folder)
+
+
+def fill_index(folder: Path, rows: Dataset, embeds: np.ndarray, record: dict) -> None:
+    """Writes the three parts of an index into a new folder; `embeds` are unit rows in float32, `(rows, dim)`."""
+    faiss = import_faiss()
+    rows = rows.select_columns(["image", "image_id"]).cast_column("image", datasets.Image(decode=False))
+    rows.save_to_disk(folder / "dataset")
+    rows.add_faiss_index_from_external_arrays(embeds, COLUMN, metric_type=faiss.METRIC_INNER_PRODUCT)
+    rows.save_faiss_index(COLUMN, folder / FAISS_FILE)
+    (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def open_index(folder: Path) -> SearchIndex:
@@ -148,7 +160,7 @@ def open_index(folder: Path) -> SearchIndex:
     import_faiss()
     if not is_index(folder):
         raise ValueError(
-            f"{folder} is no index: it has no {RECORD} and {FAISS_FILE}; an evaluation with --index {folder} writes one"
+            f"{folder} is no index: it lacks {RECORD} and {FAISS_FILE}; an evaluation with --index makes one"
         )
     record = read_json(folder / RECORD)
     rows = load_from_disk(folder / "dataset")
@@ -159,7 +171,7 @@ def open_index(folder: Path) -> SearchIndex:
     vectors = rows.get_index(COLUMN).faiss_index
     if not len(rows) == vectors.ntotal == record["rows"] or vectors.d != record["dimension"]:
         raise ValueError(
-            f"{folder} is damaged, make the index again: {len(rows)} images, and {vectors.ntotal} embeddings of length "
+            f"{folder} is damaged, make the index again: {len(rows)} images and {vectors.ntotal} embeddings of length "
             f"{vectors.d} where {RECORD} says {record['rows']} of length {record['dimension']}"
         )
     return SearchIndex(folder, rows, record["model"], record["model_hash"], record["dimension"])
@@ -269,12 +281,13 @@ def run(arguments: argparse.Namespace) -> None:
             f"{model_hash}: name the same model with --model, or make the index again"
         )
     found = search_index(index, embedder, query, top)
-    places = [f"{place:>{len(str(len(found)))}}  {answer.score:.4f}" for place, answer in enumerate(found, start=1)]
-    for place, answer in zip(places, found, strict=True):
-        print(f"{place}  {answer.image_id}")
-    titles = [f"{place.strip()}  {answer.image_id}" for place, answer in zip(places, found, strict=True)]
+    titles = []
+    for place, (score, image_id, _) in enumerate(found, start=1):
+        print(f"{place:>{len(str(len(found)))}}  {score:.4f}  {image_id}")
+        shown = image_id if len(image_id) <= ID_LETTERS else "…" + image_id[-ID_LETTERS:]  # its end tells most
+        titles.append(f"{place}   {score:.3f}\n{shown}")
     output.parent.mkdir(parents=True, exist_ok=True)
-    save(contact_sheet([answer.image for answer in found], titles, f"{query}"), output)
+    save(contact_sheet([answer.image for answer in found], titles, query), output)
     print(f"contact sheet: {output}")
 
 

@@ -23,11 +23,17 @@ if TYPE_CHECKING:  # who draws nothing loads no matplotlib
 TOP = 5  # retrieved images of a query
 GAP, OWN, TEXT, PANEL = 0.08, 0.62, 2.04, 0.94  # inches: between panels; a query's image, its text, a retrieved image
 ROW, HEAD = PANEL + 0.27, 0.62  # inches: a query, and what stands above all of them
-TEXT_LETTERS, TEXT_LINES = 33, 8  # of a query
+TEXT_LETTERS, TEXT_LINES = 28, 7  # of a query
 COLUMNS, COLUMN = 5, (WIDTH - 0.08) / 5  # of a contact sheet; inches
-TITLE_LETTERS, TITLE_LINES = 24, 3  # of an image in it
+TITLE_LETTERS, TITLE_LINES = 28, 3  # of an image in it
 LINE = 0.15  # inches
-LINE_LETTERS = 105  # of a heading
+TITLE_SIZE = 7.0  # points
+LINE_LETTERS = 95  # of a heading
+CLOSING = "。，、；：？！）」』》”"  # never begin a line
+LEGEND = (
+    "Query, its image and that image's rank; then what was retrieved, with cosines. "
+    "✓: its image, or one with the same caption."
+)
 STORED = 320  # pixels: no retrieved image is kept larger than it can be drawn
 
 
@@ -125,12 +131,17 @@ def stored(rows: Dataset, row: int) -> tuple[str, Image.Image]:
 def wrap(text: str, letters: int) -> list[str]:
     """Lines of a text, of so many letters; letters of East Asia are twice as wide as others."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return textwrap.wrap(text, round(letters / (1 + wide / len(text))))
+    lines: list[str] = []
+    for line in textwrap.wrap(text, round(letters / (1 + wide / len(text)))):
+        if lines and line[0] in CLOSING:
+            lines[-1], line = lines[-1] + line[0], line[1:]
+        lines += [line] if line else []
+    return lines
 
 
 def fitting(text: str, letters: int, lines: int) -> str:
-    """A text on so many lines at most; what does not fit gives way to an ellipsis."""
-    wrapped = wrap(text, letters)
+    """A text, wrapped, on so many lines at most; what does not fit gives way to an ellipsis."""
+    wrapped = [part for line in text.splitlines() if line.strip() for part in wrap(line, letters)]
     return "\n".join(wrapped if len(wrapped) <= lines else [*wrapped[: lines - 1], "…"])
 
 
@@ -153,8 +164,9 @@ def show(figure: "Figure", image: Image.Image, left: float, top: float, size: fl
 def mark_right(axes: "Axes") -> None:
     """A green frame, and a tick for those who cannot see the green."""
     axes.spines[:].set(color=GREEN, linewidth=3.5)
+    disc = {"boxstyle": "circle,pad=0.2", "facecolor": GREEN, "edgecolor": "white"}
     axes.text(0.1, 0.9, "✓", transform=axes.transAxes, ha="center", va="center", fontsize=SMALL_SIZE, color="white",
-              weight="bold", bbox={"boxstyle": "circle,pad=0.2", "facecolor": GREEN, "edgecolor": "white"})  # fmt: skip
+              weight="bold", bbox=disc)  # fmt: skip
 
 
 def retrieved_sheet(queries: Sequence[Query], language: str, title: str) -> "Figure":
@@ -176,9 +188,7 @@ def retrieved_sheet(queries: Sequence[Query], language: str, title: str) -> "Fig
         raise ValueError("there are no queries to draw")
     figure = new_figure(HEAD + len(queries) * ROW)
     write(figure, GAP, 0.1, title, fontsize=SIZE + 1, weight="bold", family=fonts_for(title))
-    legend = "A query with its own image, then what it retrieved, best first, with cosines. ✓: its own image, or one " \
-             "with the same caption."  # fmt: skip
-    write(figure, GAP, 0.34, legend, color="0.35")
+    write(figure, GAP, 0.34, LEGEND, color="0.35")
     for number, query in enumerate(queries):
         top, left = HEAD + number * ROW, 2 * GAP + OWN
         show(figure, query.image, GAP, top, OWN)
@@ -228,7 +238,7 @@ def contact_sheet(images: Sequence[Image.Image], titles: Sequence[str], heading:
 
     Args:
         images (`Sequence[PIL.Image.Image]`): The images in RGB.
-        titles (`Sequence[str]`): A title for each.
+        titles (`Sequence[str]`): A title for each, of up to three lines.
         heading (`str`): What stands above, such as the query.
 
     Returns:
@@ -247,5 +257,5 @@ def contact_sheet(images: Sequence[Image.Image], titles: Sequence[str], heading:
         show(figure, image, left, top, COLUMN - GAP)
         title_fonts = fonts_for(title)
         shown = fitting(title, TITLE_LETTERS, TITLE_LINES) if title_fonts else "no font installed"
-        write(figure, left, top + COLUMN - GAP + 0.04, shown, family=title_fonts)
+        write(figure, left, top + COLUMN - GAP + 0.04, shown, family=title_fonts, fontsize=TITLE_SIZE)
     return figure
