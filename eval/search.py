@@ -287,7 +287,8 @@ def run(arguments: argparse.Namespace) -> None:
         shown = image_id if len(image_id) <= ID_LETTERS else "…" + image_id[-ID_LETTERS:]  # its end tells most
         titles.append(f"{place}   {score:.3f}\n{shown}")
     output.parent.mkdir(parents=True, exist_ok=True)
-    save(contact_sheet([answer.image for answer in found], titles, query), output)
+    heading = f"images like {Path(query).name}" if os.path.isfile(query) else query
+    save(contact_sheet([answer.image for answer in found], titles, heading), output)
     print(f"contact sheet: {output}")
 
 
