@@ -10,7 +10,7 @@ from PIL import Image
 
 from rsmclip import train
 from rsmclip.data.schema import LANGUAGES
-from rsmclip.training.batch_picture import CELL, DOTS, GAP, HEAD, draw_batch, drawn_captions, fonts_for, wrap
+from rsmclip.training.batch_picture import CELL, DOTS, GAP, HEAD, draw_batch, drawn_captions
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.dry_run import describe_data, describe_model, describe_schedule, shared_sentences
 from rsmclip.training.run_folder import check_run_folder
@@ -109,16 +109,6 @@ def test_nothing_that_is_written_leaves_the_picture(config):
     lines = [box for box in boxes if box.x0 > figure.axes[5].bbox.x1]
     lines = sorted({(round(box.y0), round(box.y1)) for box in lines})
     assert len(lines) == 1 + 6 * 9  # the heading; nine lines beside each image, the last one "…"
-
-
-def test_letters_that_no_font_has_are_never_drawn_as_boxes():
-    assert fonts_for("Ein Hafen, порт") == ["DejaVu Sans"]
-    assert fonts_for("\U0010fffd") is None
-
-
-def test_east_asian_letters_count_twice():
-    assert wrap("a" * 52 + " b") == ["a" * 52, "b"]
-    assert wrap("港" * 26) == ["港" * 26] and len(wrap("港" * 27)) == 2
 
 
 def test_shared_sentences_are_those_of_several_images():

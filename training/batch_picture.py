@@ -1,12 +1,12 @@
 """A batch as a picture: images with the boxes of their views, the views as the model sees them, and the captions."""
 
-import textwrap
-import unicodedata
 from typing import TYPE_CHECKING
 
 import torch
 from datasets import Dataset
 
+from rsmclip.eval.plots import FONT, fonts_for
+from rsmclip.eval.sheet import wrap
 from rsmclip.training.views import ViewSpec, render_views
 
 if TYPE_CHECKING:  # only a dry run loads matplotlib
@@ -17,8 +17,6 @@ IMAGES = 6
 CELL, SMALL, GAP, TEXT, HEAD, DOTS = 1.4, 0.66, 0.08, 4.2, 0.6, 120  # inches; pixels an inch
 FONT_SIZE, LINES, LINE_LENGTH = 8.5, 9, 52  # points; lines of captions beside an image, and their length in letters
 HEADINGS = {"image": "image and boxes", "global": "global views", "local": "local views"}
-FONT = "DejaVu Sans"  # comes with matplotlib
-NO_FONT = "Last Resort"  # has a box for every letter; comes with matplotlib too
 
 
 def drawn_captions(batch: dict, rows: Dataset, languages: list[str]) -> list[list[tuple[str, str]]]:
@@ -113,7 +111,7 @@ def draw_box(axes: "Axes", box: list[float], color: str) -> None:
 def write_captions(figure: "Figure", captions: list[tuple[str, str]], left: float, top: float) -> None:
     """Writes captions below each other, each after its language, as many lines as there is room for."""
     lines = [(language if not number else "", line, text) for language, text in captions
-             for number, line in enumerate(wrap(text))]  # fmt: skip
+             for number, line in enumerate(wrap(text, LINE_LENGTH))]  # fmt: skip
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], ("", "…", "")]
     step = CELL / LINES / figure.get_figheight()
@@ -124,22 +122,3 @@ def write_captions(figure: "Figure", captions: list[tuple[str, str]], left: floa
         line = line if fonts else "(no installed font has its letters; the terminal shows it)" if language else ""
         figure.text(left + 0.3 / figure.get_figwidth(), place, line, fontsize=FONT_SIZE, va="top",
                     family=fonts or FONT, color="black" if fonts else "0.5", parse_math=False)  # fmt: skip
-
-
-def wrap(text: str) -> list[str]:
-    """Lines of a text; letters of East Asia are twice as wide as others."""
-    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return textwrap.wrap(text, round(LINE_LENGTH / (1 + wide / len(text))))
-
-
-def fonts_for(text: str) -> list[str] | None:
-    """Names of fonts that together have all letters of a text; `None` if no font that is installed completes them."""
-    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
-
-    def missing(letters: set[int], name: str) -> set[int]:
-        return letters - get_font(findfont(FontProperties(family=[name]))).get_charmap().keys()
-
-    if not (letters := missing(set(map(ord, text)), FONT)):
-        return [FONT]
-    names = dict.fromkeys(font.name for font in fontManager.ttflist if not font.name.startswith(NO_FONT))
-    return next(([FONT, name] for name in names if not missing(letters, name)), None)

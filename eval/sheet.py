@@ -1,0 +1,261 @@
+"""Contact sheets: what was retrieved, as pictures with text in ten languages."""
+
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image, ImageOps
+
+from rsmclip.eval.embed import decode_image
+from rsmclip.eval.plots import DOTS, GREEN, SIZE, SMALL_SIZE, WIDTH, fonts_for, new_figure, save
+from rsmclip.eval.retrieval import unit_rows
+
+if TYPE_CHECKING:  # who draws nothing loads no matplotlib
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TOP = 5  # retrieved images of a query
+GAP, OWN, TEXT, PANEL = 0.08, 0.62, 2.04, 0.94  # inches: between panels; a query's image, its text, a retrieved image
+ROW, HEAD = PANEL + 0.27, 0.62  # inches: a query, and what stands above all of them
+TEXT_LETTERS, TEXT_LINES = 28, 7  # of a query
+COLUMNS, COLUMN = 5, (WIDTH - 0.08) / 5  # of a contact sheet; inches
+TITLE_LETTERS, TITLE_LINES = 28, 3  # of an image in it
+LINE = 0.15  # inches
+TITLE_SIZE = 7.0  # points
+LINE_LETTERS = 95  # of a heading
+CLOSING = "。，、；：？！）」』》”"  # never begin a line
+LEGEND = (
+    "Query, its image and that image's rank; then what was retrieved, with cosines. "
+    "✓: its image, or one with the same caption."
+)
+STORED = 320  # pixels: no retrieved image is kept larger than it can be drawn
+
+
+@dataclass
+class Answer:
+    """
+    An image that was retrieved.
+
+    Args:
+        image_id (`str`): Its id.
+        image (`PIL.Image.Image`): The image in RGB.
+        score (`float`): Cosine of the angle between its embedding and the query's.
+        right (`bool`): Whether it is an image of the query.
+    """
+
+    image_id: str
+    image: Image.Image
+    score: float
+    right: bool
+
+
+@dataclass
+class Query:
+    """
+    A caption and what it retrieved.
+
+    Args:
+        text (`str`): The caption.
+        image (`PIL.Image.Image`): The image that it describes, in RGB.
+        rank (`int`): Where that image came, from 1; ties count against it.
+        answers (`list[Answer]`): The first images, best first.
+    """
+
+    text: str
+    image: Image.Image
+    rank: int
+    answers: list[Answer]
+
+
+def retrieved_examples(
+    rows: Dataset,
+    image_embeds: torch.Tensor | np.ndarray,
+    texts: Sequence[str],
+    text_embeds: torch.Tensor | np.ndarray,
+    text_to_image: Sequence[int],
+    count: int = 8,
+    seed: int = 0,
+) -> list[Query]:
+    """
+    What the first caption of some images retrieves. The images are drawn by chance, none is picked; with the same
+    seed and number of images they are the same in every language.
+
+    Args:
+        rows (`datasets.Dataset`):
+            Columns `image` (encoded) and `image_id` of the images.
+        image_embeds (`torch.Tensor` of shape `(images, dim)`):
+            Their embeddings.
+        texts (`Sequence[str]`):
+            Captions.
+        text_embeds (`torch.Tensor` of shape `(texts, dim)`):
+            Their embeddings.
+        text_to_image (`Sequence[int]`):
+            For each caption the row of its image.
+        count (`int`, *optional*, defaults to 8):
+            Number of queries; all images if there are fewer.
+        seed (`int`, *optional*, defaults to 0):
+            Of the draw.
+
+    Returns:
+        `list[Query]`: In the order of the rows. Right are the caption's own image and those with the very same
+        caption. A tie counts against the caption's own image, as in [`~rsmclip.eval.retrieval.retrieval_metrics`].
+    """
+    owner = np.asarray(text_to_image)
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
+    queries = [int(np.flatnonzero(owner == image)[0]) for image in drawn]
+    similarity = (unit_rows(text_embeds, "text")[queries] @ unit_rows(image_embeds, "image").t()).cpu().numpy()
+    examples = []
+    for query, image, scores in zip(queries, drawn, similarity, strict=True):
+        right = {int(owner[place]) for place, text in enumerate(texts) if text == texts[query]}
+        order = np.lexsort((np.arange(len(scores)) == image, -scores))
+        answers = [Answer(*stored(rows, row), float(scores[row]), row in right) for row in order[:TOP].tolist()]
+        rank = int(np.flatnonzero(order == image)[0]) + 1
+        examples.append(Query(texts[query], stored(rows, int(image))[1], rank, answers))
+    return examples
+
+
+def stored(rows: Dataset, row: int) -> tuple[str, Image.Image]:
+    """Id and image of a row, the image no larger than it can be drawn."""
+    image_id = rows[row]["image_id"]
+    image = decode_image(rows[row]["image"], image_id)
+    image.thumbnail((STORED, STORED))
+    return image_id, image
+
+
+def wrap(text: str, letters: int) -> list[str]:
+    """Lines of a text, of so many letters; letters of East Asia are twice as wide as others."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    lines: list[str] = []
+    for line in textwrap.wrap(text, round(letters / (1 + wide / len(text)))):
+        if lines and line[0] in CLOSING:
+            lines[-1], line = lines[-1] + line[0], line[1:]
+        lines += [line] if line else []
+    return lines
+
+
+def fitting(text: str, letters: int, lines: int) -> str:
+    """A text, wrapped, on so many lines at most; what does not fit gives way to an ellipsis."""
+    wrapped = [part for line in text.splitlines() if line.strip() for part in wrap(line, letters)]
+    return "\n".join(wrapped if len(wrapped) <= lines else [*wrapped[: lines - 1], "…"])
+
+
+def write(figure: "Figure", left: float, top: float, text: str, **look: object) -> None:
+    """Writes a text, its left upper corner at inches from the figure's."""
+    place = (left / figure.get_figwidth(), 1 - top / figure.get_figheight())
+    figure.text(*place, text, **{"va": "top", "fontsize": SMALL_SIZE, "linespacing": 1.25, "parse_math": False} | look)
+
+
+def show(figure: "Figure", image: Image.Image, left: float, top: float, size: float) -> "Axes":
+    """Shows an image in a square panel, its left upper corner at inches from the figure's."""
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    axes = figure.add_axes((left / width, 1 - (top + size) / height, size / width, size / height))
+    axes.imshow(ImageOps.contain(image, (round(size * DOTS),) * 2), interpolation="antialiased")
+    axes.set(xticks=[], yticks=[], anchor="N")
+    axes.spines[:].set(color="0.75", linewidth=0.5)
+    return axes
+
+
+def mark_right(axes: "Axes") -> None:
+    """A green frame, and a tick for those who cannot see the green."""
+    axes.spines[:].set(color=GREEN, linewidth=3.5)
+    disc = {"boxstyle": "circle,pad=0.2", "facecolor": GREEN, "edgecolor": "white"}
+    axes.text(0.1, 0.9, "✓", transform=axes.transAxes, ha="center", va="center", fontsize=SMALL_SIZE, color="white",
+              weight="bold", bbox=disc)  # fmt: skip
+
+
+def retrieved_sheet(queries: Sequence[Query], language: str, title: str) -> "Figure":
+    """
+    Queries below each other, each with the images that it retrieved, the right ones framed.
+
+    Args:
+        queries (`Sequence[Query]`):
+            What [`retrieved_examples`] gave.
+        language (`str`):
+            Code of their language, named where no installed font can write it.
+        title (`str`):
+            What stands above, such as the dataset's name.
+
+    Returns:
+        `matplotlib.figure.Figure`: Panels are a query's own image, then its answers, and so on.
+    """
+    if not queries:
+        raise ValueError("there are no queries to draw")
+    figure = new_figure(HEAD + len(queries) * ROW)
+    write(figure, GAP, 0.1, title, fontsize=SIZE + 1, weight="bold", family=fonts_for(title))
+    write(figure, GAP, 0.34, LEGEND, color="0.35")
+    for number, query in enumerate(queries):
+        top, left = HEAD + number * ROW, 2 * GAP + OWN
+        show(figure, query.image, GAP, top, OWN)
+        write(figure, GAP, top + OWN + 0.05, f"rank {query.rank:,}", color="0.35")
+        if fonts := fonts_for(query.text):
+            write(figure, left, top, fitting(query.text, TEXT_LETTERS, TEXT_LINES), family=fonts)
+        else:
+            write(figure, left, top, f"{language} caption: no font installed", color="0.5")
+        for place, answer in enumerate(query.answers):
+            axes = show(figure, answer.image, left + TEXT + GAP + place * (PANEL + GAP), top, PANEL)
+            axes.set_xlabel(f"{answer.score:.3f}", fontsize=SMALL_SIZE, labelpad=3)
+            if answer.right:
+                mark_right(axes)
+    return figure
+
+
+def write_retrieved_sheet(queries: Sequence[Query], language: str, title: str, path: Path) -> None:
+    """
+    Writes [`retrieved_sheet`] as PNG, and beside it the same as text where the picture lacks a font.
+
+    Args:
+        queries (`Sequence[Query]`): What [`retrieved_examples`] gave.
+        language (`str`): Code of their language.
+        title (`str`): What stands above.
+        path (`Path`): The PNG; the text has its name with `.txt`.
+    """
+    save(retrieved_sheet(queries, language, title), path)
+    text = path.with_suffix(".txt")
+    if all(fonts_for(query.text) for query in queries):
+        text.unlink(missing_ok=True)  # of an earlier picture
+    else:
+        text.write_text(as_text(queries, title), encoding="utf-8")
+
+
+def as_text(queries: Sequence[Query], title: str) -> str:
+    """Queries and what they retrieved, the right ones ticked."""
+    lines = [title]
+    for query in queries:
+        lines += ["", query.text, f"  rank of its own image: {query.rank:,}"]
+        lines += [f"  {answer.score:.3f} {'✓' if answer.right else ' '} {answer.image_id}" for answer in query.answers]
+    return "\n".join(lines) + "\n"
+
+
+def contact_sheet(images: Sequence[Image.Image], titles: Sequence[str], heading: str) -> "Figure":
+    """
+    Images in rows of five, each above its title.
+
+    Args:
+        images (`Sequence[PIL.Image.Image]`): The images in RGB.
+        titles (`Sequence[str]`): A title for each, of up to three lines.
+        heading (`str`): What stands above, such as the query.
+
+    Returns:
+        `matplotlib.figure.Figure`: A panel an image, in their order.
+    """
+    if not images:
+        raise ValueError("there are no images to draw")
+    fonts = fonts_for(heading)
+    written = fitting(heading, LINE_LETTERS, 3) if fonts else "no installed font has the letters of this query"
+    head = 0.2 + LINE * (1 + written.count("\n"))
+    row = COLUMN + TITLE_LINES * LINE
+    figure = new_figure(head + row * -(-len(images) // COLUMNS))
+    write(figure, GAP, 0.1, written, fontsize=SIZE, family=fonts, color="black" if fonts else "0.5")
+    for number, (image, title) in enumerate(zip(images, titles, strict=True)):
+        left, top = GAP + number % COLUMNS * COLUMN, head + number // COLUMNS * row
+        show(figure, image, left, top, COLUMN - GAP)
+        title_fonts = fonts_for(title)
+        shown = fitting(title, TITLE_LETTERS, TITLE_LINES) if title_fonts else "no font installed"
+        write(figure, left, top + COLUMN - GAP + 0.04, shown, family=title_fonts, fontsize=TITLE_SIZE)
+    return figure

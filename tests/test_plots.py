@@ -1,0 +1,139 @@
+"""Plots of the evaluation, read back from what they drew."""
+
+import hashlib
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+from PIL import Image
+from sklearn.metrics import top_k_accuracy_score
+
+from rsmclip.data.schema import LANGUAGES
+from rsmclip.eval import plots
+from rsmclip.eval.plots import confusion_matrix, fonts_for, recall_by_language, recall_curves, save
+from rsmclip.eval.protocol import load_benchmark
+
+
+def figures(languages, base=20.0):
+    return [
+        {"metric": metric, "value": base - place, "interval": [base - place - 1.5, base - place + 2], "chance": 0.6,
+         "language": language}
+        for place, language in enumerate(languages)
+        for metric in ("median_rank", "mean_recall")
+    ]  # fmt: skip
+
+
+def line(axes, label):
+    return next(line for line in axes.lines if line.get_label() == label)
+
+
+def test_values_and_whiskers_are_those_of_the_figures():
+    models = {"ours": figures(["ru", "en", "pt"]), "theirs": figures(["pt", "en"], base=12.0)}
+    axes = recall_by_language(models).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["en", "pt", "ru"]
+    *whiskers, chance = axes.collections
+    for whisker, (model, records) in zip(whiskers, models.items(), strict=True):
+        expected = {record["language"]: record for record in records}
+        marks = line(axes, model)
+        for place, value, segment in zip(*marks.get_data(), whisker.get_segments(), strict=True):
+            record = expected.pop(["en", "pt", "ru"][round(place)])
+            assert value == record["value"]
+            np.testing.assert_allclose(segment, [[place, record["interval"][0]], [place, record["interval"][1]]])
+        assert not expected
+        np.testing.assert_allclose(whisker.get_color()[0], to_rgba(marks.get_color()))
+    assert len({tuple(whisker.get_color()[0]) for whisker in whiskers}) == 2
+    assert [segment[0, 1] for segment in chance.get_segments()] == [0.6] * 3
+    assert axes.get_ylim()[0] == 0
+
+
+def test_figures_that_cannot_be_told_apart_or_are_missing_are_named():
+    with pytest.raises(ValueError, match="ours has several figures of mean recall for en"):
+        recall_by_language({"ours": figures(["en", "pt"]) + figures(["en"])})
+    with pytest.raises(ValueError, match="ours has no figure of mean recall"):
+        recall_by_language({"ours": [{"metric": "accuracy", "value": 1.0}]})
+
+
+def test_curves_are_recall_at_every_k():
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((300, 300)) + 2 * np.eye(300)
+    ranks = [(scores > np.diag(scores)[:, None]).sum(axis=1), (scores > np.diag(scores)).sum(axis=0)]
+    figure = recall_curves({"pt": tuple(ranks)})
+    for axes, matrix in zip(figure.axes, (scores, scores.T), strict=True):
+        places, curve = line(axes, "pt").get_data()
+        assert places.tolist() == list(range(1, 101))
+        for k in (1, 2, 10, 100):
+            expected = 100 * top_k_accuracy_score(np.arange(300), matrix, k=k)
+            assert curve[k - 1] == pytest.approx(expected)
+
+
+def test_of_many_languages_english_and_the_mean_stand_out():
+    rng = np.random.default_rng(1)
+    ranks = {language: (rng.integers(0, 150, 30), rng.integers(0, 30, 150)) for language in LANGUAGES}
+    for direction, axes in enumerate(recall_curves(ranks).axes):
+        assert len(axes.lines) == 11
+        every = [[100 * np.mean(ranks[language][direction] < k) for k in range(1, (101, 31)[direction])]
+                 for language in LANGUAGES]  # fmt: skip
+        np.testing.assert_allclose(line(axes, "English").get_ydata(), every[0])
+        np.testing.assert_allclose(line(axes, "mean of the 10 languages").get_ydata(), np.mean(every, axis=0))
+        np.testing.assert_allclose(sorted(axes.lines[1].get_ydata()), every[2])
+
+
+def test_a_rank_beyond_the_items_is_an_error():
+    with pytest.raises(ValueError, match="ranks must be from 0 to 2"):
+        recall_curves({"en": (np.array([0, 3]), np.array([0, 1, 1]))})
+
+
+def test_rows_of_the_confusion_matrix_are_percentages_and_an_empty_class_stays_grey():
+    counts = np.array([[3, 1, 0], [0, 0, 0], [999, 0, 1]])
+    axes = confusion_matrix(counts, ["a", "b", "c"]).axes[0]
+    drawn = axes.images[0].get_array()
+    np.testing.assert_allclose(drawn[[0, 2]], [[75, 25, 0], [99.9, 0, 0.1]])
+    assert drawn.mask[1].all() and not drawn.mask[[0, 2]].any()
+    written = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "75", (0, 1): "25", (2, 0): "100", (2, 2): "<1"}
+
+
+@pytest.mark.parametrize(("classes", "language"), [(7, "en"), (30, "ru"), (46, "en")])
+def test_class_names_neither_overlap_nor_leave_the_picture(classes, language):
+    names = list(load_benchmark("rsicd").class_names[language].values())
+    names = (names + [f"{name} 2" for name in names])[:classes]
+    figure = confusion_matrix(np.eye(classes) * 5, names)
+    figure.canvas.draw()
+    axes, frame = figure.axes[0], figure.bbox
+    for labels, low, high in ((axes.get_xticklabels(), "x0", "x1"), (axes.get_yticklabels(), "y0", "y1")):
+        boxes = [label.get_window_extent() for label in labels]
+        assert len(boxes) == classes
+        assert all(frame.x0 <= box.x0 and frame.y0 <= box.y0 and box.x1 <= frame.x1 for box in boxes)
+        boxes.sort(key=lambda box: getattr(box, low))
+        assert all(getattr(a, high) <= getattr(b, low) + 1 for a, b in pairwise(boxes))
+    assert figure.get_figwidth() * figure.dpi == 1200
+    cell = axes.get_window_extent().width / classes
+    assert all(text.get_window_extent().width < cell for text in axes.texts)
+    assert bool(axes.texts) == (classes == 7)
+
+
+def test_names_that_no_font_can_write_give_way_to_numbers():
+    axes = confusion_matrix(np.eye(2), ["\U0010fffd", "b"]).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2"]
+    assert "no font" in axes.get_xlabel()
+
+
+def test_counts_must_be_square():
+    with pytest.raises(ValueError, match=r"2 classes need as many rows and columns of counts, not \(2, 3\)"):
+        confusion_matrix(np.ones((2, 3)), ["a", "b"])
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path):
+    digests = set()
+    for name in ("a.png", "b.png"):
+        save(recall_by_language({"ours": figures(LANGUAGES)}), tmp_path / name)
+        digests.add(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
+    assert len(digests) == 1
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width == 1200 and set(image.info) == {"dpi"}
+
+
+def test_letters_that_no_font_has_are_never_drawn_as_boxes():
+    assert fonts_for("Ein Hafen,\nпорт") == [plots.FONT]
+    assert fonts_for("\U0010fffd") is None
