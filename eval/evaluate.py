@@ -10,10 +10,12 @@ from datasets import Dataset
 
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.outcomes import Classification, Outcomes, Retrieval, chance_of, statistics
+from rsmclip.eval.probes import few_shot_probe, knn_probe, linear_probe
 from rsmclip.eval.protocol import Benchmark
 from rsmclip.eval.retrieval import retrieval_ranks
 from rsmclip.eval.zero_shot import class_embeddings, label_ranks
 
+SHOTS = (1, 2, 4, 8, 16)
 MOST_SENTENCES = 5000  # that are compared between languages
 
 
@@ -40,6 +42,20 @@ class Captions:
         return Captions(texts, self.rows[kept], self.numbers[kept], self.embeds[torch.from_numpy(kept)])
 
 
+@dataclass
+class Embedded:
+    """
+    A corpus as a model sees it.
+
+    Args:
+        image_embeds (`torch.Tensor` of shape `(images, dim)`): Embeddings of its images.
+        captions (`dict[str, Captions]`): Captions by language.
+    """
+
+    image_embeds: torch.Tensor
+    captions: dict[str, Captions]
+
+
 def evaluate_corpus(
     embedder: Embedder, corpus: Dataset, languages: Sequence[str], benchmark: Benchmark | None = None
 ) -> dict[str, dict[str, float]]:
@@ -60,19 +76,12 @@ def evaluate_corpus(
     Returns:
         `dict[str, dict[str, float]]`: What [`metrics_by_language`] gives.
     """
-    return metrics_by_language(measure_corpus(embedder, corpus, languages, benchmark))
+    return metrics_by_language(measure_corpus(embedder, corpus, embed_corpus(embedder, corpus, languages), benchmark))
 
 
-def measure_corpus(
-    embedder: Embedder,
-    corpus: Dataset,
-    languages: Sequence[str],
-    benchmark: Benchmark | None = None,
-    capitalize: bool = False,
-    thorough: bool = False,
-) -> Outcomes:
+def embed_corpus(embedder: Embedder, corpus: Dataset, languages: Sequence[str], capitalize: bool = False) -> Embedded:
     """
-    What a model does with each image of a corpus.
+    Embeds images and captions.
 
     Args:
         embedder ([`Embedder`]):
@@ -81,27 +90,45 @@ def measure_corpus(
             A split in the project's schema, images not decoded.
         languages (`Sequence[str]`):
             Language codes.
-        benchmark ([`Benchmark`], *optional*):
-            Class names; without it there is no zero-shot figure.
         capitalize (`bool`, *optional*, defaults to `False`):
             Whether captions begin with a capital letter, as RemoteCLIP has them (Liu et al. 2024).
+    """
+    columns = corpus["captions"]
+    captions = {
+        language: embed_captions(embedder, [row.get(language) for row in columns], language, capitalize)
+        for language in languages
+    }
+    return Embedded(embedder.images(corpus), captions)
+
+
+def measure_corpus(
+    embedder: Embedder, corpus: Dataset, embedded: Embedded, benchmark: Benchmark | None = None, thorough: bool = False
+) -> Outcomes:
+    """
+    What a model does with each image of a corpus.
+
+    Args:
+        embedder ([`Embedder`]):
+            The model.
+        corpus (`datasets.Dataset`):
+            A split in the project's schema.
+        embedded ([`Embedded`]):
+            What [`embed_corpus`] made of it.
+        benchmark ([`Benchmark`], *optional*):
+            Class names; without it there is no zero-shot figure.
         thorough (`bool`, *optional*, defaults to `False`):
             Whether to measure retrieval with equal captions as right answers as well, and the gap to English.
     """
-    image_embeds = embedder.images(corpus)
-    columns, labels = corpus["captions"], list(corpus["label"])
+    image_embeds, labels = embedded.image_embeds, list(corpus["label"])
     outcomes = Outcomes(list(corpus["image_id"]))
-    captions = {}
-    for language in languages:
-        captions[language] = embed_captions(embedder, [row.get(language) for row in columns], language, capitalize)
-        outcomes.retrieval[language] = measure_retrieval(image_embeds, captions[language])
+    for language, captions in embedded.captions.items():
+        outcomes.retrieval[language] = measure_retrieval(image_embeds, captions)
+        if thorough and shared_texts(captions):
+            outcomes.duplicates_right[language] = measure_retrieval(image_embeds, captions, equal_are_right=True)
         if benchmark is not None and language in benchmark.templates and any(labels):
             outcomes.zero_shot[language] = measure_zero_shot(embedder, image_embeds, labels, benchmark, language)
     if thorough:
-        for language in languages:
-            if shared_texts(captions[language]):
-                outcomes.duplicates_right[language] = measure_retrieval(image_embeds, captions[language], True)
-        outcomes.english = measure_english(outcomes, image_embeds, captions)
+        outcomes.english = measure_english(outcomes, image_embeds, embedded.captions)
     return outcomes
 
 
@@ -193,6 +220,38 @@ def measure_zero_shot(
     targets = np.array([benchmark.labels.index(labels[row]) for row in rows])
     ranks, predicted = label_ranks(image_embeds[rows], classes, targets)
     return Classification(rows, targets, np.array(benchmark.labels), ranks == 0, ranks < 5, predicted)
+
+
+def measure_probes(
+    train_embeds: torch.Tensor,
+    train_labels: Sequence[str],
+    test_embeds: torch.Tensor,
+    test_labels: Sequence[str],
+    test_rows: np.ndarray,
+) -> dict[str, Classification]:
+    """
+    What classifiers on frozen embeddings do with each test image.
+
+    Args:
+        train_embeds (`torch.Tensor` of shape `(train images, dim)`): Image embeddings.
+        train_labels (`Sequence[str]`): Their classes.
+        test_embeds (`torch.Tensor` of shape `(test images, dim)`): Image embeddings.
+        test_labels (`Sequence[str]`): Their classes.
+        test_rows (`np.ndarray` of shape `(test images,)`): Rows of the dataset that they are.
+
+    Returns:
+        `dict[str, Classification]`: By probe; of several draws the share of hits. Few-shot probes are left out where a
+        class has fewer images.
+    """
+    data = (train_embeds, train_labels, test_embeds, test_labels)
+    classes, labels = np.unique(np.array(test_labels), return_inverse=True)
+    smallest = np.unique(np.array(train_labels), return_counts=True)[1].min()
+    hits = {"linear_probe": linear_probe(*data)["hits"]}
+    hits["knn_probe"] = knn_probe(*data, k=min(20, len(train_labels)))["hits"]
+    if shots := [number for number in SHOTS if number <= smallest]:
+        few = few_shot_probe(*data, shots=shots)
+        hits |= {f"{number}_shot_probe": few[number]["hits"].mean(axis=0) for number in shots}
+    return {name: Classification(test_rows, labels, classes, values) for name, values in hits.items()}
 
 
 def check_labels(labels: Iterable[str | None], benchmark: Benchmark) -> None:

@@ -25,7 +25,8 @@ def read_image_folder(folder: Path) -> Dataset:
             category with the classes in it.
 
     Returns:
-        `datasets.Dataset`: `image` (encoded), `image_id` (its path) and `label`, ordered by label and file name.
+        `datasets.Dataset`: `image` (encoded), `image_id` (its path in the folder) and `label`, ordered by
+        label and file name.
 
     Raises:
         `ValueError`: If a class has no images or lies in two categories.
@@ -36,7 +37,7 @@ def read_image_folder(folder: Path) -> Dataset:
     for number, (label, file) in enumerate(files, start=1):
         encoded = file.read_bytes()
         rows["image"].append({"bytes": encoded, "path": None})
-        rows["image_id"].append(str(file))
+        rows["image_id"].append(file.relative_to(folder).as_posix())
         rows["label"].append(label)
         held += len(encoded)
         if held >= BYTES_PER_TABLE or number == len(files):

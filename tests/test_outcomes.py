@@ -1,0 +1,145 @@
+"""Figures as functions of weights, and their bootstrap, against the same computed plainly from resampled rows."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+
+from rsmclip.eval.compare import check_same, compare, comparison_table
+from rsmclip.eval.evaluate import metrics_by_language
+from rsmclip.eval.intervals import draw_statistics, figures, interval, resamples
+from rsmclip.eval.outcomes import Classification, Outcomes, Retrieval, confusion, statistics, weighted_median
+
+
+def random_outcomes(seed: int, rows: int = 40, better: int = 0) -> Outcomes:
+    """Retrieval in two languages, one without some rows, zero-shot in one, and a probe; `better` lowers the ranks."""
+    rng = np.random.default_rng(seed)
+    outcomes = Outcomes([f"image_{row}" for row in range(rows)])
+    for language, own in (("en", np.arange(rows)), ("pt", np.arange(0, rows, 2))):
+        text_rows = np.repeat(own, rng.integers(1, 4, len(own)))
+        ranks = [np.maximum(rng.integers(0, 15, len(each)) - better, 0) for each in (own, text_rows)]
+        outcomes.retrieval[language] = Retrieval(own, ranks[0], text_rows, ranks[1])
+    outcomes.english["pt"] = outcomes.retrieval["pt"]
+    labels, predicted = rng.integers(0, 4, (2, rows))
+    classes = np.array(["a", "b", "c", "d"])
+    hits = labels == predicted
+    outcomes.zero_shot["en"] = Classification(np.arange(rows), labels, classes, hits, hits | (labels > 1), predicted)
+    outcomes.probes["knn_probe"] = Classification(np.arange(rows), labels, classes, hits)
+    return outcomes
+
+
+def plainly(outcomes: Outcomes, drawn: np.ndarray) -> dict[tuple[str, str], float]:
+    """A few figures by their definitions, from rows that were drawn one after the other."""
+    found = {}
+    for language, retrieval in outcomes.retrieval.items():
+        image_ranks = [rank for row in drawn for rank in retrieval.image_ranks[retrieval.rows == row]]
+        text_ranks = [rank for row in drawn for rank in retrieval.text_ranks[retrieval.text_rows == row]]
+        recalls = [100 * np.mean(np.array(ranks) < k) for ranks in (image_ranks, text_ranks) for k in (1, 5, 10)]
+        found[language, "image_to_text_recall@5"], found[language, "text_to_image_recall@10"] = recalls[1], recalls[5]
+        found[language, "mean_recall"] = np.mean(recalls)
+        found[language, "text_to_image_median_rank"] = np.sort(text_ranks)[(len(text_ranks) - 1) // 2] + 1
+    found["mean", "mean_recall"] = (found["en", "mean_recall"] + found["pt", "mean_recall"]) / 2
+    zero_shot = outcomes.zero_shot["en"]
+    found["en", "zero_shot_accuracy"] = 100 * zero_shot.hits[drawn].mean()
+    balanced = balanced_accuracy_score(zero_shot.labels[drawn], zero_shot.predicted[drawn])
+    found["en", "zero_shot_mean_per_class_recall"] = found["", "knn_probe_mean_per_class_recall"] = 100 * balanced
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_figures_of_a_resample_are_those_of_the_drawn_rows():
+    outcomes = random_outcomes(0)
+    weights = next(resamples(len(outcomes.ids), 5, seed=1))
+    found = statistics(outcomes, weights)
+    for draw in range(5):
+        drawn = np.random.default_rng([1, draw]).integers(40, size=40)
+        for key, value in plainly(outcomes, drawn).items():
+            assert found[key][draw] == pytest.approx(value), key
+
+
+def test_the_value_of_a_figure_is_that_of_all_rows_once():
+    outcomes = random_outcomes(1)
+    metrics = metrics_by_language(outcomes)
+    for (language, metric), value in plainly(outcomes, np.arange(40)).items():
+        if language in metrics:
+            assert metrics[language][metric] == pytest.approx(value)
+    assert metrics["pt"]["images"] == 20 and metrics["en"]["chance_zero_shot_accuracy"] == 25
+    records = {(record["language"], record["metric"]): record for record in figures(outcomes, samples=50)}
+    assert records["pt", "mean_recall"]["value"] == metrics["pt"]["mean_recall"]
+    assert records["pt", "mean_recall"]["chance"] == metrics["pt"]["chance_mean_recall"]
+    assert records["pt", "mean_recall_gap_to_english"]["value"] == 0
+    assert records[None, "knn_probe_accuracy"]["chance"] == 25
+    for record in records.values():
+        assert record["interval"][0] <= record["value"] <= record["interval"][1] or "median" in record["metric"]
+
+
+def test_a_draw_is_the_same_however_many_are_made_at_once(monkeypatch):
+    outcomes = random_outcomes(2)
+    expected = draw_statistics(outcomes, 30)
+    monkeypatch.setattr("rsmclip.eval.intervals.AT_ONCE", 100)
+    for key, draws in draw_statistics(outcomes, 30).items():
+        np.testing.assert_allclose(draws, expected[key], rtol=1e-12)
+    assert next(resamples(40, 1)).sum() == 40
+
+
+def test_intervals_hold_the_truth_in_about_95_of_100_samples():
+    rng, truth, held = np.random.default_rng(3), 30.0, 0
+    for _ in range(200):
+        hits = rng.random(150) < truth / 100
+        outcomes = Outcomes([""] * 150, probes={"p": Classification(np.arange(150), hits * 1, np.arange(2), hits)})
+        low, high = interval(draw_statistics(outcomes, 200)["", "p_accuracy"])
+        held += low <= truth <= high
+    assert 180 <= held <= 199
+
+
+def test_the_lower_median_counts_weights():
+    values, weights = np.array([5, 1, 3]), np.array([[1.0, 1, 1], [0, 3, 1], [2, 1, 1], [0, 0, 1]])
+    assert weighted_median(values, weights).tolist() == [3, 1, 3, 3]
+
+
+def test_outcomes_are_read_as_written(tmp_path):
+    outcomes = random_outcomes(4)
+    outcomes.agreement["en>pt"] = np.arange(40)
+    outcomes.save(tmp_path / "o.npz")
+    read, ones = Outcomes.load(tmp_path / "o.npz"), np.ones((1, 40))
+    assert read.ids == outcomes.ids
+    assert statistics(read, ones).keys() == statistics(outcomes, ones).keys()
+    for key, value in statistics(outcomes, ones).items():
+        assert statistics(read, ones)[key] == value
+
+
+def test_confusion_counts_true_and_predicted_classes():
+    classification = Classification(
+        np.arange(3), np.array([0, 2, 2]), np.array(["a", "b", "c"]), None, None, np.array([0, 1, 2])
+    )
+    assert confusion(classification).tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 1]]
+
+
+def test_a_difference_in_pairs_is_real_where_each_alone_is_uncertain():
+    one, other = random_outcomes(5, rows=300), random_outcomes(5, rows=300, better=1)
+    records = {(r["language"], r["metric"]): r for r in compare({"corpus": one}, {"corpus": other}, samples=300)}
+    recall = records["en", "mean_recall"]
+    assert recall["real"] and recall["difference"] > 0 and recall["interval"][0] > 0
+    accuracy = records["en", "zero_shot_accuracy"]
+    assert accuracy["difference"] == 0 and accuracy["interval"] == [0, 0] and not accuracy["real"]
+    assert ("", "knn_probe_accuracy") in records and ("en", "text_to_image_median_rank") not in records
+    header, rows = comparison_table(list(records.values()))
+    assert len(header) == len(rows[0]) and {row[-1] for row in rows} == {"yes", "–"}
+    paired = recall["interval"][1] - recall["interval"][0]
+    alone = np.diff(interval(draw_statistics(one, 300)["en", "mean_recall"]))[0]
+    assert paired < alone
+
+
+def test_models_of_equal_skill_seldom_differ_really():
+    real = 0
+    for seed in range(60):
+        one, other = random_outcomes(2 * seed, rows=100), random_outcomes(2 * seed + 1, rows=100)
+        real += compare({"d": one}, {"d": other}, samples=200)[0]["real"]
+    assert real <= 9  # of 60, at 5 %
+
+
+def test_what_was_measured_differently_is_not_compared(tmp_path):
+    facts = {"fingerprint": "x", "split": "test", "prompts": "small", "capitalize": False, "languages": ["en"]}
+    with pytest.raises(ValueError, match="a and b differ in the prompts of corpus: measure both alike"):
+        check_same({"corpus": facts}, {"corpus": facts | {"prompts": "single"}}, ("a", "b"))
+    with pytest.raises(ValueError, match="a and b have no dataset in common"):
+        check_same({"corpus": facts}, {"rsscn7": facts}, ("a", "b"))
