@@ -9,6 +9,9 @@ from accelerate import Accelerator
 from torch import nn
 from torch.optim import Optimizer
 
+from rsmclip.data.schema import load_corpus
+from rsmclip.eval.cache import EmbeddingCache
+from rsmclip.eval.models import load_embedder
 from rsmclip.training.checkpoints import save_checkpoint
 from rsmclip.training.losses import Centring, clip_loss, sinkhorn_knopp
 
@@ -57,3 +60,31 @@ def one_of_two(rank: int, folder: Path) -> None:
         save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
     except OSError as error:
         (folder / f"{rank}.txt").write_text(str(error))
+
+
+def embeds_its_share(rank: int, processes: int, folder: Path, corpus: str) -> None:
+    """One of several processes that embed together, twice: with an empty cache, and with what is then in it."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), ACCELERATE_USE_CPU="true")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes)
+    torch.set_num_threads(1)
+    rows = load_corpus(corpus)["val"].select(range(17))
+    texts = [text for row in rows["captions"] for text in row["de"] or []]
+    cache = EmbeddingCache(folder / "cache")
+    embedder = load_embedder(str(folder / "model"), batch_size=5, device="cpu", cache=cache, shared=True)
+    calls = []
+    embedder.model.vision_model.register_forward_pre_hook(lambda *_: calls.append("images"))
+    result = {"images": embedder.images(rows), "texts": embedder.texts(texts), "computed": len(calls)}
+    result |= {"images again": embedder.images(rows), "computed again": len(calls) - result["computed"]}
+    result |= {"one batch": embedder.images(rows.select(range(3)))}
+    broken = rows.select([0, 1, 2, 3, 4, 5, 6]).map(
+        lambda row, index: {"image": {"bytes": b"x" if index == 6 else row["image"]["bytes"], "path": None}},
+        with_indices=True,
+        keep_in_memory=True,
+    )
+    try:
+        embedder.images(broken)
+    except ValueError as error:
+        result["error"] = str(error)
+    torch.save(result, folder / f"{processes}-{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
