@@ -19,7 +19,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from datasets import Dataset
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
@@ -236,6 +236,8 @@ def decode_image(image: dict, image_id: str) -> Image.Image:
         raise ValueError(f"image {image_id} is missing")
     try:
         return as_image(Image.open(io.BytesIO(encoded))).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ValueError(f"image {image_id} cannot be decoded: it is of no format that Pillow knows") from error
     except IMAGE_ERRORS as error:
         raise ValueError(f"image {image_id} cannot be decoded: {error}") from error
 

@@ -25,6 +25,7 @@ from rsmclip.hub.folder import find_source, read_json
 
 ADAPTER = "adapter_config.json"
 DESCRIPTIONS = ["*.json", "*.jinja", "*.py", "*.txt", "*.model"]
+TOKENIZER_FILES = ["tokenizer.json", "vocab.*", "*.model"]
 WEIGHTS = ["model*.safetensors", "adapter_model.safetensors"]
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -93,7 +94,6 @@ def load_embedder(
         model, processor = load(name, getattr(torch, dtype), revision, trust_remote_code)
     except LOADING_ERRORS as error:
         raise ValueError(f"{name} cannot be loaded: {error}") from error
-    check_towers(name, model, processor)
     text_input = text_input_of(model, processor.tokenizer)
     model.to(processes().device if device is None else device)
     return Embedder(model.eval(), processor, batch_size, text_input, cache, shared)
@@ -111,15 +111,16 @@ def load(
     elif (folder / CONFIG).is_file():
         with tempfile.TemporaryDirectory() as temporary:
             converted = Path(temporary) / "converted"
-            convert_openclip(str(find_source(name, [SAFETENSORS, PICKLE], revision)), converted)
+            if not convert_openclip(str(find_source(name, [SAFETENSORS, PICKLE], revision)), converted):
+                raise ValueError(f"{name} has no tokenizer; put its files beside the weights")
             return load(str(converted), dtype, None, trust_remote_code=True)
     else:
         raise ValueError(f"{name} holds no model: there is no config.json, {ADAPTER} or {CONFIG}")
-    return model, AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    return model, load_processor(name, folder, trust_remote_code)
 
 
 def load_model(name: str, folder: Path, dtype: torch.dtype, trust_remote_code: bool) -> PreTrainedModel:
-    """A model of `transformers`, all of whose weights are there, in safetensors."""
+    """A model of `transformers` with both towers, all of whose weights are there, in safetensors."""
     if not any(folder.glob("*.safetensors")):
         raise ValueError(f"{name} has no weights in safetensors, and pickled ones are not loaded")
     model, found = AutoModel.from_pretrained(
@@ -128,6 +129,11 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, trust_remote_code: b
     if missing := sorted(found["missing_keys"]):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"the weights of {name} lack {missing[0]}{more}; they would be random")
+    if lacking := [method for method in ("get_text_features", "get_image_features") if not hasattr(model, method)]:
+        raise ValueError(
+            f"{name} is a {model.config.model_type}, not a model with a text tower and an image tower: "
+            f"{type(model).__name__} has no {' and no '.join(lacking)}"
+        )
     return model
 
 
@@ -142,15 +148,16 @@ def load_adapted(name: str, folder: Path, dtype: torch.dtype, trust_remote_code:
     return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
-def check_towers(name: str, model: PreTrainedModel, processor: ProcessorMixin) -> None:
-    """Raises `ValueError` unless the model embeds images and texts and the processor prepares both."""
-    kind = model.config.model_type
-    for tower, method in (("text", "get_text_features"), ("image", "get_image_features")):
-        if not hasattr(model, method):
-            raise ValueError(f"{name} is a {kind} without {tower} tower: {type(model).__name__} has no {method}")
-    for part, files in (("tokenizer", "tokenizer.json"), ("image_processor", "preprocessor_config.json")):
-        if getattr(processor, part, None) is None:
-            raise ValueError(f"{name} has no {part.replace('_', ' ')}; put its files ({files} …) beside the weights")
+def load_processor(name: str, folder: Path, trust_remote_code: bool) -> ProcessorMixin:
+    """The processor of a model, with its image processor and its tokenizer."""
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):  # transformers would make one without words
+        raise ValueError(f"{name} has no tokenizer; put its files beside the weights")
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+        raise ValueError(
+            f"{name} has no processor of images and texts; put preprocessor_config.json beside the weights"
+        )
+    return processor
 
 
 def text_input_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> TextInput:

@@ -14,7 +14,7 @@ from PIL import Image
 from rsmclip.eval import embed
 from rsmclip.eval.embed import Embedder, TextInput, ahead, decode_image
 from rsmclip.hub.folder import save_model_folder
-from tests.process import embeds_its_share
+from tests.process import embed_twice, embeds_its_share
 
 
 @pytest.fixture
@@ -143,19 +143,21 @@ def test_an_image_beside_the_table_is_read(embedder, rows, tmp_path):
     assert torch.equal(found, embedder.images(rows.select([3])))
 
 
-def test_any_number_of_processes_gives_the_same_bits(tiny_model, tiny_processor, corpus_folder, tmp_path):
+def test_any_number_of_processes_gives_the_same_bits(tiny_model, tiny_processor, rows, tmp_path):
     save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
-    for processes in (1, 2):
-        for leftover in (tmp_path / "cache").glob("*"):
-            leftover.unlink()
-        (tmp_path / "store").unlink(missing_ok=True)
-        mp.spawn(embeds_its_share, (processes, tmp_path, str(corpus_folder)), nprocs=processes)
-    alone, *shares = (torch.load(tmp_path / name) for name in ("1-0.pt", "2-0.pt", "2-1.pt"))
-    assert alone["images"].shape == (17, 16) and len(alone["texts"]) > 50
+    rows.select(range(17)).to_parquet(tmp_path / "rows.parquet")
+    pictures = [{"bytes": b"x", "path": None} if row == 6 else image for row, image in enumerate(rows["image"])]
+    broken = Dataset.from_dict({"image": pictures, "image_id": rows["image_id"]})
+    broken.to_parquet(tmp_path / "broken.parquet")
+    alone = embed_twice(tmp_path, shared=False)
+    mp.spawn(embeds_its_share, (2, tmp_path), nprocs=2)
+    shares = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert alone["images"].shape == (17, 16) and len(alone["texts"]) == 17 * 5
     assert alone["computed"] == 4 and [share["computed"] for share in shares] == [2, 2]
     for share in shares:
         for name in ("images", "texts", "one batch"):
             assert torch.equal(share[name].view(torch.int32), alone[name].view(torch.int32)), name
         assert torch.equal(share["images again"], alone["images"]) and share["computed again"] == 0
         assert share["error"] == alone["error"] and "image demo/val_6 cannot be decoded" in alone["error"]
-    assert len(list((tmp_path / "cache").iterdir())) == 3, "images, texts and the one batch, written once"
+    kept = [sorted(path.name for path in (tmp_path / f"cache-{shared}").iterdir()) for shared in (True, False)]
+    assert kept[0] == kept[1] and len(kept[0]) == 3, "images, texts and the one batch, under the same keys"

@@ -27,12 +27,12 @@ from transformers import (
     ChineseCLIPImageProcessorPil,
     ChineseCLIPModel,
     ChineseCLIPProcessor,
+    ClapConfig,
+    ClapModel,
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPProcessor,
-    CLIPTextConfig,
-    CLIPTextModel,
     CLIPTokenizer,
     MetaClip2Config,
     MetaClip2Model,
@@ -65,7 +65,6 @@ SENTENCES = [
 ]
 TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 VISION = {**TOWER, "image_size": 32, "patch_size": 8}
-SIDE = {"image_processor": {"height": 32, "width": 32}}
 CLIP_SIDE = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
 KINDS = ["clip", "metaclip_2", "altclip", "chinese_clip", "siglip", "siglip, gemma", "siglip2"]
 
@@ -86,7 +85,7 @@ def clip_tokenizer() -> CLIPTokenizer:
         special_tokens=["<|startoftext|>", "<|endoftext|>"], pre_tokenizer=split, end_of_word_suffix="</w>",
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )  # fmt: skip
-    return CLIPTokenizer(vocab, merges, model_max_length=24)
+    return CLIPTokenizer(vocab, merges, model_max_length=48)
 
 
 def gemma_tokenizer() -> Siglip2Tokenizer:
@@ -103,7 +102,7 @@ def sentencepiece_tokenizer(folder: Path) -> SiglipTokenizer:
         unk_id=2, eos_id=1, bos_id=0, minloglevel=2,
     )  # fmt: skip
     (folder / "spiece.model").write_bytes(model.getvalue())
-    return SiglipTokenizer(str(folder / "spiece.model"), model_max_length=16, model_input_names=["input_ids"])
+    return SiglipTokenizer(str(folder / "spiece.model"), model_max_length=48, model_input_names=["input_ids"])
 
 
 def bert_tokenizer() -> BertTokenizer:
@@ -120,16 +119,13 @@ def make(kind: str, xlm_r: PreTrainedTokenizerFast, folder: Path):
     clip_images = CLIPImageProcessorPil(**CLIP_SIDE)
     if kind == "clip":
         tokenizer = clip_tokenizer()
-        text = TOWER | {
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 24,
-            "bos_token_id": 0,
-            "eos_token_id": 1,
-        }
-        return CLIPModel(CLIPConfig(text, VISION, projection_dim=16)), CLIPProcessor(clip_images, tokenizer)
+        text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": 48, "eos_token_id": 1}
+        config = CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
+        return CLIPModel(config), CLIPProcessor(clip_images, tokenizer)
     if kind == "metaclip_2":
-        text = TOWER | {"vocab_size": len(xlm_r), "max_position_embeddings": 24, "eos_token_id": xlm_r.eos_token_id}
-        return MetaClip2Model(MetaClip2Config(text, VISION, projection_dim=16)), CLIPProcessor(clip_images, xlm_r)
+        text = TOWER | {"vocab_size": len(xlm_r), "max_position_embeddings": 48, "eos_token_id": xlm_r.eos_token_id}
+        config = MetaClip2Config(text_config=text, vision_config=VISION, projection_dim=16)
+        return MetaClip2Model(config), CLIPProcessor(clip_images, xlm_r)
     if kind == "altclip":
         text = TOWER | {"vocab_size": len(xlm_r), "max_position_embeddings": 130, "project_dim": 16}
         config = AltCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
@@ -141,11 +137,11 @@ def make(kind: str, xlm_r: PreTrainedTokenizerFast, folder: Path):
         model = ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16))
         return model, ChineseCLIPProcessor(images, tokenizer)
     tokenizer = sentencepiece_tokenizer(folder) if kind == "siglip" else gemma_tokenizer()
-    positions = 16 if kind == "siglip" else 64
+    positions = 48 if kind == "siglip" else 64
     text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": positions, "projection_size": 32}
     if kind == "siglip2":
-        images = Siglip2ImageProcessorPil(patch_size=8, max_num_patches=20)
-        config = Siglip2Config(text_config=text, vision_config=TOWER | {"patch_size": 8, "num_patches": 16})
+        images = Siglip2ImageProcessorPil(patch_size=16, max_num_patches=256)
+        config = Siglip2Config(text_config=text, vision_config=TOWER | {"patch_size": 16, "num_patches": 16})
         return Siglip2Model(config), Siglip2Processor(images, tokenizer)
     images = SiglipImageProcessorPil(size={"height": 32, "width": 32})
     return SiglipModel(SiglipConfig(text_config=text, vision_config=VISION)), SiglipProcessor(images, tokenizer)
@@ -213,7 +209,7 @@ def test_embeddings_have_the_cosines_of_the_models_own_forward(kind, folders, pi
     assert expected.std(dim=1).min() > 0.01 and expected.std(dim=0).min() > 0.001, "rows and columns differ"
 
 
-CONTEXT = {"clip": 24, "metaclip_2": 24, "altclip": 77, "chinese_clip": 52, "siglip": 16, "siglip2": 64}
+CONTEXT = {"clip": 48, "metaclip_2": 48, "altclip": 77, "chinese_clip": 52, "siglip": 48, "siglip2": 64}
 
 
 @pytest.mark.parametrize("kind", CONTEXT)
@@ -231,9 +227,7 @@ def test_long_texts_are_cut_where_the_model_was_trained_to_end(kind, folders):
 def test_siglip_attends_to_padding_on_the_right_and_knows_no_capitals(folders):
     for kind in ("siglip", "siglip, gemma", "siglip2"):
         embedder = load_embedder(str(folders[kind]), device="cpu")
-        embedder.processor.tokenizer.padding_side = (
-            "left"  # the default of its class, where the Hub's file says nothing
-        )
+        embedder.processor.tokenizer.padding_side = "left"  # the default of SigLIP 2's class
         inputs = embedder.prepare_texts(["two BRIDGES", "two bridges"])
         assert list(inputs) == ["input_ids"]
         assert torch.equal(*inputs["input_ids"])
@@ -274,10 +268,10 @@ def test_an_openclip_folder_gives_what_openclip_gives(tmp_path):
     reference = Path(__file__).parent / "openclip_reference"
     expected = load_file(reference / "expected.safetensors")
     shutil.copytree(reference, tmp_path / "openclip")
-    words = {f"w{index}": index for index in range(300)}
+    words = {f"w{index}" if index != 1 else "<pad>": index for index in range(300)}
     backend = Tokenizer(models.WordLevel(words, unk_token="w3"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="w1").save_pretrained(tmp_path / "openclip")
+    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>").save_pretrained(tmp_path / "openclip")
     embedder = load_embedder(str(tmp_path / "openclip"), batch_size=8, device="cpu")
     texts = [" ".join(f"w{index}" for index in row if index != 1) for row in expected["input_ids"].tolist()]
     torch.testing.assert_close(embedder.images(as_rows(reference_images())), expected["image_features"], atol=1e-5,
@@ -287,18 +281,24 @@ def test_an_openclip_folder_gives_what_openclip_gives(tmp_path):
         load_embedder(str(reference))
 
 
-def test_a_model_without_a_tower_is_refused(folders, tmp_path):
-    clip = folders["clip"]
-    for name, model in (
-        ("vit", ViTModel(ViTConfig(**VISION))),
-        ("text", CLIPTextModel(CLIPTextConfig(**TOWER, vocab_size=400, eos_token_id=1, bos_token_id=0))),
-    ):
-        shutil.copytree(clip, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-        model.save_pretrained(tmp_path / name)
-    with pytest.raises(ValueError, match="vit is a vit without text tower: ViTModel has no get_text_features"):
+def test_a_model_without_a_tower_is_refused(tmp_path):
+    ViTModel(ViTConfig(**VISION)).save_pretrained(tmp_path / "vit")
+    message = (
+        "vit is a vit, not a model with a text tower and an image tower: ViTModel has no get_text_features and no"
+    )
+    with pytest.raises(ValueError, match=message):
         load_embedder(str(tmp_path / "vit"))
-    with pytest.raises(ValueError, match="text is a clip_text_model without text tower|without image tower"):
-        load_embedder(str(tmp_path / "text"))
+    audio = {
+        **TOWER,
+        "num_hidden_layers": 1,
+        "depths": [1],
+        "num_attention_heads": [2],
+        "patch_embeds_hidden_size": 32,
+    }
+    config = ClapConfig(text_config={**TOWER, "vocab_size": 50, "num_hidden_layers": 1}, audio_config=audio)
+    ClapModel(config).save_pretrained(tmp_path / "clap")
+    with pytest.raises(ValueError, match="clap is a clap, not a model with .*: ClapModel has no get_image_features$"):
+        load_embedder(str(tmp_path / "clap"))
 
 
 def test_what_cannot_be_loaded_is_said_in_a_line(folders, tmp_path, tiny_model, tiny_processor):
