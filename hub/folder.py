@@ -76,13 +76,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def find_source(source: str, patterns: list[str]) -> Path:
+def find_source(source: str, patterns: list[str], revision: str | None = None) -> Path:
     """
     The local folder of a folder or Hub id.
 
     Args:
         source (`str`): Folder or Hub id.
         patterns (`list[str]`): The files to fetch from the Hub.
+        revision (`str`, *optional*): Branch, tag or commit of the Hub id.
     """
     if source and Path(source).is_dir():
         return Path(source)
@@ -92,7 +93,7 @@ def find_source(source: str, patterns: list[str]) -> Path:
         validate_repo_id(source)
     except HFValidationError:
         raise ValueError(f"there is no folder {source!r}, and no repository of the Hub has such an id") from None
-    return Path(snapshot_download(source, allow_patterns=patterns))
+    return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
 
 
 def read_json(path: Path) -> dict:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from datasets import Dataset, Image
 from torch import nn
 from torch.optim import Optimizer
 
+from rsmclip.eval.cache import EmbeddingCache
+from rsmclip.eval.models import load_embedder
 from rsmclip.training.checkpoints import save_checkpoint
 from rsmclip.training.losses import Centring, clip_loss, sinkhorn_knopp
 
@@ -57,3 +60,35 @@ def one_of_two(rank: int, folder: Path) -> None:
         save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
     except OSError as error:
         (folder / f"{rank}.txt").write_text(str(error))
+
+
+def embeds_its_share(rank: int, processes: int, folder: Path) -> None:
+    """One of several processes that embed together."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), ACCELERATE_USE_CPU="true")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes)
+    torch.set_num_threads(1)
+    torch.save(embed_twice(folder, shared=True), folder / f"{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def embed_twice(folder: Path, shared: bool) -> dict:
+    """What the model in a folder makes of the rows in it, with an empty cache and then again, and of broken rows."""
+    rows, broken = (
+        Dataset.from_parquet(str(folder / f"{name}.parquet")).cast_column("image", Image(decode=False))
+        for name in ("rows", "broken")
+    )
+    cache = EmbeddingCache(folder / f"cache-{shared}")
+    embedder = load_embedder(str(folder / "model"), batch_size=5, device="cpu", cache=cache, shared=shared)
+    calls = []
+    embedder.model.vision_model.register_forward_pre_hook(lambda *_: calls.append("images"))
+    texts = [text for row in rows["captions"] for text in row["de"]]
+    result = {"images": embedder.images(rows), "texts": embedder.texts(texts), "computed": len(calls)}
+    result |= {"images again": embedder.images(rows), "computed again": len(calls) - result["computed"]}
+    result |= {"one batch": embedder.images(rows.select(range(3)))}
+    try:
+        embedder.images(broken)
+    except ValueError as error:
+        result["error"] = str(error)
+    return result

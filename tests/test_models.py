@@ -1,0 +1,334 @@
+"""Every kind of model, tiny and random but of its real classes, against its own `forward` called as documented."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+import torch
+import torch.nn.functional as F
+from datasets import Dataset, Features, Value
+from datasets import Image as ImageFeature
+from peft import LoraConfig, get_peft_model
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import (
+    AltCLIPConfig,
+    AltCLIPModel,
+    AltCLIPProcessor,
+    AutoModel,
+    AutoProcessor,
+    BertTokenizer,
+    ChineseCLIPConfig,
+    ChineseCLIPImageProcessorPil,
+    ChineseCLIPModel,
+    ChineseCLIPProcessor,
+    ClapConfig,
+    ClapModel,
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTokenizer,
+    MetaClip2Config,
+    MetaClip2Model,
+    PreTrainedTokenizerFast,
+    Siglip2Config,
+    Siglip2ImageProcessorPil,
+    Siglip2Model,
+    Siglip2Processor,
+    Siglip2Tokenizer,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+    SiglipProcessor,
+    SiglipTokenizer,
+    ViTConfig,
+    ViTModel,
+)
+
+from rsmclip.benchmarks.openclip_reference import images as reference_images
+from rsmclip.eval.models import load_embedder
+from rsmclip.hub.folder import save_model_folder
+
+SENTENCES = [
+    "An airport with two white planes beside a long runway.",
+    "Many green trees stand around a small pond, and a road leads past it.",
+    "a HARBOUR",
+    "一座机场旁边有两架白色飞机。",
+    "Ein Hafen mit vielen Booten; daneben stehen Häuser.",
+    "two bridges",
+]
+TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+VISION = {**TOWER, "image_size": 32, "patch_size": 8}
+CLIP_SIDE = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+KINDS = ["clip", "metaclip_2", "altclip", "chinese_clip", "siglip", "siglip, gemma", "siglip2"]
+
+
+def bpe(**options) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a byte-pair encoding of the sentences."""
+    tokenizer = Tokenizer(models.BPE(unk_token=options["special_tokens"][-1]))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = options.pop("pre_tokenizer")
+    tokenizer.train_from_iterator(SENTENCES, trainers.BpeTrainer(vocab_size=400, show_progress=False, **options))
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(pair) for pair in model["merges"]]
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    vocab, merges = bpe(
+        special_tokens=["<|startoftext|>", "<|endoftext|>"], pre_tokenizer=split, end_of_word_suffix="</w>",
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    return CLIPTokenizer(vocab, merges, model_max_length=48)
+
+
+def gemma_tokenizer() -> Siglip2Tokenizer:
+    """As the Hub's: padded on the right, without a mask."""
+    split = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never")
+    vocab, merges = bpe(special_tokens=["<pad>", "<eos>", "<bos>", "<unk>"], pre_tokenizer=split)
+    return Siglip2Tokenizer(vocab, merges, padding_side="right", model_input_names=["input_ids"])
+
+
+def sentencepiece_tokenizer(folder: Path) -> SiglipTokenizer:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES), model_writer=model, vocab_size=150, hard_vocab_limit=False, pad_id=-1,
+        unk_id=2, eos_id=1, bos_id=0, minloglevel=2,
+    )  # fmt: skip
+    (folder / "spiece.model").write_bytes(model.getvalue())
+    return SiglipTokenizer(str(folder / "spiece.model"), model_max_length=48, model_input_names=["input_ids"])
+
+
+def bert_tokenizer() -> BertTokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    return BertTokenizer(tokenizer.get_vocab(), model_max_length=512)
+
+
+def make(kind: str, xlm_r: PreTrainedTokenizerFast, folder: Path):
+    """A random model of a kind, and its processor."""
+    clip_images = CLIPImageProcessorPil(**CLIP_SIDE)
+    if kind == "clip":
+        tokenizer = clip_tokenizer()
+        text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": 48, "eos_token_id": 1}
+        config = CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
+        return CLIPModel(config), CLIPProcessor(clip_images, tokenizer)
+    if kind == "metaclip_2":
+        text = TOWER | {"vocab_size": len(xlm_r), "max_position_embeddings": 48, "eos_token_id": xlm_r.eos_token_id}
+        config = MetaClip2Config(text_config=text, vision_config=VISION, projection_dim=16)
+        return MetaClip2Model(config), CLIPProcessor(clip_images, xlm_r)
+    if kind == "altclip":
+        text = TOWER | {"vocab_size": len(xlm_r), "max_position_embeddings": 130, "project_dim": 16}
+        config = AltCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
+        return AltCLIPModel(config), AltCLIPProcessor(clip_images, xlm_r)
+    if kind == "chinese_clip":
+        tokenizer = bert_tokenizer()
+        text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": 128}
+        images = ChineseCLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False)
+        model = ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16))
+        return model, ChineseCLIPProcessor(images, tokenizer)
+    tokenizer = sentencepiece_tokenizer(folder) if kind == "siglip" else gemma_tokenizer()
+    positions = 48 if kind == "siglip" else 64
+    text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": positions, "projection_size": 32}
+    if kind == "siglip2":
+        images = Siglip2ImageProcessorPil(patch_size=16, max_num_patches=256)
+        config = Siglip2Config(text_config=text, vision_config=TOWER | {"patch_size": 16, "num_patches": 16})
+        return Siglip2Model(config), Siglip2Processor(images, tokenizer)
+    images = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    return SiglipModel(SiglipConfig(text_config=text, vision_config=VISION)), SiglipProcessor(images, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def folders(tokenizer, tmp_path_factory) -> dict[str, Path]:
+    """A folder for each kind, with weights that tell texts apart."""
+    found = {}
+    for kind in KINDS:
+        found[kind] = tmp_path_factory.mktemp("model")
+        torch.manual_seed(0)
+        model, processor = make(kind, tokenizer, found[kind])
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.ndim == 2:
+                    parameter.normal_(std=0.2)
+                elif "logit" not in name:
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
+        model.save_pretrained(found[kind])
+        processor.save_pretrained(found[kind])
+    return found
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    generator = np.random.default_rng(0)
+    sizes = [(32, 32), (48, 40), (33, 70)]
+    return [Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+def as_rows(pictures: list[Image.Image]) -> Dataset:
+    encoded = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        encoded.append({"bytes": buffer.getvalue(), "path": None})
+    columns = {"image": encoded, "image_id": [str(index) for index in range(len(encoded))]}
+    return Dataset.from_dict(columns, Features({"image": ImageFeature(decode=False), "image_id": Value("string")}))
+
+
+@torch.no_grad()
+def documented(kind: str, folder: Path, texts: list[str], pictures: list[Image.Image]) -> torch.Tensor:
+    """Cosines, `(images, texts)`, as the model's documentation has them computed, text by text."""
+    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    padding = {"padding": "max_length", "max_length": model.config.text_config.max_position_embeddings}
+    padding = padding if kind.startswith("siglip") else {"padding": True}
+    columns = []
+    for text in texts:
+        output = model(**processor(text=[text], images=pictures, return_tensors="pt", **padding))
+        bias = getattr(model, "logit_bias", torch.zeros(()))
+        columns.append((output.logits_per_image - bias) / model.logit_scale.exp())
+    return torch.cat(columns, dim=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_have_the_cosines_of_the_models_own_forward(kind, folders, pictures):
+    texts = [text.lower() for text in SENTENCES] if kind == "siglip, gemma" else SENTENCES
+    expected = documented(kind, folders[kind], texts, pictures)
+    for batch_size in (128, 2, 1):
+        embedder = load_embedder(str(folders[kind]), batch_size, device="cpu")
+        images, texts = embedder.images(as_rows(pictures)), embedder.texts(SENTENCES)
+        cosines = F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
+        torch.testing.assert_close(cosines, expected, atol=1e-5, rtol=0)
+    assert expected.std(dim=1).min() > 0.01 and expected.std(dim=0).min() > 0.001, "rows and columns differ"
+
+
+CONTEXT = {"clip": 48, "metaclip_2": 48, "altclip": 77, "chinese_clip": 52, "siglip": 48, "siglip2": 64}
+
+
+@pytest.mark.parametrize("kind", CONTEXT)
+def test_long_texts_are_cut_where_the_model_was_trained_to_end(kind, folders):
+    embedder = load_embedder(str(folders[kind]), device="cpu")
+    assert embedder.text_input.context_length == CONTEXT[kind]
+    text = " ".join(["an airport with two white planes"] * 40)
+    inputs = embedder.prepare_texts([text])
+    assert inputs["input_ids"].shape == (1, CONTEXT[kind])
+    whole = embedder.processor.tokenizer(text, truncation=True, max_length=CONTEXT[kind])["input_ids"]
+    assert inputs["input_ids"][0].tolist() == whole
+    assert torch.isfinite(embedder.texts([text, "short"])).all()
+
+
+def test_siglip_attends_to_padding_on_the_right_and_knows_no_capitals(folders):
+    for kind in ("siglip", "siglip, gemma", "siglip2"):
+        embedder = load_embedder(str(folders[kind]), device="cpu")
+        embedder.processor.tokenizer.padding_side = "left"  # the default of SigLIP 2's class
+        inputs = embedder.prepare_texts(["two BRIDGES", "two bridges"])
+        assert list(inputs) == ["input_ids"]
+        assert torch.equal(*inputs["input_ids"])
+        assert inputs["input_ids"][0, -1] == embedder.processor.tokenizer.pad_token_id
+        assert inputs["input_ids"][0, 0] != embedder.processor.tokenizer.pad_token_id
+
+
+def test_a_model_computes_in_bfloat16_where_asked(folders):
+    embedder = load_embedder(str(folders["clip"]), dtype="bfloat16", device="cpu")
+    assert embedder.model.dtype == torch.bfloat16 and embedder.texts(["a"]).dtype == torch.float32
+    with pytest.raises(ValueError, match="dtype 'int8' is none of float32, bfloat16, float16"):
+        load_embedder(str(folders["clip"]), dtype="int8")
+
+
+def test_a_folder_of_ours_and_an_adapter_to_it(tiny_model, tiny_processor, corpus, tmp_path):
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "base")
+    tiny_model.name_or_path = tiny_model.config._name_or_path = str(tmp_path / "base")
+    adapted = get_peft_model(tiny_model, LoraConfig(r=2, target_modules=["q_proj", "query"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    tiny_processor.save_pretrained(tmp_path / "adapter")
+    rows, texts = corpus["val"].select(range(4)), ["An airport.", "공항"]
+    base, adapter = (load_embedder(str(tmp_path / name), device="cpu") for name in ("base", "adapter"))
+    pixels = tiny_processor(images=[Image.open(io.BytesIO(image["bytes"])) for image in rows["image"]])["pixel_values"]
+    tokens = tiny_processor(text=texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = adapted.get_image_features(torch.tensor(np.stack(pixels))).pooler_output
+        expected_texts = adapted.get_text_features(**tokens).pooler_output
+        with adapted.disable_adapter():
+            plain = adapted.get_image_features(torch.tensor(np.stack(pixels))).pooler_output
+    torch.testing.assert_close(adapter.images(rows), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(adapter.texts(texts), expected_texts, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(base.images(rows), plain, atol=1e-5, rtol=1e-4)
+    assert (plain - expected).abs().max() > 1e-2 and base.hash != adapter.hash
+
+
+def test_an_openclip_folder_gives_what_openclip_gives(tmp_path):
+    """Words of a tokenizer made for this are their own ids, so that texts are the ids that OpenCLIP was given."""
+    reference = Path(__file__).parent / "openclip_reference"
+    expected = load_file(reference / "expected.safetensors")
+    shutil.copytree(reference, tmp_path / "openclip")
+    words = {f"w{index}" if index != 1 else "<pad>": index for index in range(300)}
+    backend = Tokenizer(models.WordLevel(words, unk_token="w3"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>").save_pretrained(tmp_path / "openclip")
+    embedder = load_embedder(str(tmp_path / "openclip"), batch_size=8, device="cpu")
+    texts = [" ".join(f"w{index}" for index in row if index != 1) for row in expected["input_ids"].tolist()]
+    torch.testing.assert_close(embedder.images(as_rows(reference_images())), expected["image_features"], atol=1e-5,
+                               rtol=1e-4)  # fmt: skip
+    torch.testing.assert_close(embedder.texts(texts), expected["text_features"], atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="openclip_reference has no tokenizer"):
+        load_embedder(str(reference))
+
+
+def test_a_model_without_a_tower_is_refused(tmp_path):
+    ViTModel(ViTConfig(**VISION)).save_pretrained(tmp_path / "vit")
+    message = (
+        "vit is a vit, not a model with a text tower and an image tower: ViTModel has no get_text_features and no"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_embedder(str(tmp_path / "vit"))
+    audio = {
+        **TOWER,
+        "num_hidden_layers": 1,
+        "depths": [1],
+        "num_attention_heads": [2],
+        "patch_embeds_hidden_size": 32,
+    }
+    config = ClapConfig(text_config={**TOWER, "vocab_size": 50, "num_hidden_layers": 1}, audio_config=audio)
+    ClapModel(config).save_pretrained(tmp_path / "clap")
+    with pytest.raises(ValueError, match="clap is a clap, not a model with .*: ClapModel has no get_image_features$"):
+        load_embedder(str(tmp_path / "clap"))
+
+
+def test_what_cannot_be_loaded_is_said_in_a_line(folders, tmp_path, tiny_model, tiny_processor):
+    def copy(name):
+        shutil.copytree(folders["clip"], tmp_path / name)
+        return tmp_path / name, tmp_path / name / "model.safetensors"
+
+    folder, weights = copy("pickled")
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(ValueError, match="pickled has no weights in safetensors, and pickled ones are not loaded"):
+        load_embedder(str(folder))
+    folder, weights = copy("lacking")
+    tensors = load_file(weights)
+    del tensors["text_projection.weight"]
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match="the weights of .*lacking lack text_projection.weight; they would be random"):
+        load_embedder(str(folder))
+    folder, weights = copy("damaged")
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="damaged cannot be loaded"):
+        load_embedder(str(folder))
+    folder, weights = copy("images only")
+    for file in ("tokenizer.json", "tokenizer_config.json", "processor_config.json"):
+        (folder / file).unlink()
+    CLIPImageProcessorPil(**CLIP_SIDE).save_pretrained(folder)
+    with pytest.raises(ValueError, match="images only has no tokenizer"):
+        load_embedder(str(folder))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no model: there is no config\.json"):
+        load_embedder(str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match="there is no folder '/no/where'"):
+        load_embedder("/no/where")
