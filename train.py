@@ -43,7 +43,9 @@ from rsmclip import RSMCLIPModel
 from rsmclip.data.demo import cached_demo
 from rsmclip.data.schema import check_schema, load_corpus
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.evaluate import check_labels, evaluate_corpus
+from rsmclip.eval.evaluate import check_labels, embed_corpus, measure_corpus, metrics_by_language
+from rsmclip.eval.intervals import figures
+from rsmclip.eval.outcomes import Outcomes
 from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.report import as_text, result_table
 from rsmclip.hub.card import make_card
@@ -189,7 +191,7 @@ def train(config: TrainingConfig) -> dict:
     run = start(config)
     config = run.config
     # The floor of the final table; before a checkpoint is loaded, so that a resumed run prints the same one.
-    untrained = evaluate(run, "test")
+    untrained = metrics_by_language(evaluate(run, "test"))
     first_step = resume(run)
     log = TrainingLog(config, run.accelerator, first_step, len(run.splits["train"]))
     run.student.train()
@@ -197,7 +199,7 @@ def train(config: TrainingConfig) -> dict:
         for step, batch in enumerate(make_batches(run, first_step), first_step):
             if step % config.evaluation_steps == 0 and step > log.evaluated:  # also one that a resumed run has missed
                 began = time.perf_counter()
-                metrics = evaluate(run, "validation", stop.gives_up())
+                metrics = metrics_by_language(evaluate(run, "validation", stop.gives_up()))
                 stop_if_told(run, log, stop)  # it may have been given up; the resumed run takes it again
                 log.evaluation(step, metrics, time.perf_counter() - began)
                 run.student.train()
@@ -394,15 +396,16 @@ def save(run: Run, log: TrainingLog) -> Path:
     return save_checkpoint(run.accelerator, folder, log.done, run.config.keep_checkpoints)
 
 
-def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None) -> dict[str, dict[str, float]]:
-    """Retrieval and zero-shot figures by language, on the main process; the others wait. None if the guard ends it."""
-    results, model = {}, whole_model(run.model, run.student, run.accelerator)
+def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None) -> Outcomes:
+    """What the model does with a split, on the main process; the others wait. Empty if the guard ends it."""
+    outcomes, model = Outcomes([]), whole_model(run.model, run.student, run.accelerator)
     if run.accelerator.is_main_process:
-        embedder = Embedder(model.eval(), run.processor, run.config.evaluation_batch_size)
+        embedder, rows = Embedder(model.eval(), run.processor, run.config.evaluation_batch_size), run.splits[split]
         with guard or nullcontext(), eager():
-            results = evaluate_corpus(embedder, run.splits[split], run.config.languages, run.benchmark)
+            embedded = embed_corpus(embedder, rows, run.config.languages)
+            outcomes = measure_corpus(embedder, rows, embedded, run.benchmark)
     run.accelerator.wait_for_everyone()
-    return results
+    return outcomes
 
 
 def stop_if_told(run: Run, log: TrainingLog, stop: StopSignal) -> None:
@@ -432,9 +435,10 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
     config, accelerator, splits, benchmark = run.config, run.accelerator, run.splits, run.benchmark
     output_dir = Path(config.output_dir)
     save_model(run)
-    metrics = evaluate(run, "test")
+    outcomes = evaluate(run, "test")
     if not accelerator.is_main_process:
         return {}
+    metrics = metrics_by_language(outcomes)
     results = {
         "dataset": published_name(config.dataset),
         "split": config.test_split,
@@ -443,6 +447,7 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
         "classes": len(benchmark.labels) if benchmark else 0,
         "languages": config.languages,
         "metrics": metrics,
+        "figures": figures(outcomes),
         "untrained": untrained,
         "seconds": log.seconds,
         "pairs_per_second": log.pairs_per_second,

@@ -2,9 +2,9 @@
 
     python -m rsmclip.benchmarks.retrieval --output FILE.json
 
-Dense is one full similarity matrix and an argsort of it in each direction. Each side is a process of its own that makes
-the same embeddings; its memory is the peak of the whole process, interpreter, libraries and embeddings included. Both
-must give the same figures. Then the exact ranks alone for a large gallery.
+Dense is one full similarity matrix and an argsort of it in each direction. Each side is a process of its own that
+makes the same embeddings; its memory is the peak of the whole process: interpreter, libraries and embeddings too.
+Both must give the same figures. Then the exact ranks alone for a large gallery.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from rsmclip.benchmarks.machine import describe_run
 from rsmclip.eval.retrieval import retrieval_metrics, unit_rows
 
 DIM = 512
-NOISE = 3.0  # standard deviations of a text's noise: figures well between chance and perfect
+NOISE = 12.0  # standard deviations of a text's noise: figures well between chance and perfect
 
 
 def make_embeddings(images: int, texts: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from rsmclip.data.command_line import OneLineParser
@@ -85,6 +85,7 @@ def main() -> None:
     if sys.argv[1:2] and (command := commands.get(sys.argv[1])):
         return command(sys.argv[2:])
     transformers_logging.disable_progress_bar()
+    disable_progress_bars()  # of datasets
     arguments = make_parser().parse_args()
     try:
         run(arguments)
@@ -206,9 +207,12 @@ def read_folder(name: str, folder: Path, arguments: argparse.Namespace) -> tuple
         warnings.simplefilter("always")
         benchmark = benchmark_for(name, rows["label"], arguments.prompts)
     notes = [str(warning.message) for warning in told]
-    for note in notes:
+    if unknown := [code for code in arguments.languages or [] if code not in benchmark.templates]:
+        if len(unknown) == len(arguments.languages):
+            benchmark.check_languages(unknown)
+        notes.append(f"benchmark {name!r} has no class names in {', '.join(unknown)}; they are left out")
+    for note in notes if processes().is_main_process else []:
         print(f"note: {note}", file=sys.stderr)
-    benchmark.check_languages(arguments.languages or [])
     return rows, benchmark, notes
 
 
@@ -217,7 +221,7 @@ def on_folder(
 ) -> Measured:
     """Zero-shot classification and probes of a folder of images, in the languages that its benchmark knows."""
     image_embeds, labels = embedder.images(rows), list(rows["label"])
-    languages = arguments.languages or list(benchmark.templates)
+    languages = [code for code in benchmark.templates if code in (arguments.languages or benchmark.templates)]
     outcomes = Outcomes(list(rows["image_id"]))
     for language in languages:
         outcomes.zero_shot[language] = measure_zero_shot(embedder, image_embeds, labels, benchmark, language)

@@ -48,9 +48,9 @@ class Measured:
 
     @property
     def title(self) -> str:
-        """What stands above its tables."""
+        """What stands above its tables; of a folder its name alone."""
         split = f", split {self.facts['split']}" if self.facts["split"] else ""
-        return f"{self.name}: {self.facts['dataset']}{split}"
+        return f"{self.name}: {Path(self.facts['dataset']).name}{split}"
 
 
 def make_results(model: str, model_hash: str, command: str, measured: list[Measured], samples: int) -> dict:
@@ -86,7 +86,7 @@ def make_results(model: str, model_hash: str, command: str, measured: list[Measu
 def write_results(folder: Path, results: dict, measured: list[Measured]) -> None:
     """Prints the tables and writes everything."""
     (folder / "outcomes").mkdir(parents=True, exist_ok=True)
-    markdown = [f"# {results['model']}\n\n`{results['command']}`\n"]
+    markdown = [f"# {Path(results['model']).name}\n\n`{results['command']}`\n"]
     for each in measured:
         own = [record for record in results["figures"] if record["dataset"] == each.name]
         markdown.append(f"## {each.title}\n\n{told(each)}\n")

@@ -5,7 +5,6 @@ exactly by inner product) and `index.json` (the model that made them, and of wha
 """
 
 import argparse
-import hashlib
 import json
 import os
 import sys
@@ -20,13 +19,13 @@ import torch
 import transformers
 from datasets import Dataset, load_from_disk
 from PIL import Image
-from transformers import AutoModel, AutoProcessor
 from transformers.utils import logging as transformers_logging
 
 import rsmclip
 from rsmclip.data.command_line import OneLineParser
 from rsmclip.eval.embed import Embedder, decode_image
 from rsmclip.eval.image_folder import IMAGE_SUFFIXES
+from rsmclip.eval.models import load_embedder
 from rsmclip.eval.plots import save
 from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.sheet import contact_sheet
@@ -241,17 +240,6 @@ def nearest(rows: Dataset, vector: np.ndarray, top: int) -> tuple[list[float], l
     return scores[order].tolist(), places[order].tolist()
 
 
-def load_with_hash(name: str) -> tuple[Embedder, str]:
-    """A model to search with, and the hash of its weights."""
-    processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
-    model = AutoModel.from_pretrained(name, trust_remote_code=True, dtype=torch.float32).eval()
-    weights = hashlib.blake2b(digest_size=16)
-    for key, tensor in sorted(model.state_dict().items()):
-        weights.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        weights.update(tensor.contiguous().numpy().data)
-    return Embedder(model.to("cuda" if torch.cuda.is_available() else "cpu"), processor), weights.hexdigest()
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = OneLineParser(prog="python -m rsmclip.eval search", description="Searches an index by text or image.")
@@ -274,11 +262,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--output writes a PNG: give a name that ends in .png, not {output}")
     index = open_index(arguments.index)
     name = arguments.model or index.model
-    embedder, model_hash = load_with_hash(name)
-    if model_hash != index.model_hash:
+    embedder = load_embedder(name)
+    if embedder.hash != index.model_hash:
         raise ValueError(
             f"the index {index.folder} is by {index.model} with hash {index.model_hash}, but {name} has hash "
-            f"{model_hash}: name the same model with --model, or make the index again"
+            f"{embedder.hash}: name the same model with --model, or make the index again"
         )
     found = search_index(index, embedder, query, top)
     titles = []

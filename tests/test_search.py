@@ -14,7 +14,8 @@ from PIL import Image
 import rsmclip
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.search import load_with_hash, main, nearest, open_index, search_index, write_index
+from rsmclip.eval.models import load_embedder
+from rsmclip.eval.search import main, nearest, open_index, search_index, write_index
 from rsmclip.hub.folder import make_processor, save_model_folder
 from tests.conftest import TINY
 
@@ -37,8 +38,8 @@ def model_folder(tmp_path_factory, tokenizer):
 def index_folder(model_folder, corpus, tmp_path_factory):
     """An index of the test split by that model."""
     folder = tmp_path_factory.mktemp("indexes") / "index"
-    embedder, model_hash = load_with_hash(str(model_folder))
-    write_index(folder, corpus["test"], embedder.images(corpus["test"]), str(model_folder), model_hash, "print")
+    embedder = load_embedder(str(model_folder))
+    write_index(folder, corpus["test"], embedder.images(corpus["test"]), str(model_folder), embedder.hash, "print")
     return folder
 
 
@@ -145,7 +146,7 @@ def test_a_damaged_index_and_another_models_embeddings_are_named(embedder, corpu
 
 def test_the_command_prints_the_best_and_draws_them(model_folder, index_folder, embedder, corpus, tmp_path):
     query = "um rio ao lado de uma floresta"
-    command = [sys.executable, "-c", "import sys; from rsmclip.eval.search import main; main(sys.argv[1:])"]
+    command = [sys.executable, "-m", "rsmclip.eval", "search"]
     environment = os.environ | {"PYTHONPATH": str(Path(rsmclip.__file__).parent.parent), "HF_HUB_OFFLINE": "1"}
     result = subprocess.run([*command, str(index_folder), query, "--top", "7"], cwd=tmp_path, env=environment,
                             capture_output=True, text=True, timeout=120)  # fmt: skip

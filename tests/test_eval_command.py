@@ -1,0 +1,175 @@
+"""`python -m rsmclip.eval`: what it writes, against the functions beneath; and bad input, a line each."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rsmclip
+from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.eval.__main__ import main
+from rsmclip.eval.evaluate import embed_corpus, measure_agreement, measure_corpus
+from rsmclip.eval.intervals import figures
+from rsmclip.eval.models import load_embedder
+from rsmclip.eval.outcomes import Outcomes
+from rsmclip.eval.protocol import load_benchmark
+from rsmclip.hub.folder import make_processor, save_model_folder
+from tests.conftest import TINY
+
+ROOT = Path(rsmclip.__file__).parent
+CLASSES = ("airport", "denseResidential", "golf_course")
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory, tokenizer) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)), make_processor(tokenizer, 32), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    """A folder of images by class, as a dataset without a benchmark file lies on disk."""
+    folder, rng = tmp_path_factory.mktemp("scenes"), np.random.default_rng(0)
+    for shift, name in enumerate(CLASSES):
+        (folder / name).mkdir()
+        for number in range(6):
+            pixels = rng.integers(0, 100, (40, 40, 3), dtype=np.uint8) + 60 * np.uint8(shift)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def command(*arguments: object) -> None:
+    """Runs the command in this process."""
+    before, sys.argv = sys.argv, ["rsmclip.eval", *map(str, arguments)]
+    try:
+        main()
+    finally:
+        sys.argv = before
+
+
+@pytest.fixture(scope="module")
+def options(model_folder, corpus_folder, scenes, tmp_path_factory) -> list[object]:
+    cache = ("--cache_dir", tmp_path_factory.mktemp("cache"))
+    corpus = ("--dataset", corpus_folder, "--split", "val", "--languages", "en", "pt", "--benchmark", "demo")
+    return [model_folder, *corpus, "--zero_shot", f"scenes={scenes}", "--samples", 40, "--probes", *cache]
+
+
+@pytest.fixture(scope="module")
+def output(options, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("outputs") / "out"
+    command(*options, "--index", folder.parent / "index", "--output", folder)
+    return folder
+
+
+def test_the_results_are_those_of_the_functions_beneath(output, model_folder, corpus):
+    results = json.loads((output / "eval_results.json").read_text())
+    embedder, rows, benchmark = load_embedder(str(model_folder)), corpus["val"], load_benchmark("demo")
+    assert results["model_hash"] == embedder.hash and results["command"].startswith("python -m rsmclip.eval ")
+    assert results["datasets"]["corpus"]["prompts"] == "own" and results["datasets"]["scenes"]["prompts"] == "small"
+    embedded = embed_corpus(embedder, rows, ["en", "pt"])
+    expected = figures(measure_corpus(embedder, rows, embedded, benchmark, thorough=True), samples=40)
+    expected += figures(measure_agreement(embedder, rows, ["en", "pt"]), samples=40)
+    found = [record for record in results["figures"] if record.pop("dataset") == "corpus"]
+    assert [record for record in found if "probe" not in record["metric"]] == json.loads(json.dumps(expected))
+    assert {record["metric"] for record in found if record["language"] is None} >= {"linear_probe_accuracy"}
+    assert set(results["versions"]) >= {"python", "torch", "transformers", "rsmclip"}
+
+
+def test_tables_outcomes_pictures_and_index_are_left(output, corpus):
+    text = (output / "eval_results.md").read_text()
+    assert "| pt |" in text and "knn_probe_accuracy" in text and "(" in text
+    names = {path.name for path in (output / "plots").iterdir() if path.suffix == ".png"}
+    assert {"corpus_recall_by_language.png", "corpus_recall_curves.png", "corpus_retrieved_pt.png"} <= names
+    assert {"corpus_confusion_pt.png", "scenes_confusion_en.png"} <= names
+    assert Outcomes.load(output / "outcomes" / "corpus.npz").ids == list(corpus["val"]["image_id"])
+    assert (output.parent / "index" / "images.faiss").is_file()
+
+
+def test_a_second_run_computes_no_embedding_and_says_the_same(options, output, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("rsmclip.eval.embed.Embedder.compute", None)  # so that a call would fail
+    command(*options, "--output", tmp_path / "again")
+    first, again = (json.loads((folder / "eval_results.json").read_text()) for folder in (output, tmp_path / "again"))
+    assert first["figures"] == again["figures"]
+    assert "figures, tables and pictures" in capsys.readouterr().out
+
+
+def test_captions_can_begin_with_a_capital_letter(model_folder, corpus_folder, tmp_path):
+    data = ("--dataset", corpus_folder, "--split", "val", "--languages", "en", "--no_cache", "--samples", 5)
+    command(model_folder, *data, "--caption_style", "capitalize", "--output", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "eval_results.json").read_text())["datasets"]["corpus"]["capitalize"]
+
+
+def test_two_evaluations_are_compared(output, options, tmp_path, capsys, tokenizer):
+    other = RSMCLIPModel(RSMCLIPConfig(**TINY))
+    save_model_folder(other, make_processor(tokenizer, 32), tmp_path / "other")
+    command(tmp_path / "other", *options[1:], "--output", tmp_path / "out")
+    capsys.readouterr()
+    command("compare", output, tmp_path / "out", "--samples", 50)
+    printed = capsys.readouterr().out
+    assert "mean_recall" in printed and "differences are real at 95 %" in printed
+    command("compare", output, output, "--samples", 50, "--all")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("0 of ") and len(lines) > 40
+
+
+def test_processes_share_the_work_and_write_the_same_figures(options, output, tmp_path):
+    arguments = [str(each) for each in (*options[:-2], "--no_cache", "--output", tmp_path / "two")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT.parent), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment |= {"ACCELERATE_USE_CPU": "true"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launcher, "-m", "rsmclip.eval", *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("figures, tables and pictures") == 1
+    one, two = (json.loads((folder / "eval_results.json").read_text()) for folder in (output, tmp_path / "two"))
+    assert two["figures"] == one["figures"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to evaluate on: give --dataset, --zero_shot or both"),
+        (["--dataset", "CORPUS", "--split", "nope"], "nope"),
+        (["--dataset", "CORPUS", "--languages", "ja"], "ja"),
+        (["--dataset", "CORPUS", "--benchmark", "nope"], "unknown benchmark 'nope'"),
+        (["--dataset", "CORPUS", "--benchmark", "rsicd"], "is not a class of benchmark 'rsicd'"),
+        (["--dataset", "CORPUS", "--prompts", "nope", "--benchmark", "demo"], "unknown prompt set 'nope'"),
+        (["--zero_shot", "scenes"], "--zero_shot takes NAME=DIR, not 'scenes'"),
+        (["--zero_shot", "a/b=SCENES"], "cannot be part of a file's name"),
+        (["--zero_shot", "corpus=SCENES"], "'corpus' is taken"),
+        (["--zero_shot", "eurosat=SCENES"], "airport"),
+        (["--zero_shot", "s=SCENES", "--languages", "pt"], "has no pt"),
+        (["--zero_shot", "s=EMPTY"], "holds no images"),
+        (["--zero_shot", "s=SCENES", "--index", "i"], "--index makes an index of --dataset, which is missing"),
+        (["--zero_shot", "s=SCENES", "--batch_size", "0"], "expected a whole number from 1 on"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, model_folder, corpus_folder, scenes, tmp_path, capsys):
+    (tmp_path / "empty" / "airport").mkdir(parents=True)
+    places = {"CORPUS": corpus_folder, "SCENES": scenes, "EMPTY": tmp_path / "empty"}
+    for name, place in places.items():
+        arguments = [argument.replace(name, str(place)) for argument in arguments]
+    with pytest.raises(SystemExit) as stop:
+        command(model_folder, *arguments, "--output", tmp_path / "out")
+    printed = capsys.readouterr().err.strip()
+    assert stop.value.code == 2 and printed.startswith("error: ") and message in printed and "\n" not in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_text_tower_is_one_line(tmp_path, scenes, capsys):
+    from transformers import ViTConfig, ViTModel
+
+    ViTModel(
+        ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    ).save_pretrained(tmp_path / "vit")
+    with pytest.raises(SystemExit):
+        command(tmp_path / "vit", "--zero_shot", f"s={scenes}", "--output", tmp_path / "out")
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("error: ") and "vit" in printed and "\n" not in printed
