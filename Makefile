@@ -10,11 +10,11 @@ help:  ## show the targets
 train: $(VENV)/.installed  ## install, then train the demo model from a random start into outputs/demo (minutes, on a CPU)
 	$(BIN)/accelerate launch train.py
 
-test: $(VENV)/.installed-test  ## install, then run the whole test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-test  ## install, then run the whole test suite, a process for each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-oldest: $(OLDEST)/.installed  ## the same on the oldest transformers and huggingface_hub that pyproject.toml admits
-	$(OLDEST)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev  ## check style
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-TILE = 2048  # rows and columns of the similarity matrix held at once
+TILE = 1536  # rows and columns of the similarity matrix held at once
 PAIRS = 16384  # dot products in float64 at once
 STEP = 2.0**-26  # of embeddings
 
@@ -148,7 +148,8 @@ def count_at_least(
                 exact = images[rows].double() @ texts[columns].double().t()
                 count += (unsure & (exact >= bars.unsqueeze(1 - dim))).sum(dim=1 - dim)
             else:
-                pairs = unsure.nonzero().t()
+                cells = unsure.flatten().nonzero().flatten()
+                pairs = torch.stack([cells // unsure.shape[1], cells % unsure.shape[1]])
                 exact = dot_products(images[rows], texts[columns], pairs)
                 count += torch.bincount(pairs[dim][exact >= bars[pairs[dim]]], minlength=len(count))
     return counts[0], counts[1]
