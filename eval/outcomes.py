@@ -131,7 +131,7 @@ def statistics(outcomes: Outcomes, weights: np.ndarray) -> dict[tuple[str, str],
         values = retrieval_statistics(retrieval, weights)
         found |= named(language, {f"{metric}_{DUPLICATES}": value for metric, value in values.items()})
     for language, retrieval in outcomes.english.items():
-        gap = found[language, "mean_recall"] - retrieval_statistics(retrieval, weights)["mean_recall"]
+        gap = retrieval_statistics(retrieval, weights)["mean_recall"] - found[language, "mean_recall"]
         found[language, "mean_recall_gap_to_english"] = gap
     for language, classification in outcomes.zero_shot.items():
         values = classification_statistics(classification, weights)

@@ -15,13 +15,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from rsmclip.eval.retrieval import unit_rows
+from rsmclip.eval.zero_shot import hit_metrics
 
 VALIDATION_SHARE = 0.2  # of the train images, on which C is chosen
 COARSE_EXPONENTS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)  # of C, as powers of ten
 STEPS_PER_DECADE = 8  # resolution of the search
 FEW_SHOT_C = 31.6  # the C = 0.316 of CLIP's published example, whose embeddings have a norm near 10, for unit rows
 CHUNK_ENTRIES = 2**24  # similarities held at once, 128 MB
-FIXED_POINT = 2.0**24  # a coordinate of a unit row is kept to 2^-24, about as float32 keeps it
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def knn_probe(
     each of the k nearest train images votes for its class with exp(similarity / temperature).
 
     The order of the rows never matters: train images as near as the k-th vote too, and a test image whose class ties
-    with another counts as an error. Similarities are exact sums in fixed point, the same for any chunk.
+    with another counts as an error. Similarities are exact ([`~rsmclip.eval.retrieval`]), the same for any chunk.
 
     Args:
         train_embeds (`torch.Tensor` of shape `(train images, dim)`):
@@ -144,11 +144,11 @@ def knn_probe(
         raise ValueError(f"k must be from 1 to {len(data.train)}, the number of train images, not {k}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, not {temperature}")
-    train, test = (torch.from_numpy(np.rint(rows * FIXED_POINT)) for rows in (data.train, data.test))
+    train, test = torch.from_numpy(data.train), torch.from_numpy(data.test)
     chunk = max(1, CHUNK_ENTRIES // len(train))
     hits = []
     for start in range(0, len(test), chunk):
-        # Whole numbers below 2^24 whose products sum to about 2^48 at most: float64 holds each partial sum exactly.
+        # Exact: unit rows are multiples of 2^-26, and float64 holds every partial sum of their products.
         similarity = test[start : start + chunk] @ train.t()
         votes = neighbour_votes(similarity, data.train_classes, len(data.names), k, temperature)
         own = data.test_classes[start : start + chunk, None]
@@ -164,7 +164,7 @@ def neighbour_votes(
     """Votes of shape `(queries, classes)` of the train images that are at least as similar as the k-th of a query."""
     nearest = similarity.topk(k).values
     query, row = (index.numpy() for index in (similarity >= nearest[:, -1:]).nonzero(as_tuple=True))
-    distance = (nearest[:, :1] - similarity).numpy()[query, row] / FIXED_POINT**2  # from the nearest, so that one is 1
+    distance = (nearest[:, :1] - similarity).numpy()[query, row]  # from the nearest, so that one is 1
     order = np.lexsort((distance, query))  # equal neighbours of two classes then sum to equal votes, bit for bit
     query, row, distance = query[order], row[order], distance[order]
     cells = query * classes + train_classes[row]
@@ -319,9 +319,3 @@ def logistic_hits(
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         model.fit(train, train_classes)
     return model.predict(test) == test_classes
-
-
-def hit_metrics(hits: np.ndarray, classes: np.ndarray) -> dict[str, float]:
-    """`accuracy` and `mean_per_class_recall`, the mean over the classes that occur. In percent."""
-    recalls = [hits[classes == index].mean() for index in np.unique(classes)]
-    return {"accuracy": 100 * float(hits.mean()), "mean_per_class_recall": 100 * float(np.mean(recalls))}

@@ -52,9 +52,19 @@ def zero_shot_metrics(
         `dict[str, float]`: `accuracy` and `mean_per_class_recall`, the mean over the classes that occur. In percent.
     """
     ranks, _ = label_ranks(image_embeds, class_embeds, labels)
-    hits, labels = (ranks == 0).astype(float), np.asarray(labels)
-    per_class = [hits[labels == label].mean() for label in np.unique(labels)]
-    return {"accuracy": 100 * float(hits.mean()), "mean_per_class_recall": 100 * float(np.mean(per_class))}
+    return hit_metrics(ranks == 0, np.asarray(labels))
+
+
+def hit_metrics(hits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """
+    Accuracy and mean per-class recall, in percent.
+
+    Args:
+        hits (`np.ndarray` of shape `(images,)`): Whether each image was classified right.
+        labels (`np.ndarray` of shape `(images,)`): Its class; the mean is over the classes that occur.
+    """
+    recalls = [hits[labels == label].mean() for label in np.unique(labels)]
+    return {"accuracy": 100 * float(hits.mean()), "mean_per_class_recall": 100 * float(np.mean(recalls))}
 
 
 def label_ranks(

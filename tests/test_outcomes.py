@@ -19,6 +19,8 @@ def random_outcomes(seed: int, rows: int = 40, better: int = 0) -> Outcomes:
         ranks = [np.maximum(rng.integers(0, 15, len(each)) - better, 0) for each in (own, text_rows)]
         outcomes.retrieval[language] = Retrieval(own, ranks[0], text_rows, ranks[1])
     outcomes.english["pt"] = outcomes.retrieval["pt"]
+    if better:
+        outcomes.english["en"] = random_outcomes(seed, rows).retrieval["en"]
     labels, predicted = rng.integers(0, 4, (2, rows))
     classes = np.array(["a", "b", "c", "d"])
     hits = labels == predicted
@@ -119,6 +121,8 @@ def test_a_difference_in_pairs_is_real_where_each_alone_is_uncertain():
     records = {(r["language"], r["metric"]): r for r in compare({"corpus": one}, {"corpus": other}, samples=300)}
     recall = records["en", "mean_recall"]
     assert recall["real"] and recall["difference"] > 0 and recall["interval"][0] > 0
+    ones = np.ones((1, 300))
+    assert statistics(other, ones)["en", "mean_recall_gap_to_english"] < 0  # what is compared with was the worse one
     accuracy = records["en", "zero_shot_accuracy"]
     assert accuracy["difference"] == 0 and accuracy["interval"] == [0, 0] and not accuracy["real"]
     assert ("", "knn_probe_accuracy") in records and ("en", "text_to_image_median_rank") not in records
