@@ -40,7 +40,17 @@ def launch(recipe: Path, output: Path, how: str, *launcher: object, script: str 
 
 
 def sharded(recipe: Path, output: Path, *options: object):
-    return launch(recipe, output, "fsdp", "--num_processes", 2, script="tests/sharded_on_cpu.py", options=options)
+    return launch(
+        recipe,
+        output,
+        "fsdp",
+        "--num_processes",
+        2,
+        "--main_process_port",
+        0,
+        script="tests/sharded_on_cpu.py",
+        options=options,
+    )
 
 
 def finish(run: subprocess.CompletedProcess, output: Path) -> list[float]:

@@ -57,7 +57,7 @@ def test_killed_five_times_it_ends_as_if_it_had_not_been(recipe, uninterrupted, 
 
 def test_stopped_by_signals_it_ends_its_step_and_goes_on_later(recipe, uninterrupted, tmp_path):
     trial = Trial(recipe, tmp_path / "stopped")
-    for number, step, expected in ((signal.SIGTERM, 4, 143), (signal.SIGINT, 13, 130)):
+    for number, step, expected in ((signal.SIGTERM, 2, 143), (signal.SIGINT, 8, 130)):
         status, line = stopped(trial, number, step)
         assert status == expected, trial.printed()
         saved = checkpoints(trial.output / "checkpoints")[-1]
