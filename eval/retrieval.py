@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 TILE = 1536  # rows and columns of the similarity matrix held at once
-PAIRS = 16384  # dot products in float64 at once
+PAIRS = 1024  # rows in float64 at once: as many as stay in a core's cache
 STEP = 2.0**-26  # of embeddings
 
 
@@ -134,25 +134,56 @@ def count_at_least(
     counts = [torch.zeros(len(rows), dtype=torch.long, device=rows.device) for rows in (images, texts)]
     margin = error_bound(images.shape[1])
     for rows, columns in tiles(len(images), len(texts)):
-        similarity = images[rows] @ texts[columns].t()
+        tile = images[rows], texts[columns]
+        similarity = tile[0] @ tile[1].t()
         for dim, (count, bars) in enumerate(
             ((counts[0][rows], image_bars[rows]), (counts[1][columns], text_bars[columns]))
         ):
             bar = bars.float().unsqueeze(1 - dim)
-            above, near = similarity > bar + margin, similarity >= bar - margin
-            count += above.sum(dim=1 - dim, dtype=torch.int32)  # to int64 takes twenty times as long
-            unsure = near.logical_xor_(above)
-            if (number := int(unsure.count_nonzero())) == 0:
-                continue
-            if number * 16 > unsure.numel():  # a model that finds all things alike
-                exact = images[rows].double() @ texts[columns].double().t()
-                count += (unsure & (exact >= bars.unsqueeze(1 - dim))).sum(dim=1 - dim)
-            else:
-                cells = unsure.flatten().nonzero().flatten()
-                pairs = torch.stack([cells // unsure.shape[1], cells % unsure.shape[1]])
-                exact = dot_products(images[rows], texts[columns], pairs)
-                count += torch.bincount(pairs[dim][exact >= bars[pairs[dim]]], minlength=len(count))
+            above, near = (
+                (similarity >= limit).sum(dim=1 - dim, dtype=torch.int32)  # to int64 takes twenty times as long
+                for limit in (bar + margin, bar - margin)
+            )
+            count += above
+            if len(unsure := (near != above).nonzero().flatten()):
+                count[unsure] += count_within(similarity, *tile, bars, dim, unsure, margin)
     return counts[0], counts[1]
+
+
+def count_within(
+    similarity: torch.Tensor,
+    images: torch.Tensor,
+    texts: torch.Tensor,
+    bars: torch.Tensor,
+    dim: int,
+    queries: torch.Tensor,
+    margin: float,
+) -> torch.Tensor:
+    """
+    Of what scores within the margin of a bar, the number that reaches it.
+
+    Args:
+        similarity (`torch.Tensor` of shape `(images, texts)`): A tile, computed in float32.
+        images (`torch.Tensor` of shape `(images, dim)`): Its rows' embeddings.
+        texts (`torch.Tensor` of shape `(texts, dim)`): Its columns'.
+        bars (`torch.Tensor` of shape `(images,)` or `(texts,)`): In float64.
+        dim (`int`): 0 if the bars are the images', 1 if they are the texts'.
+        queries (`torch.Tensor` of shape `(queries,)`): The rows, or columns, to look at.
+        margin (`float`): How far float32 may be wrong.
+
+    Returns:
+        `torch.Tensor` of shape `(queries,)`.
+    """
+    similarity = similarity.index_select(dim, queries)
+    bars = bars[queries].unsqueeze(1 - dim)
+    unsure = (similarity >= bars.float() - margin) & (similarity < bars.float() + margin)
+    images, texts = (images[queries], texts) if dim == 0 else (images, texts[queries])
+    if int(unsure.count_nonzero()) * 16 > unsure.numel():  # a model that finds all things alike
+        exact = images.double() @ texts.double().t()
+        return (unsure & (exact >= bars)).sum(dim=1 - dim)
+    pairs = unsure.nonzero().t()
+    reached = dot_products(images, texts, pairs) >= bars.flatten()[pairs[dim]]
+    return torch.bincount(pairs[dim][reached], minlength=len(queries))
 
 
 def tiles(num_images: int, num_texts: int) -> Iterator[tuple[slice, slice]]:
