@@ -55,7 +55,8 @@ CACHED_LABEL_SETS = 64  # at 512 numbers a label, 32 MiB at most
 # What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # not IPv4 in disguise, not NAT64, not local
-CLOUD_SERVICE = ipaddress.ip_address("168.63.129.16")  # Azure's, from inside its machines, though of a public range
+# Of public ranges, but from inside Azure's and Oracle's machines their own services.
+CLOUD_SERVICES = [ipaddress.ip_network(network) for network in ("168.63.129.16/32", "192.0.0.0/24")]
 
 logger = logging.getLogger(__name__)
 
@@ -357,17 +358,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise InputError(f"the image has {width:,} × {height:,} pixels; more than {MAX_PIXELS:,} are not taken")
     try:
         image.load()
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        elif image.mode in ("I", "F"):
+            raise InputError("the image has 32 bits a channel, whose range is not known; send 8 or 16 bits")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
+    except InputError:
+        raise
     except IMAGE_ERRORS as error:
         raise InputError("the image is damaged or cut off") from error
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise InputError("the image has 32 bits a channel, whose range is not known; send 8 or 16 bits")
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def is_public(address: str) -> bool:
@@ -375,7 +378,8 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address)
     if ip.version == 6:
         return ip in GLOBAL_UNICAST and ip.is_global and ip.sixtofour is None and ip.teredo is None
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved and ip != CLOUD_SERVICE
+    is_service = any(ip in network for network in CLOUD_SERVICES)
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved and not is_service
 
 
 def download(url: str, deadline: float, may_connect: Callable[[str, int], bool]) -> bytes:
@@ -434,16 +438,15 @@ def read_url(url: str) -> Target:
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
     except ValueError as error:
         raise InputError("the URL is not valid") from error
-    if len(url) > MAX_URL_LETTERS or not host or any(letter <= " " for letter in url):
-        raise InputError("the URL is not valid")
     if parts.scheme not in ("http", "https"):
         raise InputError("the URL is neither http nor https")
+    if len(url) > MAX_URL_LETTERS or not host or any(letter <= " " for letter in url):
+        raise InputError("the URL is not valid")
     if "@" in parts.netloc:
         raise InputError("the URL has a user name or password in it")
-    request = quote(parts.path or "/", safe=URL_SIGNS) + (
-        f"?{quote(parts.query, safe=URL_SIGNS)}" if parts.query else ""
-    )
-    return Target(parts.scheme, host, port or (443 if parts.scheme == "https" else 80), request)
+    request = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    port = port or (443 if parts.scheme == "https" else 80)
+    return Target(parts.scheme, host, port, quote(request, safe=URL_SIGNS))
 
 
 def connect(target: Target, deadline: float, may_connect: Callable[[str, int], bool]) -> socket.socket:
