@@ -3,13 +3,13 @@
     python -m rsmclip.benchmarks.serving MODEL [--threads 2] [--output FILE.json]
     python -m rsmclip.benchmarks.serving MODEL --full_size --output FILE.json
 
-What is timed is `EndpointHandler.__call__`, as an endpoint calls it: base64 in, scores of 18 labels out, for calls of one
-image and of 32. The labels are the same from call to call, so that the handler has their embeddings; calls of one image
-with labels that it has not seen are timed beside them. `--full_size` measures the released architecture with random
-weights and MODEL's tokenizer.
+What is timed is `EndpointHandler.__call__`, as an endpoint calls it: base64 in, scores of 18 labels out, for calls of
+one image and of 32. The labels are the same from call to call, so that the handler has their embeddings; calls of one
+image with labels that it has not seen are timed beside them. `--full_size` measures the released architecture with
+random weights and MODEL's tokenizer.
 
-Each backend is a process of its own with as many threads as the others, and they take turns. Beside speed stands what it
-costs: the largest difference of a score from torch's, and how often the best label is the same.
+Each backend is a process of its own with as many threads as the others, and they take turns. Beside speed stands what
+it costs: the largest difference of a score from torch's, and how often the best label is the same.
 """
 
 import argparse
@@ -68,13 +68,14 @@ def make_full_size(source: str, folder: Path) -> None:
     save_model_folder(model, make_processor(tokenizer, model.config.vision_config.image_size), folder)
 
 
-def export_towers(source: str, folder: Path) -> None:
-    """Both towers as graphs, with weights of 32 bits and of 8."""
+def export_towers(source: str, folder: Path) -> int:
+    """Both towers as graphs, with weights of 32 bits and of 8; the number of the model's parameters."""
     model = RSMCLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).eval()
     for name in TOWERS:
         path = folder / f"{name}.onnx"
         export_graph(GRAPHS[name](model), example_inputs(model, images=2, texts=3, length=9), path)
         quantize_dynamic(path, folder / f"{name}_int8.onnx", weight_type=QuantType.QInt8)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 class Backend:
@@ -201,16 +202,15 @@ def run(arguments: argparse.Namespace) -> dict:
         if arguments.full_size:
             source = str(folder / "full_size")
             make_full_size(arguments.model, Path(source))
-        export_towers(source, folder)
+        parameters = export_towers(source, folder)
         command = [sys.executable, "-m", "rsmclip.benchmarks.serving", source, "--graphs", str(folder)]
         command += ["--threads", str(arguments.threads), "--side"]
         environment = {"OMP_NUM_THREADS": str(arguments.threads)}
         sides = {name: stack.enter_context(Side(name, [*command, name], Path.cwd(), environment)) for name in BACKENDS}
         scores = {name: side.ask("scores")["answer"] for name, side in sides.items()}
         results = {
-            "parameters": sum(
-                p.numel() for p in RSMCLIPModel.from_pretrained(source, use_safetensors=True).parameters()
-            ),
+            "model": "released architecture, random weights" if arguments.full_size else Path(source).name,
+            "parameters": parameters,
             "threads": arguments.threads,
             "images": f"{IMAGES} JPEGs of {SIDE} pixels, drawn",
             "labels": len(make_requests()[1]),

@@ -344,7 +344,7 @@ def open_image(content: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise InputError(f"the image has more than {MAX_PIXELS:,} pixels") from error
     except IMAGE_ERRORS as error:
-        raise InputError("this is no image: JPEG, PNG, WebP, TIFF, GIF, BMP and JPEG 2000 are") from error
+        raise InputError("this is no image; JPEG, PNG, WebP, TIFF, GIF, BMP and JPEG 2000 are taken") from error
     return to_rgb(image)
 
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -21,10 +22,13 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image, ImageFile, WebPImagePlugin
 from transformers import AutoModel, AutoProcessor, pipeline
 from transformers.image_utils import load_image
 
+import rsmclip
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.hub import handler as module
 from rsmclip.hub.folder import make_processor, save_model_folder
@@ -34,7 +38,7 @@ from tests.conftest import TINY
 
 LABELS = ["аэропорт", "um porto", "ein Wald", "一片沙漠"]
 TEMPLATE = "Снимок: {}."
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000")
+SERVING = (Path(rsmclip.__file__).parent / "docs" / "serving.md").read_text(encoding="utf-8")
 
 # Imports the handler as the Inference Toolkit does: by its path, the model folder ahead on `sys.path`.
 ENDPOINT = """
@@ -322,7 +326,7 @@ def test_of_an_animation_the_first_picture_counts():
         assert np.abs(np.asarray(open_image(content), dtype=int) - (255, 0, 0)).max() <= 3
 
 
-@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("image_format", module.FORMATS)
 def test_a_file_that_is_cut_off_or_damaged_is_refused(image_format):
     rng = np.random.default_rng(0)
     content = encode(Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), image_format)
@@ -363,7 +367,7 @@ def enlarged(image_format: str, side: int) -> bytes:
     return content
 
 
-@pytest.mark.parametrize("image_format", FORMATS)
+@pytest.mark.parametrize("image_format", module.FORMATS)
 def test_pixels_are_counted_before_they_are_decoded(endpoint, image_format, monkeypatch):
     for kind in (ImageFile.ImageFile, WebPImagePlugin.WebPImageFile):
         monkeypatch.setattr(kind, "load", lambda image: pytest.fail("it was decoded"))
@@ -643,3 +647,69 @@ def test_the_handler_needs_nothing_that_an_endpoint_lacks():
     lines = Path(module.__file__).read_text(encoding="utf-8").splitlines()
     imported = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
     assert imported - set(sys.stdlib_module_names) == {"numpy", "torch", "PIL", "transformers"}
+
+
+@contextmanager
+def toolkit(endpoint: EndpointHandler):
+    """The handler behind HTTP, its errors answered as the Inference Toolkit does."""
+
+    class Toolkit(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            try:
+                status, answer = 200, endpoint(body)
+            except Exception as error:
+                status, answer = 400, {"error": str(error)}
+            content = json.dumps(answer, allow_nan=False).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Toolkit)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_hubs_own_client_gets_its_answer(endpoint, pictures):
+    with toolkit(endpoint) as url:
+        client = InferenceClient(url)
+        for options in ({}, {"hypothesis_template": TEMPLATE}):
+            found = client.zero_shot_image_classification(pictures[0], LABELS, **options)
+            expected = endpoint({"inputs": pictures[0], "parameters": {"candidate_labels": LABELS} | options})
+            assert [entry.label for entry in found] == [entry["label"] for entry in expected]
+            assert [entry.score for entry in found] == pytest.approx([entry["score"] for entry in expected])
+        with pytest.raises(HfHubHTTPError, match="Bad request:\nthis is no image"):
+            client.zero_shot_image_classification(b"no image", LABELS)
+
+
+def test_every_request_in_the_documentation_is_answered(loopback, port, picture):
+    requests = re.findall(r"-d '(.+)'", SERVING)
+    assert len(requests) >= 6
+    for request in requests:
+        request = request.replace("BASE64", picture).replace("https://example.org/", f"http://127.0.0.1:{port}/")
+        assert loopback(json.loads(request.replace("/image.jpg", "/image")))
+
+
+def test_the_documented_limits_are_the_handlers():
+    for row in (
+        f"images of a call | {module.MAX_IMAGES}",
+        f"texts or labels of a call | {module.MAX_TEXTS}",
+        f"letters of a text, label or template | {module.MAX_LETTERS:,}",
+        f"an encoded image | {module.MAX_IMAGE_BYTES // 2**20} MiB",
+        f"an image, before it is decoded | {module.MAX_PIXELS:,} pixels",
+        f"formats | {', '.join(module.FORMATS)}",
+        f"letters of a URL | {module.MAX_URL_LETTERS:,}",
+        f"all downloads of a call together | {module.DOWNLOAD_SECONDS:g} seconds",
+        f"redirects | {module.MAX_REDIRECTS}",
+        f"ports | {', '.join(map(str, module.PORTS))}",
+    ):
+        assert f"| {row} |" in SERVING, row
