@@ -205,7 +205,7 @@ def run(arguments: argparse.Namespace) -> dict:
         parameters = export_towers(source, folder)
         command = [sys.executable, "-m", "rsmclip.benchmarks.serving", source, "--graphs", str(folder)]
         command += ["--threads", str(arguments.threads), "--side"]
-        environment = {"OMP_NUM_THREADS": str(arguments.threads)}
+        environment = {"OMP_NUM_THREADS": str(arguments.threads), "CUDA_VISIBLE_DEVICES": ""}
         sides = {name: stack.enter_context(Side(name, [*command, name], Path.cwd(), environment)) for name in BACKENDS}
         scores = {name: side.ask("scores")["answer"] for name, side in sides.items()}
         results = {

@@ -15,6 +15,9 @@ SPLITS = ("train", "val", "test")
 # Ghostscript make a picture.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PPM")
 
+MAX_RATIO = 50  # of an image's longer side to its shorter one, which models bring to their size
+MAX_SCANS = 50  # of a JPEG, which are ten if it is progressive; each decodes the whole picture anew
+
 # What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -84,10 +87,15 @@ def open_encoded(encoded: bytes) -> Image.Image:
     An image of a corpus, of one of `FORMATS`; its pixels are not decoded yet.
 
     Raises:
-        One of `IMAGE_ERRORS`: The bytes are no such image, or one of more pixels than Pillow takes: 179 million, twice
-        its `MAX_IMAGE_PIXELS`.
+        One of `IMAGE_ERRORS`: The bytes are no such image, one that is too long and narrow, or one of more pixels than
+        Pillow takes: 179 million, twice its `MAX_IMAGE_PIXELS`.
     """
-    return Image.open(io.BytesIO(encoded), formats=FORMATS)
+    if encoded.startswith(b"\xff\xd8") and encoded.count(b"\xff\xda") > MAX_SCANS:
+        raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
+    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise ValueError("{:,} × {:,} pixels; a side may be {} times the other".format(*image.size, MAX_RATIO))
+    return image
 
 
 def encode_image(encoded: bytes) -> bytes:

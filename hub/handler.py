@@ -39,6 +39,8 @@ from transformers import AutoModel, AutoProcessor
 MAX_IMAGES = 32  # of a call
 MAX_IMAGE_BYTES = 20 * 2**20  # of an encoded image
 MAX_PIXELS = 50_000_000  # of an image, known from its header before it is decoded
+MAX_RATIO = 50  # of an image's longer side to its shorter one, which is brought to the model's size
+MAX_SCANS = 50  # of a JPEG, which are ten if it is progressive; each decodes the whole picture anew
 MAX_TEXTS = 256  # texts or labels of a call
 MAX_LETTERS = 1000  # of a text, a label or a template; the model reads as many tokens as it was made for
 MAX_URL_LETTERS = 2048
@@ -51,6 +53,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000")  # Pillow's 
 
 BATCH_SIZE = 32  # images or texts that go through a tower together
 CACHED_LABEL_SETS = 64  # at 512 numbers a label, 32 MiB at most
+JPEG_START, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
 
 # What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -217,12 +220,15 @@ class EndpointHandler:
 
     def read_images(self, images: list) -> Iterator[Image.Image]:
         """The images of a call one by one, those behind URLs within `DOWNLOAD_SECONDS` in all."""
-        deadline = time.monotonic() + DOWNLOAD_SECONDS
+        seconds = DOWNLOAD_SECONDS
         for image in images:
             if isinstance(image, Image.Image):
                 yield to_rgb(image)
             elif isinstance(image, str) and image[:8].lower().startswith(("http://", "https://")):
-                yield open_image(download(image, deadline, self.may_connect))
+                start = time.monotonic()
+                content = download(image, start + seconds, self.may_connect)
+                seconds -= time.monotonic() - start
+                yield open_image(content)
             elif isinstance(image, str):
                 yield open_image(from_base64(image))
             elif isinstance(image, bytes):
@@ -335,10 +341,12 @@ def open_image(content: bytes) -> Image.Image:
         `PIL.Image.Image`: RGB, turned as its EXIF data says.
 
     Raises:
-        [`InputError`]: Too many bytes or pixels, damaged, of more than 16 bits, or no image.
+        [`InputError`]: Too many bytes or pixels, too long and narrow, damaged, of more than 16 bits, or no image.
     """
     if len(content) > MAX_IMAGE_BYTES:
         raise too_large()
+    if content.startswith(JPEG_START) and content.count(JPEG_SCAN) > MAX_SCANS:
+        raise InputError(f"the image is a JPEG of more than {MAX_SCANS} scans")
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -356,6 +364,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InputError(f"the image has {width:,} × {height:,} pixels; more than {MAX_PIXELS:,} are not taken")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise InputError(f"the image has {width:,} × {height:,} pixels; a side may be {MAX_RATIO} times the other")
     try:
         image.load()
         image = ImageOps.exif_transpose(image)
@@ -516,9 +526,10 @@ class TimedReader(io.RawIOBase):
 def ask(connection: socket.socket, target: Target, deadline: float) -> http.client.HTTPResponse:
     """Sends a GET and reads the head of the answer."""
     host = f"[{target.host}]" if ":" in target.host else target.host
+    standard = target.port == (443 if target.scheme == "https" else 80)  # which a signed URL does not name
     head = [
         f"GET {target.request} HTTP/1.1",
-        f"Host: {host}:{target.port}",
+        f"Host: {host}" if standard else f"Host: {host}:{target.port}",
         "User-Agent: rsmclip",
         "Accept: image/*",
         "Accept-Encoding: identity",

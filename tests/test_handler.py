@@ -378,6 +378,24 @@ def test_pixels_are_counted_before_they_are_decoded(endpoint, image_format, monk
         open_image(enlarged(image_format, 7_071))
 
 
+def test_a_narrow_image_is_not_brought_to_the_models_height():
+    """Its short side made 224 pixels, an image of 1 × 100,000 would have five billion."""
+    assert open_image(encode(Image.new("RGB", (1, 50)))).size == (1, 50)
+    for size in ((1, 51), (100_000, 1)):
+        with pytest.raises(InputError, match="a side may be 50 times the other"):
+            open_image(encode(Image.new("RGB", size)))
+
+
+def test_a_jpeg_of_countless_scans_is_not_decoded(monkeypatch):
+    """75 bytes more are a scan more, and a scan decodes the whole picture."""
+    content = encode(Image.new("RGB", (64, 64)), "JPEG", progressive=True)
+    scan = content[content.rindex(module.JPEG_SCAN) : -2]
+    assert open_image(content[:-2] + 40 * scan + content[-2:]).size == (64, 64)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(InputError, match="more than 50 scans"):
+        open_image(content[:-2] + 41 * scan + content[-2:])
+
+
 def test_an_image_of_too_many_bytes_is_not_looked_at(endpoint, monkeypatch):
     monkeypatch.setattr(module, "MAX_IMAGE_BYTES", 3000)
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
@@ -706,6 +724,8 @@ def test_the_documented_limits_are_the_handlers():
         f"letters of a text, label or template | {module.MAX_LETTERS:,}",
         f"an encoded image | {module.MAX_IMAGE_BYTES // 2**20} MiB",
         f"an image, before it is decoded | {module.MAX_PIXELS:,} pixels",
+        f"the longer side of an image | {module.MAX_RATIO} times the shorter",
+        f"scans of a JPEG | {module.MAX_SCANS}",
         f"formats | {', '.join(module.FORMATS)}",
         f"letters of a URL | {module.MAX_URL_LETTERS:,}",
         f"all downloads of a call together | {module.DOWNLOAD_SECONDS:g} seconds",
