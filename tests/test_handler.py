@@ -214,6 +214,11 @@ def test_an_endpoint_runs_from_the_model_folder_alone(model_folder, endpoint, pi
     assert (tmp_path / "repository" / "requirements.txt").read_text() == "transformers>=5.13\npillow>=11.0\n"
 
 
+def test_a_model_without_a_tokenizer_has_no_handler(tiny_model, tiny_processor, tmp_path):
+    save_model_folder(tiny_model, tiny_processor.image_processor, tmp_path)
+    assert (tmp_path / "model.safetensors").is_file() and not (tmp_path / "handler.py").exists()
+
+
 def test_a_model_without_weights_or_with_pickled_ones_is_not_served(model_folder, tmp_path):
     shutil.copytree(model_folder, tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
