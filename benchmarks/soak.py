@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from accelerate.utils import load
 from safetensors.torch import load_file
 
 from rsmclip.benchmarks.machine import describe_run
@@ -178,9 +179,9 @@ def differences(first: Path, second: Path) -> list[str]:
         found.append("model.safetensors")
     ends = [checkpoints(folder / "checkpoints")[-1] for folder in (first, second)]
     for name in ("custom_checkpoint_0.pkl", "custom_checkpoint_1.pkl", "optimizer.bin", "scheduler.bin"):
-        if not same(*(torch.load(end / name) for end in ends)):
+        if not same(*(torch.load(end / name, weights_only=True) for end in ends)):
             found.append(name)
-    if not same(*(torch.load(end / "random_states_0.pkl", weights_only=False) for end in ends)):
+    if not same(*(load(end / "random_states_0.pkl") for end in ends)):
         found.append("random_states_0.pkl")
     if steps_of(first) != steps_of(second):
         found.append("train_log.jsonl")

@@ -11,6 +11,13 @@ from rsmclip.data.sources.protocol import SourceError, SourceRow
 
 SPLITS = ("train", "val", "test")
 
+# The formats that a corpus may hold. Pillow reads others too, by plugins that few have tried to break; of EPS it has
+# Ghostscript make a picture.
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PPM")
+
+MAX_RATIO = 50  # of an image's longer side to its shorter one, which models bring to their size
+MAX_SCANS = 50  # of a JPEG, which are ten if it is progressive; each decodes the whole picture anew
+
 # What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size.
 IMAGE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -75,6 +82,22 @@ def is_text(text: str) -> bool:
     return True
 
 
+def open_encoded(encoded: bytes) -> Image.Image:
+    """
+    An image of a corpus, of one of `FORMATS`; its pixels are not decoded yet.
+
+    Raises:
+        One of `IMAGE_ERRORS`: The bytes are no such image, one that is too long and narrow, or one of more pixels than
+        Pillow takes: 179 million, twice its `MAX_IMAGE_PIXELS`.
+    """
+    if encoded.startswith(b"\xff\xd8") and encoded.count(b"\xff\xda") > MAX_SCANS:
+        raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
+    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise ValueError("{:,} × {:,} pixels; a side may be {} times the other".format(*image.size, MAX_RATIO))
+    return image
+
+
 def encode_image(encoded: bytes) -> bytes:
     """
     The bytes of a JPEG or PNG as they are; any other format, such as TIFF, as PNG. Every image is decoded once, so
@@ -84,7 +107,7 @@ def encode_image(encoded: bytes) -> bytes:
         [`SourceError`]: The bytes are no image, only a part of one, or one of more than 8 bits a channel.
     """
     try:
-        image = Image.open(io.BytesIO(encoded))
+        image = open_encoded(encoded)
         image.load()
     except IMAGE_ERRORS as error:
         raise SourceError("image undecodable") from error

@@ -12,7 +12,6 @@ Nothing is drawn by chance and nothing depends on the number of threads.
 """
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
@@ -21,6 +20,8 @@ import numpy as np
 from PIL import Image
 from scipy.spatial import KDTree
 from tqdm.auto import tqdm
+
+from rsmclip.data.faults import open_encoded
 
 THUMBNAIL = 64  # pixels a side
 SEARCHED_CROPS = np.arange(100, 79, -2) / 100
@@ -74,7 +75,7 @@ class Match(NamedTuple):
 
 def make_thumbnail(encoded: bytes) -> np.ndarray:
     """A picture squashed to grey, `(64, 64)`, `uint8`. Squashed, for a quarter turn exchanges width and height."""
-    image = Image.open(io.BytesIO(encoded))
+    image = open_encoded(encoded)
     if image.mode.startswith(("I", "F")):  # Pillow would cut off whatever is brighter than 255
         raise ValueError("not of 8 bits a channel")
     image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))  # large JPEGs are decoded at a fraction of their size
@@ -90,7 +91,7 @@ def copy_key(encoded: bytes, thumbnail: np.ndarray, blank: bool) -> bytes:
     """
     pixels = thumbnail.tobytes()
     if blank:
-        image = Image.open(io.BytesIO(encoded))
+        image = open_encoded(encoded)
         pixels = repr(image.size).encode() + image.convert("RGBA").tobytes()
     return hashlib.sha256(pixels).digest()
 

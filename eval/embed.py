@@ -6,7 +6,6 @@ embeddings are the same to the bit for any number of processes on the same kind 
 same number of threads in each too: `OMP_NUM_THREADS`.)
 """
 
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
-from rsmclip.data.faults import IMAGE_ERRORS
+from rsmclip.data.faults import IMAGE_ERRORS, open_encoded
 from rsmclip.data.schema import image_bytes
 from rsmclip.eval.cache import EmbeddingCache, cache_key, fingerprint, model_hash, text_fingerprint
 from rsmclip.image_processing_rsmclip import as_image
@@ -235,7 +234,7 @@ def decode_image(image: dict, image_id: str) -> Image.Image:
     if (encoded := image_bytes(image)) is None:
         raise ValueError(f"image {image_id} is missing")
     try:
-        return as_image(Image.open(io.BytesIO(encoded))).convert("RGB")
+        return as_image(open_encoded(encoded)).convert("RGB")
     except UnidentifiedImageError as error:
         raise ValueError(f"image {image_id} cannot be decoded: it is of no format that Pillow knows") from error
     except IMAGE_ERRORS as error:

@@ -92,7 +92,7 @@ def export_onnx(source: str, folder: Path, int8: bool, dataset: str, split: str)
         rows = check_schema(corpus, split, ["en"])
     read_from = find_source(source, ["*.json", "*.py", "*.safetensors", "*.model"])
     check_model_type(read_from)
-    model = RSMCLIPModel.from_pretrained(read_from, dtype=torch.float32).eval()
+    model = RSMCLIPModel.from_pretrained(read_from, dtype=torch.float32, use_safetensors=True).eval()
     processor = AutoProcessor.from_pretrained(read_from, trust_remote_code=True)
     if int8 and not hasattr(processor, "tokenizer"):
         raise ValueError(f"{source} has no tokenizer, and what int8 does to retrieval cannot be measured without one")
@@ -168,12 +168,21 @@ def compare(encoder: ImageEncoder, path: Path, model: nn.Module) -> dict[str, fl
 
 
 class OnnxTowers:
-    """Both towers in onnxruntime, as [`Embedder`] takes a model."""
+    """
+    Both towers in onnxruntime, as [`Embedder`] and the handler take a model.
+
+    Args:
+        image_file (`Path`): Graph of the image tower.
+        text_file (`Path`): Graph of the text tower.
+        threads (`int`, *optional*, defaults to 0): Threads of each; by default a thread for each core.
+    """
 
     device, dtype = torch.device("cpu"), torch.float32
 
-    def __init__(self, image_file: Path, text_file: Path):
-        self.image, self.text = (onnxruntime.InferenceSession(path) for path in (image_file, text_file))
+    def __init__(self, image_file: Path, text_file: Path, threads: int = 0):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.image, self.text = (onnxruntime.InferenceSession(path, options) for path in (image_file, text_file))
 
     def get_image_features(self, pixel_values: torch.Tensor) -> BaseModelOutputWithPooling:
         """Image embeddings of unit length in `pooler_output`."""

@@ -17,6 +17,10 @@ from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 # The remote code is known to leave its weights at random initialisation before this version.
 LOWEST_TRANSFORMERS = "5.13"
 
+HANDLER = Path(__file__).parent / "handler.py"
+# What Inference Endpoints install beside what is there; torch is, and would be fetched anew if it were named.
+REQUIREMENTS = f"transformers>={LOWEST_TRANSFORMERS}\npillow>=11.0\n"
+
 
 def make_processor(tokenizer: PreTrainedTokenizerBase, image_size: int) -> CLIPProcessor:
     """
@@ -39,7 +43,8 @@ def save_model_folder(
     keep_self_distillation_head: bool = True,
 ) -> None:
     """
-    Saves what `AutoModel.from_pretrained(folder, trust_remote_code=True)` and the pipelines need.
+    Saves what `AutoModel.from_pretrained(folder, trust_remote_code=True)`, the pipelines, and with a tokenizer
+    Inference Endpoints need.
 
     Args:
         model ([`RSMCLIPModel`]): The model.
@@ -55,6 +60,9 @@ def save_model_folder(
     model.config.auto_map = {"AutoModelForZeroShotImageClassification": "modeling_rsmclip.RSMCLIPModel"}
     model.save_pretrained(folder, keep_self_distillation_head=keep_self_distillation_head)
     processor.save_pretrained(folder)
+    if isinstance(processor, CLIPProcessor):
+        shutil.copyfile(HANDLER, folder / "handler.py")
+        (folder / "requirements.txt").write_text(REQUIREMENTS, encoding="utf-8")
 
 
 @contextmanager

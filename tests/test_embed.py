@@ -151,7 +151,7 @@ def test_any_number_of_processes_gives_the_same_bits(tiny_model, tiny_processor,
     broken.to_parquet(tmp_path / "broken.parquet")
     alone = embed_twice(tmp_path, shared=False)
     mp.spawn(embeds_its_share, (2, tmp_path), nprocs=2)
-    shares = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    shares = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert alone["images"].shape == (17, 16) and len(alone["texts"]) == 17 * 5
     assert alone["computed"] == 4 and [share["computed"] for share in shares] == [2, 2]
     for share in shares:

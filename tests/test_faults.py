@@ -1,13 +1,18 @@
 """Faults: what makes a row unusable is found and told, and images are stored as they should be."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from rsmclip.data.faults import encode_image, fault_table, find_fault
+from rsmclip.data.faults import FORMATS, IMAGE_ERRORS, encode_image, fault_table, find_fault, open_encoded
+from rsmclip.data.same_picture import make_thumbnail
 from rsmclip.data.sources import SourceError, SourceRow
+from rsmclip.eval import embed as evaluation
+from rsmclip.training import batches as training
 
 
 def write_image(path: Path, colour: tuple[int, int, int] = (10, 200, 30)) -> bytes:
@@ -86,3 +91,48 @@ def test_half_an_image_is_undecodable(tmp_path, suffix):
 def test_names_with_line_ends_keep_the_table_in_shape():
     lines = fault_table([find_fault(row(image_id="made/a\nb", image=None), set())]).splitlines()
     assert len(lines) == 3 and "made/a b" in lines[2]
+
+
+def test_a_corpus_holds_known_formats_only():
+    """Of EPS Pillow has Ghostscript make a picture."""
+    picture = Image.new("RGB", (9, 9))
+    for image_format in FORMATS:
+        buffer = io.BytesIO()
+        picture.save(buffer, image_format)
+        assert open_encoded(buffer.getvalue()).size == (9, 9)
+    for image_format in ("EPS", "ICO", "TGA", "PCX"):
+        buffer = io.BytesIO()
+        picture.save(buffer, image_format)
+        with pytest.raises(OSError, match="cannot identify"):
+            open_encoded(buffer.getvalue())
+
+
+def test_a_picture_of_too_many_pixels_is_a_fault_wherever_it_is_read(monkeypatch):
+    """Of 180 million; Pillow counts them before it decodes them, and no reader of a corpus ends because of it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (123, 123)).save(buffer, "PNG")
+    content = buffer.getvalue().replace(struct.pack(">II", 123, 123), struct.pack(">II", 18_000, 10_000))
+    bomb = content[:29] + struct.pack(">I", zlib.crc32(content[12:29])) + content[33:]
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("it was decoded"))
+    with pytest.raises(SourceError, match="undecodable"):
+        encode_image(bomb)
+    with pytest.raises(ValueError, match="image a/b cannot be decoded: Image size \\(180000000 pixels\\) exceeds"):
+        evaluation.decode_image({"bytes": bomb, "path": None}, "a/b")
+    for read in (lambda: training.decode_image(bomb, 64), lambda: make_thumbnail(bomb)):
+        with pytest.raises(IMAGE_ERRORS):  # which makes another row take its place, and the audit name it
+            read()
+
+
+def test_a_picture_that_would_take_hours_or_grow_is_a_fault():
+    """Models bring the short side to their size; a JPEG's scans each decode the whole picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 51)).save(buffer, "PNG")
+    with pytest.raises(ValueError, match="1 × 51 pixels; a side may be 50 times the other"):
+        open_encoded(buffer.getvalue())
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    assert open_encoded(content).size == (64, 64)
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    with pytest.raises(ValueError, match="a JPEG of more than 50 scans"):
+        open_encoded(content[:-2] + 41 * scan + content[-2:])

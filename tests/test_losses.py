@@ -119,7 +119,7 @@ def test_processes_give_the_gradient_centre_and_targets_of_one_process(processes
     logits = tensor(rng.uniform(-1, 1, (2, 12, 9)))
     torch.save((images, texts, sentences, logits), tmp_path / "inputs.pt")
     mp.spawn(one_of_several_processes, (processes, tmp_path), nprocs=processes)
-    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(processes)]
+    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(processes)]
 
     whole = [images.clone().requires_grad_(), texts.clone().requires_grad_(), torch.tensor(7.0, requires_grad=True)]
     loss = clip_loss(*whole, sentences)

@@ -5,7 +5,6 @@ drawn before. So a run of two processes sees what a run of one sees, and a resum
 without replaying anything.
 """
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,7 +17,7 @@ from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
 
-from rsmclip.data.faults import IMAGE_ERRORS
+from rsmclip.data.faults import IMAGE_ERRORS, open_encoded
 from rsmclip.data.schema import SchemaError
 from rsmclip.training.shards import ShardError
 from rsmclip.training.views import ViewSpec, draw_views
@@ -192,7 +191,7 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     Returns:
         `torch.Tensor` of shape `(3, height, width)`, uint8.
     """
-    image = Image.open(io.BytesIO(encoded))
+    image = open_encoded(encoded)
     image.draft("RGB", (short_side, short_side))  # a JPEG decodes at a half or quarter of its size if that suffices
     image = image.convert("RGB")
     if min(image.size) > short_side:

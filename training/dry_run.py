@@ -1,6 +1,5 @@
 """What a run would be, before it is one: `--dry_run` prints it, and draws the first batch as the model will see it."""
 
-import io
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,11 +9,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from PIL import Image
 from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import RSMCLIPModel
-from rsmclip.data.faults import IMAGE_ERRORS
+from rsmclip.data.faults import IMAGE_ERRORS, open_encoded
 from rsmclip.data.schema import image_bytes
 from rsmclip.training.batch_picture import draw_batch, drawn_captions
 from rsmclip.training.config import TrainingConfig
@@ -80,7 +78,7 @@ def image_sizes(rows: Dataset) -> str:
     sizes = []
     for index in np.linspace(0, len(rows) - 1, min(IMAGES_READ, len(rows)), dtype=int):
         try:
-            sizes.append(Image.open(io.BytesIO(image_bytes(rows[int(index)]["image"]) or b"")).size)
+            sizes.append(open_encoded(image_bytes(rows[int(index)]["image"]) or b"").size)
         except IMAGE_ERRORS:
             continue
     if not sizes:

@@ -40,7 +40,11 @@ def published_model(config: TrainingConfig) -> tuple[RSMCLIPModel, CLIPProcessor
     model_config = RSMCLIPConfig.from_pretrained(config.model).to_dict()
     model_config["self_distillation"] = head_config(config, model_config["self_distillation"])
     model, loading = RSMCLIPModel.from_pretrained(
-        config.model, config=RSMCLIPConfig(**model_config), dtype=torch.float32, output_loading_info=True
+        config.model,
+        config=RSMCLIPConfig(**model_config),
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
     )
     missing = sorted(name for name in loading["missing_keys"] if not name.startswith("self_distillation_head."))
     if missing:

@@ -20,7 +20,7 @@ PICTURE = "dry_run.png"  # of a dry run, which may be repeated and leaves nothin
 TRAINING_CURVE = "training_curve.png"
 PUBLIC = (  # files that a run writes
     *("*.safetensors", "*.safetensors.index.json", "config.json", "*_rsmclip.py", "processor_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "README.md", "eval_results.json"),
+    *("tokenizer.json", "tokenizer_config.json", "handler.py", "requirements.txt", "README.md", "eval_results.json"),
     *("training_config.yaml", "train_log.jsonl", TRAINING_CURVE, ".gitignore"),
 )
 # A continued run may differ from its start in these; any other change would make it a different run.
