@@ -22,6 +22,11 @@ from pathlib import Path
 from threading import Lock, Thread
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
+from rsmclip.data import upload
+
 USER = "lab"  # whose token it is, whichever it is
 LARGE_FILES = (".parquet", ".safetensors", ".bin", ".onnx", ".pt")  # suffixes of what a client uploads by Git LFS
 CUT_OFF, UNANSWERED = -1, -2
@@ -406,6 +411,15 @@ class HubServer(ThreadingHTTPServer):
     def __exit__(self, *error):
         self.shutdown()
         self.server_close()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, token: str = "a token") -> None:
+    """Makes huggingface_hub in this process a client of a server, for uploads."""
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr(upload, "FIRST_WAIT", 0.01)  # seconds
 
 
 def run_python(
