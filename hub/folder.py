@@ -17,9 +17,10 @@ from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 # The remote code is known to leave its weights at random initialisation before this version.
 LOWEST_TRANSFORMERS = "5.13"
 TRAINING_CURVE = "training_curve.png"
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")  # a new model's replace an old one's
+# A model or an adapter; where another one was pushed before, none of its files may remain.
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json")
 PUBLISHED = (  # all that a model's repository on the Hub holds
-    *(*WEIGHTS, "config.json", "*_rsmclip.py", "processor_config.json", "preprocessor_config.json"),
+    *(*WEIGHTS, "*_rsmclip.py", "processor_config.json", "preprocessor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "README.md", "eval_results.json"),
     *("training_config.yaml", "train_log.jsonl", TRAINING_CURVE),
 )

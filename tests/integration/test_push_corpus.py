@@ -136,7 +136,7 @@ def test_a_push_goes_on_after_a_moment_of_overload(tmp_path, source):
 @pytest.mark.parametrize(
     ("token", "refused", "reason"),
     [
-        (None, "nothing else", "Invalid username or password. (no token found; log in with hf auth login"),
+        (None, "nothing else", "Invalid username or password (no token found; log in with hf auth login"),
         ("a token", "POST /api/repos/create", "403 Forbidden: not yours (the token may not do that"),
         ("a token", "PUT /lfs/", "parquet' to the Hub 403 Forbidden: not yours"),
         ("a token", "POST .*/commit/main", "403 Forbidden: not yours (the token may not do that"),
