@@ -29,7 +29,7 @@ from rsmclip.data import upload
 
 USER = "lab"  # whose token it is, whichever it is
 LARGE_FILES = (".parquet", ".safetensors", ".bin", ".onnx", ".pt")  # suffixes of what a client uploads by Git LFS
-CUT_OFF, UNANSWERED = -1, -2
+CUT_OFF, UNANSWERED = -1, -2  # the connection breaks in the middle of the content, or when the work is done
 ROUTES: dict[str, tuple[Callable, bool]] = {}  # regular expression for method and path: handler, whether it writes
 REPO = r"(?P<kind>models/|datasets/|spaces/)?(?P<name>[^/]+/[^/]+)"  # in the website's paths, models have no prefix
 API = rf"/api/{REPO}"
@@ -40,10 +40,10 @@ class Fault:
     """A refusal that a test injects, for requests like `POST /api/datasets/lab/corpus/commit/main`."""
 
     request: str  # regular expression for them; a HEAD counts as a GET
-    status: int  # CUT_OFF breaks the connection in the middle of what is sent or received; UNANSWERED, after the work
+    status: int  # or CUT_OFF, or UNANSWERED
     times: int | None = None  # for how many of them; for all by default
     message: str = "injected"
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)  # of the answer
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Commit:
     added: list[str]
     deleted: list[str]
     revision: str = "main"
-    sha: str = field(default="", compare=False)
+    sha: str = field(default="", compare=False)  # a hash of all the content, by which it can be read
 
 
 class Refusal(Exception):
@@ -406,8 +406,13 @@ class HubServer(ThreadingHTTPServer):
                 yield path.relative_to(self.root).as_posix(), path.read_bytes()
         yield from self.large_files.items()
 
+    def handle_error(self, request: socket.socket, client_address: tuple[str, int]) -> None:
+        """Says nothing of a client that hangs up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def __enter__(self) -> "HubServer":
-        Thread(target=self.serve_forever, daemon=True).start()
+        Thread(target=self.serve_forever, args=[0.02], daemon=True).start()  # looks for its end that often, seconds
         return self
 
     def __exit__(self, *error):

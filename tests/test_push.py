@@ -2,19 +2,24 @@
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
+import signal
+import threading
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import torch
-from huggingface_hub import constants, hf_hub_download
-from safetensors.torch import load_file, save_file
+from huggingface_hub import constants
+from safetensors.torch import load, load_file, save_file
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.data import upload
 from rsmclip.data.push import push_corpus
 from rsmclip.data.upload import check_may_push, push_files
+from rsmclip.hub.__main__ import main
 from rsmclip.hub.folder import make_processor, save_model_folder
 from rsmclip.hub.push import push_model
 from tests.conftest import TINY
@@ -39,7 +44,8 @@ def hub(tmp_path, monkeypatch):
 def finished(tokenizer, tmp_path_factory) -> Path:
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)), make_processor(tokenizer, 32), folder)
+    sizes = TINY | {"text_config": TINY["text_config"] | {"vocab_size": len(tokenizer)}}
+    save_model_folder(RSMCLIPModel(RSMCLIPConfig(**sizes)), make_processor(tokenizer, 32), folder)
     (folder / "README.md").write_text(CARD)
     for name in ("eval_results.json", "train_log.jsonl"):
         (folder / name).write_text("{}\n")
@@ -119,21 +125,22 @@ def test_pushing_the_same_again_makes_no_commit_and_mends_a_missing_tag(hub, fol
     assert len(hub.commits) == 1 and tag in hub.revisions[MODEL]
 
 
-def test_an_older_tag_still_gives_the_older_weights(hub, folder, tmp_path):
+def test_an_older_tag_still_gives_the_older_weights(hub, folder):
     old, before = tag_of(push(folder)), load_file(folder / "model.safetensors")
     changed = {name: weight + 1 for name, weight in before.items()}
     save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
     new = tag_of(push(folder))
-    cache = {"endpoint": hub.endpoint, "cache_dir": tmp_path / "cache"}
     for tag, expected in ((old, before), (new, changed)):
-        found = load_file(hf_hub_download(MODEL, "model.safetensors", revision=tag, **cache))
+        with urlopen(f"{hub.endpoint}/{MODEL}/resolve/{tag}/model.safetensors") as answer:
+            found = load(answer.read())
         assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
 
 
-def test_shards_go_up_and_give_way_to_a_single_file(hub, folder, tiny_model):
+def test_shards_go_up_and_give_way_to_a_single_file(hub, folder):
     single = (folder / "model.safetensors").read_bytes()
+    model = RSMCLIPModel.from_pretrained(folder)
     (folder / "model.safetensors").unlink()
-    tiny_model.save_pretrained(folder, max_shard_size="100KB")
+    model.save_pretrained(folder, max_shard_size="100KB")
     shards = {name for name in contents(folder) if name.startswith("model-0")}
     assert len(shards) > 1
     push(folder)
@@ -197,8 +204,10 @@ def test_what_is_unfit_to_be_published_is_named_before_anything_is_sent(hub, fol
 
 @pytest.mark.parametrize(
     ("request_", "status"),
-    [(COMMIT, 500), (COMMIT, 503), (COMMIT, 409), (COMMIT, 412), (COMMIT, 429)]
-    + [("POST /api/repos/create", 500), ("GET /api/models/user/model", 502), ("POST .*/tag/", 500)],
+    [
+        *((COMMIT, 500), (COMMIT, 503), (COMMIT, 409), (COMMIT, 412), (COMMIT, 429)),
+        *(("POST /api/repos/create", 500), ("GET /api/models/user/model", 502), ("POST .*/tag/", 500)),
+    ],
 )
 def test_a_push_goes_on_after_two_refusals_that_pass(hub, folder, request_, status):
     hub.faults.append(Fault(request_, status, times=2))
@@ -343,3 +352,42 @@ def test_whether_a_run_may_push_is_known_at_its_start(hub, folder, request_):
 def test_an_id_without_a_user_is_refused(folder):
     with pytest.raises(ValueError, match="'model' is no repository of a model: give USER/NAME"):
         push_model(folder, "model")
+
+
+def test_the_commands_print_what_was_pushed_and_where_it_is(hub, folder, corpus_folder, capsys):
+    main(["push", str(folder), MODEL, "--private"])
+    main(["push-dataset", str(corpus_folder), "user/captions", "--create_pr"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{len(contents(folder))} files, ")
+    assert lines[0].endswith(f" MB: {hub.endpoint}/{MODEL}/commit/{hub.commits[0].sha}")
+    assert lines[1] == f"revision='{tag_of(lines[:2])}' is this model, whatever comes after it"
+    assert lines[2].endswith(f" MB: {hub.endpoint}/datasets/user/captions/discussions/1") and len(lines) == 3
+    assert hub.private == {MODEL}
+
+
+def test_a_refused_command_is_one_line_and_status_2(hub, folder, capsys):
+    hub.faults.append(Fault("POST /api/repos/create", 403))
+    with pytest.raises(SystemExit, match="2"):
+        main(["push", str(folder), MODEL])
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: user/model was not pushed: 403 Forbidden: injected")
+    assert printed.err.count("\n") == 1 and not printed.out
+
+
+def test_ctrl_c_is_one_line_and_leaves_no_commit(hub, folder, capsys):
+    before = contents(folder)
+    with hub.lock, pytest.raises(SystemExit, match="130"):  # the server answers nothing
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        main(["push", str(folder), MODEL])
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not hub.commits and contents(folder) == before
+
+
+def test_an_adapter_takes_the_place_of_a_whole_model(hub, folder):
+    push(folder)
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "user/base"}')
+    push(folder)
+    assert hub.commits[1].deleted == ["config.json", "model.safetensors"]
+    assert contents(hub.repositories[MODEL]).keys() == contents(folder).keys()
