@@ -210,11 +210,11 @@ def reason(error: Exception) -> str:
 
 
 def in_one_line(error: Exception) -> str:
-    """What an error says without line breaks, addresses of requests and their numbers."""
+    """What an error says without line breaks, and without address and number of the request."""
     lines = (line.strip() for line in str(error).splitlines())
     advice = ("For more information check", "Cannot access content at", "Make sure your token", "Url:")
     told = " ".join(line for line in lines if line and not line.startswith(advice))
-    return re.sub(r" \(Request ID: [^)]*\)", "", told).rstrip(".")
+    return re.sub(r" \(Request ID: [^)]*\)| for url:? '?[^' ]*'?", "", told).rstrip(".")
 
 
 def size(files: Mapping[str, Path | bytes]) -> int:

@@ -391,3 +391,11 @@ def test_an_adapter_takes_the_place_of_a_whole_model(hub, folder):
     push(folder)
     assert hub.commits[1].deleted == ["config.json", "model.safetensors"]
     assert contents(hub.repositories[MODEL]).keys() == contents(folder).keys()
+
+
+def test_a_token_that_may_write_but_make_no_repository_is_enough_for_one_that_exists(hub, folder):
+    push(folder)
+    hub.faults.append(Fault("POST /api/repos/create", 403))
+    (folder / "README.md").write_text("# Another card\n")
+    push(folder)
+    assert hub.commits[1].added == ["README.md"]
