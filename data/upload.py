@@ -21,7 +21,9 @@ from huggingface_hub.errors import (
 TRIES = 5
 FIRST_WAIT = 1.0  # seconds; the next is twice as long
 LONGEST_WAIT = 60.0  # seconds; who is asked to wait longer is told so
-TRANSIENT = (408, 409, 412, 429, 500, 502, 503, 504)  # 409, 412: another commit came first
+NOT_DONE = (409, 412, 429, 503)  # answers after which the work is not done; 409, 412: another commit came first
+ANSWERED = (*NOT_DONE, 408, 500, 502, 504)
+ALWAYS = (*ANSWERED, None)  # None: no answer came
 # Not all are errors of HTTP: no upload of a file is a RuntimeError, an answer that is no JSON a ValueError.
 UPLOAD_ERRORS = (HTTPError, OSError, RuntimeError, ValueError)
 TOKENS = "https://huggingface.co/settings/tokens"
@@ -95,8 +97,7 @@ def push_files(
             options = {"repo_type": repo_type, "revision": revision, "create_pr": create_pr}
             return api.create_commit(repo_id, operations, commit_message=message, **options)
 
-        # When the answer to a pull request is lost, none can tell whether there is one.
-        done = persist(commit, after_lost_answers=not create_pr)
+        done = persist(commit, NOT_DONE if create_pr else ALWAYS)  # of a second pull request no one would know
     except UPLOAD_ERRORS as error:
         raise OSError(f"{repo_id} was not pushed: {reason(error)}") from error
     if done.oid == before.sha:
@@ -151,7 +152,7 @@ def make_repository(
 ) -> str:
     """Makes a repository unless it exists; returns its whole id. A Hub out of reach is told at once."""
     options = {"repo_type": repo_type, "private": private or None, "space_sdk": space_sdk, "exist_ok": True}
-    return persist(lambda: api.create_repo(repo_id, **options), after_lost_answers=False).repo_id
+    return persist(lambda: api.create_repo(repo_id, **options), ANSWERED).repo_id
 
 
 def superseded(there: Iterable[str], files: Mapping[str, Path | bytes], patterns: Iterable[str]) -> list[str]:
@@ -164,21 +165,22 @@ def superseded(there: Iterable[str], files: Mapping[str, Path | bytes], patterns
     ]
 
 
-def persist(request: Callable[[], Result], after_lost_answers: bool = True) -> Result:
+def persist(request: Callable[[], Result], after: tuple[int | None, ...] = ALWAYS) -> Result:
     """
     What a request gives, after some tries if there may be hope.
 
     Args:
-        request (`Callable`): The request, which may be repeated.
-        after_lost_answers (`bool`, *optional*, defaults to `True`): Whether also when no answer came.
+        request (`Callable`):
+            The request.
+        after (`tuple[int | None, ...]`, *optional*):
+            The statuses after which it is repeated, `None` for no answer; by default all that may pass.
     """
     for attempt in range(TRIES):
         try:
             return request()
         except HTTPError as error:
             pause = max(FIRST_WAIT * 2**attempt, asked_to_wait(error))
-            hopeful = status(error) in TRANSIENT or (status(error) is None and after_lost_answers)
-            if not hopeful or attempt == TRIES - 1 or pause > LONGEST_WAIT:
+            if status(error) not in after or attempt == TRIES - 1 or pause > LONGEST_WAIT:
                 raise
             time.sleep(pause)
 

@@ -283,9 +283,9 @@ class HubHandler(BaseHTTPRequestHandler):
             raise Refusal(400, f"{missing[0]} was not uploaded")
         if missing := [path for path in deleted if not (folder / path).is_file()]:
             raise Refusal(404, f"A file with this name doesn't exist: {missing[0]}", "EntryNotFound")
-        answer = {"success": True}
         if (self.server.root / "commits" / key) in folder.parents:
             raise Refusal(400, f"{revision} is no branch")
+        answer = {"success": True}
         with self.server.lock:
             if "create_pr" in parse_qs(urlsplit(self.path).query):
                 number = 1 + sum(ref.startswith("refs/pr/") for ref in self.server.revisions[key])

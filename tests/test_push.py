@@ -240,10 +240,14 @@ def test_a_commit_whose_answer_is_lost_is_made_once(hub, folder, broken):
 
 
 def test_a_pull_request_whose_answer_is_lost_is_not_opened_twice(hub, folder):
-    hub.faults.append(Fault(COMMIT, UNANSWERED, times=1))
+    hub.faults += [Fault(COMMIT, 412, times=1), Fault(COMMIT, UNANSWERED, times=1)]
     with pytest.raises(OSError, match="user/model was not pushed: the connection to the Hub failed"):
         push(folder, create_pr=True)
     assert [commit.revision for commit in hub.commits] == ["refs/pr/1"]
+    hub.faults.append(Fault(COMMIT, 504, times=1))
+    with pytest.raises(OSError, match="504 Gateway Timeout"):
+        push(folder, create_pr=True)
+    assert len(hub.commits) == 1
 
 
 @pytest.mark.parametrize(
