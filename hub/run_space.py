@@ -40,7 +40,7 @@ def run_space(source: str, gallery: str, split: str, port: int | None) -> None:
         raise ValueError(f"{gallery} has no split {split!r}; it has {', '.join(corpus)}")
     if "image" not in corpus[split].features:
         raise ValueError(f"{gallery} has no column 'image'; it has {', '.join(corpus[split].features)}")
-    gallery_name = Path(gallery).resolve().name if Path(gallery).is_dir() else gallery
+    gallery_name = Path(gallery).resolve().name if gallery != "demo" and Path(gallery).is_dir() else gallery
     try:
         run_app(handler, folder, name, f"{gallery_name} ({split})", corpus[split], port)
     except KeyboardInterrupt:

@@ -9,13 +9,12 @@ from types import ModuleType
 from PIL import Image
 
 from .gallery import Gallery
-from .texts import DEFAULT, LANGUAGES, QUERIES, say
+from .texts import DEFAULT, LABELS, LANGUAGES, QUERIES, say
 
 MOST_LABELS = 50
 MOST_LETTERS = 300  # of a query, a label or a sentence
 FOUND = 12  # images that a search shows
 COMPARED = 5  # images that a comparison shows for each language
-EXAMPLES = 8  # images of the gallery to classify
 CACHED_TEXTS = 4096
 
 # Things to search for with a click: each in another language, to show that any will do.
@@ -49,7 +48,7 @@ class Answers:
 
     def __init__(self, handler: ModuleType, model: object, gallery: Gallery):
         self.handler, self.model, self.gallery = handler, model, gallery
-        self.examples = gallery.examples(list(QUERIES), EXAMPLES)
+        self.examples = gallery.examples(list(QUERIES), LABELS)
         self.embed_text = lru_cache(CACHED_TEXTS)(lambda text: model.embed_texts([text])[0])
 
     def open(self, path: str, language: str) -> Image.Image:

@@ -23,12 +23,9 @@ WAITING = 40  # requests that may wait; more are turned away
 TABS = {"classify": ClassifyTab, "search": SearchTab, "compare": CompareTab}
 SET_PAGE_LANGUAGE = "(language) => { document.documentElement.lang = language; }"  # what a screen reader reads by
 
-TEAL = gr.themes.Color(
-    "#eef8f7", "#d5eeeb", "#aedcd8", "#7dc3be", "#4aa5a0", "#2b8a86", "#1f6f6d", "#1b5958", "#194847", "#173c3c", "#0a2323"
-)  # fmt: skip
-STONE = gr.themes.Color(
-    "#f7f8f7", "#eef0ef", "#dfe3e1", "#c5ccc9", "#98a29e", "#6b7672", "#515b57", "#3f4845", "#272e2c", "#181d1c", "#0e1211"
-)  # fmt: skip
+# From the lightest to the darkest, as Gradio's own colours have it.
+TEAL = "#eef8f7 #d5eeeb #aedcd8 #7dc3be #4aa5a0 #2b8a86 #1f6f6d #1b5958 #194847 #173c3c #0a2323"
+STONE = "#f7f8f7 #eef0ef #dfe3e1 #c5ccc9 #98a29e #6b7672 #515b57 #3f4845 #272e2c #181d1c #0e1211"
 FONTS = ["system-ui", "sans-serif"]  # what the reader has: nothing is fetched
 
 
@@ -124,8 +121,11 @@ def header(answers: Answers, name: str, is_toy: bool, language: str) -> str:
 
 def theme() -> gr.themes.Base:
     """Colours of water and stone."""
-    return gr.themes.Base(primary_hue=TEAL, neutral_hue=STONE, font=FONTS, font_mono=["monospace"]).set(
+    teal, stone = (gr.themes.Color(*shades.split()) for shades in (TEAL, STONE))
+    return gr.themes.Base(primary_hue=teal, neutral_hue=stone, font=FONTS, font_mono=["monospace"]).set(
         body_background_fill="*neutral_50",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover="*primary_800",
@@ -149,7 +149,7 @@ def serve(blocks: gr.Blocks, limit: int, port: int | None = None) -> None:
     blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
     _, address, _ = blocks.launch(
         server_port=port, max_file_size=limit, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,
-        enable_monitoring=False, footer_links=[], theme=theme(), css_paths=FOLDER / "style.css",
+        enable_monitoring=False, footer_links=[], favicon_path=FOLDER / "icon.svg", theme=theme(), css_paths=FOLDER / "style.css",
         head=f"<script>{(FOLDER / 'script.js').read_text(encoding='utf-8')}</script>",
     )  # fmt: skip
     print(f"{address} (Ctrl+C ends it)", flush=True)

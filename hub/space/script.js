@@ -26,3 +26,12 @@ function clearAlert() {
 
 for (const type of ['change', 'drop']) document.addEventListener(type, refuseTooLarge, true);
 document.addEventListener('click', clearAlert, true);
+
+function showAnswer(id) {
+  const answer = document.getElementById(id);
+  if (!answer) return;
+  const { top, bottom } = answer.getBoundingClientRect();
+  const inSight = top < window.innerHeight - 160 && bottom > 160;
+  const calm = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+  if (!inSight) answer.scrollIntoView({ behavior: calm ? 'auto' : 'smooth' });
+}

@@ -1,5 +1,6 @@
 """The three tabs of the Space: what lies in each, and what happens there."""
 
+from abc import ABCMeta
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -20,7 +21,15 @@ ON_CLICK = """element.addEventListener('click', (event) => {
 });"""
 
 
-class Upload(gr.Image):
+class WithoutStub(type(gr.Image)):
+    """Classes of components beside whose source Gradio writes no .pyi file: here, it may not be able to."""
+
+    def __new__(cls, name: str, bases: tuple, attributes: dict) -> type:
+        """The class; with no new events, there is nothing else to do for Gradio."""
+        return ABCMeta.__new__(cls, name, bases, attributes)
+
+
+class Upload(gr.Image, metaclass=WithoutStub):
     """An image whose file is handed over unopened, so that its pixels are counted before anyone decodes it."""
 
     is_template = True  # to the browser it is an Image
@@ -74,6 +83,12 @@ class Words:
         return [gr.update(**properties(language)) for properties in self.properties]
 
 
+def show_answer(done: list[gr.events.Dependency], answer: gr.HTML) -> None:
+    """Scrolls to the answer when an event is done, where the answer is out of sight, as on a phone."""
+    for event in done:
+        event.then(None, js=f"() => showAnswer('{answer.elem_id}')", api_visibility="private")
+
+
 class ClassifyTab:
     """
     Labels for an image.
@@ -100,7 +115,8 @@ class ClassifyTab:
             with gr.Column():
                 self.prepared = words.add(
                     gr.Dropdown, lambda code: {"label": say(code, "prepared_labels"), "value": code},
-                    choices=[(name, code) for code, name in LANGUAGES.items()], filterable=False, elem_id="rs-prepared",
+                    choices=[(name, code) for code, name in LANGUAGES.items()], filterable=False,
+                    elem_id="rs-prepared",
                 )  # fmt: skip
                 self.labels = words.add(
                     gr.Textbox, lambda code: {"label": say(code, "labels")},
@@ -111,14 +127,17 @@ class ClassifyTab:
                     value=SENTENCES[DEFAULT], lines=1, max_lines=2, elem_id="rs-sentence",
                 )  # fmt: skip
                 button = words.button("classify")
-        first = answers.classify(self.image.value["path"], self.labels.value, self.sentence.value, DEFAULT)
-        self.scores = gr.HTML(first, elem_id="rs-scores")
+                first = answers.classify(self.image.value["path"], self.labels.value, self.sentence.value, DEFAULT)
+                self.scores = gr.HTML(first, elem_id="rs-scores")
         self.inputs = [self.image, self.labels, self.sentence]
         self.outputs = [self.image, self.labels, self.sentence, self.scores]
         triggers = [button.click, self.labels.submit, self.sentence.submit, self.image.upload]
-        gr.on(triggers, self.classify, [language, *self.inputs], self.outputs, **QUIET)
-        examples.click(self.choose, [language, self.labels, self.sentence], self.outputs, **QUIET)
-        self.prepared.input(self.prepare, [self.prepared, language, self.image], self.outputs, **QUIET)
+        done = [
+            gr.on(triggers, self.classify, [language, *self.inputs], self.outputs, **QUIET),
+            examples.click(self.choose, [language, self.labels, self.sentence], self.outputs, **QUIET),
+            self.prepared.input(self.prepare, [self.prepared, language, self.image], self.outputs, **QUIET),
+        ]
+        show_answer(done, self.scores)
 
     def example(self, index: int) -> Any:
         """An image of the gallery as it is."""
@@ -170,7 +189,8 @@ class SearchTab:
             with gr.Column(scale=3):
                 self.query = words.add(
                     gr.Textbox, lambda code: {"label": say(code, "query")}, value=first, lines=1, max_lines=2,
-                    elem_id="rs-query", html_attributes=gr.InputHTMLAttributes(enterkeyhint="search", spellcheck=False),
+                    elem_id="rs-query",
+                    html_attributes=gr.InputHTMLAttributes(enterkeyhint="search", spellcheck=False),
                 )  # fmt: skip
                 button = words.button("search")
                 shown = words.add(
@@ -181,10 +201,14 @@ class SearchTab:
         self.found = gr.HTML(answers.search_text(first, DEFAULT), js_on_load=ON_CLICK, elem_id="rs-found")
         self.inputs = [self.asked, self.query, self.image]
         self.outputs = [self.asked, self.query, self.image, self.found]
-        gr.on([button.click, self.query.submit], self.search_text, [language, self.query], self.outputs, **QUIET)
-        self.image.upload(self.search_image, [language, self.image], self.outputs, **QUIET)
-        shown.click(self.search_chip, [language], self.outputs, **QUIET)
-        self.found.click(self.search_like, [language], self.outputs, **QUIET)
+        triggers = [button.click, self.query.submit]
+        done = [
+            gr.on(triggers, self.search_text, [language, self.query], self.outputs, **QUIET),
+            self.image.upload(self.search_image, [language, self.image], self.outputs, **QUIET),
+            shown.click(self.search_chip, [language], self.outputs, **QUIET),
+            self.found.click(self.search_like, [language], self.outputs, **QUIET),
+        ]
+        show_answer(done, self.found)
 
     def search(self, language: str, kind: str, what: str | int | None) -> list:
         """Updates with the images found, or with what is to be changed; a file that is no image is taken away."""
@@ -255,8 +279,11 @@ class CompareTab:
         self.rows = gr.HTML(answers.compare(QUERIES[FIRST_QUERY], DEFAULT), elem_id="rs-rows")
         self.inputs, self.outputs = self.fields, [self.rows]
         triggers = [button.click, *(field.submit for field in self.fields)]
-        gr.on(triggers, self.compare, [language, *self.fields], self.outputs, **QUIET)
-        prepared.input(self.prepare, [language, prepared], [*self.fields, self.rows], **QUIET)
+        done = [
+            gr.on(triggers, self.compare, [language, *self.fields], self.outputs, **QUIET),
+            prepared.input(self.prepare, [language, prepared], [*self.fields, self.rows], **QUIET),
+        ]
+        show_answer(done, self.rows)
 
     def choices(self, language: str) -> dict:
         """Label and choices of the prepared queries."""

@@ -1,5 +1,6 @@
 """The words of the Space in each of its languages, from `texts.yaml`."""
 
+from itertools import islice
 from pathlib import Path
 
 import yaml
@@ -9,9 +10,10 @@ LANGUAGES: dict[str, str] = CONTENT["languages"]  # code: its own name
 QUERIES: dict[str, dict[str, str]] = CONTENT["queries"]  # thing: language: name
 SENTENCES: dict[str, str] = CONTENT["sentences"]  # language: a sentence with {} for a label
 DEFAULT = "en"
+LABELS = 8  # how many of QUERIES are prepared labels
 
 
-def say(language: str, name: str, **values: object) -> str:
+def say(language: str, name: str, /, **values: object) -> str:
     """
     A text.
 
@@ -27,9 +29,9 @@ def say(language: str, name: str, **values: object) -> str:
 
 
 def prepared_labels(language: str) -> str:
-    """The names of all things of `QUERIES`, as one writes labels."""
+    """The names of the first things of `QUERIES`, as one writes labels."""
     comma = "，" if language == "zh" else ", "
-    return comma.join(names[language] for names in QUERIES.values())
+    return comma.join(names[language] for names in islice(QUERIES.values(), LABELS))
 
 
 def preferred_language(accepted: str) -> str:
