@@ -149,7 +149,8 @@ def serve(blocks: gr.Blocks, limit: int, port: int | None = None) -> None:
     blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
     _, address, _ = blocks.launch(
         server_port=port, max_file_size=limit, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,
-        enable_monitoring=False, footer_links=[], favicon_path=FOLDER / "icon.svg", theme=theme(), css_paths=FOLDER / "style.css",
+        enable_monitoring=False, footer_links=[], theme=theme(), css_paths=FOLDER / "style.css",
+        favicon_path=FOLDER / "icon.svg",
         head=f"<script>{(FOLDER / 'script.js').read_text(encoding='utf-8')}</script>",
     )  # fmt: skip
     print(f"{address} (Ctrl+C ends it)", flush=True)
