@@ -9,6 +9,7 @@ and self-distillation from an EMA teacher's view of the image to the student's o
 folder ends up as a model repository for the Hub.
 """
 
+import copy
 import dataclasses
 import json
 import math
@@ -49,7 +50,7 @@ from rsmclip.eval.outcomes import Outcomes
 from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.report import as_text, result_table
 from rsmclip.hub.card import make_card
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.hub.folder import TRAINING_CURVE, is_local, save_model_folder
 from rsmclip.training.adapter import add_adapter, save_only_trained
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
 from rsmclip.training.checkpoints import find_checkpoint_once, load_checkpoint, save_checkpoint
@@ -57,20 +58,14 @@ from rsmclip.training.compilation import compile_layers, eager
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.curve import draw_training_curve
 from rsmclip.training.dry_run import dry_run
+from rsmclip.training.hub_upload import HubUpload
 from rsmclip.training.initial_model import make_model
 from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process, start_workers
 from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import Centring, clip_loss, effective_rank, entropy
 from rsmclip.training.optimizer import clip_gradients, freeze, learning_rates, make_optimizer, skip_unless_finite
-from rsmclip.training.run_folder import (
-    TRAINING_CURVE,
-    check_run_folder,
-    is_local,
-    prepare_run_folder,
-    published_config,
-    published_name,
-)
+from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, published_config, published_name
 from rsmclip.training.sharding import check_launch, make_shardable, whole_model
 from rsmclip.training.shards import cache_folder
 from rsmclip.training.streaming import follow, open_splits
@@ -100,6 +95,7 @@ class Run:
     centring: Centring | None = None
     optimizer: torch.optim.Optimizer | None = None
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
+    upload: HubUpload | None = None  # of a run that pushes to the Hub
 
 
 def plan(config: TrainingConfig) -> Run:
@@ -128,6 +124,7 @@ def start(config: TrainingConfig) -> Run:
     """A run that is planned, has its folder, and is prepared by accelerate."""
     run = plan(config)
     config, accelerator, model = run.config, run.accelerator, run.model
+    run.upload = HubUpload(config, accelerator) if config.push_to_hub else None
     prepare_run_folder(config, accelerator)
     set_seed(config.seed, device_specific=True)  # dropout differs between processes
     model.to(accelerator.device)
@@ -209,6 +206,8 @@ def train(config: TrainingConfig) -> dict:
             # After the last step too, since the final evaluation may be interrupted.
             if spoilt or done % config.checkpoint_steps == 0 or done == config.max_train_steps:
                 saved = save(run, log)
+                if run.upload is not None and not spoilt:
+                    run.upload.checkpoint(done, partial(save_model, run))
             if spoilt:
                 raise FloatingPointError(
                     f"no finite gradient in the last {log.skipped_in_a_row} steps: they changed nothing, and {saved} "
@@ -416,9 +415,8 @@ def stop_if_told(run: Run, log: TrainingLog, stop: StopSignal) -> None:
         raise Stopped(signal, saved)
 
 
-def save_model(run: Run) -> None:
+def save_model(run: Run, folder: Path) -> None:
     """The model folder; of a run with an adapter the adapter alone, unless it is to be merged into the model."""
-    folder = Path(run.config.output_dir)
     model = whole_model(run.model, run.student, run.accelerator)
     if not run.accelerator.is_main_process:
         return
@@ -426,7 +424,8 @@ def save_model(run: Run) -> None:
         run.adapter.save_pretrained(folder)
         run.processor.save_pretrained(folder)
         return
-    model = run.adapter.merge_and_unload() if run.adapter is not None else model
+    if run.adapter is not None:
+        model = copy.deepcopy(run.adapter).merge_and_unload()  # the run may go on with the adapter
     save_model_folder(model, run.processor, folder, run.config.keep_self_distillation_head)
 
 
@@ -434,7 +433,7 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
     """The model folder, the final evaluation, and what it found."""
     config, accelerator, splits, benchmark = run.config, run.accelerator, run.splits, run.benchmark
     output_dir = Path(config.output_dir)
-    save_model(run)
+    save_model(run, output_dir)
     outcomes = evaluate(run, "test")
     if not accelerator.is_main_process:
         return {}
@@ -463,6 +462,8 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
     print(f"\n{config.dataset}, split {config.test_split}: {len(splits['test'])} images, in percent\n")
     print(as_text(*result_table(metrics, untrained)))
     print(f"\nmodel, card and results: {output_dir}")
+    if run.upload is not None:
+        run.upload.finish()
     return results
 
 

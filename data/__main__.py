@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-
 from rsmclip.data.build import build_corpus
 from rsmclip.data.card import split_table
-from rsmclip.data.command_line import OneLineParser
+from rsmclip.data.command_line import OneLineParser, hub_id
 from rsmclip.data.faults import fault_table
 from rsmclip.data.push import push_corpus
 from rsmclip.data.schema import LANGUAGES, SchemaError, load_corpus
@@ -28,15 +25,6 @@ def named_source(argument: str) -> tuple[str, str]:
     if not (name and separator and folder):
         raise argparse.ArgumentTypeError(f"expected NAME=DIR, got {argument!r}")
     return name, folder
-
-
-def hub_id(argument: str) -> str:
-    """The id of a repository, checked before anything is built for it."""
-    try:
-        validate_repo_id(argument)
-    except HFValidationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return argument
 
 
 def seed(argument: str) -> int:
@@ -71,7 +59,7 @@ def build(arguments: argparse.Namespace) -> None:
     if report.faults:
         print(f"left out: {fault_table(report.faults)}")
     if arguments.push_to_hub:
-        push_corpus(arguments.output, arguments.push_to_hub, arguments.private)
+        push(arguments.output, arguments)
 
 
 def translate(arguments: argparse.Namespace) -> None:
@@ -130,7 +118,16 @@ def audit(arguments: argparse.Namespace) -> None:
     elif is_built:
         note_audit(folder, told)
     if arguments.push_to_hub:
+        push(folder, arguments)
+
+
+def push(folder: Path, arguments: argparse.Namespace) -> None:
+    """Pushes a finished corpus; a refusal says how to push it later."""
+    try:
         push_corpus(folder, arguments.push_to_hub, arguments.private)
+    except OSError as error:
+        command = f"python -m rsmclip.hub push-dataset {folder} {arguments.push_to_hub}"
+        raise OSError(f"{folder} is finished, but {error}; later: {command}") from error
 
 
 def audited_names(places: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
-"""Command line of publishing: `python -m rsmclip.hub convert-openclip …`, `space …` and others."""
+"""Command line of publishing: `python -m rsmclip.hub convert-openclip | export-onnx | push | space …`."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,8 +9,10 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-from rsmclip.data.command_line import OneLineParser
+from rsmclip.data.command_line import OneLineParser, hub_id
+from rsmclip.data.push import push_corpus
 from rsmclip.hub.convert_openclip import convert_openclip, export_openclip
+from rsmclip.hub.push import push_model
 
 
 def convert(arguments: argparse.Namespace) -> None:
@@ -38,6 +41,16 @@ def onnx(arguments: argparse.Namespace) -> None:
     print("\n".join(lines))
 
 
+def push(arguments: argparse.Namespace) -> None:
+    """`push`: says what went up and where it is."""
+    push_model(arguments.folder, arguments.repo_id, arguments.private, arguments.revision, arguments.create_pr)
+
+
+def push_dataset(arguments: argparse.Namespace) -> None:
+    """`push-dataset`: the same of a corpus."""
+    push_corpus(arguments.folder, arguments.repo_id, arguments.private, arguments.revision, arguments.create_pr)
+
+
 def space(arguments: argparse.Namespace) -> None:
     """`space`: serves a model on this machine, until it is interrupted."""
     with space_extra():
@@ -45,16 +58,12 @@ def space(arguments: argparse.Namespace) -> None:
     run_space(arguments.source, arguments.gallery, arguments.split, arguments.port)
 
 
-def push_space_command(arguments: argparse.Namespace) -> None:
-    """`push-space`: says where the Space is."""
+def space_on_the_hub(arguments: argparse.Namespace) -> None:
+    """`push-space`: says what went up and where it is."""
     with space_extra():
         from rsmclip.hub.push_space import push_space
-    url = push_space(
-        arguments.repo_id, arguments.model, arguments.gallery,
-        revision=arguments.revision, gallery_revision=arguments.gallery_revision, split=arguments.split,
-        private=arguments.private,
-    )  # fmt: skip
-    print(url)
+    model, gallery = (arguments.model, arguments.revision), (arguments.gallery, arguments.gallery_revision)
+    push_space(arguments.repo_id, model, gallery, arguments.split, arguments.private)
 
 
 @contextmanager
@@ -68,7 +77,7 @@ def space_extra() -> Iterator[None]:
 
 def make_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    parser = OneLineParser(prog="python -m rsmclip.hub", description="Converts and exports models.")
+    parser = OneLineParser(prog="python -m rsmclip.hub", description="Converts, exports and publishes models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("convert-openclip", help="a model folder of weights in OpenCLIP's layout")
@@ -94,6 +103,16 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--split", default="test", help="its split (default: %(default)s)")
     command.set_defaults(run=onnx)
 
+    command = commands.add_parser("push", help="a model folder to the Hub, card and weights in one commit")
+    command.add_argument("folder", metavar="DIR", type=Path, help="the model folder; it is only read")
+    add_push_options(command)
+    command.set_defaults(run=push)
+
+    command = commands.add_parser("push-dataset", help="a corpus to the Hub, card and shards in one commit")
+    command.add_argument("folder", metavar="DIR", type=Path, help="what rsmclip.data build wrote; it is only read")
+    add_push_options(command)
+    command.set_defaults(run=push_dataset)
+
     command = commands.add_parser("space", help="the model in a browser, on this machine")
     command.add_argument(
         "source", metavar="DIR", nargs="?", default="outputs/demo",
@@ -117,13 +136,22 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--gallery_revision", default="main", metavar="REVISION", help="the same of the dataset")
     command.add_argument("--split", default="test", help="its split (default: %(default)s)")
     command.add_argument("--private", action="store_true", help="make the Space private, if it is made")
-    command.set_defaults(run=push_space_command)
+    command.set_defaults(run=space_on_the_hub)
     return parser
+
+
+def add_push_options(command: argparse.ArgumentParser) -> None:
+    """Where to push to."""
+    command.add_argument("repo_id", metavar="USER/NAME", type=hub_id, help="repository; made if it does not exist")
+    command.add_argument("--private", action="store_true", help="make it private, if it is made")
+    command.add_argument("--revision", metavar="R", help="branch to commit to (default: main); made if there is none")
+    command.add_argument("--create_pr", action="store_true", help="open a pull request instead")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command; bad input is one clear line and exit status 2."""
     transformers_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub.hf_api").setLevel(logging.ERROR)  # push itself says when nothing is new
     parsed = make_parser().parse_args(arguments)
     try:
         parsed.run(parsed)

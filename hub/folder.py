@@ -16,6 +16,16 @@ from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 
 # The remote code is known to leave its weights at random initialisation before this version.
 LOWEST_TRANSFORMERS = "5.13"
+TRAINING_CURVE = "training_curve.png"
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")  # a new model's replace an old one's
+PUBLISHED = (  # all that a model's repository on the Hub holds
+    *(*WEIGHTS, "config.json", "*_rsmclip.py", "processor_config.json", "preprocessor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "README.md", "eval_results.json"),
+    *("training_config.yaml", "train_log.jsonl", TRAINING_CURVE),
+)
+PRIVATE = ("checkpoints", "trackers")  # folders of a run
+PICTURE = "dry_run.png"  # of a dry run, which may be repeated and leaves nothing else; it shows images of the corpus
+LOCAL = (*PRIVATE, PICTURE, ".gitignore")  # what a run leaves beside what is published, and stays where it is
 
 HANDLER = Path(__file__).parent / "handler.py"
 # What Inference Endpoints install beside what is there; torch is, and would be fetched anew if it were named.
@@ -126,6 +136,11 @@ def check_model_type(folder: Path) -> None:
 def is_model_folder(folder: Path) -> bool:
     """Whether a folder holds a model."""
     return (folder / "config.json").is_file() or any(folder.glob("*.safetensors"))
+
+
+def is_local(path_or_hub_id: str) -> bool:
+    """Whether a name is a path on this machine and not the id of a repository on the Hub."""
+    return Path(path_or_hub_id).exists() or path_or_hub_id.startswith((".", "/", "~"))
 
 
 def read_results(folder: Path) -> dict:

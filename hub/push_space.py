@@ -1,15 +1,14 @@
 """The Space on the Hub: the app with its handler, and the commits of the model and the gallery that it serves."""
 
 import json
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from huggingface_hub import HfApi, SpaceCard, SpaceCardData
-from huggingface_hub.errors import HTTPError
+from huggingface_hub import CommitInfo, HfApi, SpaceCard, SpaceCardData
 
-from rsmclip.hub import handler
-from rsmclip.hub.push import push_files
-from rsmclip.hub.run_space import MODEL_FILES
+from rsmclip.data.upload import UPLOAD_ERRORS, push_files, reason
+from rsmclip.hub.folder import HANDLER, PUBLISHED
 
 APP = Path(__file__).parent / "space"
 # What the app and the handler import, and what reads the weights. The Hub installs Gradio itself, by `sdk_version`.
@@ -28,49 +27,38 @@ REQUIREMENTS = (
 
 
 def push_space(
-    repo_id: str,
-    model: str,
-    gallery: str,
-    revision: str = "main",
-    gallery_revision: str = "main",
-    split: str = "test",
-    private: bool = False,
-) -> str:
+    repo_id: str, model: tuple[str, str], gallery: tuple[str, str], split: str = "test", private: bool | None = None
+) -> CommitInfo:
     """
     Makes or renews a Space that serves a model of the Hub.
 
     Args:
         repo_id (`str`):
-            The Space.
-        model (`str`):
-            Id of the model.
-        gallery (`str`):
-            Id of the dataset whose images are searched.
-        revision (`str`, *optional*, defaults to `"main"`):
-            Branch, tag or commit of the model. The Space keeps to the commit that this is now.
-        gallery_revision (`str`, *optional*, defaults to `"main"`):
-            The same of the dataset.
+            The Space, `"USER/SPACE"`.
+        model (`tuple[str, str]`):
+            Id of the model, and its branch, tag or commit. The Space keeps to the commit that this is now.
+        gallery (`tuple[str, str]`):
+            The same of the dataset whose images are searched.
         split (`str`, *optional*, defaults to `"test"`):
-            Split of the dataset.
-        private (`bool`, *optional*, defaults to `False`):
-            Make the Space private, if it is made.
-
-    Returns:
-        `str`: Its address.
+            Its split.
+        private (`bool`, *optional*):
+            Whether a Space that is made is private.
 
     Raises:
         `OSError`: The Hub cannot be reached or refuses, or has no such model or dataset.
     """
+    model, gallery = (model[0], find_commit("model", *model)), (gallery[0], find_commit("dataset", *gallery))
+    files = space_files(repo_id, model, gallery, split)
+    message = f"Serve {model[0]} at {model[1][:7]}"
+    return push_files(files, repo_id, "space", private, message=message, space_sdk="gradio", replaces=["space/*"])
+
+
+def find_commit(repo_type: str, repo_id: str, revision: str) -> str:
+    """The commit that a branch, tag or commit is now."""
     try:
-        model_commit = HfApi().model_info(model, revision=revision).sha
-        gallery_commit = HfApi().dataset_info(gallery, revision=gallery_revision).sha
-    except HTTPError as error:
-        raise OSError(str(error)) from error
-    files = space_files(repo_id, (model, model_commit), (gallery, gallery_commit), split)
-    commit = push_files(
-        files, repo_id, repo_type="space", space_sdk="gradio", private=private or None, message=f"Serve {model}"
-    )
-    return str(commit.repo_url)
+        return HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision).sha
+    except UPLOAD_ERRORS as error:
+        raise OSError(f"there is no {repo_type} {repo_id} at {revision} for the Space: {reason(error)}") from error
 
 
 def space_files(repo_id: str, model: tuple[str, str], gallery: tuple[str, str], split: str) -> dict[str, Path | bytes]:
@@ -79,23 +67,22 @@ def space_files(repo_id: str, model: tuple[str, str], gallery: tuple[str, str], 
 
     Args:
         repo_id (`str`): The Space.
-        model (`tuple[str, str]`): Id of the model and its commit.
-        gallery (`tuple[str, str]`): Id of the dataset and its commit.
-        split (`str`): Split of the dataset.
+        model (`tuple[str, str]`): Id of the model, and its commit.
+        gallery (`tuple[str, str]`): Id of the dataset, and its commit.
+        split (`str`): Its split.
 
     Returns:
         `dict[str, Path | bytes]`: Path in the repository: file, or content.
     """
     settings = {
-        "model": {"id": model[0], "revision": model[1]},
-        "files": MODEL_FILES,
+        "model": {"id": model[0], "revision": model[1], "files": PUBLISHED},
         "gallery": {"id": gallery[0], "revision": gallery[1], "split": split},
     }
     parts = [path for path in sorted(APP.iterdir()) if path.is_file() and path.name != "main.py"]
     return {
         "README.md": space_card(repo_id, model[0], gallery[0]).content.encode(),
         "app.py": APP / "main.py",
-        "handler.py": Path(handler.__file__),
+        "handler.py": HANDLER,
         "requirements.txt": "".join(f"{name}=={public_version(name)}\n" for name in REQUIREMENTS).encode(),
         "settings.json": (json.dumps(settings, indent=2) + "\n").encode(),
         **{f"space/{path.name}": path for path in parts},
@@ -116,18 +103,20 @@ def space_card(repo_id: str, model: str, gallery: str) -> SpaceCard:
         colorTo="blue",
         sdk="gradio",
         sdk_version=version("gradio"),
+        python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
         app_file="app.py",
         license="mit",
         models=[model],
         datasets=[gallery],
         short_description="Classify and find remote sensing images in ten languages",
     )
-    text = (
-        f"# {repo_id.partition('/')[2]}\n\n"
-        f"Classifies images taken from above with labels of your own, searches the gallery "
-        f"[{gallery}](https://huggingface.co/datasets/{gallery}) by text or image, and compares what ten languages find. "
-        f"The model is [{model}](https://huggingface.co/{model}); its card says what it is for, and where it fails.\n\n"
-        "The licence here is the app's; model and images have their own. Uploaded images are deleted within two hours "
-        "and used for nothing but the answer.\n"
-    )
+    text = f"""# {metadata.title}
+
+Classifies images taken from above with labels of your own, searches the gallery
+[{gallery}](https://huggingface.co/datasets/{gallery}) by text or by image, and compares what ten languages find.
+The model is [{model}](https://huggingface.co/{model}); its card says what it is for, and where it fails.
+
+The licence is the app's; the model and the images have their own. Uploaded images are used for nothing but the answer,
+and deleted within two hours.
+"""
     return SpaceCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}")

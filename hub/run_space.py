@@ -5,11 +5,10 @@ from pathlib import Path
 from rsmclip.data.demo import cached_demo
 from rsmclip.data.schema import load_corpus
 from rsmclip.hub import handler
-from rsmclip.hub.folder import check_model_type, find_source
+from rsmclip.hub.folder import PUBLISHED, check_model_type, find_source
 from rsmclip.hub.space.app import run_app
 
 DEMO_MODEL = "outputs/demo"
-MODEL_FILES = ["*.json", "*.py", "model*.safetensors", "*.model"]  # what of a model's repository is needed to run it
 
 
 def run_space(source: str, gallery: str, split: str, port: int | None) -> None:
@@ -32,7 +31,7 @@ def run_space(source: str, gallery: str, split: str, port: int | None) -> None:
     """
     if source == DEMO_MODEL and not Path(source).is_dir():
         raise ValueError(f"there is no demo model in {DEMO_MODEL}: make train makes it; or give a model's folder")
-    folder = find_source(source, MODEL_FILES)
+    folder = find_source(source, list(PUBLISHED))
     check_model_type(folder)
     name = source if not Path(source).is_dir() else folder.resolve().name
     corpus = load_corpus(str(cached_demo()) if gallery == "demo" else gallery)

@@ -1,21 +1,37 @@
-"""A server on loopback that speaks the Hub's protocol: repositories of models and datasets, read and written."""
+"""A server on loopback that speaks the Hub's protocol: repositories of models, datasets and Spaces, read and written.
+
+A branch, be it `main` or a pull request's, is a folder that commits change; every commit leaves a copy of it, which
+is read by the commit's hash or a tag. [`run_python`] is a client that has seen nothing of the Hub yet.
+"""
 
 import base64
 import hashlib
 import json
+import os
 import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock, Thread
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants
+
+from rsmclip.data import upload
 
 USER = "lab"  # whose token it is, whichever it is
 LARGE_FILES = (".parquet", ".safetensors", ".bin", ".onnx", ".pt")  # suffixes of what a client uploads by Git LFS
+CUT_OFF, UNANSWERED = -1, -2
 ROUTES: dict[str, tuple[Callable, bool]] = {}  # regular expression for method and path: handler, whether it writes
-REPO = r"(?P<kind>models/|datasets/)?(?P<name>[^/]+/[^/]+)"  # in the website's paths, models have no prefix
+REPO = r"(?P<kind>models/|datasets/|spaces/)?(?P<name>[^/]+/[^/]+)"  # in the website's paths, models have no prefix
 API = rf"/api/{REPO}"
 
 
@@ -24,9 +40,10 @@ class Fault:
     """A refusal that a test injects, for requests like `POST /api/datasets/lab/corpus/commit/main`."""
 
     request: str  # regular expression for them; a HEAD counts as a GET
-    status: int
+    status: int  # CUT_OFF breaks the connection in the middle of what is sent or received; UNANSWERED, after the work
     times: int | None = None  # for how many of them; for all by default
     message: str = "injected"
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -37,6 +54,8 @@ class Commit:
     summary: str
     added: list[str]
     deleted: list[str]
+    revision: str = "main"
+    sha: str = field(default="", compare=False)
 
 
 class Refusal(Exception):
@@ -44,7 +63,8 @@ class Refusal(Exception):
 
     def __init__(self, status: int, message: str, code: str | None = None, **details: str):
         super().__init__(message)
-        self.status, self.code, self.body = status, code, {"error": message} | details
+        self.status, self.body = status, {"error": message} | details
+        self.headers = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
 
 
 def route(request: str, writes: bool = False) -> Callable[[Callable], Callable]:
@@ -65,24 +85,32 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         """Routes a request, its body read first: a client does not hear an answer that comes while it still sends."""
-        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        request = f"{self.command.replace('HEAD', 'GET')} {urlsplit(self.path).path}"
+        self.server.requests.append(request)
+        fault = self.server.next_fault(request)
+        length = int(self.headers.get("Content-Length", 0))
+        self.cut_off = fault is not None and fault.status == CUT_OFF
+        if self.cut_off and length:
+            self.rfile.read(length // 2)
+            return self.hang_up()
+        self.body = self.rfile.read(length)
         try:
-            result = self.handle_request(f"{self.command.replace('HEAD', 'GET')} {urlsplit(self.path).path}")
+            if fault is not None and fault.status > 0:
+                raise Refusal(fault.status, fault.message)
+            result = self.handle_request(request)
         except Refusal as refusal:
-            headers = {"X-Error-Message": str(refusal)} | ({"X-Error-Code": refusal.code} if refusal.code else {})
-            self.send(json.dumps(refusal.body).encode(), headers, refusal.status)
-            return
+            headers = refusal.headers | (fault.headers if fault else {})
+            return self.send(json.dumps(refusal.body).encode(), headers, refusal.status)
+        if fault is not None and fault.status == UNANSWERED:
+            return self.hang_up()
         if isinstance(result, tuple):
-            self.send(*result)
-        else:
-            self.send(json.dumps(result).encode(), {"Content-Type": "application/json"})
+            return self.send(*result)
+        self.send(json.dumps(result).encode(), {"Content-Type": "application/json"})
 
     do_HEAD = do_GET = do_POST = do_PUT = answer
 
     def handle_request(self, request: str) -> object:
         """What the handler of a request gives: something for JSON, or the arguments of [`send`]."""
-        self.server.requests.append(request)
-        self.server.raise_fault(request)
         for pattern, (handler, writes) in ROUTES.items():
             if match := re.fullmatch(pattern, request):
                 if writes and not self.has_token:
@@ -102,8 +130,16 @@ class HubHandler(BaseHTTPRequestHandler):
             self.send_header(header, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.server.sent[urlsplit(self.path).path] += len(body)
-            self.wfile.write(body)
+            sent = body[: len(body) // 2] if self.cut_off else body
+            self.server.sent[urlsplit(self.path).path] += len(sent)
+            self.wfile.write(sent)
+        if self.cut_off:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """Breaks the connection."""
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def find(self, kind: str, name: str, revision: str = "main") -> tuple[str, Path]:
         """Key and folder of a repository. Whoever has no token sees no private one."""
@@ -112,6 +148,8 @@ class HubHandler(BaseHTTPRequestHandler):
         if folder is None or (key in self.server.private and not self.has_token):
             raise Refusal(404 if self.has_token else 401, "Repository not found", "RepoNotFound")
         if revision not in ("main", head(folder)):
+            folder = self.server.revisions[key].get(revision)
+        if folder is None:
             raise Refusal(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return key, folder
 
@@ -121,7 +159,7 @@ class HubHandler(BaseHTTPRequestHandler):
         key, folder = self.find(kind, name, revision or "main")
         files = [{"rfilename": path} for path in relative_files(folder)]
         facts = {"id": name, "sha": head(folder), "private": key in self.server.private, "siblings": files, "tags": []}
-        return facts | ({} if key.startswith("datasets/") else {"modelId": name})
+        return facts | {"datasets/": {}, "spaces/": {"sdk": self.server.sdks.get(key)}}.get(kind, {"modelId": name})
 
     @route(rf"GET {API}/tree/(?P<revision>[^/]+)(/(?P<path>.*))?")
     def tree(self, kind: str, name: str, revision: str, path: str) -> list[dict]:
@@ -165,14 +203,36 @@ class HubHandler(BaseHTTPRequestHandler):
         wanted = json.loads(self.body)
         name = f"{wanted.get('organization') or USER}/{wanted['name']}"
         key = repository_key(f"{wanted.get('type') or 'model'}s/", name)
+        if key.startswith("spaces/") and not wanted.get("sdk"):
+            raise Refusal(400, "a Space needs an sdk")
         where = {"url": f"{self.server.endpoint}/{key}", "name": name}
         if key in self.server.repositories:
             raise Refusal(409, "You already created this repo", **where)
         self.server.repositories[key] = self.server.root / key
         self.server.repositories[key].mkdir(parents=True)
+        self.server.sdks[key] = wanted.get("sdk")
         if wanted.get("visibility") == "private" or wanted.get("private"):  # newer and older clients
             self.server.private.add(key)
         return where
+
+    @route(rf"POST {API}/branch/(?P<branch>[^/]+)", writes=True)
+    def create_branch(self, kind: str, name: str, branch: str) -> dict:
+        """A branch that starts as another revision."""
+        key, folder = self.find(kind, name, (json.loads(self.body or b"{}")).get("startingPoint") or "main")
+        if branch == "main" or branch in self.server.revisions[key]:
+            raise Refusal(409, f"Reference already exists: {branch}")
+        self.server.branch_off(key, folder, branch)
+        return {}
+
+    @route(rf"POST {API}/tag/(?P<revision>[^/]+)", writes=True)
+    def create_tag(self, kind: str, name: str, revision: str) -> dict:
+        """A name for a commit."""
+        key, folder = self.find(kind, name, revision)
+        tag = json.loads(self.body)["tag"]
+        if tag in self.server.revisions[key]:
+            raise Refusal(409, f"Tag already exists: {tag}")
+        self.server.revisions[key][tag] = self.server.revisions[key][head(folder)]
+        return {}
 
     @route("POST /api/validate-yaml")
     def validate_yaml(self) -> dict:
@@ -223,14 +283,27 @@ class HubHandler(BaseHTTPRequestHandler):
             raise Refusal(400, f"{missing[0]} was not uploaded")
         if missing := [path for path in deleted if not (folder / path).is_file()]:
             raise Refusal(404, f"A file with this name doesn't exist: {missing[0]}", "EntryNotFound")
+        answer = {"success": True}
         with self.server.lock:
-            for path in deleted:
-                (folder / path).unlink()
-            for path, content in contents.items():
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / path).write_bytes(content)
-            self.server.commits.append(Commit(key, values["header"][0]["summary"], sorted(contents), sorted(deleted)))
-        return {"success": True, "commitOid": head(folder), "commitUrl": f"{self.server.endpoint}/{key}/commit/main"}
+            if "create_pr" in parse_qs(urlsplit(self.path).query):
+                number = 1 + sum(ref.startswith("refs/pr/") for ref in self.server.revisions[key])
+                answer["pullRequestUrl"] = f"{self.server.endpoint}/{key}/discussions/{number}"
+                revision = f"refs/pr/{number}"
+                folder = self.server.branch_off(key, folder, revision)
+            write(folder, contents, deleted)
+            sha = self.server.keep(key, folder)
+            summary = values["header"][0]["summary"]
+            self.server.commits.append(Commit(key, summary, sorted(contents), sorted(deleted), revision, sha))
+        return answer | {"commitOid": sha, "commitUrl": f"{self.server.endpoint}/{key}/commit/{sha}"}
+
+
+def write(folder: Path, contents: dict[str, bytes], deleted: list[str]) -> None:
+    """Changes the files of a folder."""
+    for path in deleted:
+        (folder / path).unlink()
+    for path, content in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
 
 
 def repository_key(kind: str, name: str) -> str:
@@ -263,7 +336,7 @@ def oid(path: Path) -> str:
 
 
 def head(folder: Path) -> str:
-    """A hash of everything in a folder, in place of a commit's: only the last commit can be read."""
+    """A hash of everything in a folder, in place of a commit's."""
     files = "".join(f"{path}\0{oid(folder / path)}\0" for path in relative_files(folder))
     return hashlib.sha1(files.encode()).hexdigest()
 
@@ -287,6 +360,8 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), HubHandler)
         self.repositories, self.root, self.faults = dict(repositories or {}), root, list(faults or ())
         self.private: set[str] = set()
+        self.sdks: dict[str, str | None] = {}  # of Spaces
+        self.revisions: defaultdict[str, dict[str, Path]] = defaultdict(dict)  # all but main, and their folders
         self.commits: list[Commit] = []
         self.requests: list[str] = []  # in the form that faults match
         self.sent: Counter[str] = Counter()  # bytes by path
@@ -298,13 +373,36 @@ class HubServer(ThreadingHTTPServer):
         """What `HF_ENDPOINT` is set to."""
         return f"http://127.0.0.1:{self.server_port}"
 
-    def raise_fault(self, request: str) -> None:
-        """Refuses a request for which a fault is left."""
+    def next_fault(self, request: str) -> Fault | None:
+        """The fault that is left for a request, if any; it counts as used."""
         with self.lock:
             for fault in self.faults:
                 if fault.times != 0 and re.search(fault.request, request):
                     fault.times = None if fault.times is None else fault.times - 1
-                    raise Refusal(fault.status, fault.message)
+                    return fault
+        return None
+
+    def branch_off(self, key: str, folder: Path, name: str) -> Path:
+        """The folder of a new branch, which begins as another one is."""
+        self.keep(key, folder)
+        branch = self.root / "branches" / key / quote(name, safe="")
+        shutil.copytree(folder, branch)
+        self.revisions[key][name] = branch
+        return branch
+
+    def keep(self, key: str, folder: Path) -> str:
+        """Makes what is in a folder readable by its hash from now on, and returns that."""
+        sha = head(folder)
+        if sha not in self.revisions[key]:
+            self.revisions[key][sha] = shutil.copytree(folder, self.root / "commits" / key / sha)
+        return sha
+
+    def everything(self) -> Iterator[tuple[str, bytes]]:
+        """Path and content of every file that any commit ever had, and of what was uploaded without one."""
+        for path in self.root.rglob("*"):
+            if path.is_file():
+                yield path.relative_to(self.root).as_posix(), path.read_bytes()
+        yield from self.large_files.items()
 
     def __enter__(self) -> "HubServer":
         Thread(target=self.serve_forever, daemon=True).start()
@@ -313,3 +411,24 @@ class HubServer(ThreadingHTTPServer):
     def __exit__(self, *error):
         self.shutdown()
         self.server_close()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, token: str = "a token") -> None:
+    """Makes huggingface_hub in this process a client of a server, for uploads."""
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr(upload, "FIRST_WAIT", 0.01)  # seconds
+
+
+def run_python(
+    endpoint: str, *arguments: object, token: str | None = "a token", timeout: float = 200, **environment: str
+) -> subprocess.CompletedProcess:
+    """Runs Python in a process whose cache is empty, and which knows a Hub's address and, if there is one, a token."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE_"))}
+    kept |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    command = [sys.executable, *map(str, arguments)]
+    with tempfile.TemporaryDirectory() as home:
+        kept |= {"HF_HOME": home} | ({"HF_TOKEN": token} if token else {}) | environment
+        return subprocess.run(command, capture_output=True, text=True, env=kept, timeout=timeout)

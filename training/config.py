@@ -161,6 +161,14 @@ class TrainingConfig:
     evaluation_batch_size: int = option(128, "Images or captions a batch in evaluations.")
     logging_steps: int = option(10, "Steps between lines of the log; each holds every step's losses.")
     log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …")
+    push_to_hub: bool = option(False, "Push the model to the Hub; the run checks at its start that it may.")
+    hub_model_id: str | None = option(None, "Repository to push to, USER/NAME; made if it does not exist.")
+    hub_private: bool = option(False, "Make that repository private, if it is made.")
+    hub_strategy: Literal["end", "every_save", "checkpoint"] = option(
+        "end",
+        "What is pushed: the finished model; with every_save also each checkpoint's model, to main; with checkpoint "
+        "each to a branch checkpoint-N. Unlike transformers' Trainer, none uploads the optimiser's state.",
+    )
     dry_run: bool = option(False, "Only show data, model, schedule, memory and the first batch as a picture.")
 
     def __post_init__(self):
@@ -200,6 +208,8 @@ class TrainingConfig:
                 re.compile(self.freeze)
             except re.error as error:
                 raise ValueError(f"freeze {self.freeze!r} is no regular expression: {error}") from None
+        if self.push_to_hub and (self.hub_model_id or "").count("/") != 1:
+            raise ValueError(f"push_to_hub needs hub_model_id, as USER/NAME; it is {self.hub_model_id!r}")
         if self.merge_adapter and not self.lora:
             raise ValueError("merge_adapter needs lora: there is no adapter to merge")
         if self.self_distillation_weight > 0 and self.num_global_views + self.num_local_views < 2:

@@ -11,24 +11,17 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from rsmclip.hub.folder import is_model_folder
+from rsmclip.hub.folder import PICTURE, PRIVATE, PUBLISHED, is_local, is_model_folder
 from rsmclip.training.checkpoints import candidates
 from rsmclip.training.config import TrainingConfig, read_yaml
 
-PRIVATE = ("checkpoints", "trackers")  # folders
-PICTURE = "dry_run.png"  # of a dry run, which may be repeated and leaves nothing else; it shows images of the corpus
-TRAINING_CURVE = "training_curve.png"
-PUBLIC = (  # files that a run writes
-    *("*.safetensors", "*.safetensors.index.json", "config.json", "*_rsmclip.py", "processor_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "README.md", "eval_results.json"),
-    *("training_config.yaml", "train_log.jsonl", TRAINING_CURVE, ".gitignore"),
-)
 # A continued run may differ from its start in these; any other change would make it a different run.
 MAY_CHANGE = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "num_workers", "cpu_threads"),
     *("evaluation_steps", "evaluation_batch_size", "checkpoint_steps", "keep_checkpoints"),
     "keep_self_distillation_head",
     *("logging_steps", "log_with", "validation_split", "test_split", "benchmark", "max_skipped_steps", "dry_run"),
+    *("push_to_hub", "hub_model_id", "hub_private", "hub_strategy"),
     *("loss_chunk_size", "gradient_accumulation_chunks", "merge_adapter"),  # the same up to rounding
 }
 
@@ -83,7 +76,7 @@ def is_used(folder: Path) -> bool:
 
 def written_paths(folder: Path) -> Iterator[Path]:
     """What is in a folder under the names that a run writes."""
-    return (path for pattern in (*PRIVATE, *PUBLIC) for path in folder.glob(pattern))
+    return (path for pattern in (*PRIVATE, *PUBLISHED, ".gitignore") for path in folder.glob(pattern))
 
 
 def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None:
@@ -109,8 +102,8 @@ def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None
 
 
 def published_config(config: TrainingConfig) -> TrainingConfig:
-    """The settings without what only this machine has: of local folders the last name remains."""
-    values = asdict(config) | {"overwrite_output_dir": False, "resume_from_checkpoint": None}
+    """The settings without what only this run has: of local folders the last name remains, and nothing is pushed."""
+    values = asdict(config) | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}
     for name in ("dataset", "model", "tokenizer", "output_dir"):
         values[name] = published_name(values[name])
     return TrainingConfig(**values)
@@ -121,8 +114,3 @@ def published_name(path_or_hub_id: str | None) -> str | None:
     if path_or_hub_id is None or not is_local(path_or_hub_id):
         return path_or_hub_id
     return Path(path_or_hub_id).resolve().name
-
-
-def is_local(path_or_hub_id: str) -> bool:
-    """Whether a name is a path on this machine and not the id of a repository on the Hub."""
-    return Path(path_or_hub_id).exists() or path_or_hub_id.startswith((".", "/", "~"))

@@ -164,8 +164,8 @@ class Answers:
                 f'<li><button type="button" data-index="{index}" aria-label="{name} ({cosine:.2f})">'
                 f"{self.picture(index, cosine, language)}{bar(max(cosine, 0))}</button></li>"
             )
-        note = escape(say(language, "found_note"))
-        return f'<h2 role="status">{escape(heading)}</h2><ol class="rs-grid">{"".join(cells)}</ol><p>{note}</p>'
+        cells = f'<ol class="rs-grid">{"".join(cells)}</ol>'
+        return f'<h2 role="status">{escape(heading)}</h2>{cells}{note(say(language, "found_note"))}'
 
     def example_list(self, language: str) -> str:
         """The images of the gallery to classify with a click."""
@@ -195,8 +195,8 @@ def score_list(scores: list[dict], language: str) -> str:
         f"{bar(entry['score'])}</li>"
         for entry in scores
     )
-    heading, note = escape(say(language, "scores")), escape(say(language, "scores_note"))
-    return f'<h2 role="status">{heading}</h2><ol class="rs-scores">{entries}</ol><p>{note}</p>'
+    heading = f'<h2 role="status">{escape(say(language, "scores"))}</h2>'
+    return f'{heading}<ol class="rs-scores">{entries}</ol>{note(say(language, "scores_note"))}'
 
 
 def chips(language: str) -> str:
@@ -207,6 +207,11 @@ def chips(language: str) -> str:
         for thing, code in CHIPS
     )
     return f'<div class="rs-chips"><span>{escape(say(language, "search_examples"))}</span>{buttons}</div>'
+
+
+def note(text: str) -> str:
+    """Something to know."""
+    return f"<p>{escape(text)}</p>"
 
 
 def message(text: str) -> str:

@@ -13,6 +13,6 @@ from space.app import run_app
 
 settings = json.loads(Path(__file__).with_name("settings.json").read_text(encoding="utf-8"))
 model, gallery = settings["model"], settings["gallery"]
-folder = snapshot_download(model["id"], revision=model["revision"], allow_patterns=settings["files"])
+folder = snapshot_download(model["id"], revision=model["revision"], allow_patterns=model["files"])
 rows = load_dataset(gallery["id"], split=gallery["split"], revision=gallery["revision"])
 run_app(handler, Path(folder), model["id"], gallery["id"], rows.cast_column("image", Image(decode=False)))

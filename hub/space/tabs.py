@@ -2,13 +2,12 @@
 
 from abc import ABCMeta
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from .answers import COMPARED, Answers, Refusal, UnusableImage, chips, message
+from .answers import COMPARED, Answers, Refusal, UnusableImage, chips, message, note
 from .texts import DEFAULT, LANGUAGES, QUERIES, SENTENCES, prepared_labels, say
 
 FIRST_QUERY = "harbour"  # what is shown before anyone has asked

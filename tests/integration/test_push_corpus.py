@@ -1,17 +1,14 @@
 """A corpus on its way to a server that speaks the Hub's protocol and back, by commands in fresh processes."""
 
 import json
-import os
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.hub_server import Commit, Fault, HubServer
+from tests.hub_server import Commit, Fault, HubServer, run_python
 
 # Everything that is in a dataset, with its images as they are stored.
 PRINT_ROWS = """
@@ -28,13 +25,7 @@ REPOSITORY = "datasets/lab/corpus"
 
 def run(endpoint: str, *arguments: object, token: str | None = "a token") -> subprocess.CompletedProcess:
     """Runs Python in a process that has seen nothing of the Hub yet."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE_"))}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    environment["PYTHONHASHSEED"] = "0"  # datasets 4 writes a card's metadata in the order of a set
-    command = [sys.executable, *map(str, arguments)]
-    with tempfile.TemporaryDirectory() as home:
-        environment |= {"HF_HOME": home} | ({"HF_TOKEN": token} if token else {})
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    return run_python(endpoint, *arguments, token=token, PYTHONHASHSEED="0")  # datasets 4 writes metadata as a set
 
 
 def build(endpoint: str, source: str, output: Path, *options: object, token: str | None = "a token"):
@@ -145,10 +136,10 @@ def test_a_push_goes_on_after_a_moment_of_overload(tmp_path, source):
 @pytest.mark.parametrize(
     ("token", "refused", "reason"),
     [
-        (None, "nothing else", "Invalid username or password. (no token found; hf auth login stores one)"),
-        ("a token", "POST /api/repos/create", "403 Forbidden: not yours."),
-        ("a token", "PUT /lfs/", "parquet' to the Hub. 403 Forbidden: not yours."),
-        ("a token", "POST .*/commit/main", "403 Forbidden: not yours."),
+        (None, "nothing else", "Invalid username or password. (no token found; log in with hf auth login"),
+        ("a token", "POST /api/repos/create", "403 Forbidden: not yours (the token may not do that"),
+        ("a token", "PUT /lfs/", "parquet' to the Hub 403 Forbidden: not yours"),
+        ("a token", "POST .*/commit/main", "403 Forbidden: not yours (the token may not do that"),
     ],
 )
 def test_a_refused_push_is_one_line_and_leaves_the_corpus(
@@ -157,18 +148,19 @@ def test_a_refused_push_is_one_line_and_leaves_the_corpus(
     faults = [Fault(refused, 403, message="not yours")]
     with HubServer(root=tmp_path / "hub", faults=faults) as other:
         done = build(other.endpoint, source, tmp_path / "out", *translations, *PUSH, token=token)
-    check_refusal(done, reason)
+    check_refusal(done, tmp_path / "out", reason)
     assert files(tmp_path / "out") == files(folder) and not other.commits
 
 
 def test_a_hub_out_of_reach_is_one_line_and_leaves_the_corpus(tmp_path, source, translations, folder, server):
     done = build(NOWHERE, source, tmp_path / "out", *translations, *PUSH)
-    check_refusal(done, "Connection refused")
+    check_refusal(done, tmp_path / "out", "Connection refused")
     assert files(tmp_path / "out") == files(folder)
 
 
-def check_refusal(done: subprocess.CompletedProcess, reason: str) -> None:
+def check_refusal(done: subprocess.CompletedProcess, folder: Path, reason: str) -> None:
     """Asserts that a push failed with one line."""
     assert done.returncode == 2
-    assert done.stderr.startswith("error: lab/corpus was built but not pushed: ") and reason in done.stderr
-    assert done.stderr.count("\n") == 1 and done.stderr.endswith("\n")
+    assert done.stderr.startswith(f"error: {folder} is finished, but lab/corpus was not pushed: ")
+    assert reason in done.stderr and done.stderr.count("\n") == 1
+    assert done.stderr.endswith(f"; later: python -m rsmclip.hub push-dataset {folder} lab/corpus\n")

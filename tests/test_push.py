@@ -1,0 +1,345 @@
+"""What is pushed to the Hub, what is refused, and what becomes of faults, against a server on loopback."""
+
+import hashlib
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants, hf_hub_download
+from safetensors.torch import load_file, save_file
+
+from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.data import upload
+from rsmclip.data.push import push_corpus
+from rsmclip.data.upload import check_may_push, push_files
+from rsmclip.hub.folder import make_processor, save_model_folder
+from rsmclip.hub.push import push_model
+from tests.conftest import TINY
+from tests.hub_server import CUT_OFF, UNANSWERED, Fault, HubServer, use_hub
+
+MODEL = "user/model"
+TOKEN = "hf_" + "aB3" * 11 + "x"  # in the form of a real one
+CARD = '---\nlicense: mit\n---\n# Model\n\n`AutoModel.from_pretrained("USER/NAME", revision="REVISION")`\n'
+COMMIT = "POST .*/commit/main"
+MY_TOKEN = "a token in no known form"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A server without repositories, for this process."""
+    with HubServer(root=tmp_path / "hub") as server:
+        use_hub(monkeypatch, server.endpoint, MY_TOKEN)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def finished(tokenizer, tmp_path_factory) -> Path:
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)), make_processor(tokenizer, 32), folder)
+    (folder / "README.md").write_text(CARD)
+    for name in ("eval_results.json", "train_log.jsonl"):
+        (folder / name).write_text("{}\n")
+    (folder / "training_config.yaml").write_text("seed: 0\n")
+    (folder / "training_curve.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files beneath a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def push(folder: Path, *arguments: object, **options: object) -> list[str]:
+    """Pushes a model and checks that nothing changed in its folder; what was reported."""
+    before, lines = contents(folder), []
+    try:
+        push_model(folder, MODEL, *arguments, report=lines.append, **options)
+    finally:
+        assert contents(folder) == before
+    return lines
+
+
+def tag_of(lines: list[str]) -> str:
+    """The tag that a push made."""
+    return lines[-1].split("'")[1]
+
+
+def test_only_what_is_published_goes_up_and_what_is_unexpected_is_named(hub, folder):
+    published = contents(folder)
+    (folder / "checkpoints" / "step-4").mkdir(parents=True)
+    (folder / "checkpoints" / "step-4" / "model.safetensors").write_bytes(b"of an earlier step")
+    (folder / "trackers").mkdir()
+    (folder / "my_runs").mkdir()
+    for name in ("checkpoints/step-4/optimizer.bin", "pytorch_model.bin", "state.pkl", "my_runs/events", "weights.pt"):
+        (folder / name).write_bytes(pickle.dumps({"a": 1}))
+    for name in ("trackers/log", "dry_run.png", ".gitignore", ".env", "notes.txt", "helper.py"):
+        (folder / name).write_text(TOKEN)
+    lines = push(folder)
+    left = ".env, helper.py, my_runs, notes.txt, pytorch_model.bin, state.pkl, weights.pt"
+    assert lines[0] == f"left behind, being no part of a published model: {left}"
+    assert hub.commits[0].added == sorted(published) and len(hub.commits) == 1
+    assert lines[1].startswith(f"{len(published)} files, ") and lines[1].endswith(hub.commits[0].sha)
+    leaked = [path for path, content in hub.everything() if TOKEN.encode() in content or content[:1] == b"\x80"]
+    assert not leaked
+
+
+def test_the_card_names_its_repository_and_a_tag_that_pins_it(hub, folder):
+    tag = tag_of(push(folder))
+    pushed = contents(hub.revisions[MODEL][tag])
+    expected = CARD.replace("USER/NAME", MODEL).replace("REVISION", tag)
+    assert pushed.pop("README.md").decode() == expected
+    assert (folder / "README.md").read_text() == CARD
+    digest = hashlib.sha256()
+    for name in sorted(pushed):
+        digest.update(f"{name}\0{hashlib.sha256(pushed[name]).hexdigest()}\n".encode())
+    assert tag == f"v-{digest.hexdigest()[:12]}"
+
+
+def test_a_card_without_placeholders_goes_up_as_it_is(hub, folder):
+    (folder / "README.md").write_text("# Written by hand, with a REVISIONIST'S view\n")
+    push(folder)
+    assert contents(hub.repositories[MODEL]) == contents(folder)
+
+
+def test_pushing_the_same_again_makes_no_commit_and_mends_a_missing_tag(hub, folder):
+    tag = tag_of(push(folder))
+    del hub.revisions[MODEL][tag]
+    lines = push(folder)
+    assert lines[0] == f"nothing new: {hub.endpoint}/{MODEL} holds all {len(contents(folder))} files already"
+    assert len(hub.commits) == 1 and tag in hub.revisions[MODEL]
+
+
+def test_an_older_tag_still_gives_the_older_weights(hub, folder, tmp_path):
+    old, before = tag_of(push(folder)), load_file(folder / "model.safetensors")
+    changed = {name: weight + 1 for name, weight in before.items()}
+    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+    new = tag_of(push(folder))
+    cache = {"endpoint": hub.endpoint, "cache_dir": tmp_path / "cache"}
+    for tag, expected in ((old, before), (new, changed)):
+        found = load_file(hf_hub_download(MODEL, "model.safetensors", revision=tag, **cache))
+        assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+
+
+def test_shards_go_up_and_give_way_to_a_single_file(hub, folder, tiny_model):
+    single = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    tiny_model.save_pretrained(folder, max_shard_size="100KB")
+    shards = {name for name in contents(folder) if name.startswith("model-0")}
+    assert len(shards) > 1
+    push(folder)
+    assert shards | {"model.safetensors.index.json"} <= contents(hub.repositories[MODEL]).keys()
+    for name in (*shards, "model.safetensors.index.json"):
+        (folder / name).unlink()
+    (folder / "model.safetensors").write_bytes(single)
+    (hub.repositories[MODEL] / "notes.txt").write_text("by hand")
+    push(folder)
+    assert contents(hub.repositories[MODEL]).keys() == contents(folder).keys() | {"notes.txt"}
+
+
+def spoil(folder: Path, case: str) -> None:
+    """Makes a folder unfit to be published."""
+    adapter = {"base_model_name_or_path": str(folder.parent / "base")}
+    edits = {
+        "no folder": lambda: folder.rename(folder.with_name("gone")),
+        "no model": lambda: (folder / "config.json").unlink(),
+        "other model": lambda: (folder / "config.json").write_text('{"model_type": "clip"}'),
+        "no card": lambda: (folder / "README.md").unlink(),
+        "pickle": lambda: (folder / "model.safetensors").write_bytes(pickle.dumps([1] * 100)),
+        "no weights": lambda: (folder / "model.safetensors").rename(folder / "model.onnx"),
+        "missing shard": lambda: (folder / "model.safetensors.index.json").write_text(
+            json.dumps({"weight_map": {"logit_scale": "model-00001-of-00002.safetensors"}})
+        ),
+        "token": lambda: (folder / "train_log.jsonl").write_text(f'{{"note": "{"hf_" + "Zz9" * 11}x"}}'),
+        "own token": lambda: (folder / "training_curve.png").write_bytes(b"\x89PNG\xff" + MY_TOKEN.encode()),
+        "home": lambda: (folder / "eval_results.json").write_text(json.dumps({"base_model": f"{Path.home()}/clip"})),
+        "own path": lambda: (folder / "README.md").write_text(f"{CARD} trained in {folder}, and it worked"),
+        "adapter": lambda: (
+            (folder / "config.json").unlink(),
+            (folder / "adapter_config.json").write_text(json.dumps(adapter)),
+        ),
+    }
+    edits[case]()
+
+
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        ("no folder", "there is no folder"),
+        ("no model", "neither config.json nor adapter_config.json"),
+        ("other model", "a model of type 'clip'"),
+        ("no card", "has no README.md"),
+        ("pickle", "model.safetensors holds no safetensors"),
+        ("no weights", "no weights as safetensors, and no others are pushed; graphs of export-onnx"),
+        ("missing shard", "names model-00001-of-00002.safetensors, which is not there"),
+        ("token", r"train_log.jsonl holds what looks like a token \(hf_Zz9…\)"),
+        ("own token", "training_curve.png holds the token that this machine logs in with"),
+        ("home", "eval_results.json names a place on this machine"),
+        ("own path", "README.md names a place on this machine"),
+        ("adapter", "which only this machine has"),
+    ],
+)
+def test_what_is_unfit_to_be_published_is_named_before_anything_is_sent(hub, folder, case, line):
+    spoil(folder, case)
+    with pytest.raises(ValueError, match=line):
+        push(folder)
+    assert not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [(COMMIT, 500), (COMMIT, 503), (COMMIT, 409), (COMMIT, 412), (COMMIT, 429)]
+    + [("POST /api/repos/create", 500), ("GET /api/models/user/model", 502), ("POST .*/tag/", 500)],
+)
+def test_a_push_goes_on_after_two_refusals_that_pass(hub, folder, request_, status):
+    hub.faults.append(Fault(request_, status, times=2))
+    tag = tag_of(push(folder))
+    assert hub.faults[0].times == 0 and len(hub.commits) == 1 and tag in hub.revisions[MODEL]
+
+
+def test_it_waits_as_long_as_the_hub_asks(hub, folder, monkeypatch):
+    waits = []
+    monkeypatch.setattr(upload.time, "sleep", waits.append)
+    hub.faults.append(Fault(COMMIT, 429, times=1, headers={"Retry-After": "7"}))
+    push(folder)
+    assert waits == [7.0]
+
+
+@pytest.mark.parametrize("fault", [Fault("PUT /lfs/", CUT_OFF, times=1), Fault("PUT /lfs/", 500, times=2)])
+def test_weights_are_sent_again_after_a_connection_that_broke_in_their_middle(hub, folder, fault):
+    hub.faults.append(fault)
+    push(folder)
+    assert hub.faults[0].times == 0
+    weights = contents(hub.repositories[MODEL])["model.safetensors"]
+    assert weights == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("broken", [UNANSWERED, CUT_OFF])
+def test_a_commit_whose_answer_is_lost_is_made_once(hub, folder, broken):
+    hub.faults.append(Fault(COMMIT, broken, times=1))
+    lines = push(folder)
+    assert len(hub.commits) == 1 and lines[0].endswith(f"/commit/{hub.commits[0].sha}")
+
+
+def test_a_pull_request_whose_answer_is_lost_is_not_opened_twice(hub, folder):
+    hub.faults.append(Fault(COMMIT, UNANSWERED, times=1))
+    with pytest.raises(OSError, match="user/model was not pushed: the connection to the Hub failed"):
+        push(folder, create_pr=True)
+    assert [commit.revision for commit in hub.commits] == ["refs/pr/1"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "headers", "tries", "line"),
+    [
+        ("POST /api/repos/create", 401, {}, 1, "the token is not valid; log in with hf auth login"),
+        ("POST /api/repos/create", 403, {}, 1, "403 Forbidden: injected .the token may not do that; it needs"),
+        ("PUT /lfs/", 403, {}, 1, "model.safetensors' to the Hub 403 Forbidden: injected .the token may not"),
+        (COMMIT, 403, {}, 1, "403 Forbidden: injected .the token may not do that"),
+        (COMMIT, 404, {}, 1, "there is no such repository or revision"),
+        (COMMIT, 400, {}, 1, "injected"),
+        (COMMIT, 409, {}, 5, "others committed at the same time; try again"),
+        (COMMIT, 412, {}, 5, "others committed at the same time; try again"),
+        (COMMIT, 429, {}, 5, "too many requests; try again later"),
+        (COMMIT, 429, {"Retry-After": "3600"}, 1, "try again in 3600 seconds"),
+        (COMMIT, 500, {}, 5, "500 Internal Server Error.*try again later"),
+        (COMMIT, CUT_OFF, {}, 5, "the connection to the Hub failed"),
+    ],
+)
+def test_a_lasting_refusal_is_one_line_and_nothing_is_half_pushed(hub, folder, request_, status, headers, tries, line):
+    hub.faults.append(Fault(request_, status, headers=headers))
+    with pytest.raises(OSError, match=f"^user/model was not pushed: .*{line}") as raised:
+        push(folder)
+    assert "\n" not in str(raised.value) and not hub.commits
+    assert hub.requests.count(hub.requests[-1]) == tries
+
+
+def test_a_hub_out_of_reach_is_told_at_once(folder, monkeypatch):
+    use_hub(monkeypatch, "http://127.0.0.1:9", MY_TOKEN)
+    monkeypatch.setattr(upload.time, "sleep", lambda seconds: pytest.fail("it waited"))
+    with pytest.raises(OSError, match="user/model was not pushed: the connection to the Hub failed .*refused"):
+        push(folder)
+
+
+def test_without_a_token_it_says_how_to_log_in(hub, folder, monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
+    with pytest.raises(OSError, match="no token found; log in with hf auth login, or set HF_TOKEN"):
+        push(folder)
+
+
+def test_a_tag_that_fails_is_told_with_what_was_done(hub, folder):
+    hub.faults.append(Fault("POST .*/tag/", 403))
+    with pytest.raises(OSError, match="user/model was pushed, but not tagged v-[0-9a-f]{12}: .*; push again"):
+        push(folder)
+    assert len(hub.commits) == 1
+
+
+def test_private_holds_when_a_repository_is_made_and_else_is_said_to_change_nothing(hub, folder):
+    push(folder, private=True)
+    assert hub.private == {MODEL}
+    hub.private.clear()
+    assert push(folder, private=True)[0] == "user/model was there before and is public: it stays so"
+    assert not hub.private
+
+
+def test_a_revision_is_a_branch_made_of_main(hub, folder):
+    hub.repositories[MODEL] = hub.root / MODEL
+    hub.repositories[MODEL].mkdir(parents=True)
+    (hub.repositories[MODEL] / "notes.txt").write_text("by hand")
+    push(folder, revision="trial")
+    push(folder, revision="trial")
+    assert [commit.revision for commit in hub.commits] == ["trial"]
+    assert contents(hub.repositories[MODEL]).keys() == {"notes.txt"}
+    assert contents(hub.revisions[MODEL]["trial"]).keys() == contents(folder).keys() | {"notes.txt"}
+
+
+def test_a_pull_request_leaves_main_alone_and_its_card_says_main(hub, folder):
+    lines = push(folder, create_pr=True)
+    assert lines[0] == 'a pull request has no tag: the examples in its card say revision="main"'
+    assert lines[1].endswith(f" MB: {hub.endpoint}/{MODEL}/discussions/1") and len(lines) == 2
+    assert not contents(hub.repositories[MODEL])
+    card = (hub.revisions[MODEL]["refs/pr/1"] / "README.md").read_text()
+    assert 'revision="main"' in card and not any(name.startswith("v-") for name in hub.revisions[MODEL])
+
+
+def test_a_space_is_made_with_its_sdk(hub):
+    done = push_files({"app.py": b"print(1)\n"}, "user/app", "space", private=True, space_sdk="gradio")
+    assert contents(hub.repositories["spaces/user/app"]) == {"app.py": b"print(1)\n"}
+    assert hub.sdks["spaces/user/app"] == "gradio" and hub.private == {"spaces/user/app"}
+    assert done.repo_url.repo_type == "space"
+
+
+def test_of_a_corpus_only_card_and_shards_go_up(hub, corpus_folder, tmp_path):
+    folder = tmp_path / "corpus"
+    (folder / "data").mkdir(parents=True)
+    for name, content in (expected := contents(corpus_folder)).items():
+        (folder / name).write_bytes(content)
+    (folder / "data" / "cache.arrow").write_bytes(b"1")
+    (folder / "audit.json").write_text("{}")
+    push_corpus(folder, "user/captions", revision="v2")
+    assert contents(hub.revisions["datasets/user/captions"]["v2"]) == expected
+    with pytest.raises(ValueError, match="is no corpus: it needs README.md"):
+        push_corpus(tmp_path, "user/captions")
+
+
+@pytest.mark.parametrize("request_", ["POST /api/repos/create", "POST .*/preupload/"])
+def test_whether_a_run_may_push_is_known_at_its_start(hub, folder, request_):
+    check_may_push(MODEL, private=True)
+    assert hub.private == {MODEL} and not hub.commits
+    hub.faults.append(Fault(request_, 403))
+    with pytest.raises(OSError, match="user/other cannot be pushed to: 403 Forbidden"):
+        check_may_push("user/other")
+
+
+def test_an_id_without_a_user_is_refused(folder):
+    with pytest.raises(ValueError, match="'model' is no repository of a model: give USER/NAME"):
+        push_model(folder, "model")
