@@ -127,8 +127,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=space)
 
     command = commands.add_parser("push-space", help="the same as a Space on the Hub")
-    command.add_argument("repo_id", metavar="USER/SPACE", help="the Space; made if it does not exist")
-    command.add_argument("--model", metavar="USER/NAME", required=True, help="a model on the Hub")
+    command.add_argument("repo_id", metavar="USER/SPACE", type=hub_id, help="the Space; made if it does not exist")
+    command.add_argument("--model", metavar="USER/NAME", type=hub_id, required=True, help="a model on the Hub")
     command.add_argument("--revision", default="main", help="its branch, tag or commit (default: %(default)s)")
     command.add_argument(
         "--gallery", metavar="USER/DATASET", required=True, help="a dataset on the Hub whose images are searched"

@@ -261,11 +261,7 @@ class CompareTab:
 
     def __init__(self, answers: Answers, words: Words, language: gr.Dropdown):
         self.answers = answers
-        words.add(
-            gr.HTML,
-            lambda code: {"value": f"<p>{escape(say(code, 'compare_note', count=COMPARED))}</p>"},
-            elem_id="rs-note",
-        )
+        words.add(gr.HTML, lambda code: {"value": note(say(code, "compare_note", count=COMPARED))}, elem_id="rs-note")
         prepared = words.add(gr.Dropdown, self.choices, value=FIRST_QUERY, elem_id="rs-prepared-queries")
         with (
             words.add(gr.Accordion, lambda code: {"label": say(code, "own_query")}, open=False, elem_id="rs-own"),
