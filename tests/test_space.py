@@ -26,6 +26,7 @@ from rsmclip.hub.space.answers import MOST_LABELS, MOST_LETTERS, Answers, Refusa
 from rsmclip.hub.space.gallery import make_gallery
 from rsmclip.hub.space.tabs import Upload
 from rsmclip.hub.space.texts import CONTENT, QUERIES, SENTENCES, preferred_language, prepared_labels, say
+from tests.hub_server import HubServer, use_hub
 
 ROOT = Path(__file__).parents[1]
 DEMO = yaml.safe_load((ROOT / "eval" / "benchmarks" / "demo.yaml").read_text(encoding="utf-8"))
@@ -266,8 +267,8 @@ def test_a_space_s_repository_names_what_it_serves_and_pins_what_it_needs(tmp_pa
     assert settings["gallery"] == {"id": "user/captions", "revision": "b" * 40, "split": "val"}
     requirements = files["requirements.txt"].decode().split()
     assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in requirements)
-    imported = {match for path in (ROOT / "hub" / "space").glob("*.py")
-                for match in re.findall(r"^(?:from|import) (\w+)", path.read_text(encoding="utf-8"), re.M)}  # fmt: skip
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "hub" / "space").glob("*.py"))
+    imported = set(re.findall(r"^(?:from|import) (\w+)", sources, re.M))
     installed = {line.partition("==")[0] for line in requirements}
     names = {"yaml": "pyyaml", "PIL": "pillow"}
     own = {"space", "handler", "gradio"}
@@ -281,7 +282,7 @@ def test_a_command_without_a_model_or_split_is_one_line(tmp_path, monkeypatch, c
     capsys.readouterr()
     for arguments, line in [
         ([], "error: there is no demo model in outputs/demo: make train makes it; or give a model's folder\n"),
-        (["elsewhere/x/y"], "error: there is no folder 'elsewhere/x/y', and no repository of the Hub has such an id\n"),
+        (["no/such/one"], "error: there is no folder 'no/such/one', and no repository of the Hub has such an id\n"),
         (["model", "--gallery", "no_images"], "error: the folder no_images holds no dataset: make one with python -m "
          "rsmclip.data build\n"),
     ]:  # fmt: skip
@@ -303,3 +304,13 @@ def test_a_gallery_without_split_or_images_is_one_line(
         with pytest.raises(SystemExit, match="2"):
             main(["space", str(tmp_path / "model"), "--gallery", str(gallery), "--split", split])
         assert capsys.readouterr().err.endswith(line)
+
+
+def test_a_space_of_a_model_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+    with HubServer(root=tmp_path) as hub:
+        use_hub(monkeypatch, hub.endpoint, "a token")
+        with pytest.raises(SystemExit, match="2"):
+            main(["push-space", "user/shop", "--model", "user/none", "--gallery", "user/captions"])
+    error = capsys.readouterr().err
+    assert error.startswith("error: there is no model user/none at main for the Space: ") and error.count("\n") == 1
+    assert not hub.repositories

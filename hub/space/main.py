@@ -15,4 +15,5 @@ settings = json.loads(Path(__file__).with_name("settings.json").read_text(encodi
 model, gallery = settings["model"], settings["gallery"]
 folder = snapshot_download(model["id"], revision=model["revision"], allow_patterns=model["files"])
 rows = load_dataset(gallery["id"], split=gallery["split"], revision=gallery["revision"])
-run_app(handler, Path(folder), model["id"], gallery["id"], rows.cast_column("image", Image(decode=False)))
+name = f"{gallery['id']} ({gallery['split']})"
+run_app(handler, Path(folder), model["id"], name, rows.cast_column("image", Image(decode=False)))
