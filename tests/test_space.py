@@ -207,6 +207,16 @@ def test_files_are_bounded_before_they_are_opened(answers, tmp_path, monkeypatch
         answers.search_image(str(path), "en")
 
 
+def test_a_file_that_was_deleted_meanwhile_is_asked_for_again(answers, tmp_path):
+    for question in (
+        lambda path: answers.search_image(path, "nl"),
+        lambda path: answers.classify(path, "a", "", "nl"),
+    ):
+        with pytest.raises(UnusableImage) as refusal:
+            question(str(tmp_path / "gone.png"))
+        assert str(refusal.value) == say("nl", "no_image")
+
+
 def test_markup_in_captions_labels_and_queries_stays_text(tmp_path):
     evil = '<img src=x onerror="alert(1)">\'"&'
     model = SimpleNamespace(

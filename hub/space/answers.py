@@ -58,6 +58,8 @@ class Answers:
         Raises:
             [`UnusableImage`]: It is none, or too large.
         """
+        if not Path(path).is_file():  # deleted since
+            raise UnusableImage(say(language, "no_image"))
         if Path(path).stat().st_size > self.handler.MAX_IMAGE_BYTES:
             raise UnusableImage(say(language, "too_large", megabytes=self.handler.MAX_IMAGE_BYTES // 2**20))
         try:
@@ -91,7 +93,8 @@ class Answers:
         if sentence.count("{}") != 1 or re.search(r"[{}]", sentence.replace("{}", "")):
             raise Refusal(say(language, "bad_sentence"))
         check_length([*names, sentence], language)
-        (scores,) = self.model.classify([self.open(path, language)], names, sentence)
+        image = self.open(path, language)
+        (scores,) = self.model.classify([image], names, sentence)
         return score_list(scores, language)
 
     def search_text(self, query: str, language: str) -> str:

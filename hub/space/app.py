@@ -145,7 +145,7 @@ def serve(blocks: gr.Blocks, limit: int, port: int | None = None) -> None:
     Raises:
         `OSError`: The port is taken.
     """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
     blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
     _, address, _ = blocks.launch(
         server_port=port, max_file_size=limit, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,

@@ -70,11 +70,11 @@ def serve(*command: str, log: Path, **options: object) -> Iterator[tuple[str, ps
     """Runs a command that serves the app; its address and its process. It ends as with Ctrl+C."""
     with log.open("w") as output:
         process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
+    deadline = time.monotonic() + START_SECONDS
+    while not (match := re.search(r"(http://\S+/) \(Ctrl\+C", log.read_text())):
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
     try:
-        deadline = time.monotonic() + START_SECONDS
-        while not (match := re.search(r"(http://\S+/) \(Ctrl\+C", log.read_text())):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
         yield match[1], process
     finally:
         process.send_signal(signal.SIGINT)
@@ -139,6 +139,8 @@ def visit(browser, served) -> Iterator:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address + query)
         page.locator("#rs-scores li").first.wait_for()
+        language = query.partition("lang=")[2] or "en"
+        wait_for_heading(page, "#rs-scores", say(language, "scores"))
         return page
 
     yield open_page
@@ -195,7 +197,7 @@ def test_the_first_screen_shows_what_it_does_and_what_it_is(visit, served):
     facts = page.locator("#rs-header").inner_text()
     assert "tiny-model" in facts and "tiny (test), 36 images" in facts and say("en", "toy") in facts
     assert page.locator("#rs-scores li").count() == 8 and page.locator("#rs-examples button").count() == 8
-    assert page.locator("#rs-image img").evaluate("image => image.complete && image.naturalWidth") == 96
+    page.wait_for_function("document.querySelector('#rs-image img').naturalWidth === 96")
     labels = [names["en"] for names in list(QUERIES.values())[:8]]
     examples = [int(each.get_attribute("data-index")) for each in page.locator("#rs-examples button").all()]
     assert_scores(page, served, served.images[examples[0]], labels, "An aerial image: {}.")
@@ -372,7 +374,7 @@ def half_an_image() -> bytes:
 @pytest.mark.parametrize("language", ["de", "ru", "ko"])
 def test_nothing_is_wider_than_a_phone(visit, language):
     page = visit(f"?lang={language}", viewport=PHONE, has_touch=True, is_mobile=True)
-    page.wait_for_function("code => document.documentElement.lang === code", arg=language)
+    assert page.evaluate("document.documentElement.lang") == language
     for name in ("classify", "search", "compare"):
         go_to(page, say(language, f"tab_{name}"))
         page.locator("[id^=rs-]:visible").last.wait_for()
