@@ -1,9 +1,10 @@
-"""Command line of publishing: `python -m rsmclip.hub convert-openclip | export-onnx | push …`."""
+"""Command line of publishing: `python -m rsmclip.hub convert-openclip | export-onnx | push | space …`."""
 
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
@@ -50,6 +51,30 @@ def push_dataset(arguments: argparse.Namespace) -> None:
     push_corpus(arguments.folder, arguments.repo_id, arguments.private, arguments.revision, arguments.create_pr)
 
 
+def space(arguments: argparse.Namespace) -> None:
+    """`space`: serves a model on this machine, until it is interrupted."""
+    with space_extra():
+        from rsmclip.hub.run_space import run_space
+    run_space(arguments.source, arguments.gallery, arguments.split, arguments.port)
+
+
+def space_on_the_hub(arguments: argparse.Namespace) -> None:
+    """`push-space`: says what went up and where it is."""
+    with space_extra():
+        from rsmclip.hub.push_space import push_space
+    model, gallery = (arguments.model, arguments.revision), (arguments.gallery, arguments.gallery_revision)
+    push_space(arguments.repo_id, model, gallery, arguments.split, arguments.private)
+
+
+@contextmanager
+def space_extra() -> Iterator[None]:
+    """What to install if Gradio, which is an extra, is not there."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}: pip install -e '.[space]'") from error
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = OneLineParser(prog="python -m rsmclip.hub", description="Converts, exports and publishes models.")
@@ -87,6 +112,31 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("folder", metavar="DIR", type=Path, help="what rsmclip.data build wrote; it is only read")
     add_push_options(command)
     command.set_defaults(run=push_dataset)
+
+    command = commands.add_parser("space", help="the model in a browser, on this machine")
+    command.add_argument(
+        "source", metavar="DIR", nargs="?", default="outputs/demo",
+        help="local folder or Hub id of a model (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument(
+        "--gallery", metavar="DATASET", default="demo",
+        help="folder or Hub id of the dataset whose images are searched (default: %(default)s)",
+    )  # fmt: skip
+    command.add_argument("--split", default="test", help="its split (default: %(default)s)")
+    command.add_argument("--port", type=int, help="where to serve (default: the first free one from 7860)")
+    command.set_defaults(run=space)
+
+    command = commands.add_parser("push-space", help="the same as a Space on the Hub")
+    command.add_argument("repo_id", metavar="USER/SPACE", type=hub_id, help="the Space; made if it does not exist")
+    command.add_argument("--model", metavar="USER/NAME", type=hub_id, required=True, help="a model on the Hub")
+    command.add_argument("--revision", default="main", help="its branch, tag or commit (default: %(default)s)")
+    command.add_argument(
+        "--gallery", metavar="USER/DATASET", required=True, help="a dataset on the Hub whose images are searched"
+    )
+    command.add_argument("--gallery_revision", default="main", metavar="REVISION", help="the same of the dataset")
+    command.add_argument("--split", default="test", help="its split (default: %(default)s)")
+    command.add_argument("--private", action="store_true", help="make the Space private, if it is made")
+    command.set_defaults(run=space_on_the_hub)
     return parser
 
 

@@ -1,0 +1,157 @@
+"""The Space as a whole: its tabs under one header, its colours, and how it is served."""
+
+import json
+import os
+from collections.abc import Sequence
+from html import escape
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gradio as gr
+
+from .answers import Answers
+from .gallery import make_gallery
+from .tabs import ClassifyTab, CompareTab, SearchTab, Words
+from .texts import DEFAULT, LANGUAGES, preferred_language, say
+
+FOLDER = Path(__file__).parent
+KEPT_SECONDS = 3600  # for which an uploaded file stays on the disk
+AT_ONCE = 2  # requests that are computed at the same time
+WAITING = 40  # requests that may wait; more are turned away
+TABS = {"classify": ClassifyTab, "search": SearchTab, "compare": CompareTab}
+SET_PAGE_LANGUAGE = "(language) => { document.documentElement.lang = language; }"  # what a screen reader reads by
+
+# From the lightest to the darkest, as Gradio's own colours have it.
+TEAL = "#eef8f7 #d5eeeb #aedcd8 #7dc3be #4aa5a0 #2b8a86 #1f6f6d #1b5958 #194847 #173c3c #0a2323"
+STONE = "#f7f8f7 #eef0ef #dfe3e1 #c5ccc9 #98a29e #6b7672 #515b57 #3f4845 #272e2c #181d1c #0e1211"
+FONTS = ["system-ui", "sans-serif"]  # what the reader has: nothing is fetched
+
+
+def run_app(
+    handler: ModuleType, folder: Path, name: str, gallery_name: str, rows: Sequence[dict], port: int | None = None
+) -> None:
+    """
+    Loads a model, embeds a gallery, and serves the app until it is interrupted.
+
+    Args:
+        handler (`ModuleType`): The module `handler.py`.
+        folder (`Path`): The model folder.
+        name (`str`): What people call the model.
+        gallery_name (`str`): What people call the gallery.
+        rows (`Sequence[dict]`): Its rows, see [`make_gallery`].
+        port (`int`, *optional*): Where; by default the first free one from 7860.
+    """
+    model = handler.EndpointHandler(str(folder))
+    answers = Answers(handler, model, make_gallery(gallery_name, rows, handler, model))
+    serve(build_app(answers, name, has_learned_from_drawings(folder)), handler.MAX_IMAGE_BYTES, port)
+
+
+def has_learned_from_drawings(folder: Path) -> bool:
+    """Whether a model folder's results are those of the demo corpus, whose scenes are drawn."""
+    results = folder / "eval_results.json"
+    return results.is_file() and json.loads(results.read_text(encoding="utf-8")).get("dataset") == "demo"
+
+
+def build_app(answers: Answers, name: str, is_toy: bool) -> gr.Blocks:
+    """
+    The app, in English until a browser says what it prefers.
+
+    Args:
+        answers ([`Answers`]): What it answers with.
+        name (`str`): What people call the model.
+        is_toy (`bool`): Whether to say that it has learned from drawn scenes.
+    """
+    words = Words()
+    title = say(DEFAULT, "title")
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as blocks:
+        with gr.Row(elem_id="rs-top"):
+            words.add(gr.HTML, lambda code: {"value": header(answers, name, is_toy, code)}, elem_id="rs-header")
+            language = words.add(
+                gr.Dropdown, lambda code: {"label": say(code, "language")}, value=DEFAULT, filterable=False,
+                choices=[(own_name, code) for code, own_name in LANGUAGES.items()], elem_id="rs-language",
+            )  # fmt: skip
+        tabs = []
+        with gr.Tabs(overflow_behavior="wrap", elem_id="rs-tabs"):
+            for key, tab in TABS.items():
+                with words.add(gr.Tab, lambda code, key=key: {"label": say(code, f"tab_{key}")}, id=key):
+                    tabs.append(tab(answers, words, language))
+
+        def translate(code: str, *values: Any) -> list:
+            """Everything in another language; what the user has written stays."""
+            rest = iter(values)
+            updates = words.update(code)
+            for tab in tabs:
+                updates += tab.translate(code, *islice(rest, len(tab.inputs)))
+            return updates
+
+        inputs = [component for tab in tabs for component in tab.inputs]
+        outputs = [component for tab in tabs for component in tab.outputs]
+        language.change(
+            translate,
+            [language, *inputs],
+            [*words.components, *outputs],
+            api_visibility="private",
+            show_progress="hidden",
+        )
+        language.change(None, language, js=SET_PAGE_LANGUAGE)
+        blocks.load(first_language, outputs=language, api_visibility="private", show_progress="hidden")
+    return blocks
+
+
+def first_language(request: gr.Request) -> str:
+    """The language that the address asks for (`?lang=ko`), else the browser."""
+    wanted = request.query_params.get("lang")
+    return wanted if wanted in LANGUAGES else preferred_language(request.headers.get("accept-language", ""))
+
+
+def header(answers: Answers, name: str, is_toy: bool, language: str) -> str:
+    """Title, what is served here, and what the script in the browser has to say."""
+    gallery, limit = answers.gallery, answers.handler.MAX_IMAGE_BYTES
+    facts = [say(language, "model", name=name), say(language, "gallery", name=gallery.name, count=len(gallery))]
+    toy = f'<p class="rs-toy">{escape(say(language, "toy"))}</p>' if is_toy else ""
+    too_large = escape(say(language, "too_large", megabytes=limit // 2**20))
+    return (
+        f"<h1>{escape(say(language, 'title'))}</h1><p>{escape(say(language, 'subtitle'))}</p>"
+        f'<p class="rs-facts">{"".join(f"<span>{escape(fact)}</span>" for fact in facts)}</p>{toy}'
+        f'<div id="rs-words" hidden data-limit="{limit}" data-too-large="{too_large}"></div>'
+    )
+
+
+def theme() -> gr.themes.Base:
+    """Colours of water and stone."""
+    teal, stone = (gr.themes.Color(*shades.split()) for shades in (TEAL, STONE))
+    return gr.themes.Base(primary_hue=teal, neutral_hue=stone, font=FONTS, font_mono=["monospace"]).set(
+        body_background_fill="*neutral_50",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_text_color="white",
+    )
+
+
+def serve(blocks: gr.Blocks, limit: int, port: int | None = None) -> None:
+    """
+    Serves the app until it is interrupted. Nothing is told to anyone, and nothing is fetched.
+
+    Args:
+        blocks (`gr.Blocks`): What [`build_app`] gave.
+        limit (`int`): Bytes that an uploaded file may have.
+        port (`int`, *optional*): Where; by default the first free one from 7860.
+
+    Raises:
+        `OSError`: The port is taken.
+    """
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
+    blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+    _, address, _ = blocks.launch(
+        server_port=port, max_file_size=limit, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,
+        enable_monitoring=False, footer_links=[], theme=theme(), css_paths=FOLDER / "style.css",
+        favicon_path=FOLDER / "icon.svg",
+        head=f"<script>{(FOLDER / 'script.js').read_text(encoding='utf-8')}</script>",
+    )  # fmt: skip
+    print(f"{address} (Ctrl+C ends it)", flush=True)
+    blocks.block_thread()

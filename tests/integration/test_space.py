@@ -1,0 +1,480 @@
+"""The Space in a real browser, as the command starts it and as it lies on the Hub."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.hub.folder import make_processor, save_model_folder
+from rsmclip.hub.space.texts import LANGUAGES, QUERIES, say
+from tests.conftest import TINY
+from tests.hub_server import HubServer, run_python
+
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
+QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")  # fmt: skip
+PHONE = {"width": 375, "height": 720}
+START_SECONDS = 120
+# A process that runs a file as a script, in which importing the package is an error.
+WITHOUT_PACKAGE = "import runpy, sys; sys.modules['rsmclip'] = None; runpy.run_path('app.py', run_name='__main__')"
+
+
+@dataclass
+class Served:
+    """An app that is being served, with what it embeds computed another way."""
+
+    address: str
+    process: psutil.Process
+    log: Path
+    model: RSMCLIPModel = None
+    processor: object = None
+    images: list[Image.Image] = field(default_factory=list)
+
+    def embed_images(self, images: list[Image.Image]) -> np.ndarray:
+        """By the model itself: float64 unit rows."""
+        with torch.no_grad():
+            pixels = self.processor(images=images, return_tensors="pt")
+            embeds = self.model.get_image_features(**pixels).pooler_output.double()
+        return torch.nn.functional.normalize(embeds).numpy()
+
+    def embed_texts(self, texts: list[str]) -> np.ndarray:
+        """The same of texts, one by one."""
+        with torch.no_grad():
+            inputs = [self.processor(text=[text], return_tensors="pt") for text in texts]
+            embeds = torch.cat([self.model.get_text_features(**each).pooler_output for each in inputs]).double()
+        return torch.nn.functional.normalize(embeds).numpy()
+
+
+@contextmanager
+def serve(*command: str, log: Path, **options: object) -> Iterator[tuple[str, psutil.Process]]:
+    """Runs a command that serves the app; its address and its process. It ends as with Ctrl+C."""
+    with log.open("w") as output:
+        process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
+    deadline = time.monotonic() + START_SECONDS
+    while not (match := re.search(r"(http://\S+/) \(Ctrl\+C", log.read_text())):
+        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    try:
+        yield match[1], process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        except psutil.TimeoutExpired:
+            process.kill()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def free_port() -> int:
+    """A port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def model_folder(tokenizer, tmp_path_factory) -> Path:
+    """A tiny model, whose results say that it has learned from drawn scenes."""
+    folder = tmp_path_factory.mktemp("space") / "tiny-model"
+    torch.manual_seed(0)
+    save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)).eval(), make_processor(tokenizer, 32), folder)
+    (folder / "eval_results.json").write_text('{"dataset": "demo"}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(model_folder, corpus_folder, corpus, tokenizer, tmp_path_factory) -> Iterator[Served]:
+    """The app as the command serves it."""
+    log = tmp_path_factory.mktemp("log") / "log"
+    command = [sys.executable, "-m", "rsmclip.hub", "space", str(model_folder), "--gallery", str(corpus_folder)]
+    with serve(*command, "--port", str(free_port()), log=log) as (address, process):
+        images = [Image.open(io.BytesIO(row["image"]["bytes"])) for row in corpus["test"]]
+        model = RSMCLIPModel.from_pretrained(model_folder).eval()
+        yield Served(address, process, log, model, make_processor(tokenizer, 32), images)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    """Chromium: the system's, or the one that playwright has installed."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as running:
+        if not chromium and not Path(running.chromium.executable_path).exists():
+            pytest.skip("no browser: apt-get install chromium, or playwright install chromium")
+        browser = running.chromium.launch(executable_path=chromium, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, served) -> Iterator:
+    """Opens the app in a window of its own; all that it asks for comes from the app, and nothing goes wrong there."""
+    contexts, asked, errors = [], [], []
+
+    def open_page(query: str = "", address: str = served.address, **options: object) -> "playwright.Page":
+        options = {"viewport": {"width": 1200, "height": 900}, "locale": "en-US"} | options
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(15_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address + query)
+        page.locator("#rs-scores li").first.wait_for()
+        language = query.partition("lang=")[2] or "en"
+        wait_for_heading(page, "#rs-scores", say(language, "scores"))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not errors
+    assert not [url for url in asked if not url.startswith((served.address, "data:", "blob:"))]
+
+
+def go_to(page, name: str):
+    """Opens a tab of the app."""
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def indices(page, selector: str) -> list[int]:
+    """The images that are shown, by their place in the gallery."""
+    return [int(image.get_attribute("data-index")) for image in page.locator(f"{selector} img").all()]
+
+
+def wait_for_heading(page, answer: str, text: str) -> None:
+    """Waits for the answer to a question."""
+    page.locator(f"{answer} h2", has_text=text).wait_for()
+
+
+def assert_closest(page, selector: str, cosines: np.ndarray, count: int) -> None:
+    """The images shown are those of the highest cosines, in their order, but for what float32 can't tell apart."""
+    shown = indices(page, selector)
+    assert len(set(shown)) == count
+    np.testing.assert_allclose(cosines[shown], np.sort(cosines)[::-1][:count], atol=1e-5)
+
+
+def assert_scores(page, served: Served, image: Image.Image, labels: list[str], sentence: str) -> None:
+    """The labels shown have the probabilities that the model gives them."""
+    texts = served.embed_texts([sentence.replace("{}", label) for label in labels])
+    logits = torch.from_numpy(served.embed_images([image]) @ texts.T) * served.model.logit_scale.exp().item()
+    items = page.locator("#rs-scores li").all()
+    shown = {item.locator("span").first.inner_text(): item.locator("data").get_attribute("value") for item in items}
+    expected = dict(zip(labels, logits.softmax(-1)[0].tolist(), strict=True))
+    assert {label: float(score) for label, score in shown.items()} == pytest.approx(expected, abs=1e-4)
+    assert list(shown) == sorted(shown, key=lambda label: -float(shown[label]))
+
+
+def set_image(page, field_id: str, path: Path) -> None:
+    """Uploads a file, in place of an image if there is one."""
+    field = page.locator(field_id)
+    if field.get_by_label("Remove Image").count():
+        field.get_by_label("Remove Image").click()
+    field.locator("input[type=file]").set_input_files(path)
+
+
+def test_the_first_screen_shows_what_it_does_and_what_it_is(visit, served):
+    page = visit()
+    assert page.title() == page.locator("h1").inner_text() == say("en", "title")
+    facts = page.locator("#rs-header").inner_text()
+    assert "tiny-model" in facts and "tiny (test), 36 images" in facts and say("en", "toy") in facts
+    assert page.locator("#rs-scores li").count() == 8 and page.locator("#rs-examples button").count() == 8
+    page.wait_for_function("document.querySelector('#rs-image img').naturalWidth === 96")
+    labels = [names["en"] for names in list(QUERIES.values())[:8]]
+    examples = [int(each.get_attribute("data-index")) for each in page.locator("#rs-examples button").all()]
+    assert_scores(page, served, served.images[examples[0]], labels, "An aerial image: {}.")
+    before = page.locator(".rs-scores").inner_html()
+    page.locator("#rs-examples button").nth(3).click()
+    page.wait_for_function("before => document.querySelector('.rs-scores').innerHTML !== before", arg=before)
+    assert_scores(page, served, served.images[examples[3]], labels, "An aerial image: {}.")
+    assert served.log.read_text().count("embedding the gallery: 100%") == 1
+
+
+def test_an_uploaded_image_gets_the_scores_of_labels_in_any_language(visit, served, tmp_path):
+    served.images[5].save(tmp_path / "mine.png")
+    page = visit()
+    page.get_by_label(say("en", "labels")).fill("аэропорт, 항구，une forêt")
+    page.get_by_label(say("en", "sentence")).fill("Bild: {}")
+    set_image(page, "#rs-image", tmp_path / "mine.png")
+    page.locator("#rs-scores li", has_text="аэропорт").wait_for()
+    assert_scores(page, served, served.images[5], ["аэропорт", "항구", "une forêt"], "Bild: {}")
+
+
+def test_a_search_in_korean_finds_the_closest_of_the_gallery_and_an_image_its_likes(visit, served):
+    page = visit("?lang=ko")
+    go_to(page, say("ko", "tab_search"))
+    query = "숲 옆의 강"
+    page.get_by_label(say("ko", "query")).fill(query)
+    page.get_by_role("button", name=say("ko", "search"), exact=True).click()
+    wait_for_heading(page, "#rs-found", query)
+    gallery = served.embed_images(served.images)
+    assert_closest(page, "#rs-found", gallery @ served.embed_texts([query])[0], 12)
+    first = page.locator("#rs-found img").first
+    assert re.search("[가-힣]", first.get_attribute("alt"))
+    index = indices(page, "#rs-found")[0]
+    page.locator("#rs-found button").first.click()
+    wait_for_heading(page, "#rs-found", say("ko", "found_like", image=""))
+    cosines = gallery @ gallery[index]
+    cosines[index] = -2
+    assert_closest(page, "#rs-found", cosines, 12)
+
+
+def test_a_search_by_image_finds_that_image(visit, served, tmp_path):
+    served.images[7].save(tmp_path / "mine.png")
+    page = visit()
+    go_to(page, "Search")
+    set_image(page, "#rs-search-image", tmp_path / "mine.png")
+    wait_for_heading(page, "#rs-found", say("en", "found_image"))
+    assert indices(page, "#rs-found")[0] == 7 and page.locator(".rs-score").first.inner_text() == "1.00"
+    assert_closest(page, "#rs-found", served.embed_images(served.images) @ served.embed_images(served.images)[7], 12)
+    page.locator("#rs-chips button[lang=ru]").click()
+    wait_for_heading(page, "#rs-found", QUERIES["desert"]["ru"])
+    assert page.get_by_label(say("en", "query")).input_value() == QUERIES["desert"]["ru"]
+
+
+def test_the_comparison_shows_a_query_in_all_languages_side_by_side(visit, served):
+    page = visit()
+    go_to(page, "Compare")
+    rows = page.locator("#rs-rows .rs-query")
+    assert [rows.nth(number).locator("strong").inner_text() for number in range(10)] == list(LANGUAGES.values())
+    boxes = [rows.nth(number).bounding_box() for number in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]
+    page.get_by_label(say("en", "prepared_queries")).click()
+    page.get_by_role("option", name="stadium").click()
+    rows.nth(8).get_by_text(QUERIES["stadium"]["ko"], exact=True).wait_for()
+    gallery = served.embed_images(served.images)
+    for number, code in enumerate(LANGUAGES):
+        cosines = gallery @ served.embed_texts([QUERIES["stadium"][code]])[0]
+        assert_closest(page, f"#rs-rows > * ol.rs-compare > li:nth-child({number + 1})", cosines, 5)
+
+
+def test_a_query_of_one_s_own_needs_not_all_languages(visit):
+    page = visit()
+    go_to(page, "Compare")
+    page.get_by_role("button", name=say("en", "own_query")).click()
+    for name in LANGUAGES.values():
+        page.get_by_label(name, exact=True).last.fill("")
+    page.get_by_label("한국어", exact=True).last.press("Enter")
+    assert page.locator("#rs-rows [role=alert]").inner_text() == say("en", "no_queries")
+    page.get_by_label("Italiano", exact=True).last.fill("tre laghi")
+    page.get_by_label("Italiano", exact=True).last.press("Enter")
+    page.locator("#rs-rows .rs-query").get_by_text("tre laghi").wait_for()
+    assert page.locator("#rs-rows .rs-query").count() == 1
+
+
+def test_nothing_asked_is_answered_in_words(visit):
+    page = visit("?lang=de")
+    page.locator("#rs-image").get_by_label("Remove Image").click()
+    page.get_by_role("button", name="Einordnen", exact=True).click()
+    page.locator("#rs-scores [role=alert]").get_by_text(say("de", "no_image")).wait_for()
+    go_to(page, "Suchen")
+    page.get_by_label(say("de", "query")).fill("  ")
+    page.get_by_role("button", name="Suchen", exact=True).click()
+    page.locator("#rs-found [role=alert]").get_by_text(say("de", "no_query")).wait_for()
+
+
+def test_a_file_of_50_mb_is_refused_before_it_is_sent_and_by_the_server(visit, served, tmp_path):
+    (tmp_path / "large.jpg").write_bytes(b"\xff\xd8\xff" + bytes(50_000_000))
+    page = visit("?lang=fr")
+    sent = []
+    page.on("request", lambda request: sent.append(request.url))
+    set_image(page, "#rs-image", tmp_path / "large.jpg")
+    page.locator("#rs-alert").get_by_text(say("fr", "too_large", megabytes=20)).wait_for()
+    page.locator("h1").click()
+    assert page.locator("#rs-alert").inner_text() == ""
+    page.locator("#rs-image button").first.dispatch_event("drop", {"dataTransfer": dropped(page, 21 * 2**20)})
+    page.locator("#rs-alert").get_by_text(say("fr", "too_large", megabytes=20)).wait_for()
+    assert not [url for url in sent if "upload" in url]
+    with (tmp_path / "large.jpg").open("rb") as file:
+        answer = httpx.post(f"{served.address}gradio_api/upload", files={"files": file}, timeout=60)
+    assert answer.status_code == 413 and "maximum allowed size" in answer.text
+
+
+def test_the_app_gives_away_no_file_and_no_function(served):
+    for path in ("/etc/passwd", str(Path(__file__)), "eval_results.json"):
+        assert httpx.get(f"{served.address}gradio_api/file={path}").status_code in (403, 404)
+    assert httpx.get(f"{served.address}gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
+    assert httpx.get(f"{served.address}monitoring", follow_redirects=True).status_code == 403
+
+
+@pytest.mark.parametrize("kind", ["text", "bomb", "cut off"])
+def test_a_file_that_is_no_image_or_too_much_of_one_is_told_so(visit, served, tmp_path, kind):
+    name, content = {"text": ("notes.jpg", text), "bomb": ("bomb.png", bomb), "cut off": ("half.png", half_an_image)}[
+        kind
+    ]
+    path = tmp_path / name
+    path.write_bytes(content())
+    before = served.process.memory_info().rss
+    page = visit()
+    go_to(page, "Search")
+    set_image(page, "#rs-search-image", path)
+    alert = page.locator("#rs-found [role=alert]")
+    alert.wait_for()
+    assert alert.inner_text() == say("en", "bad_image", megapixels=50)
+    page.locator("#rs-search-image input[type=file]").wait_for(state="attached")  # the field is free again
+    assert served.process.memory_info().rss < before + 100e6  # the bomb's pixels take 900 MB
+    assert not page.get_by_text("Traceback").count()
+
+
+def dropped(page, size: int) -> "playwright.JSHandle":
+    """A file that is dragged onto the page."""
+    script = """size => {
+        const transfer = new DataTransfer();
+        transfer.items.add(new File([new Uint8Array(size)], 'large.png', { type: 'image/png' }));
+        return transfer;
+    }"""
+    return page.evaluate_handle(script, size)
+
+
+def text() -> bytes:
+    """No image."""
+    return b"Not an image at all.\n" * 50
+
+
+def bomb() -> bytes:
+    """A PNG of 30,000 × 30,000 grey pixels in a megabyte."""
+    width, rows = 30_000, 30_000
+    packer = zlib.compressobj(9)
+    pixels = b"".join(packer.compress(bytes(width + 1)) for _ in range(rows)) + packer.flush()
+    chunks = [
+        (b"IHDR", width.to_bytes(4) + rows.to_bytes(4) + bytes([8, 0, 0, 0, 0])),
+        (b"IDAT", pixels),
+        (b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(body).to_bytes(4) + name + body + zlib.crc32(name + body).to_bytes(4) for name, body in chunks
+    )
+
+
+def half_an_image() -> bytes:
+    """A PNG whose second half is missing."""
+    buffer = io.BytesIO()
+    Image.effect_noise((200, 200), 50).save(buffer, "PNG")
+    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
+
+
+@pytest.mark.parametrize("language", ["de", "ru", "ko"])
+def test_nothing_is_wider_than_a_phone(visit, language):
+    page = visit(f"?lang={language}", viewport=PHONE, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.lang") == language
+    for name in ("classify", "search", "compare"):
+        go_to(page, say(language, f"tab_{name}"))
+        page.locator("[id^=rs-]:visible").last.wait_for()
+        assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
+        assert page.evaluate("window.innerWidth") == PHONE["width"]
+
+
+def test_on_a_phone_the_answer_comes_into_sight(visit):
+    page = visit(viewport=PHONE)
+    page.get_by_role("button", name="Classify", exact=True).scroll_into_view_if_needed()
+    page.locator("#rs-examples button").nth(2).click()
+    page.wait_for_function("document.getElementById('rs-scores').getBoundingClientRect().top < window.innerHeight / 2")
+
+
+def test_the_keyboard_alone_is_enough(visit, served):
+    page = visit()
+    tab_to(page, lambda: "Search" in focused(page, "innerText") and focused(page, "role") == "tab")
+    page.keyboard.press("Enter")
+    tab_to(page, lambda: page.evaluate("!!document.activeElement.closest('#rs-query')"))
+    page.keyboard.press("Control+A")
+    page.keyboard.type("bosque")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    wait_for_heading(page, "#rs-found", "bosque")
+    assert_closest(page, "#rs-found", served.embed_images(served.images) @ served.embed_texts(["bosque"])[0], 12)
+    tab_to(page, lambda: page.evaluate("!!document.activeElement.closest('#rs-found')"))
+    assert focused(page, "ariaLabel").startswith(say("en", "similar", image=""))
+    page.keyboard.press("Enter")
+    wait_for_heading(page, "#rs-found", say("en", "found_like", image=""))
+
+
+def tab_to(page, reached) -> None:
+    """Presses Tab until something has the focus."""
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if reached():
+            return
+    raise AssertionError("Tab does not get there")
+
+
+def focused(page, name: str) -> str:
+    """A property of what has the focus."""
+    return page.evaluate(f"document.activeElement.{name} || ''")
+
+
+def test_all_buttons_and_images_have_names(visit):
+    page = visit()
+    for name in ("classify", "search", "compare"):
+        go_to(page, say("en", f"tab_{name}"))
+        nameless = page.evaluate("""[...document.querySelectorAll('button, input, textarea, img')]
+            .filter(each => each.checkVisibility() && each.type !== 'file')
+            .filter(each => !(each.ariaLabel || each.innerText || each.alt || each.labels?.length
+                              || each.closest('button')?.ariaLabel || each.closest('[data-testid=image]')))
+            .map(each => each.outerHTML)""")
+        assert not nameless
+
+
+def test_another_language_changes_every_word_but_the_user_s_own(visit):
+    page = visit()
+    page.get_by_label(say("en", "sentence")).fill("my own: {}")
+    page.get_by_label("Language", exact=True).click()
+    page.get_by_role("option", name="Русский").click()
+    page.wait_for_function("document.documentElement.lang === 'ru'")
+    page.locator("#rs-scores h2", has_text=say("ru", "scores")).wait_for()
+    assert page.get_by_label(say("ru", "sentence")).input_value() == "my own: {}"
+    assert QUERIES["harbour"]["ru"] in page.get_by_label(say("ru", "labels")).input_value()
+    for name in ("classify", "search", "compare"):
+        go_to(page, say("ru", f"tab_{name}"))
+        latin = re.findall(r"[A-Za-z][a-z]{3,}", page.locator("#rs-tabs").inner_text())
+        others = {"English", "harbour", "Português", "porto", "puerto", "Deutsch", "Hafen", "Nederlands", "haven"}
+        chips = {"forêt", "avec", "nombreux", "arbres", "Solarpark", "aeroporto", "Espa", "Fran", "Italiano", "port"}
+        assert set(latin) <= others | chips | {"Portugu", "ais"}, latin
+
+
+def test_the_browser_s_language_is_taken(visit):
+    page = visit(locale="it-IT")
+    page.locator("h1", has_text=say("it", "title")).wait_for()
+
+
+def test_a_pushed_space_runs_without_the_package(browser, model_folder, corpus_folder, tmp_path):
+    with HubServer(root=tmp_path / "hub") as hub, tempfile.TemporaryDirectory() as home:
+        hub.repositories |= {"user/model": model_folder, "datasets/user/captions": corpus_folder}
+        names = ("--model", "user/model", "--gallery", "user/captions")
+        pushed = run_python(hub.endpoint, "-m", "rsmclip.hub", "push-space", "user/shop", *names)
+        assert pushed.returncode == 0, pushed.stderr
+        space = hub.repositories["spaces/user/shop"]
+        assert (
+            len(hub.commits) == 1 and len(json.loads((space / "settings.json").read_text())["model"]["revision"]) == 40
+        )
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))}
+        kept |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": home, "GRADIO_SERVER_PORT": str(free_port())}
+        command = (sys.executable, "-c", WITHOUT_PACKAGE)
+        with serve(*command, log=tmp_path / "log", cwd=space, env=kept) as (address, _):
+            page = browser.new_page()
+            page.goto(address)
+            page.locator("#rs-scores li").first.wait_for()
+            assert "user/model" in page.locator("#rs-header").inner_text()
+            go_to(page, "Search")
+            page.locator("#rs-chips button[lang=zh]").click()
+            wait_for_heading(page, "#rs-found", QUERIES["stadium"]["zh"])
+            assert page.locator("#rs-found img").count() == 12
+            page.close()
+        assert "http" not in (space / "space" / "style.css").read_text().replace("http://www.w3.org/2000/svg", "")

@@ -1,0 +1,326 @@
+"""What the Space says and answers, without a browser."""
+
+import asyncio
+import base64
+import io
+import json
+import re
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import SpaceCard
+from PIL import Image
+
+from rsmclip.data.schema import LANGUAGES
+from rsmclip.hub import handler
+from rsmclip.hub.__main__ import main
+from rsmclip.hub.folder import save_model_folder
+from rsmclip.hub.push_space import space_files
+from rsmclip.hub.space import gallery as gallery_module
+from rsmclip.hub.space.answers import MOST_LABELS, MOST_LETTERS, Answers, Refusal, UnusableImage
+from rsmclip.hub.space.gallery import make_gallery
+from rsmclip.hub.space.tabs import Upload
+from rsmclip.hub.space.texts import CONTENT, QUERIES, SENTENCES, preferred_language, prepared_labels, say
+from tests.hub_server import HubServer, use_hub
+
+ROOT = Path(__file__).parents[1]
+DEMO = yaml.safe_load((ROOT / "eval" / "benchmarks" / "demo.yaml").read_text(encoding="utf-8"))
+
+
+class PlainModel:
+    """A model whose image embeddings are mean colours, and which knows the texts red, green and blue."""
+
+    TEXTS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
+
+    def embed_images(self, images: list[Image.Image]) -> np.ndarray:
+        """Unit vectors of mean colours."""
+        means = np.array([np.asarray(image, np.float32).mean((0, 1)) for image in images])
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    def embed_texts(self, texts: list[str]) -> np.ndarray:
+        """Unit vectors of colours."""
+        return np.array([self.TEXTS[text] for text in texts], np.float32)
+
+
+def picture(*colour: int) -> bytes:
+    """A PNG of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (300, 200), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def row(content: bytes | None, label: str | None = None, **captions: str | None) -> dict:
+    """A row of a dataset."""
+    return {"image": {"bytes": content, "path": None}, "label": label,
+            "captions": {code: [text] for code, text in captions.items()}}  # fmt: skip
+
+
+@pytest.fixture
+def answers() -> Answers:
+    """Answers with a gallery of a red, a green, a broken and a blue image."""
+    rows = [row(picture(200, 20, 20), "fire", en="Red & hot.", ko="빨강"), row(picture(20, 200, 20), "green_field"),
+            row(b"no image"), row(picture(20, 20, 200), None, en=None)]  # fmt: skip
+    return Answers(handler, PlainModel(), make_gallery("colours", rows, handler, PlainModel()))
+
+
+def found(html: str) -> list[int]:
+    """The images in an answer."""
+    return [int(index) for index in re.findall(r'<img[^>]* data-index="(\d+)"', html)]
+
+
+def test_every_text_is_there_in_every_language_with_the_same_words_in_braces():
+    assert list(CONTENT["languages"]) == list(LANGUAGES) == list(SENTENCES)
+    for name, texts in [*CONTENT["texts"].items(), *QUERIES.items()]:
+        assert list(texts) == list(LANGUAGES) and all(texts.values()), name
+        assert len({tuple(sorted(re.findall(r"{\w*}", text))) for text in texts.values()}) == 1, name
+
+
+def test_no_text_is_left_in_english():
+    for name, texts in CONTENT["texts"].items():
+        same = [code for code, text in texts.items() if code != "en" and text == texts["en"]]
+        assert not same or (len(texts["en"]) < 20 and set(same) <= {"nl", "fr", "de"}), (name, same)
+
+
+def test_prepared_queries_and_sentences_are_the_words_of_the_demo_benchmark():
+    assert all(QUERIES[thing] == DEMO["classes"][thing] for thing in QUERIES)
+    assert all(SENTENCES[code] in DEMO["templates"][code] for code in LANGUAGES)
+
+
+def test_every_text_that_the_app_asks_for_exists_and_none_is_idle():
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hub" / "space").glob("*.py"))
+    tabs = {f"tab_{key}" for key in ("classify", "search", "compare")}
+    asked = {name for name in CONTENT["texts"] if re.search(rf'["\']{name}["\']', code)} | tabs
+    assert asked == set(CONTENT["texts"])
+
+
+def test_what_users_write_is_filled_in_as_it_is():
+    assert say("en", "found_text", query="{query} {} %s") == "Closest to “{query} {} %s”"
+    assert "{}" in say("ko", "sentence")
+
+
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        ("ko-KR,ko;q=0.9,en-US;q=0.8", "ko"),
+        ("pt-BR", "pt"),
+        ("sv,fr;q=0.3,de;q=0.7", "de"),
+        ("sv, fi;q=0.8", "en"),
+        ("", "en"),
+        ("de;q=x,*;q=0.1,it;q=0", "en"),
+    ],
+)
+def test_the_browser_s_first_known_language_is_taken(header, language):
+    assert preferred_language(header) == language
+
+
+def test_a_gallery_leaves_out_what_cannot_be_opened_and_keeps_thumbnails(answers, capsys):
+    gallery = answers.gallery
+    assert len(gallery) == 3 and gallery.kept == [0, 1, 3] and gallery.embeds.shape == (3, 3)
+    content = gallery.thumbnails[0].removeprefix("data:image/jpeg;base64,")
+    assert Image.open(io.BytesIO(base64.b64decode(content))).size == (192, 128)
+    assert [answers.describe(index, "ko") for index in range(3)] == ["빨강", "green field", "영상 3"]
+    assert answers.describe(0, "fr") == "Red & hot."
+    with pytest.raises(ValueError, match="no image of nothing can be opened"):
+        make_gallery("nothing", [row(None)], handler, PlainModel())
+
+
+def test_a_large_split_is_thinned_evenly(monkeypatch, capsys):
+    monkeypatch.setattr(gallery_module, "MOST", 3)
+    rows = [row(picture(200, number, 0)) for number in range(0, 50, 10)]
+    assert make_gallery("many", rows, handler, PlainModel()).kept == [0, 2, 4]
+    assert "many has 5 images: the gallery takes 3 of them" in capsys.readouterr().out
+
+
+def test_batches_give_the_embeddings_of_their_own_images(monkeypatch):
+    monkeypatch.setattr(gallery_module, "BATCH_SIZE", 2)
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
+    gallery = make_gallery("five", [row(picture(*colour)) for colour in colours], handler, PlainModel())
+    np.testing.assert_allclose(gallery.embeds, np.array(colours) / np.linalg.norm(colours, axis=1)[:, None], rtol=1e-6)
+
+
+def test_a_gallery_reads_images_that_lie_beside_the_table(tmp_path):
+    (tmp_path / "a.png").write_bytes(picture(200, 0, 0))
+    rows = [{"image": {"bytes": None, "path": str(tmp_path / "a.png")}}]
+    assert len(make_gallery("beside", rows, handler, PlainModel())) == 1
+
+
+def test_search_ranks_by_cosine_and_likeness_leaves_the_image_itself_out(answers, tmp_path):
+    assert found(answers.search_text("green", "en"))[0] == 1
+    assert 2 not in found(answers.search_like(2, "en")) and len(found(answers.search_like(2, "en"))) == 2
+    (tmp_path / "blue").write_bytes(picture(0, 0, 250))
+    html = answers.search_image(str(tmp_path / "blue"), "en")
+    assert found(html)[0] == 2 and '<span class="rs-score">0.99</span>' in html
+
+
+def test_comparison_puts_the_user_s_language_first_and_counts_what_is_shared(answers, monkeypatch):
+    monkeypatch.setattr("rsmclip.hub.space.answers.COMPARED", 2)
+    html = answers.compare({"en": "red", "pt": " ", "ko": "green", "ru": "red"}, "ko")
+    rows = html.split('class="rs-query"')[1:]
+    assert [re.search(r'lang="(\w+)"', part)[1] for part in rows] == ["ko", "en", "ru"]
+    sets = [set(found(part)) for part in rows]
+    assert [f"2장 중 {len(sets[0] & part)}장" in text for part, text in zip(sets, rows, strict=True)][1:] == [
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        (lambda a, code: a.classify(None, "red", "{}", code), "no_image"),
+        (lambda a, code: a.classify("x", " ,; ，\n", "{}", code), "no_labels"),
+        (lambda a, code: a.classify("x", "red", "{} and {}", code), "bad_sentence"),
+        (lambda a, code: a.classify("x", "red", "{0.__class__} {}", code), "bad_sentence"),
+        (lambda a, code: a.search_text("  ", code), "no_query"),
+        (lambda a, code: a.search_image(None, code), "no_query"),
+        (lambda a, code: a.compare({"en": "", "ko": " "}, code), "no_queries"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_in_the_user_s_language(answers, question, name, language):
+    with pytest.raises(Refusal) as refusal:
+        question(answers, language)
+    assert str(refusal.value) == say(language, name)
+
+
+def test_long_texts_and_many_labels_are_refused_with_their_number(answers):
+    with pytest.raises(Refusal, match=rf"{MOST_LETTERS + 1}.*{MOST_LETTERS}"):
+        answers.search_text("x" * (MOST_LETTERS + 1), "de")
+    with pytest.raises(Refusal, match=rf"{MOST_LABELS + 1}.*{MOST_LABELS}"):
+        answers.classify("x", ",".join(map(str, range(MOST_LABELS + 1))), "{}", "de")
+
+
+def test_files_are_bounded_before_they_are_opened(answers, tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(picture(1, 2, 3))
+    monkeypatch.setattr(handler, "MAX_PIXELS", 300 * 200 - 1)
+    with pytest.raises(UnusableImage, match="million pixels"):
+        answers.search_image(str(path), "en")
+    monkeypatch.setattr(handler, "MAX_IMAGE_BYTES", 10)
+    monkeypatch.setattr(handler, "open_image", None)  # it is not even read
+    with pytest.raises(UnusableImage, match="larger than"):
+        answers.search_image(str(path), "en")
+
+
+def test_a_file_that_was_deleted_meanwhile_is_asked_for_again(answers, tmp_path):
+    for question in (
+        lambda path: answers.search_image(path, "nl"),
+        lambda path: answers.classify(path, "a", "", "nl"),
+    ):
+        with pytest.raises(UnusableImage) as refusal:
+            question(str(tmp_path / "gone.png"))
+        assert str(refusal.value) == say("nl", "no_image")
+
+
+def test_markup_in_captions_labels_and_queries_stays_text(tmp_path):
+    evil = '<img src=x onerror="alert(1)">\'"&'
+    model = SimpleNamespace(
+        embed_images=PlainModel().embed_images,
+        embed_texts=lambda texts: np.eye(3, dtype=np.float32)[:1],
+        classify=lambda images, labels, sentence: [[{"label": labels[0], "score": 1.0}]],
+    )
+    gallery = make_gallery("evil", [row(picture(9, 9, 9), evil, en=evil)], handler, model)
+    answers = Answers(handler, model, gallery)
+    (tmp_path / "a").write_bytes(picture(1, 1, 1))
+    texts = [answers.search_text(evil, "en"), answers.search_like(0, "en"), answers.compare({"en": evil}, "en"),
+             answers.classify(str(tmp_path / "a"), evil, "{}", "en"), answers.example_list("en")]  # fmt: skip
+    for html in texts:
+        assert "onerror=&quot;" in html or "onerror" not in html
+        assert "<img src=x" not in html
+
+
+def test_an_address_is_no_upload(tmp_path):
+    upload = Upload(type="filepath", sources=["upload"])
+    with pytest.raises(ValueError, match="uploaded, not named by its address"):
+        asyncio.run(upload.async_move_resource_to_block_cache("https://example.com/a.png"))
+    assert not (ROOT / "hub" / "space" / "tabs.pyi").exists()  # Gradio writes one beside a component's source
+
+
+def test_scores_are_those_of_the_handler_in_percent(tiny_model, tiny_processor, corpus, tmp_path):
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
+    model = handler.EndpointHandler(str(tmp_path / "model"))
+    answers = Answers(handler, model, make_gallery("corpus", corpus["test"].select(range(3)), handler, model))
+    (tmp_path / "image").write_bytes(answers.gallery.content(1))
+    html = answers.classify(str(tmp_path / "image"), "Wald，港口、лес\nWald", "Bild: {}", "fr")
+    image = handler.open_image(answers.gallery.content(1))
+    (expected,) = model.classify([image], ["Wald", "港口", "лес"], "Bild: {}")
+    shown = re.findall(r'<span>([^<]+)</span><data value="([\d.]+)">([\d.]+)%</data>', html)
+    assert [label for label, _, _ in shown] == [each["label"] for each in expected]
+    assert [float(score) for _, score, _ in shown] == pytest.approx([each["score"] for each in expected], abs=1e-6)
+    assert [float(share) for _, _, share in shown] == pytest.approx([100 * e["score"] for e in expected], abs=0.06)
+
+
+def test_prepared_labels_are_read_as_that_many(answers, tmp_path):
+    (tmp_path / "a").write_bytes(picture(1, 1, 1))
+    for code in LANGUAGES:
+        seen = []
+        answers.model = SimpleNamespace(
+            classify=lambda images, labels, sentence, seen=seen: [seen.extend(labels) or []]
+        )
+        answers.classify(str(tmp_path / "a"), prepared_labels(code), SENTENCES[code], code)
+        assert seen == [names[code] for names in list(QUERIES.values())[:8]]
+
+
+def test_a_space_s_repository_names_what_it_serves_and_pins_what_it_needs(tmp_path):
+    files = space_files("user/shop", ("user/model", "a" * 40), ("user/captions", "b" * 40), "val")
+    card = SpaceCard(files["README.md"].decode()).data
+    assert (card.sdk, card.sdk_version, card.app_file) == ("gradio", version("gradio"), "app.py")
+    assert (card.models, card.datasets, card.license) == (["user/model"], ["user/captions"], "mit")
+    assert len(card.short_description) <= 60 and card.colorFrom and card.colorTo and card.emoji
+    settings = json.loads(files["settings.json"])
+    assert settings["model"]["revision"] == "a" * 40
+    assert settings["gallery"] == {"id": "user/captions", "revision": "b" * 40, "split": "val"}
+    requirements = files["requirements.txt"].decode().split()
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", line) for line in requirements)
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "hub" / "space").glob("*.py"))
+    imported = set(re.findall(r"^(?:from|import) (\w+)", sources, re.M))
+    installed = {line.partition("==")[0] for line in requirements}
+    names = {"yaml": "pyyaml", "PIL": "pillow"}
+    own = {"space", "handler", "gradio"}
+    assert {names.get(name, name) for name in imported - own} - sys.stdlib_module_names <= installed
+
+
+def test_a_command_without_a_model_or_split_is_one_line(tmp_path, monkeypatch, capsys, tiny_model, tiny_processor):
+    monkeypatch.chdir(tmp_path)
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
+    (tmp_path / "no_images").mkdir()
+    capsys.readouterr()
+    for arguments, line in [
+        ([], "error: there is no demo model in outputs/demo: make train makes it; or give a model's folder\n"),
+        (["no/such/one"], "error: there is no folder 'no/such/one', and no repository of the Hub has such an id\n"),
+        (["model", "--gallery", "no_images"], "error: the folder no_images holds no dataset: make one with python -m "
+         "rsmclip.data build\n"),
+    ]:  # fmt: skip
+        with pytest.raises(SystemExit, match="2"):
+            main(["space", *arguments])
+        assert capsys.readouterr().err == line
+
+
+def test_a_gallery_without_split_or_images_is_one_line(
+    tmp_path, capsys, tiny_model, tiny_processor, corpus_folder, corpus
+):
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
+    (tmp_path / "t").mkdir()
+    corpus["test"].remove_columns("image").to_parquet(tmp_path / "t" / "test.parquet")
+    for gallery, split, line in [
+        (corpus_folder, "tset", f"error: {corpus_folder} has no split 'tset'; it has train, val, test\n"),
+        (tmp_path / "t", "test", "has no column 'image'; it has image_id, source, label, captions\n"),
+    ]:
+        with pytest.raises(SystemExit, match="2"):
+            main(["space", str(tmp_path / "model"), "--gallery", str(gallery), "--split", split])
+        assert capsys.readouterr().err.endswith(line)
+
+
+def test_a_space_of_a_model_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
+    with HubServer(root=tmp_path) as hub:
+        use_hub(monkeypatch, hub.endpoint, "a token")
+        with pytest.raises(SystemExit, match="2"):
+            main(["push-space", "user/shop", "--model", "user/none", "--gallery", "user/captions"])
+    error = capsys.readouterr().err
+    assert error.startswith("error: there is no model user/none at main for the Space: ") and error.count("\n") == 1
+    assert not hub.repositories
