@@ -161,6 +161,9 @@ class TrainingConfig:
     evaluation_batch_size: int = option(128, "Images or captions a batch in evaluations.")
     logging_steps: int = option(10, "Steps between lines of the log; each holds every step's losses.")
     log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …")
+    run_card_examples: bool = option(
+        True, "Run the code in the card when training ends; false: it stands there unrun."
+    )
     dry_run: bool = option(False, "Only show data, model, schedule, memory and the first batch as a picture.")
 
     def __post_init__(self):

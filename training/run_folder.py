@@ -11,18 +11,13 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from rsmclip.hub.folder import is_model_folder
+from rsmclip.hub.folder import PUBLISHED, is_model_folder, published_name
 from rsmclip.training.checkpoints import candidates
 from rsmclip.training.config import TrainingConfig, read_yaml
 
 PRIVATE = ("checkpoints", "trackers")  # folders
 PICTURE = "dry_run.png"  # of a dry run, which may be repeated and leaves nothing else; it shows images of the corpus
-TRAINING_CURVE = "training_curve.png"
-PUBLIC = (  # files that a run writes
-    *("*.safetensors", "*.safetensors.index.json", "config.json", "*_rsmclip.py", "processor_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "README.md", "eval_results.json"),
-    *("training_config.yaml", "train_log.jsonl", TRAINING_CURVE, ".gitignore"),
-)
+PUBLIC = (*PUBLISHED, ".gitignore")  # files that a run writes
 # A continued run may differ from its start in these; any other change would make it a different run.
 MAY_CHANGE = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "num_workers", "cpu_threads"),
@@ -114,15 +109,3 @@ def published_config(config: TrainingConfig) -> TrainingConfig:
     for name in ("dataset", "model", "tokenizer", "output_dir"):
         values[name] = published_name(values[name])
     return TrainingConfig(**values)
-
-
-def published_name(path_or_hub_id: str | None) -> str | None:
-    """The last name of a local folder; the id of a repository on the Hub as it is."""
-    if path_or_hub_id is None or not is_local(path_or_hub_id):
-        return path_or_hub_id
-    return Path(path_or_hub_id).resolve().name
-
-
-def is_local(path_or_hub_id: str) -> bool:
-    """Whether a name is a path on this machine and not the id of a repository on the Hub."""
-    return Path(path_or_hub_id).exists() or path_or_hub_id.startswith((".", "/", "~"))
