@@ -41,16 +41,26 @@ from transformers import CLIPProcessor, get_cosine_schedule_with_warmup
 from transformers.utils import logging as transformers_logging
 
 from rsmclip import RSMCLIPModel
+from rsmclip.data.card import recorded_facts
 from rsmclip.data.demo import cached_demo
-from rsmclip.data.schema import check_schema, load_corpus
+from rsmclip.data.schema import check_schema, hub_revision, load_corpus
+from rsmclip.eval.cache import corpus_fingerprint
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import check_labels, embed_corpus, measure_corpus, metrics_by_language
 from rsmclip.eval.intervals import figures
-from rsmclip.eval.outcomes import Outcomes
+from rsmclip.eval.outcomes import Outcomes, class_recalls
 from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.report import as_text, result_table
-from rsmclip.hub.card import make_card
-from rsmclip.hub.folder import TRAINING_CURVE, is_local, save_model_folder
+from rsmclip.hub.card import write_card
+from rsmclip.hub.examples import write_examples
+from rsmclip.hub.folder import (
+    TRAINING_CURVE,
+    fetched_revision,
+    is_local,
+    model_sizes,
+    published_name,
+    save_model_folder,
+)
 from rsmclip.training.adapter import add_adapter, save_only_trained
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
 from rsmclip.training.checkpoints import find_checkpoint_once, load_checkpoint, save_checkpoint
@@ -58,14 +68,15 @@ from rsmclip.training.compilation import compile_layers, eager
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.curve import draw_training_curve
 from rsmclip.training.dry_run import dry_run
+from rsmclip.training.energy import estimate_energy
 from rsmclip.training.hub_upload import HubUpload
-from rsmclip.training.initial_model import make_model
+from rsmclip.training.initial_model import captions_of, make_model
 from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process, start_workers
 from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import Centring, clip_loss, effective_rank, entropy
 from rsmclip.training.optimizer import clip_gradients, freeze, learning_rates, make_optimizer, skip_unless_finite
-from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, published_config, published_name
+from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, published_config
 from rsmclip.training.sharding import check_launch, make_shardable, whole_model
 from rsmclip.training.shards import cache_folder
 from rsmclip.training.streaming import follow, open_splits
@@ -89,6 +100,7 @@ class Run:
     mean: torch.Tensor  # (3, 1, 1), of the image tower's pixels
     std: torch.Tensor
     adapter: PeftModel | None
+    sizes: dict[str, int]  # of the model, counted before it may be sharded
     # from `start` on
     student: Student | None = None  # the model inside what accelerate wraps around it
     teacher: Teacher | None = None
@@ -117,7 +129,8 @@ def plan(config: TrainingConfig) -> Run:
     specs = config.view_specs(model.config.vision_config.image_size)
     values = (processor.image_processor.image_mean, processor.image_processor.image_std)
     mean, std = (torch.tensor(value, device=accelerator.device)[:, None, None] for value in values)
-    return Run(config, accelerator, benchmark, splits, model, processor, specs, mean, std, adapter)
+    sizes = model_sizes(model, processor)
+    return Run(config, accelerator, benchmark, splits, model, processor, specs, mean, std, adapter, sizes)
 
 
 def start(config: TrainingConfig) -> Run:
@@ -395,14 +408,14 @@ def save(run: Run, log: TrainingLog) -> Path:
     return save_checkpoint(run.accelerator, folder, log.done, run.config.keep_checkpoints)
 
 
-def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None) -> Outcomes:
+def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None, thorough: bool = False) -> Outcomes:
     """What the model does with a split, on the main process; the others wait. Empty if the guard ends it."""
     outcomes, model = Outcomes([]), whole_model(run.model, run.student, run.accelerator)
     if run.accelerator.is_main_process:
         embedder, rows = Embedder(model.eval(), run.processor, run.config.evaluation_batch_size), run.splits[split]
         with guard or nullcontext(), eager():
             embedded = embed_corpus(embedder, rows, run.config.languages)
-            outcomes = measure_corpus(embedder, rows, embedded, run.benchmark)
+            outcomes = measure_corpus(embedder, rows, embedded, run.benchmark, thorough)
     run.accelerator.wait_for_everyone()
     return outcomes
 
@@ -430,41 +443,70 @@ def save_model(run: Run, folder: Path) -> None:
 
 
 def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
-    """The model folder, the final evaluation, and what it found."""
-    config, accelerator, splits, benchmark = run.config, run.accelerator, run.splits, run.benchmark
-    output_dir = Path(config.output_dir)
+    """The model folder, the final evaluation, what it found, and the card that tells it."""
+    config, output_dir = run.config, Path(run.config.output_dir)
     save_model(run, output_dir)
-    outcomes = evaluate(run, "test")
-    if not accelerator.is_main_process:
+    outcomes = evaluate(run, "test", thorough=True)
+    if not run.accelerator.is_main_process:
         return {}
-    metrics = metrics_by_language(outcomes)
-    results = {
+    results = describe(run, outcomes, untrained, log)
+    (output_dir / "eval_results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
+    draw_training_curve(log.path, output_dir / TRAINING_CURVE)
+    print(f"\n{config.dataset}, split {config.test_split}: {results['images']} images, in percent\n")
+    print(as_text(*result_table(results["metrics"], untrained)))
+    for line in write_card(output_dir, run_examples=config.run_card_examples):
+        print(f"note: {line}")
+    print(f"\nmodel, card and results: {output_dir}")
+    if run.upload is not None:
+        run.upload.finish()
+    return results
+
+
+def describe(run: Run, outcomes: Outcomes, untrained: dict, log: TrainingLog) -> dict:
+    """What `eval_results.json` holds; the pictures of its examples are written into the folder."""
+    config, accelerator, rows, benchmark = run.config, run.accelerator, run.splits["test"], run.benchmark
+    texts = [text for language in config.languages for text in captions_of(rows, [language])]
+    corpus, revision = str(cached_demo()) if config.dataset == "demo" else config.dataset, hub_revision(rows)
+    data = recorded_facts(corpus, revision)
+    base_model = config.model if config.model and not is_local(config.model) else None
+    return {
         "dataset": published_name(config.dataset),
         "split": config.test_split,
-        "images": len(splits["test"]),
-        "train_images": len(splits["train"]),
+        "revision": revision,
+        "fingerprint": corpus_fingerprint(rows, texts),
+        "images": len(rows),
+        "train_images": len(run.splits["train"]),
         "classes": len(benchmark.labels) if benchmark else 0,
         "languages": config.languages,
-        "metrics": metrics,
+        "metrics": metrics_by_language(outcomes),
         "figures": figures(outcomes),
+        "class_recall": class_recalls(outcomes.zero_shot),
         "untrained": untrained,
         "seconds": log.seconds,
         "pairs_per_second": log.pairs_per_second,
         "undecodable_images": sorted(log.undecodable),
         "device": device_name(accelerator),
+        "energy": estimate_energy(accelerator, log.seconds),
         "mixed_precision": accelerator.mixed_precision,
-        "base_model": config.model if config.model and not is_local(config.model) else None,
+        "base_model": base_model,
+        "base_revision": fetched_revision(base_model) if base_model else None,
+        "model": run.sizes,
+        "data": data,
+        "examples": write_examples(Path(config.output_dir), rows, config.benchmark, data["license"]),
+        "command": command_again(config, accelerator),
         "training": dataclasses.asdict(published_config(config)),
     }
-    (output_dir / "eval_results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False), encoding="utf-8")
-    draw_training_curve(log.path, output_dir / TRAINING_CURVE)
-    make_card(results, output_dir.resolve().name, TRAINING_CURVE).save(output_dir / "README.md")
-    print(f"\n{config.dataset}, split {config.test_split}: {len(splits['test'])} images, in percent\n")
-    print(as_text(*result_table(metrics, untrained)))
-    print(f"\nmodel, card and results: {output_dir}")
-    if run.upload is not None:
-        run.upload.finish()
-    return results
+
+
+def command_again(config: TrainingConfig, accelerator: Accelerator) -> str:
+    """The command that does the run again from its folder; what lay on this machine stands in capitals."""
+    processes = accelerator.num_processes
+    launcher = f" --num_processes {processes}" if processes > 1 else ""
+    launcher += " --cpu" if processes > 1 and accelerator.device.type == "cpu" else ""
+    launcher += f" --mixed_precision {accelerator.mixed_precision}" if accelerator.mixed_precision != "no" else ""
+    local = (name for name in ("dataset", "model", "tokenizer") if getattr(config, name) not in (None, "demo"))
+    places = "".join(f" --{name} {name.upper()}" for name in local if is_local(getattr(config, name)))
+    return f"accelerate launch{launcher} train.py --config training_config.yaml --output_dir NEW{places}"
 
 
 def device_name(accelerator: Accelerator) -> str:

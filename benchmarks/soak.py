@@ -61,6 +61,7 @@ RECIPE = {
     "num_workers": 1,
     "checkpoint_steps": 5,
     "evaluation_steps": 11,
+    "run_card_examples": False,
     "logging_steps": 2,  # every second checkpoint finds a step that is not yet in the log
 }
 

@@ -6,9 +6,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub import DatasetCard, DatasetCardData
+import yaml
+from huggingface_hub import DatasetCard, DatasetCardData, hf_hub_download
+from huggingface_hub.errors import HTTPError  # of the HTTP client, which differs between versions of huggingface_hub
 
 from rsmclip.data.faults import SPLITS, fault_table
 from rsmclip.data.schema import LANGUAGES
@@ -19,7 +22,9 @@ from rsmclip.data.translations import Translations
 if TYPE_CHECKING:
     from rsmclip.data.build import BuildReport
 
+SOURCES_HEADING, TRANSLATION_HEADING = "Sources", "Translation"
 SPLITS_HEADING, LENGTHS_HEADING, AUDIT_HEADING = "Splits and languages", "Length of the captions", "Leakage audit"
+NOT_AUDITED = "Not run: `python -m rsmclip.data audit DIR --output REPORT.json`."
 BAR = 40  # characters of the longest bar of the histogram
 
 
@@ -41,11 +46,11 @@ def corpus_card(sources: Sequence[Source], report: BuildReport, translations: Tr
         tags=["remote-sensing", "image-captioning"],
     )
     sections = {
-        "Sources": source_section(sources),
+        SOURCES_HEADING: source_section(sources),
         **counted_sections(report),
-        "Translation": translation_section(translations),
+        TRANSLATION_HEADING: translation_section(translations),
         "Left out": f"```\n{fault_table(report.faults)}\n```" if report.faults else "Nothing.",
-        AUDIT_HEADING: "Not run: `python -m rsmclip.data audit DIR --output REPORT.json`.",
+        AUDIT_HEADING: NOT_AUDITED,
     }
     text = (
         f"# Captions of {', '.join(dict.fromkeys(source.name for source in sources))} in {', '.join(languages)}\n\n"
@@ -129,3 +134,28 @@ def with_sections(text: str, sections: Mapping[str, str]) -> str:
         text, found = re.subn(pattern, lambda _, section=section: section, text, flags=re.MULTILINE | re.DOTALL)
         text = text if found else f"{text.rstrip()}\n\n{section}"
     return text.rstrip() + "\n"
+
+
+def recorded_facts(dataset: str, revision: str | None = None) -> dict[str, str | None]:
+    """
+    What the card of a corpus says of where it comes from, for the cards of models that learn from it.
+
+    Args:
+        dataset (`str`): Folder or Hub id of the corpus.
+        revision (`str`, *optional*): Branch, tag or commit of a Hub id.
+
+    Returns:
+        `dict[str, str | None]`: `license`, its identifier; and the sections `sources`, `splits`, `translation` and
+        `audit` in Markdown. `None` where the card says nothing, or there is none that can be read.
+    """
+    headings = {"sources": SOURCES_HEADING, "splits": SPLITS_HEADING, "translation": TRANSLATION_HEADING}
+    headings["audit"] = AUDIT_HEADING
+    try:
+        path = Path(dataset) / "README.md"
+        if not Path(dataset).is_dir():
+            path = Path(hf_hub_download(dataset, "README.md", repo_type="dataset", revision=revision))
+        card = DatasetCard.load(path)
+    except (HTTPError, OSError, ValueError, yaml.YAMLError):  # no card, not reachable, or not readable
+        return dict.fromkeys(("license", *headings))
+    sections = dict(re.findall(r"^## (.+?)$\s*(.*?)\s*(?=^## |\Z)", card.text, flags=re.MULTILINE | re.DOTALL))
+    return {"license": card.data.license} | {name: sections.get(heading) for name, heading in headings.items()}

@@ -15,6 +15,7 @@ from datasets import config as datasets_config
 from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 
+from rsmclip.data.card import AUDIT_HEADING, NOT_AUDITED, SOURCES_HEADING, SPLITS_HEADING, TRANSLATION_HEADING
 from rsmclip.data.demo_drawing import contact_sheet, draw
 from rsmclip.data.demo_grammar import captions_in_all_languages
 from rsmclip.data.demo_scene import KINDS, draw_scene
@@ -101,5 +102,14 @@ def demo_card() -> DatasetCard:
         tags=["remote-sensing", "synthetic"],
     )
     text = f"# Demo corpus of RS-M-CLIP\n\n{sum(ROWS.values()):,} drawn overhead scenes of {len(KINDS)} classes, "
-    text += f"five captions each in {len(LANGUAGES)} languages. Made by `python -m rsmclip.data demo`."
-    return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}\n")
+    text += f"five captions each in {len(LANGUAGES)} languages. Made by `python -m rsmclip.data demo`.\n"
+    sections = {
+        SOURCES_HEADING: "| source | licence |\n| --- | --- |\n| demo | MIT |\n\nScenes and captions are made by a "
+        "program from random numbers. No photograph or map, and nobody else's data, is in them.",
+        SPLITS_HEADING: "| split | images | captions in each language |\n| --- | ---: | ---: |\n"
+        + "\n".join(f"| {split} | {rows:,} | {5 * rows:,} |" for split, rows in ROWS.items()),
+        TRANSLATION_HEADING: "None: a grammar of each language puts the facts of a scene into words.",
+        AUDIT_HEADING: NOT_AUDITED,
+    }
+    text += "".join(f"\n## {heading}\n\n{body}\n" for heading, body in sections.items())
+    return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}")

@@ -1,5 +1,6 @@
 """The schema of every corpus: one row per image, with captions in several languages, aligned with each other."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,12 @@ def image_bytes(image: dict | None) -> bytes | None:
         return image and image["bytes"]
     path = Path(image["path"]) if image.get("path") else None
     return path.read_bytes() if path and path.is_file() else None
+
+
+def hub_revision(rows: Dataset) -> str | None:
+    """The commit of the Hub's dataset that rows were loaded from; `None` of a folder, and of a stream's shards."""
+    folders = {Path(file["filename"]).parent.name for file in rows.cache_files}  # `datasets` names them so
+    return next((name for name in folders if re.fullmatch(r"[0-9a-f]{40}", name)), None)
 
 
 def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> Dataset:

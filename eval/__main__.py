@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 from rsmclip.data.command_line import OneLineParser
 from rsmclip.data.schema import LANGUAGES, check_schema, count_captions, load_corpus
 from rsmclip.eval import compare, search
-from rsmclip.eval.cache import EmbeddingCache, cache_key, fingerprint, text_fingerprint
+from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
 from rsmclip.eval.embed import Embedder, processes
 from rsmclip.eval.evaluate import (
     Embedded,
@@ -170,7 +170,7 @@ def on_corpus(
         )
     facts = describe(rows, arguments.dataset, arguments.split, benchmark, arguments) | {"languages": languages}
     texts = [text for captions in embedded.captions.values() for text in captions.texts]
-    facts["fingerprint"] = cache_key(facts["fingerprint"], text_fingerprint(texts))
+    facts["fingerprint"] = corpus_fingerprint(rows, texts)
     sentences = measure_agreement(embedder, rows, languages)
     return Measured("corpus", facts, outcomes, benchmark, sentences, examples_of(rows, embedded))
 

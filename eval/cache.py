@@ -146,6 +146,17 @@ def text_fingerprint(texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def corpus_fingerprint(rows: Dataset, texts: Iterable[str]) -> str:
+    """
+    A hash of what a model is measured on, with the versions of the libraries that decode it.
+
+    Args:
+        rows (`datasets.Dataset`): Columns `image` (encoded) and `image_id`.
+        texts (`Iterable[str]`): Their captions, language by language.
+    """
+    return cache_key(fingerprint(rows), text_fingerprint(texts))
+
+
 def add(digest: blake2b, part: bytes) -> None:
     """Adds a part with its length, so that no other parts run together to the same."""
     digest.update(f"{len(part)} ".encode())

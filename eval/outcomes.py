@@ -215,3 +215,28 @@ def confusion(classification: Classification) -> np.ndarray:
     size = len(classification.classes)
     cells = classification.labels * size + classification.predicted
     return np.bincount(cells, minlength=size * size).reshape(size, size)
+
+
+def class_recalls(classifications: dict[str, Classification]) -> dict[str, dict]:
+    """
+    How well each class that occurs is recognised.
+
+    Args:
+        classifications (`dict[str, Classification]`): By language, of the same images.
+
+    Returns:
+        `dict[str, dict]`: For each label `images`, their number; `recall`, in percent by language; and `taken_for`,
+        the label that its images most often got instead over all languages, `None` if they never got another.
+    """
+    if not classifications:
+        return {}
+    tables = {language: confusion(classification) for language, classification in classifications.items()}
+    classes = next(iter(classifications.values())).classes.tolist()
+    errors = sum(tables.values()) * ~np.eye(len(classes), dtype=bool)
+    found = {}
+    for number, label in enumerate(classes):
+        if images := int(next(iter(tables.values()))[number].sum()):
+            recall = {language: 100 * float(table[number, number]) / images for language, table in tables.items()}
+            taken_for = classes[errors[number].argmax()] if errors[number].any() else None
+            found[label] = {"images": images, "recall": recall, "taken_for": taken_for}
+    return found

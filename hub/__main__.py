@@ -75,6 +75,15 @@ def space_extra() -> Iterator[None]:
         raise ValueError(f"{error}: pip install -e '.[space]'") from error
 
 
+def card(arguments: argparse.Namespace) -> None:
+    """`card`: says what was made and what it lacks."""
+    from rsmclip.hub.card import write_card  # plots and benchmarks, which no conversion needs
+
+    for line in write_card(arguments.folder, arguments.results):
+        print(f"note: {line}", file=sys.stderr)
+    print(arguments.folder / "README.md")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     parser = OneLineParser(prog="python -m rsmclip.hub", description="Converts, exports and publishes models.")
@@ -137,6 +146,12 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--split", default="test", help="its split (default: %(default)s)")
     command.add_argument("--private", action="store_true", help="make the Space private, if it is made")
     command.set_defaults(run=space_on_the_hub)
+
+    command = commands.add_parser("card", help="the card of a training run's folder, made anew")
+    command.add_argument("folder", metavar="DIR", type=Path, help="folder of a run that has ended")
+    command.add_argument("--results", nargs="+", default=[], type=Path, metavar="EVAL_FOLDER",
+                         help="what rsmclip.eval DIR … --output wrote: further figures")  # fmt: skip
+    command.set_defaults(run=card)
     return parser
 
 

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoTokenizer, CLIPProcessor, PreTrainedTok
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
-from rsmclip.hub.card import make_conversion_card
+from rsmclip.hub.conversion_card import make_conversion_card
 from rsmclip.hub.folder import check_model_type, find_source, new_folder, read_json, save_model_folder
 
 CONFIG, SAFETENSORS, PICKLE = "open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"

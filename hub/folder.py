@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
@@ -16,13 +16,13 @@ from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 
 # The remote code is known to leave its weights at random initialisation before this version.
 LOWEST_TRANSFORMERS = "5.13"
-TRAINING_CURVE = "training_curve.png"
+TRAINING_CURVE, LANGUAGE_PLOT = "training_curve.png", "recall_by_language.png"  # pictures in the card
 # A model or an adapter; where another one was pushed before, none of its files may remain.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json")
 PUBLISHED = (  # all that a model's repository on the Hub holds
     *(*WEIGHTS, "*_rsmclip.py", "processor_config.json", "preprocessor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "handler.py", "requirements.txt", "README.md", "eval_results.json"),
-    *("training_config.yaml", "train_log.jsonl", TRAINING_CURVE),
+    *("training_config.yaml", "train_log.jsonl", TRAINING_CURVE, LANGUAGE_PLOT, "examples/*.jpg"),
 )
 PRIVATE = ("checkpoints", "trackers")  # folders of a run
 PICTURE = "dry_run.png"  # of a dry run, which may be repeated and leaves nothing else; it shows images of the corpus
@@ -139,11 +139,46 @@ def is_model_folder(folder: Path) -> bool:
     return (folder / "config.json").is_file() or any(folder.glob("*.safetensors"))
 
 
-def is_local(path_or_hub_id: str) -> bool:
-    """Whether a name is a path on this machine and not the id of a repository on the Hub."""
-    return Path(path_or_hub_id).exists() or path_or_hub_id.startswith((".", "/", "~"))
+def fetched_revision(repo_id: str) -> str | None:
+    """The commit of a model on the Hub that was fetched last; `None` if there is none in the cache."""
+    path = try_to_load_from_cache(repo_id, "config.json")
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
+def model_sizes(model: RSMCLIPModel, processor: CLIPProcessor) -> dict[str, int]:
+    """
+    The sizes of a model: its parameters with and in the self-distillation head, its towers and their input.
+
+    Args:
+        model ([`RSMCLIPModel`]): The model; of adapters in it, the parameters count.
+        processor (`CLIPProcessor`): Its processor.
+    """
+    config, head = model.config, model.self_distillation_head
+    in_head = sum(value.numel() for value in head.parameters()) if head is not None else 0
+    return {
+        "parameters": sum(value.numel() for value in model.parameters()) - in_head,
+        "head_parameters": in_head,
+        "embedding": config.projection_dim,
+        "image_size": config.vision_config.image_size,
+        "patch_size": config.vision_config.patch_size,
+        "image_layers": config.vision_config.num_hidden_layers,
+        "text_layers": config.text_config.num_hidden_layers,
+        "max_tokens": processor.tokenizer.model_max_length,
+    }
 
 
 def read_results(folder: Path) -> dict:
     """The `eval_results.json` of a model folder."""
     return json.loads((folder / "eval_results.json").read_text(encoding="utf-8"))
+
+
+def published_name(path_or_hub_id: str | None) -> str | None:
+    """The last name of a local folder; the id of a repository on the Hub as it is."""
+    if path_or_hub_id is None or not is_local(path_or_hub_id):
+        return path_or_hub_id
+    return Path(path_or_hub_id).resolve().name
+
+
+def is_local(path_or_hub_id: str) -> bool:
+    """Whether a name is a path on this machine and not the id of a repository on the Hub."""
+    return Path(path_or_hub_id).exists() or path_or_hub_id.startswith((".", "/", "~"))

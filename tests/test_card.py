@@ -1,48 +1,355 @@
-"""The model folder and its card."""
+"""The card of a run's folder: what it says is what was recorded, and what its code prints was printed."""
 
 import json
+import re
+import shutil
+import sys
+from pathlib import Path
 
+import pytest
 from huggingface_hub import ModelCard
-from huggingface_hub.repocard import model_index_to_eval_results
+from huggingface_hub.repocard import metadata_load, model_index_to_eval_results
 
-from rsmclip.hub.card import make_card
-from rsmclip.hub.folder import is_model_folder, save_model_folder
-
-METRICS = {"images": 5, "texts": 25, "mean_recall": 31.25, "chance_mean_recall": 1.8, "zero_shot_accuracy": 70.0}
-RESULTS = {
-    "dataset": "demo",
-    "split": "test",
-    "images": 5,
-    "train_images": 60,
-    "classes": 18,
-    "languages": ["en", "zh"],
-    "base_model": "laion/some-clip",
-    "metrics": {"en": METRICS, "zh": METRICS | {"mean_recall": 28.5}},
-    "untrained": {},
-    "seconds": 12.0,
-    "pairs_per_second": 100.0,
-    "device": "1 × CPU",
-    "training": {"max_train_steps": 10, "batch_size": 6, "model": None, "self_distillation_weight": 1.0},
-}
+from rsmclip import train
+from rsmclip.data.card import recorded_facts
+from rsmclip.eval.__main__ import main as evaluate
+from rsmclip.eval.protocol import load_benchmark
+from rsmclip.hub import card
+from rsmclip.hub.__main__ import main
+from rsmclip.hub.card import duration, energy, in_one_line, license_of, write_card
+from rsmclip.hub.evaluations import Evaluation, model_index
+from rsmclip.hub.examples import write_examples
+from rsmclip.hub.folder import PUBLISHED, is_model_folder, save_model_folder
+from rsmclip.hub.limits import limits
+from rsmclip.hub.snippets import Snippet, in_fresh_process, make_examples, make_snippets, with_base
+from rsmclip.training.config import TrainingConfig
+from tests.conftest import TINY
 
 
-def test_card_metadata_is_valid_and_its_model_index_reads_back(tmp_path):
-    make_card(RESULTS, "rsmclip-demo").save(tmp_path / "README.md")
-    card = ModelCard.load(tmp_path / "README.md")
-    assert card.data.language == ["en", "zh"]
-    assert card.data.base_model == "laion/some-clip"
-    assert card.data.pipeline_tag == "zero-shot-image-classification"
-    assert card.data.library_name == "transformers" and card.data.license == "mit"
-    name, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
-    assert name == "rsmclip-demo" and len(results) == 4
-    recall = next(r for r in results if r.dataset_config == "zh" and r.metric_type == "mean_recall")
-    assert recall.metric_value == 28.5 and recall.dataset_split == "test"
-    assert "| zh | 28.5 | 70.0 |" in card.text and "{{" not in card.text
+@pytest.fixture(scope="module")
+def finished(corpus_folder, tmp_path_factory) -> Path:
+    """The folder of a run of two steps, with a card whose code was not run."""
+    folder = tmp_path_factory.mktemp("run") / "tiny-clip"
+    sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
+    steps = {"max_train_steps": 2, "batch_size": 12, "num_workers": 0, "logging_steps": 1, "cpu_threads": 1}
+    data = {"dataset": str(corpus_folder), "benchmark": "demo", "languages": ["en", "pt", "zh"]}
+    train.train(TrainingConfig(output_dir=str(folder), run_card_examples=False, **sizes | steps | data))
+    return folder
 
 
-def test_card_shows_the_training_curve_where_there_is_one():
-    assert "](training_curve.png)" in make_card(RESULTS, "rsmclip-demo", "training_curve.png").text
-    assert "](" not in make_card(RESULTS, "rsmclip-demo").text
+@pytest.fixture
+def folder(finished, tmp_path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(finished, tmp_path / "tiny-clip", ignore=shutil.ignore_patterns("checkpoints"))
+
+
+@pytest.fixture
+def results(finished) -> dict:
+    """What its run recorded."""
+    return json.loads((finished / "eval_results.json").read_text())
+
+
+def change(folder: Path, **values: object) -> None:
+    """Changes what a run recorded; `None` takes it out."""
+    path = folder / "eval_results.json"
+    results = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({name: results[name] for name in results if values.get(name, "kept") is not None}))
+
+
+def test_the_model_index_has_every_figure_of_retrieval_and_zero_shot(finished, results):
+    data = metadata_load(finished / "README.md")
+    name, entries = model_index_to_eval_results(data["model-index"])
+    assert name == "tiny-clip"
+    zero_shot = "zero-shot-image-classification"
+    read = {
+        (entry.dataset_config, ("zero_shot_" if entry.task_type == zero_shot else "") + entry.metric_type): entry
+        for entry in entries
+    }
+    assert len(read) == len(entries) == len(results["figures"]) > 60
+    for record in results["figures"]:
+        entry = read[record["language"], record["metric"]]
+        assert entry.metric_value == pytest.approx(record["value"], abs=5e-5)
+        assert (entry.dataset_name, entry.dataset_split) == ("tiny", "test")
+        assert entry.dataset_args == {"fingerprint": results["fingerprint"]}
+
+
+def test_the_metadata_is_what_the_hub_reads(finished):
+    data = ModelCard.load(finished / "README.md").data
+    assert data.language == ["en", "pt", "zh"] and data.license == "mit" and data.library_name == "transformers"
+    assert data.pipeline_tag == "zero-shot-image-classification" and data.metrics == ["recall", "accuracy"]
+    assert "custom_code" in data.tags and data.base_model is None and data.datasets is None
+    assert ModelCard(str(ModelCard.load(finished / "README.md"))).data.to_dict() == data.to_dict()
+
+
+def test_tables_and_limits_show_the_recorded_figures(finished, results):
+    text = ModelCard.load(finished / "README.md").text
+    for language in ("en", "pt", "zh"):
+        (cells,) = re.findall(rf"^\| {language} \| (\d.*) \|$", text.partition("**More by")[0], re.MULTILINE)
+        metrics = results["metrics"][language]
+        figures = {r["metric"]: r for r in results["figures"] if r["language"] == language}
+        low, high = figures["mean_recall"]["interval"]
+        assert cells.split(" | ")[6] == f"{metrics['mean_recall']:.1f}&nbsp;({low:.1f}–&NoBreak;{high:.1f})"
+        assert cells.split(" | ")[0] == f"{metrics['image_to_text_recall@1']:.1f}"
+    untrained = [values["mean_recall"] for values in results["untrained"].values()]
+    (floor,) = re.findall(r"^\| untrained .*$", text, re.MULTILINE)
+    assert f"| {sum(untrained) / 3:.1f} |" in floor
+    accuracy = {language: metrics["zero_shot_accuracy"] for language, metrics in results["metrics"].items()}
+    worst = min(accuracy, key=accuracy.get)
+    assert f"Zero-shot accuracy is lowest in **{worst}**, {accuracy[worst]:.1f}" in text
+    assert "| demo | MIT |" in text and results["command"] in text and "**estimated, not measured**" in text
+    assert "{{" not in text and "None" not in text.replace("None: a grammar", "")
+    for picture in re.findall(r"\]\((\w+\.png)\)", text):
+        assert (finished / picture).is_file()
+
+
+def test_recall_of_a_class_is_that_of_its_images(finished, results):
+    assert sum(found["images"] for found in results["class_recall"].values()) == results["images"]
+    for language in ("en", "pt", "zh"):
+        recalls = [found["recall"][language] for found in results["class_recall"].values()]
+        expected = results["metrics"][language]["zero_shot_mean_per_class_recall"]
+        assert sum(recalls) / len(recalls) == pytest.approx(expected)
+    for label, found in results["class_recall"].items():
+        assert found["taken_for"] != label
+
+
+def test_every_file_of_the_repository_is_one_that_an_overwriting_run_deletes(finished):
+    files = {path for path in finished.rglob("*") if path.is_file() and "checkpoints" not in path.parts}
+    known = {path for pattern in PUBLISHED for path in finished.glob(pattern)}
+    assert files - known == {finished / ".gitignore"}
+    assert len(list(finished.glob("examples/*.jpg"))) == 3
+
+
+def test_the_code_is_run_and_what_it_prints_stands_below_it(folder, capsys):
+    main(["card", str(folder)])
+    card = ModelCard.load(folder / "README.md")
+    assert str(folder) not in str(card) and "rsmclip" not in "".join(re.findall(r"```python(.*?)```", card.text, re.S))
+    pairs = re.findall(r"```python\n(.*?)\n```\n\n```\n(.*?)\n```", card.text, re.S)
+    assert [("SentenceTransformer" in code, "pipeline(" in code) for code, _ in pairs] == [
+        *((False, False), (False, True), (False, True), (True, False))
+    ]
+    assert all('"USER/NAME"' in code and 'revision="REVISION"' in code for code, _ in pairs)
+    assert any(ord(letter) > 0x4E00 for letter in pairs[2][1])  # Chinese
+    run = in_fresh_process([code.replace('"USER/NAME"', json.dumps(str(folder))) for code, _ in pairs])
+    assert [outcome["output"] for outcome in run] == [output for _, output in pairs]
+    widget = card.data.to_dict()["widget"]
+    assert [example["group"] for example in widget] == ["en", "pt", "zh"]
+    for example in widget:
+        assert (folder / example["src"]).is_file()
+        labels = example["candidate_labels"].split(", ")
+        assert sorted(one["label"] for one in example["output"]) == sorted(labels)
+        assert sum(one["score"] for one in example["output"]) == pytest.approx(1, abs=1e-3)
+    first = [f"{one['score']:.3f}  {one['label']}" for one in widget[0]["output"]]
+    assert pairs[1][1].splitlines()[0].split()[-1] == first[0].split()[-1]
+    assert capsys.readouterr().out.strip() == str(folder / "README.md")
+
+
+def test_code_that_fails_ends_in_one_line_and_leaves_the_card(folder, capsys):
+    before = (folder / "README.md").read_bytes()
+    (folder / "modeling_rsmclip.py").write_text("raise RuntimeError('spoilt')")
+    with pytest.raises(SystemExit) as ended:
+        main(["card", str(folder)])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"error: the card's code fails on .*\(AutoModel\): RuntimeError: spoilt\n", said)
+    assert (folder / "README.md").read_bytes() == before
+
+
+def test_the_process_knows_neither_this_repository_nor_the_variables_of_a_launch(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    codes = ["import os\nprint([name for name in os.environ if name in ('WORLD_SIZE', 'ACCELERATE_USE_FSDP')])"]
+    codes += ["import sys\nsys.modules['sentence_transformers'] = None\nimport sentence_transformers"]
+    clean, absent, ours = in_fresh_process([*codes, "import rsmclip", "print('not any more')"])
+    assert clean["output"] == "[]"
+    assert absent == {"output": None, "error": None, "missing": "sentence-transformers"}
+    assert "rsmclip" in ours["error"] and ours["output"] is None
+
+
+def test_a_missing_package_is_told_in_the_card_and_in_a_line(folder, monkeypatch):
+    def without(codes: dict, examples: list, *place: object) -> tuple[dict, list]:
+        """What running them gives where sentence-transformers is not installed."""
+        done = {title: Snippet(code, "1.000  printed") for title, code in codes.items()}
+        last = Snippet(codes["sentence-transformers"], missing="sentence-transformers")
+        return done | {"sentence-transformers": last}, [[{"label": "a", "score": 1.0}]] * len(examples)
+
+    monkeypatch.setattr(card, "run_snippets", without)
+    assert write_card(folder) == ["sentence-transformers is not installed: its snippet was not run"]
+    text = ModelCard.load(folder / "README.md").text
+    assert text.count("<!-- not run: sentence-transformers is not installed where this card was made -->") == 1
+    assert text.count("```\n1.000  printed\n```") == 3
+
+
+@pytest.fixture
+def run_evaluation(folder, corpus, tmp_path, monkeypatch):
+    """Evaluates the model on a split of a copy of its corpus that has another name."""
+
+    def run(split: str) -> Path:
+        corpus.save_to_disk(tmp_path / "copy")
+        command = ["eval", str(folder), "--dataset", str(tmp_path / "copy"), "--split", split, "--samples", "20"]
+        more = ["--languages", "en", "pt", "zh", "--no_cache", "--output", str(tmp_path / split)]
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        evaluate()
+        return tmp_path / split
+
+    return run
+
+
+def test_an_evaluation_of_the_runs_own_images_adds_only_what_is_new(folder, run_evaluation):
+    before = ModelCard.load(folder / "README.md")
+    write_card(folder, [run_evaluation("test")], run_examples=False)
+    after = ModelCard.load(folder / "README.md")
+    assert after.data.eval_results == before.data.eval_results
+    assert after.text.count("| language | i→t R@1 |") == before.text.count("| language | i→t R@1 |") == 1
+    (section,) = re.findall(r"^### tiny, split test$(.*?)^## Limits", after.text, re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^\*\*(.*)\*\*$", section, re.MULTILINE) == [
+        "A sentence finds its translation, recall@1, from (row) to (column)"
+    ]
+
+
+def test_further_evaluations_of_the_model_go_into_tables_and_index(folder, run_evaluation, tmp_path):
+    write_card(folder, [run_evaluation("val")], run_examples=False)
+    card, found = (
+        ModelCard.load(folder / "README.md"),
+        json.loads((tmp_path / "val" / "eval_results.json").read_text()),
+    )
+    assert "### copy, split val" in card.text and "A sentence finds its translation" in card.text
+    (entry,) = [e for e in card.data.eval_results if e.dataset_split == "val" and e.metric_name == "mean_recall (pt)"]
+    assert entry.metric_value == pytest.approx(found["metrics"]["corpus"]["pt"]["mean_recall"], abs=5e-5)
+    assert entry.dataset_args == {"fingerprint": found["datasets"]["corpus"]["fingerprint"]}
+    assert str(tmp_path) not in str(card)
+    (tmp_path / "val" / "eval_results.json").write_text(json.dumps(found | {"model_hash": "of another model"}))
+    with pytest.raises(ValueError, match="which has other weights than this one"):
+        write_card(folder, [tmp_path / "val"], run_examples=False)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: change(folder, figures=None, energy=None), "lacks figures, energy: .* train again"),
+        (lambda folder: (folder / "training_curve.png").unlink(), "lacks training_curve.png, which the card shows"),
+        (lambda folder: (folder / "eval_results.json").unlink(), "there is no eval_results.json in"),
+    ],
+)
+def test_what_a_folder_does_not_record_is_named(folder, spoil, said):
+    spoil(folder)
+    before = (folder / "README.md").read_bytes()
+    with pytest.raises(ValueError, match=said):
+        write_card(folder)
+    assert (folder / "README.md").read_bytes() == before
+
+
+def test_a_corpus_that_says_nothing_is_not_recorded(folder, tmp_path):
+    assert set(recorded_facts(str(tmp_path)).values()) == {None}
+    change(folder, data=recorded_facts(str(tmp_path)))
+    write_card(folder, run_examples=False)
+    card = ModelCard.load(folder / "README.md")
+    assert card.text.count("Not recorded.") == 4
+    assert card.data.license == "other" and card.data.to_dict()["license_name"] == "see-training-data"
+
+
+def test_sections_of_the_corpus_are_quoted_whole(tmp_path):
+    text = "## Sources\n\n| a | b |\n\n## Translation\n\nBy `m`.\n\nTwo.\n\n## Leakage audit\n\nNone.\n"
+    (tmp_path / "README.md").write_text(f"---\nlicense: cc-by-4.0\n---\n\n# C\n\n{text}")
+    assert recorded_facts(str(tmp_path)) == {
+        **{"license": "cc-by-4.0", "sources": "| a | b |", "splits": None},
+        **{"translation": "By `m`.\n\nTwo.", "audit": "None."},
+    }
+
+
+def test_only_an_open_licence_of_all_that_went_in_becomes_that_of_the_weights():
+    def license(given: str | None, model: str | None) -> str:
+        return license_of({"data": {"license": given}, "training": {"model": model}})["license"]
+
+    assert license("cc-by-4.0", None) == "cc-by-4.0"
+    assert license("cc-by-4.0", "org/clip") == license("other", None) == license(None, None) == "other"
+
+
+def test_pictures_are_the_splits_own_only_where_its_licence_allows(corpus, tmp_path):
+    own = write_examples(tmp_path, corpus["test"], "demo", "mit")
+    labels = dict(zip(corpus["test"]["label"], range(len(corpus["test"])), strict=True))
+    assert not own["drawn"] and len(own["labels"]) == 3 and set(own["labels"].values()) <= set(labels)
+    for benchmark, license in (("rsicd", "other"), (None, "mit"), ("rsicd", None)):
+        drawn = write_examples(tmp_path, corpus["test"], benchmark, license)
+        assert drawn["drawn"] and drawn["benchmark"] == "demo"
+        assert all((tmp_path / name).is_file() for name in drawn["labels"])
+
+
+def test_each_language_has_an_example_among_names_in_it():
+    recorded = {"benchmark": "rsicd", "labels": {"examples/a.jpg": "airport", "examples/b.jpg": "beach"}}
+    examples = make_examples(recorded, ["en", "de", "ko", "xx"])
+    names = load_benchmark("rsicd").class_names
+    assert [example.language for example in examples] == ["en", "de", "ko"]
+    assert [example.file for example in examples] == ["examples/a.jpg", "examples/b.jpg", "examples/a.jpg"]
+    for example, label in zip(examples, ("airport", "beach", "airport"), strict=True):
+        assert example.right == names[example.language][label] and example.right in example.labels
+        assert len(set(example.labels)) == 5 and set(example.labels) <= set(names[example.language].values())
+    english = make_examples(recorded, ["en"])
+    assert list(make_snippets(english, adapter=False)) == ["AutoModel", "A pipeline", "sentence-transformers"]
+
+
+def test_an_adapters_code_names_and_pins_its_base_where_that_is_known():
+    examples = make_examples({"benchmark": "rsicd", "labels": {"examples/a.jpg": "airport"}}, ["en", "pt"])
+    codes = make_snippets(examples, adapter=True)
+    assert all(
+        'from_pretrained("BASE/MODEL", trust_remote_code=True, revision="BASE_REVISION")' in code
+        for code in codes.values()
+    )
+    for code in with_base(codes, "org/clip", "0a1b").values():
+        assert 'from_pretrained("org/clip", trust_remote_code=True, revision="0a1b")' in code
+        assert 'PeftModel.from_pretrained(base, "USER/NAME", revision="REVISION")' in code
+
+
+def test_evaluations_of_the_same_split_give_a_figure_once():
+    record = {"metric": "mean_recall", "value": 12.34567, "language": "de"}
+    more = [{"metric": "knn_probe_accuracy", "value": 1.0, "language": None}]
+    more += [{"metric": "text_to_text_recall@1", "value": 1.0, "language": "de", "to": "en"}]
+    more += [{"metric": "text_to_text_recall@1", "value": 1.0, "language": "mean"}]
+    first = Evaluation("org/corpus", "test", 9, [record], "abc", "f" * 40)
+    again = Evaluation("org/corpus", "test", 9, [record | {"value": 1.0}, *more], "abc", "f" * 40)
+    other = Evaluation("rsscn7", None, 9, [record | {"metric": "zero_shot_accuracy"}])
+    one, two = model_index([first, again, other])
+    assert (one.metric_value, one.dataset_revision, one.dataset_config) == (12.3457, "f" * 40, "de")
+    assert two.task_type == "zero-shot-image-classification"
+    assert (two.dataset_type, two.metric_type) == ("rsscn7", "accuracy")
+
+
+def test_limits_are_told_from_the_figures():
+    def figure(language: str, metric: str, value: float) -> dict:
+        return {"language": language, "metric": metric, "value": value, "interval": [value - 2, value + 2]}
+
+    figures = [figure(code, "mean_recall", value) for code, value in (("en", 50), ("de", 47), ("ko", 40))]
+    figures += [figure(code, "mean_recall_gap_to_english", value) for code, value in (("de", 1), ("ko", 10))]
+    figures += [figure("mean", "mean_recall", 45), figure("mean", "mean_recall_duplicates_right", 60)]
+    classes = {
+        "pond": {"images": 30, "recall": {"en": 20.0, "ko": 10.0}, "taken_for": "lake"},
+        "lake": {"images": 10, "recall": {"en": 90.0, "ko": 80.0}, "taken_for": "pond"},
+    }
+    training = {"train_split": "train", "validation_split": "val"}
+    results = {"figures": figures, "languages": ["en", "de", "ko"], "class_recall": classes, "training": training}
+    told = limits(results | {"split": "val", "undecodable_images": ["a"]})
+    assert told == [
+        "Retrieval (mean recall) is lowest in **ko**, 40.0 (95 % interval 38.0 to 42.0); highest in en, 50.0 (95 % "
+        "interval 48.0 to 52.0).",
+        "Over the same captions, English has a mean recall 10.0 (95 % interval 8.0 to 12.0) points above ko, the "
+        "widest gap. Languages that are behind English by more than chance explains: ko.",
+        "Of its 2 classes it recognises these worst, in the mean over the languages:\n"
+        "    - `pond`: 15 % of 30 images, from 10 in ko to 20 in en; most often taken for `lake`",
+        "Classes with fewer than 20 test images, so that these are rough: 1 of 2.",
+        "Several test images have the same caption, and recall counts all but one of them as wrong. With each of "
+        "them right, the mean recall over the languages is 60.0 (95 % interval 58.0 to 62.0) in place of 45.0 (95 % "
+        "interval 43.0 to 47.0).",
+        "The split `val` was also watched during training: choices made on it flatter the figures.",
+        "1 training image could not be decoded and took no part.",
+    ]
+    assert limits(results | {"figures": [], "class_recall": {}, "split": "test", "undecodable_images": []}) == []
+    (trained,) = limits(results | {"figures": [], "class_recall": {}, "split": "train", "undecodable_images": []})
+    assert "they tell nothing of new images" in trained
+
+
+def test_quantities_are_told_in_fitting_units():
+    assert [duration(seconds) for seconds in (139.3, 1800, 7200)] == ["139 s", "30 min", "2.0 h"]
+    assert [energy(kwh) for kwh in ([0.00039, 0.0012], [3.2, 15])] == ["0.39 to 1.2 Wh", "3.2 to 15 kWh"]
+    assert in_one_line("| 1.0 (-0.5–2.0) | – |") == "| 1.0&nbsp;(-0.5–&NoBreak;2.0) | – |"
 
 
 def test_model_folder_has_all_that_the_hub_needs(tiny_model, tiny_processor, tmp_path):

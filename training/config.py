@@ -169,6 +169,9 @@ class TrainingConfig:
         "What is pushed: the finished model; with every_save also each checkpoint's model, to main; with checkpoint "
         "each to a branch checkpoint-N. Unlike transformers' Trainer, none uploads the optimiser's state.",
     )
+    run_card_examples: bool = option(
+        True, "Run the code in the card when training ends; false: it stands there unrun."
+    )
     dry_run: bool = option(False, "Only show data, model, schedule, memory and the first batch as a picture.")
 
     def __post_init__(self):

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from rsmclip.hub.folder import PICTURE, PRIVATE, PUBLISHED, is_local, is_model_folder
+from rsmclip.hub.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder, published_name
 from rsmclip.training.checkpoints import candidates
 from rsmclip.training.config import TrainingConfig, read_yaml
 
+PUBLIC = (*PUBLISHED, ".gitignore")  # files that a run writes
 # A continued run may differ from its start in these; any other change would make it a different run.
 MAY_CHANGE = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "num_workers", "cpu_threads"),
@@ -107,10 +108,3 @@ def published_config(config: TrainingConfig) -> TrainingConfig:
     for name in ("dataset", "model", "tokenizer", "output_dir"):
         values[name] = published_name(values[name])
     return TrainingConfig(**values)
-
-
-def published_name(path_or_hub_id: str | None) -> str | None:
-    """The last name of a local folder; the id of a repository on the Hub as it is."""
-    if path_or_hub_id is None or not is_local(path_or_hub_id):
-        return path_or_hub_id
-    return Path(path_or_hub_id).resolve().name

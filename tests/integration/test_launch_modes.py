@@ -26,6 +26,7 @@ def recipe(tmp_path_factory, corpus_folder) -> Path:
     sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
     run = {"max_train_steps": STEPS, "checkpoint_steps": 4, "evaluation_steps": 100, "logging_steps": 1}
     data = {"dataset": str(corpus_folder), "batch_size": 12, "num_workers": 0, "cpu_threads": 1}
+    data["run_card_examples"] = False
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     path.write_text(yaml.safe_dump(sizes | run | data | {"learning_rate": 0.001, "warmup_steps": 2}))
     return path

@@ -131,7 +131,7 @@ def test_a_run_on_a_stream_logs_the_same_losses_for_any_number_of_workers(sharde
             "evaluation_steps": 100,
             "logging_steps": 1,
         },
-        **{"streaming": True, "shuffle_buffer": 16},
+        **{"streaming": True, "shuffle_buffer": 16, "run_card_examples": False},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(fields))
     losses = []

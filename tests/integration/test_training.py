@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from datasets import Dataset
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -42,6 +44,7 @@ def config_file(tmp_path_factory, corpus_folder) -> Path:
         "evaluation_steps": 100,
         "logging_steps": 1,
         "cpu_threads": 1,
+        "run_card_examples": False,
     }
     path.write_text(yaml.safe_dump(fields))
     return path
@@ -148,7 +151,8 @@ def test_a_lora_run_leaves_an_adapter_or_the_merged_model(finished, config_file,
     options = ("--model", finished[0], "--max_train_steps", 4, "--lora", fields)
     sizes, embeddings = {}, {}
     for name, merge in (("adapter", "false"), ("merged", "true")):
-        run = train(config_file, tmp_path / name, *options, "--merge_adapter", merge)
+        card = ("--run_card_examples", "true" if name == "adapter" else "false")
+        run = train(config_file, tmp_path / name, *options, "--merge_adapter", merge, *card)
         assert run.returncode == 0, run.stderr
         sizes[name] = {path.name: path.stat().st_size for path in (tmp_path / name).glob("*.safetensors")}
         command = [sys.executable, "-c", LOAD_ADAPTER, str(tmp_path / name)]
@@ -161,6 +165,10 @@ def test_a_lora_run_leaves_an_adapter_or_the_merged_model(finished, config_file,
     assert embeddings["adapter"] == pytest.approx(embeddings["merged"], abs=1e-5)
     metrics = [json.loads((tmp_path / name / "eval_results.json").read_text())["metrics"] for name in sizes]
     assert metrics[0] == metrics[1]
+    card = ModelCard.load(tmp_path / "adapter" / "README.md")
+    assert card.data.library_name == "peft" and str(tmp_path) not in str(card)
+    printed = r'PeftModel.from_pretrained\(base, "USER/NAME"[^`]*```\n\n```\n0\.\d+  '
+    assert len(re.findall(printed, card.text)) == 3
     (checkpoint,) = (tmp_path / "adapter" / "checkpoints").glob("step-*")
     assert all(
         "lora_" in name or "self_distillation_head" in name for name in load_file(checkpoint / "model.safetensors")
