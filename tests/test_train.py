@@ -21,6 +21,7 @@ def make_run(corpus_folder, tmp_path):
         AcceleratorState._reset_state(True)
         sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
         steps = {"max_train_steps": 12, "batch_size": 12, "warmup_steps": 0, "learning_rate": 1e-3, "num_workers": 0}
+        steps |= {"run_card_examples": False}
         folders = {"dataset": str(corpus_folder), "output_dir": str(tmp_path / "run"), "overwrite_output_dir": True}
         run = train.start(TrainingConfig(**sizes | steps | folders | {"logging_steps": 1, "cpu_threads": 1} | fields))
         run.student.train()

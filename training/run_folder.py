@@ -15,14 +15,13 @@ from rsmclip.hub.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder, pub
 from rsmclip.training.checkpoints import candidates
 from rsmclip.training.config import TrainingConfig, read_yaml
 
-PUBLIC = (*PUBLISHED, ".gitignore")  # files that a run writes
 # A continued run may differ from its start in these; any other change would make it a different run.
 MAY_CHANGE = {
     *("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "num_workers", "cpu_threads"),
     *("evaluation_steps", "evaluation_batch_size", "checkpoint_steps", "keep_checkpoints"),
     "keep_self_distillation_head",
     *("logging_steps", "log_with", "validation_split", "test_split", "benchmark", "max_skipped_steps", "dry_run"),
-    *("push_to_hub", "hub_model_id", "hub_private", "hub_strategy"),
+    *("push_to_hub", "hub_model_id", "hub_private", "hub_strategy", "run_card_examples"),
     *("loss_chunk_size", "gradient_accumulation_chunks", "merge_adapter"),  # the same up to rounding
 }
 
