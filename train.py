@@ -114,6 +114,8 @@ def plan(config: TrainingConfig) -> Run:
     """Reads and checks everything that the run needs, and writes nothing. For a dry run the sizes of a model do."""
     accelerator = make_accelerator(config)
     check_launch(config, accelerator)
+    if config.lora and not config.model and not config.merge_adapter:
+        raise ValueError("lora needs --model, or --merge_adapter true: an adapter to random weights is of no use")
     check_run_folder(config)
     if config.resume_from_checkpoint:
         folder = Path(config.output_dir) / "checkpoints"
@@ -454,8 +456,12 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> dict:
     draw_training_curve(log.path, output_dir / TRAINING_CURVE)
     print(f"\n{config.dataset}, split {config.test_split}: {results['images']} images, in percent\n")
     print(as_text(*result_table(results["metrics"], untrained)))
-    for line in write_card(output_dir, run_examples=config.run_card_examples):
-        print(f"note: {line}")
+    try:
+        notes = write_card(output_dir, run_examples=config.run_card_examples)
+    except ValueError as error:  # the run has ended well, and the card's code can be run later
+        notes = [str(error), *write_card(output_dir, run_examples=False)]
+    for note in notes:
+        print(f"note: {note}")
     print(f"\nmodel, card and results: {output_dir}")
     if run.upload is not None:
         run.upload.finish()
@@ -477,6 +483,7 @@ def describe(run: Run, outcomes: Outcomes, untrained: dict, log: TrainingLog) ->
         "images": len(rows),
         "train_images": len(run.splits["train"]),
         "classes": len(benchmark.labels) if benchmark else 0,
+        "prompts": benchmark.prompts if benchmark else None,
         "languages": config.languages,
         "metrics": metrics_by_language(outcomes),
         "figures": figures(outcomes),
@@ -513,7 +520,8 @@ def device_name(accelerator: Accelerator) -> str:
     """What the run ran on."""
     if accelerator.device.type == "cuda":
         return f"{accelerator.num_processes} × {torch.cuda.get_device_name(accelerator.device)}"
-    return f"{accelerator.num_processes} × CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"{accelerator.num_processes} × CPU ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
 
 
 def main() -> None:
@@ -526,6 +534,9 @@ def main() -> None:
     except (ValueError, OSError, FloatingPointError, UndecodableImagesError) as error:
         tqdm.write(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)  # not into a progress bar
         sys.exit(2)
+    except KeyboardInterrupt:  # while the finished model is described or pushed: a training stops with a checkpoint
+        tqdm.write("train.py: interrupted", file=sys.stderr)
+        sys.exit(130)
     except Stopped as stopped:
         if PartialState().is_main_process:
             tqdm.write(f"train.py: {stopped}", file=sys.stderr)

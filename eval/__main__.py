@@ -17,7 +17,7 @@ from datasets import Dataset, disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from rsmclip.data.command_line import OneLineParser
-from rsmclip.data.schema import LANGUAGES, check_schema, count_captions, load_corpus
+from rsmclip.data.schema import LANGUAGES, check_schema, count_captions, hub_revision, load_corpus
 from rsmclip.eval import compare, search
 from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
 from rsmclip.eval.embed import Embedder, processes
@@ -240,6 +240,7 @@ def describe(
 ) -> dict:
     """What was measured on, as the results have it."""
     facts = {"dataset": dataset, "split": split, "rows": len(rows), "fingerprint": fingerprint(rows), "notes": []}
+    facts["revision"] = hub_revision(rows)
     facts |= {"capitalize": arguments.caption_style == "capitalize", "benchmark": None, "prompts": None}
     if benchmark is None:
         return facts

@@ -1,4 +1,4 @@
-"""Command line of publishing: `python -m rsmclip.hub convert-openclip | export-onnx | push | space …`."""
+"""Command line of publishing: `python -m rsmclip.hub card | push | space | convert-openclip …`."""
 
 import argparse
 import logging

@@ -4,7 +4,6 @@ No figure is typed: those of the tables, the `model-index` and the sentences on 
 what stands under a code snippet was printed by it when the card was made.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,16 +23,29 @@ from rsmclip.hub.snippets import Example, Snippet, make_examples, make_snippets,
 TEMPLATE = Path(__file__).parent / "card_template.md.jinja"
 ADAPTER = "adapter_config.json"
 RECORDED = (  # by a run, in `eval_results.json`
-    *("dataset", "split", "revision", "fingerprint", "images", "train_images", "classes", "languages", "metrics"),
-    *("figures", "untrained", "class_recall", "seconds", "pairs_per_second", "undecodable_images", "device", "energy"),
+    *("dataset", "split", "revision", "fingerprint", "images", "train_images", "classes", "prompts", "languages"),
+    *(
+        "metrics",
+        "figures",
+        "untrained",
+        "class_recall",
+        "seconds",
+        "pairs_per_second",
+        "undecodable_images",
+        "device",
+        "energy",
+    ),
     *("mixed_precision", "base_model", "base_revision", "model", "data", "examples", "command", "training"),
 )
 HYPERPARAMETERS = {
     "max_train_steps": "steps",
-    "batch_size": "pairs a step, all of them candidates in InfoNCE",
+    "batch_size": "images a step, and as many candidates in each InfoNCE",
     "captions_per_image": "captions of an image in a step",
     "language_sampling": "sampling of languages",
     "learning_rate": "peak learning rate (AdamW, cosine decay)",
+    "image_learning_rate": "of the image tower",
+    "text_learning_rate": "of the text tower",
+    "head_learning_rate": "of the self-distillation head",
     "warmup_steps": "steps of warm-up",
     "weight_decay": "weight decay",
     "adam_beta2": "AdamW's β₂",
@@ -43,10 +55,16 @@ HYPERPARAMETERS = {
     "num_local_views": "local views of an image",
     "self_distillation_weight": "weight of self-distillation",
     "teacher_momentum": "teacher's momentum",
+    "final_teacher_momentum": "teacher's momentum at the end",
     "teacher_temperature": "teacher's temperature",
     "seed": "seed",
 }
-SELF_DISTILLATION = ("num_local_views", "teacher_momentum", "teacher_temperature")  # nothing without it
+SELF_DISTILLATION = (
+    "num_local_views",
+    "teacher_momentum",
+    "final_teacher_momentum",
+    "teacher_temperature",
+)  # nothing without it
 
 
 def write_card(folder: Path, evaluations: Sequence[Path] = (), run_examples: bool = True) -> list[str]:
@@ -110,16 +128,17 @@ def read_further(folder: Path, evaluations: Sequence[Path], own: Evaluation) -> 
         return []
     model_hash = load_embedder(str(folder), device="cpu").hash
     further = [found for place in evaluations for found in read_evaluations(place, model_hash)]
-    return [
-        replace(found, dataset=own.dataset, split=own.split) if found.fingerprint == own.fingerprint else found
-        for found in further
-    ]
+    same = {"dataset": own.dataset, "split": own.split, "revision": own.revision}
+    return [replace(found, **same) if found.fingerprint == own.fingerprint else found for found in further]
 
 
 def base_of(folder: Path) -> str | None:
     """Folder or Hub id of the model that an adapter belongs to; `None` if the folder holds no adapter."""
     path = folder / ADAPTER
-    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    base = read_json(path)["base_model_name_or_path"]
+    return str(Path(base).resolve()) if Path(base).is_dir() else base
 
 
 def make_card(
@@ -248,6 +267,7 @@ def further_tables(evaluation: Evaluation, own: Evaluation, told: set[tuple]) ->
         record
         for record in evaluation.figures
         if not (same and (record["metric"], record["language"], record.get("to")) in told)
+        or (record["metric"].startswith("zero_shot_") and evaluation.prompts != own.prompts)
     ]
     return {title: in_one_line(as_markdown(*table)) for title, table in figure_tables(records).items()}
 
@@ -255,7 +275,8 @@ def further_tables(evaluation: Evaluation, own: Evaluation, told: set[tuple]) ->
 def hyperparameters(training: dict) -> str:
     """The settings that a reader looks for, as a table in Markdown."""
     without = () if training["self_distillation_weight"] else SELF_DISTILLATION
-    rows = [[title, f"{training[name]}"] for name, title in HYPERPARAMETERS.items() if name not in without]
+    told = {name: training[name] for name in HYPERPARAMETERS if name not in without and training[name] is not None}
+    rows = [[HYPERPARAMETERS[name], f"{value}"] for name, value in told.items()]
     return as_markdown(["setting", "value"], rows)
 
 
@@ -268,6 +289,8 @@ def duration(seconds: float) -> str:
 
 def energy(kwh: Sequence[float]) -> str:
     """A range of energy in a unit that gives it few digits."""
+    if kwh[1] < 1e-5:
+        return "less than 0.01 Wh"
     unit, factor = ("kWh", 1) if kwh[1] >= 1 else ("Wh", 1000)
     return (
         " to ".join(f"{value * factor:.2g}" if value * factor < 10 else f"{value * factor:,.0f}" for value in kwh)

@@ -1,4 +1,4 @@
-"""The card of a model converted from OpenCLIP, which sends its readers to the source."""
+"""What `convert-openclip` writes as `README.md`: nothing was measured, so its readers are sent to the source."""
 
 from pathlib import Path
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult
 
-from rsmclip.hub.folder import published_name, read_json
+from rsmclip.hub.folder import read_json
+
+SAME = 0.1  # percentage points: the same images in batches of another size
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Evaluation:
 def own_evaluation(results: dict) -> Evaluation:
     """The final evaluation of a run, of which its `eval_results.json` tells."""
     found = {name: results[name] for name in ("dataset", "split", "figures", "fingerprint", "revision")}
-    return Evaluation(rows=results["images"], **found)
+    return Evaluation(rows=results["images"], prompts=results["prompts"], **found)
 
 
 def read_evaluations(folder: Path, model_hash: str) -> list[Evaluation]:
@@ -63,18 +65,30 @@ def read_evaluations(folder: Path, model_hash: str) -> list[Evaluation]:
     for name, facts in results["datasets"].items():
         figures = [record for record in results["figures"] if record["dataset"] == name]
         notes = [*facts["notes"], *(["Captions begin with a capital letter."] if facts["capitalize"] else [])]
-        dataset = published_name(facts["dataset"]) if name == "corpus" else name
-        more = (facts["fingerprint"], None, facts["prompts"], notes, results["date"])
+        revision = facts["revision"]  # of a dataset on the Hub; any other is a folder
+        dataset = name if name != "corpus" else facts["dataset"] if revision else Path(facts["dataset"]).resolve().name
+        more = (facts["fingerprint"], revision, facts["prompts"], notes, results["date"])
         found.append(Evaluation(dataset, facts["split"], facts["rows"], figures, *more))
     return found
 
 
 def model_index(evaluations: Sequence[Evaluation]) -> list[EvalResult]:
-    """Every figure of retrieval and zero-shot classification, each once: where two are of the same, the first."""
+    """
+    Every figure of retrieval and zero-shot classification, each once: where two are of the same, the first.
+
+    Raises:
+        `ValueError`: Two datasets of one name and split differ.
+    """
     found: dict[tuple, EvalResult] = {}
     for evaluation in evaluations:
         for entry in index_entries(evaluation):
-            found.setdefault((*entry.unique_identifier, entry.metric_type), entry)
+            first = found.setdefault((*entry.unique_identifier, entry.metric_type), entry)
+            # A fingerprint is also of the captions, which differ where fewer languages were evaluated.
+            if first.dataset_args != entry.dataset_args and abs(first.metric_value - entry.metric_value) > SAME:
+                raise ValueError(
+                    f"two evaluations of {entry.dataset_name}, split {entry.dataset_split}, are of different images; "
+                    "rename the folder of one"
+                )
     return list(found.values())
 
 

@@ -48,9 +48,11 @@ def write_examples(folder: Path, rows: Dataset, benchmark: str | None, license: 
     chosen = np.random.default_rng(0).permutation(known)[:PICTURES].tolist()
     written = {}
     (folder / "examples").mkdir(exist_ok=True)
-    for label in chosen:
+    for old in (folder / "examples").glob("*.jpg"):  # of another split, before the run went on
+        old.unlink()
+    for place, label in enumerate(chosen):
         row = demo_example(0, "test", 2, known.index(label))[1] if drawn else rows[labels.index(label)]
-        name = f"examples/{re.sub(r'[^a-z0-9]+', '_', label.lower())}.jpg"
+        name = f"examples/{re.sub(r'[^a-z0-9]+', '_', label.lower()).strip('_') or f'class_{place}'}.jpg"
         image = Image.open(io.BytesIO(image_bytes(row["image"]))).convert("RGB")
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
         image.save(folder / name, quality=92)

@@ -28,16 +28,20 @@ def languages_told(by_key: dict, languages: list[str]) -> Iterator[str]:
         known = {code: by_key[code, metric] for code in languages if (code, metric) in by_key}
         if len(known) > 1:
             worst, best = (choose(known, key=lambda code: known[code]["value"]) for choose in (min, max))
-            yield f"{what} is lowest in **{worst}**, {told(known[worst])}; highest in {best}, {told(known[best])}."
+            yield f"{what} is lowest in `{worst}`: {told(known[worst])}. Highest is `{best}`: {told(known[best])}."
     gaps = {language: record for (language, metric), record in by_key.items()
             if metric == "mean_recall_gap_to_english" and language != "mean"}  # fmt: skip
     if gaps:
         behind = [code for code in languages if code in gaps and gaps[code]["interval"][0] > 0]
         widest = max(gaps, key=lambda code: gaps[code]["value"])
+        if gaps[widest]["value"] > 0:
+            yield (
+                f"Over the same captions, English has a mean recall {told(gaps[widest])} points above `{widest}`, the "
+                "widest gap."
+            )
         yield (
-            f"Over the same captions, English has a mean recall {told(gaps[widest])} points above {widest}, the "
-            "widest gap. Languages that are behind English by more than chance explains: "
-            f"{', '.join(behind) or 'none'}."
+            "Languages that are behind English by more than chance explains: "
+            f"{', '.join(f'`{code}`' for code in behind) or 'none'}."
         )
 
 
@@ -59,17 +63,21 @@ def classes_told(class_recall: dict) -> Iterator[str]:
 
 def class_told(label: str, mean: float, found: dict) -> str:
     """How badly a class is recognised."""
-    low, high = (choose(found["recall"], key=found["recall"].get) for choose in (min, max))
-    spread = (
-        f", from {found['recall'][low]:.0f} in {low} to {found['recall'][high]:.0f} in {high}" if low != high else ""
-    )
+    recall = found["recall"]
+    low, high = (choose(recall, key=recall.get) for choose in (min, max))
+    spread = f", from {recall[low]:.0f} in `{low}` to {recall[high]:.0f} in `{high}`" if low != high else ""
     taken = f"; most often taken for `{found['taken_for']}`" if found["taken_for"] else ""
     return f"`{label}`: {mean:.0f} % of {found['images']} images{spread}{taken}"
 
 
 def captions_told(by_key: dict) -> Iterator[str]:
     """What equal captions do to recall."""
-    for language, where in (("mean", "over the languages"), ("en", "in English")):
+    usual, right = (
+        {language for language, metric in by_key if metric == name}
+        for name in ("mean_recall", "mean_recall_duplicates_right")
+    )
+    means = [("mean", "over the languages")] if usual == right else []  # else they would be of different languages
+    for language, where in (*means, ("en", "in English")):
         usual = by_key.get((language, "mean_recall"))
         right = by_key.get((language, "mean_recall_duplicates_right"))
         if usual and right:

@@ -85,6 +85,7 @@ def push_checkpoint(
     folder: Path,
     repo_id: str,
     step: int,
+    private: bool | None = None,
     revision: str | None = None,
     report: Callable[[str], object] = print,
 ) -> CommitInfo:
@@ -95,6 +96,7 @@ def push_checkpoint(
         folder (`Path`): The model folder.
         repo_id (`str`): Repository of the run.
         step (`int`): Steps done.
+        private (`bool`, *optional*): Whether the repository is made private, should it be gone.
         revision (`str`, *optional*): Branch to commit to, by default `main`; made if it does not exist.
         report (`Callable`, *optional*, defaults to `print`): Takes the line that says what went up.
 
@@ -105,7 +107,8 @@ def push_checkpoint(
     files = {name: path for name, path in published_files(folder).items() if name != CARD}  # peft writes one
     check_texts(files, folder)
     message = f"Model after {step} steps"
-    return push_files(files, repo_id, revision=revision, message=message, replaces=WEIGHTS, report=report)
+    options = {"private": private, "revision": revision, "replaces": WEIGHTS, "report": report}
+    return push_files(files, repo_id, message=message, **options)
 
 
 def published_files(folder: Path) -> dict[str, Path]:

@@ -23,7 +23,7 @@ PROCESS = Path(__file__).parent / "snippet_process.py"
 CANDIDATES = 5  # labels that a picture is classified among
 TIMEOUT = 1800  # seconds
 FAMILIES = ("ACCELERATE_", "FSDP_", "MASTER_", "TORCHELASTIC_")  # variables of a launched process
-LAUNCHED = ("PYTHONPATH", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 
 PICTURES = "from huggingface_hub import hf_hub_download\nfrom PIL import Image"
 OPEN_PICTURE = f"""image = Image.open(hf_hub_download({REPOSITORY}, "{{file}}", {PIN}))"""

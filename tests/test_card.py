@@ -1,17 +1,25 @@
 """The card of a run's folder: what it says is what was recorded, and what its code prints was printed."""
 
+import io
 import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load, model_index_to_eval_results
+from PIL import Image
+from transformers import AutoProcessor
 
-from rsmclip import train
+from rsmclip import RSMCLIPModel, train
 from rsmclip.data.card import recorded_facts
+from rsmclip.data.demo import demo_example
+from rsmclip.data.demo_scene import KINDS
 from rsmclip.eval.__main__ import main as evaluate
 from rsmclip.eval.protocol import load_benchmark
 from rsmclip.hub import card
@@ -95,7 +103,7 @@ def test_tables_and_limits_show_the_recorded_figures(finished, results):
     assert f"| {sum(untrained) / 3:.1f} |" in floor
     accuracy = {language: metrics["zero_shot_accuracy"] for language, metrics in results["metrics"].items()}
     worst = min(accuracy, key=accuracy.get)
-    assert f"Zero-shot accuracy is lowest in **{worst}**, {accuracy[worst]:.1f}" in text
+    assert f"Zero-shot accuracy is lowest in `{worst}`: {accuracy[worst]:.1f}" in text
     assert "| demo | MIT |" in text and results["command"] in text and "**estimated, not measured**" in text
     assert "{{" not in text and "None" not in text.replace("None: a grammar", "")
     for picture in re.findall(r"\]\((\w+\.png)\)", text):
@@ -119,6 +127,26 @@ def test_every_file_of_the_repository_is_one_that_an_overwriting_run_deletes(fin
     assert len(list(finished.glob("examples/*.jpg"))) == 3
 
 
+def scores_of(folder: Path, example: dict) -> dict[str, float]:
+    """The scores of a widget's example, by the model in this process."""
+    model, processor = RSMCLIPModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    labels = example["candidate_labels"].split(", ")
+    texts = [example["parameters"]["hypothesis_template"].replace("{}", label) for label in labels]
+    inputs = processor(text=texts, images=Image.open(folder / example["src"]), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        scores = model(**inputs).logits_per_image.softmax(dim=-1)[0]
+    return dict(zip(labels, scores.tolist(), strict=True))
+
+
+def same_picture(path: Path, image: dict) -> bool:
+    """Whether a JPEG shows an encoded image of a corpus."""
+    ours, theirs = (
+        np.asarray(each.convert("RGB"), dtype=np.float32)
+        for each in (Image.open(path), Image.open(io.BytesIO(image["bytes"])))
+    )
+    return ours.shape == theirs.shape and np.abs(ours - theirs).mean() < 4
+
+
 def test_the_code_is_run_and_what_it_prints_stands_below_it(folder, capsys):
     main(["card", str(folder)])
     card = ModelCard.load(folder / "README.md")
@@ -138,8 +166,12 @@ def test_the_code_is_run_and_what_it_prints_stands_below_it(folder, capsys):
         labels = example["candidate_labels"].split(", ")
         assert sorted(one["label"] for one in example["output"]) == sorted(labels)
         assert sum(one["score"] for one in example["output"]) == pytest.approx(1, abs=1e-3)
-    first = [f"{one['score']:.3f}  {one['label']}" for one in widget[0]["output"]]
-    assert pairs[1][1].splitlines()[0].split()[-1] == first[0].split()[-1]
+    score, label = pairs[1][1].splitlines()[0].split("  ")
+    assert label == widget[0]["output"][0]["label"]
+    assert float(score) == pytest.approx(widget[0]["output"][0]["score"], abs=6e-4)
+    assert {one["label"]: one["score"] for one in widget[0]["output"]} == pytest.approx(
+        scores_of(folder, widget[0]), abs=1e-4
+    )
     assert capsys.readouterr().out.strip() == str(folder / "README.md")
 
 
@@ -266,12 +298,18 @@ def test_only_an_open_licence_of_all_that_went_in_becomes_that_of_the_weights():
 
 def test_pictures_are_the_splits_own_only_where_its_licence_allows(corpus, tmp_path):
     own = write_examples(tmp_path, corpus["test"], "demo", "mit")
-    labels = dict(zip(corpus["test"]["label"], range(len(corpus["test"])), strict=True))
-    assert not own["drawn"] and len(own["labels"]) == 3 and set(own["labels"].values()) <= set(labels)
+    labels = list(corpus["test"]["label"])
+    assert not own["drawn"] and len(own["labels"]) == 3
+    for name, label in own["labels"].items():
+        assert same_picture(tmp_path / name, corpus["test"][labels.index(label)]["image"])
     for benchmark, license in (("rsicd", "other"), (None, "mit"), ("rsicd", None)):
         drawn = write_examples(tmp_path, corpus["test"], benchmark, license)
         assert drawn["drawn"] and drawn["benchmark"] == "demo"
-        assert all((tmp_path / name).is_file() for name in drawn["labels"])
+        assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg")} == set(drawn["labels"])
+        for name, label in drawn["labels"].items():
+            row = demo_example(0, "test", 2, list(KINDS).index(label))[1]
+            assert same_picture(tmp_path / name, row["image"])
+            assert not any(same_picture(tmp_path / name, image) for image in corpus["test"]["image"])
 
 
 def test_each_language_has_an_example_among_names_in_it():
@@ -305,12 +343,14 @@ def test_evaluations_of_the_same_split_give_a_figure_once():
     more += [{"metric": "text_to_text_recall@1", "value": 1.0, "language": "de", "to": "en"}]
     more += [{"metric": "text_to_text_recall@1", "value": 1.0, "language": "mean"}]
     first = Evaluation("org/corpus", "test", 9, [record], "abc", "f" * 40)
-    again = Evaluation("org/corpus", "test", 9, [record | {"value": 1.0}, *more], "abc", "f" * 40)
+    again = Evaluation("org/corpus", "test", 9, [record | {"value": 12.3}, *more], "of fewer languages", "f" * 40)
     other = Evaluation("rsscn7", None, 9, [record | {"metric": "zero_shot_accuracy"}])
     one, two = model_index([first, again, other])
     assert (one.metric_value, one.dataset_revision, one.dataset_config) == (12.3457, "f" * 40, "de")
     assert two.task_type == "zero-shot-image-classification"
     assert (two.dataset_type, two.metric_type) == ("rsscn7", "accuracy")
+    with pytest.raises(ValueError, match="two evaluations of org/corpus, split test, are of different images"):
+        model_index([first, replace(again, figures=[record | {"value": 1.0}])])
 
 
 def test_limits_are_told_from_the_figures():
@@ -320,6 +360,7 @@ def test_limits_are_told_from_the_figures():
     figures = [figure(code, "mean_recall", value) for code, value in (("en", 50), ("de", 47), ("ko", 40))]
     figures += [figure(code, "mean_recall_gap_to_english", value) for code, value in (("de", 1), ("ko", 10))]
     figures += [figure("mean", "mean_recall", 45), figure("mean", "mean_recall_duplicates_right", 60)]
+    figures += [figure("en", "mean_recall_duplicates_right", 60)]  # and not in the others
     classes = {
         "pond": {"images": 30, "recall": {"en": 20.0, "ko": 10.0}, "taken_for": "lake"},
         "lake": {"images": 10, "recall": {"en": 90.0, "ko": 80.0}, "taken_for": "pond"},
@@ -328,16 +369,17 @@ def test_limits_are_told_from_the_figures():
     results = {"figures": figures, "languages": ["en", "de", "ko"], "class_recall": classes, "training": training}
     told = limits(results | {"split": "val", "undecodable_images": ["a"]})
     assert told == [
-        "Retrieval (mean recall) is lowest in **ko**, 40.0 (95 % interval 38.0 to 42.0); highest in en, 50.0 (95 % "
-        "interval 48.0 to 52.0).",
-        "Over the same captions, English has a mean recall 10.0 (95 % interval 8.0 to 12.0) points above ko, the "
-        "widest gap. Languages that are behind English by more than chance explains: ko.",
+        "Retrieval (mean recall) is lowest in `ko`: 40.0 (95 % interval 38.0 to 42.0). Highest is `en`: 50.0 "
+        "(95 % interval 48.0 to 52.0).",
+        "Over the same captions, English has a mean recall 10.0 (95 % interval 8.0 to 12.0) points above `ko`, the "
+        "widest gap.",
+        "Languages that are behind English by more than chance explains: `ko`.",
         "Of its 2 classes it recognises these worst, in the mean over the languages:\n"
-        "    - `pond`: 15 % of 30 images, from 10 in ko to 20 in en; most often taken for `lake`",
+        "    - `pond`: 15 % of 30 images, from 10 in `ko` to 20 in `en`; most often taken for `lake`",
         "Classes with fewer than 20 test images, so that these are rough: 1 of 2.",
         "Several test images have the same caption, and recall counts all but one of them as wrong. With each of "
-        "them right, the mean recall over the languages is 60.0 (95 % interval 58.0 to 62.0) in place of 45.0 (95 % "
-        "interval 43.0 to 47.0).",
+        "them right, the mean recall in English is 60.0 (95 % interval 58.0 to 62.0) in place of 50.0 (95 % interval "
+        "48.0 to 52.0).",
         "The split `val` was also watched during training: choices made on it flatter the figures.",
         "1 training image could not be decoded and took no part.",
     ]

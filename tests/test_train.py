@@ -131,7 +131,7 @@ LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"}
 
 
 def test_lora_trains_and_saves_adapters_and_the_head_alone(make_run):
-    run = make_run(lora=LORA)
+    run = make_run(lora=LORA, merge_adapter=True)
     before = weights(run)
     steps(run, 2)
     moved = {name for name, value in weights(run).items() if not value.equal(before[name])}
@@ -140,7 +140,7 @@ def test_lora_trains_and_saves_adapters_and_the_head_alone(make_run):
     assert saved and all("lora_" in name or "self_distillation_head" in name for name in saved)
     teacher = run.teacher.state_dict()
     assert teacher and all("lora_" in name or "self_distillation_head" in name for name in teacher)
-    other = make_run(lora=LORA)
+    other = make_run(lora=LORA, merge_adapter=True)
     other.student.load_state_dict(saved)
     other.teacher.load_state_dict(teacher)
     assert all(value.equal(weights(other)[name]) for name, value in weights(run).items())
@@ -148,9 +148,11 @@ def test_lora_trains_and_saves_adapters_and_the_head_alone(make_run):
 
 def test_a_lora_that_fits_nothing_is_refused(make_run, tmp_path):
     with pytest.raises(ValueError, match="lora cannot be applied: .*nothing"):
-        make_run(lora={"target_modules": ["nothing"]})
+        make_run(lora={"target_modules": ["nothing"]}, merge_adapter=True)
     with pytest.raises(ValueError, match="lora cannot be applied: .*rank"):
-        make_run(lora={"rank": 4})
+        make_run(lora={"rank": 4}, merge_adapter=True)
+    with pytest.raises(ValueError, match="lora needs --model, or --merge_adapter true"):
+        make_run(lora=LORA)
     with pytest.raises(ValueError, match="merge_adapter needs lora"):
         TrainingConfig(merge_adapter=True)
     assert not Path(tmp_path / "run" / "config.json").exists()

@@ -100,8 +100,9 @@ class HubUpload:
                     return
             branch = f"checkpoint-{step}" if self.config.hub_strategy == "checkpoint" else None
             try:
-                push_checkpoint(self.snapshot(step), self.config.hub_model_id, step, branch, tqdm.write)
-            except (OSError, ValueError) as error:
+                options = {"private": self.config.hub_private, "revision": branch, "report": tqdm.write}
+                push_checkpoint(self.snapshot(step), self.config.hub_model_id, step, **options)
+            except Exception as error:  # whatever it is, the training goes on, and the next upload too
                 self.warn(step, str(error))
             self.discard(step)
 
