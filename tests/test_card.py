@@ -13,7 +13,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load, model_index_to_eval_results
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import AutoProcessor
 
 from rsmclip import RSMCLIPModel, train
@@ -129,7 +129,10 @@ def test_every_file_of_the_repository_is_one_that_an_overwriting_run_deletes(fin
 
 def scores_of(folder: Path, example: dict) -> dict[str, float]:
     """The scores of a widget's example, by the model in this process."""
-    model, processor = RSMCLIPModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    model, processor = (
+        RSMCLIPModel.from_pretrained(folder).eval(),
+        AutoProcessor.from_pretrained(folder, trust_remote_code=True),
+    )
     labels = example["candidate_labels"].split(", ")
     texts = [example["parameters"]["hypothesis_template"].replace("{}", label) for label in labels]
     inputs = processor(text=texts, images=Image.open(folder / example["src"]), padding=True, return_tensors="pt")
@@ -145,6 +148,13 @@ def same_picture(path: Path, image: dict) -> bool:
         for each in (Image.open(path), Image.open(io.BytesIO(image["bytes"])))
     )
     return ours.shape == theirs.shape and np.abs(ours - theirs).mean() < 4
+
+
+def invert(image: dict) -> dict:
+    """An encoded image as its negative."""
+    negative = io.BytesIO()
+    ImageOps.invert(Image.open(io.BytesIO(image["bytes"])).convert("RGB")).save(negative, "PNG")
+    return {"bytes": negative.getvalue(), "path": None}
 
 
 def test_the_code_is_run_and_what_it_prints_stands_below_it(folder, capsys):
@@ -302,14 +312,15 @@ def test_pictures_are_the_splits_own_only_where_its_licence_allows(corpus, tmp_p
     assert not own["drawn"] and len(own["labels"]) == 3
     for name, label in own["labels"].items():
         assert same_picture(tmp_path / name, corpus["test"][labels.index(label)]["image"])
+    inverted = corpus["test"].map(lambda row: {"image": invert(row["image"])}, features=corpus["test"].features)
     for benchmark, license in (("rsicd", "other"), (None, "mit"), ("rsicd", None)):
-        drawn = write_examples(tmp_path, corpus["test"], benchmark, license)
+        drawn = write_examples(tmp_path, inverted, benchmark, license)
         assert drawn["drawn"] and drawn["benchmark"] == "demo"
         assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg")} == set(drawn["labels"])
         for name, label in drawn["labels"].items():
             row = demo_example(0, "test", 2, list(KINDS).index(label))[1]
             assert same_picture(tmp_path / name, row["image"])
-            assert not any(same_picture(tmp_path / name, image) for image in corpus["test"]["image"])
+            assert not any(same_picture(tmp_path / name, image) for image in inverted["image"])
 
 
 def test_each_language_has_an_example_among_names_in_it():
