@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from rsmclip.eval.retrieval import unit_rows
@@ -317,5 +318,6 @@ def logistic_hits(
     model = LogisticRegression(C=c, tol=1e-6, max_iter=1000)
     with warnings.catch_warnings():  # one image a class looks like regression to scikit-learn, which says so
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # CLIP's limit of iterations, reached where C is large
         model.fit(train, train_classes)
     return model.predict(test) == test_classes
