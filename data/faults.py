@@ -25,10 +25,10 @@ MAX_SCANS = 50  # of a JPEG, which are ten if it is progressive; each decodes th
 JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
 # What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size. A TIFF whose fields
-# are of another type than they should be is a `TypeError` or `AttributeError`.
+# are of another type than they should be, or missing, raises the second line.
 IMAGE_ERRORS = (
-    *(OSError, SyntaxError, ValueError, TypeError, AttributeError, ArithmeticError, EOFError, struct.error),
-    Image.DecompressionBombError,
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
+    *(TypeError, AttributeError, LookupError, ArithmeticError),
 )
 
 

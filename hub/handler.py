@@ -73,10 +73,10 @@ TURNS = {  # by the orientation in EXIF data
 }
 
 # What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size. A TIFF whose fields
-# are of another type than they should be is a `TypeError` or `AttributeError`.
+# are of another type than they should be, or missing, raises the second line.
 IMAGE_ERRORS = (
-    *(OSError, SyntaxError, ValueError, TypeError, AttributeError, ArithmeticError, EOFError, struct.error),
-    Image.DecompressionBombError,
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
+    *(TypeError, AttributeError, LookupError, ArithmeticError),
 )
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # not IPv4 in disguise, not NAT64, not local
 # Of public ranges, but from inside Azure's and Oracle's machines their own services.
