@@ -238,8 +238,8 @@ def main() -> None:
         Backend(arguments.side, arguments.model, arguments.graphs, arguments.threads).serve()
         return
     results = run(arguments)
-    options = f"MODEL{' --full_size' * arguments.full_size} --threads {arguments.threads}"
-    command = f"python -m rsmclip.benchmarks.serving {options}"
+    options = f"--threads {arguments.threads} --rounds {arguments.rounds} --calls {arguments.calls}"
+    command = f"python -m rsmclip.benchmarks.serving MODEL{' --full_size' * arguments.full_size} {options}"
     described = describe_run(command, "torch", "onnxruntime", "transformers", "pillow") | results
     print(table(results))
     print(json.dumps(described["torch_stages_ms_per_image"]))

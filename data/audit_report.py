@@ -1,6 +1,5 @@
 """Reports of a leakage audit: a summary for the dataset card, JSON for programs, Markdown with pictures to look at."""
 
-import io
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from datasets import DatasetDict
 from PIL import Image, ImageDraw, ImageFont
 
 from rsmclip.data.audit import AuditedRow, AuditReport, Pair
+from rsmclip.data.faults import open_encoded
 from rsmclip.data.schema import image_bytes
 
 SHOWN_PAIRS = 100  # in the Markdown, and as many sets of captions
@@ -124,7 +124,7 @@ def draw_pairs(pairs: Sequence[Pair], datasets: Mapping[str, DatasetDict]) -> It
     }
     for pair in pairs:
         encoded = [image_bytes(datasets[row.dataset][row.split][places[row]]["image"]) for row in pair[:2]]
-        yield draw_pair([Image.open(io.BytesIO(picture)).convert("RGB") for picture in encoded], pair[:2])
+        yield draw_pair([open_encoded(picture).convert("RGB") for picture in encoded], pair[:2])
 
 
 def draw_pair(images: Sequence[Image.Image], rows: Sequence[AuditedRow]) -> Image.Image:

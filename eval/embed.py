@@ -236,7 +236,7 @@ def decode_image(image: dict, image_id: str) -> Image.Image:
     try:
         return as_image(open_encoded(encoded)).convert("RGB")
     except UnidentifiedImageError as error:
-        raise ValueError(f"image {image_id} cannot be decoded: it is of no format that Pillow knows") from error
+        raise ValueError(f"image {image_id} cannot be decoded: it is of no format that a corpus may hold") from error
     except IMAGE_ERRORS as error:
         raise ValueError(f"image {image_id} cannot be decoded: {error}") from error
 

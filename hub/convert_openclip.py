@@ -6,10 +6,10 @@ and keep the precision they have.
 """
 
 import json
-import pickle
 import re
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -222,7 +222,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
         try:
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
             found = found.get("state_dict", found)
-        except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, AttributeError) as error:
+        except (UnpicklingError, EOFError, RuntimeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is damaged, or holds more than tensors, and is not loaded") from error
         if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items()):
             raise ValueError(f"{path} holds more than tensors with names, and is not loaded")

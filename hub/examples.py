@@ -1,16 +1,15 @@
 """The pictures in a model's folder that its card classifies: of the test split where its licence allows that, else
 drawn ones of the demo corpus, which anybody may publish."""
 
-import io
 import re
 from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from PIL import Image
 
 from rsmclip.data.demo import demo_example
 from rsmclip.data.demo_scene import KINDS
+from rsmclip.data.faults import open_encoded
 from rsmclip.data.schema import image_bytes
 
 OPEN_LICENCES = (
@@ -53,7 +52,7 @@ def write_examples(folder: Path, rows: Dataset, benchmark: str | None, license: 
     for place, label in enumerate(chosen):
         row = demo_example(0, "test", 2, known.index(label))[1] if drawn else rows[labels.index(label)]
         name = f"examples/{re.sub(r'[^a-z0-9]+', '_', label.lower()).strip('_') or f'class_{place}'}.jpg"
-        image = Image.open(io.BytesIO(image_bytes(row["image"]))).convert("RGB")
+        image = open_encoded(image_bytes(row["image"])).convert("RGB")
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
         image.save(folder / name, quality=92)
         written[name] = label

@@ -13,6 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
+from rsmclip.hub.handler import check_folder
 
 # The remote code is known to leave its weights at random initialisation before this version.
 LOWEST_TRANSFORMERS = "5.13"
@@ -129,9 +130,10 @@ def read_json(path: Path) -> dict:
 
 
 def check_model_type(folder: Path) -> None:
-    """Raises `ValueError` unless a folder holds an RS-M-CLIP."""
+    """Raises `ValueError` unless a folder holds an RS-M-CLIP that is whole, and takes no code from elsewhere."""
     if (found := read_json(folder / "config.json").get("model_type")) != RSMCLIPConfig.model_type:
         raise ValueError(f"{folder} holds a model of type {found!r}, not {RSMCLIPConfig.model_type!r}")
+    check_folder(folder)
 
 
 def is_model_folder(folder: Path) -> bool:

@@ -18,7 +18,9 @@ import base64
 import http.client
 import io
 import ipaddress
+import json
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -33,7 +35,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModel, AutoProcessor
 
 MAX_IMAGES = 32  # of a call
@@ -52,11 +55,29 @@ URL_SIGNS = "/%:@!$&'()*+,;=~?"  # that stay as they are in path and query
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000")  # Pillow's others are rare, or start programs
 
 BATCH_SIZE = 32  # images or texts that go through a tower together
-CACHED_LABEL_SETS = 64  # at 512 numbers a label, 32 MiB at most
-JPEG_START, JPEG_SCAN = b"\xff\xd8", b"\xff\xda"
+# Each at most `MAX_TEXTS` times 512 numbers, and as the key label and template, twice `MAX_LETTERS` of 4 bytes: 41 MB.
+CACHED_LABEL_SETS = 16
+TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
+JPEG_START = b"\xff\xd8"
+# The head of a scan of one to four components. The two bytes alone also stand in what follows a picture, such as the
+# video of a phone's.
+JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+TURNS = {  # by the orientation in EXIF data
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
-# What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size.
-IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+# What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size. A TIFF whose fields
+# are of another type than they should be, or missing, raises the second line.
+IMAGE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
+    *(TypeError, AttributeError, LookupError, ArithmeticError),
+)
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # not IPv4 in disguise, not NAT64, not local
 # Of public ranges, but from inside Azure's and Oracle's machines their own services.
 CLOUD_SERVICES = [ipaddress.ip_network(network) for network in ("168.63.129.16/32", "192.0.0.0/24")]
@@ -76,12 +97,16 @@ class EndpointHandler:
         path (`str`, *optional*, defaults to `""`): The model folder; by default the one that this file lies in.
 
     Raises:
-        `ValueError`: The folder lacks weights that the model needs.
+        `ValueError`: The folder lacks weights that the model needs, or a tokenizer; its weights are damaged; or it
+            takes code from another repository.
         `OSError`: It is no model folder, or its weights are not in safetensors.
     """
 
     def __init__(self, path: str = ""):
-        folder = path or str(Path(__file__).parent)
+        folder = Path(path) if path else Path(__file__).parent
+        check_folder(folder)
+        if not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+            raise ValueError(f"{folder} has no tokenizer; put its files beside the weights")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model, found = AutoModel.from_pretrained(
             folder, trust_remote_code=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
@@ -241,6 +266,36 @@ class EndpointHandler:
         return is_public(address) and port in PORTS
 
 
+def check_folder(folder: Path) -> None:
+    """
+    What has to be known of a model folder before any of its code runs. In `auto_map` a class may be named as one of
+    another repository, `owner/name--module.Class`: transformers would run the newest code there, whatever revision of
+    this one was pinned.
+
+    Raises:
+        `ValueError`: A class is of another repository, a description is not valid JSON, or weights are damaged.
+        `OSError`: The folder has no `config.json`.
+    """
+    if not (folder / "config.json").is_file():  # an adapter's names a model of another repository
+        raise FileNotFoundError(f"{folder} is no model folder: there is no config.json")
+    classes = []
+    for path in folder.glob("*config.json"):
+        try:
+            json.loads(path.read_bytes(), object_hook=lambda fields: classes.append(fields.get("auto_map")) or fields)
+        except ValueError as error:
+            raise ValueError(f"{path} is not valid JSON: {error}") from error
+        if "--" in str(classes):
+            raise ValueError(
+                f"{path} takes code from another repository, whose revision is not pinned, by its auto_map"
+            )
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"{path} holds no safetensors, or only a part of them: {error}") from error
+
+
 def read_request(data: dict) -> tuple[dict, dict]:
     """`inputs` as `{"image": …}` or `{"text": …}`, and the parameters, among them the labels wherever they stand."""
     if not isinstance(data, dict) or "inputs" not in data:
@@ -269,7 +324,7 @@ def read_labels(parameters: dict) -> tuple[list[str], tuple[str, ...]]:
     """The labels, and the sentence about each that the model reads."""
     labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", "{}")
     if isinstance(labels, str):  # as in the address of a request whose body is the image
-        labels = [label.strip() for label in labels.split(",")]
+        labels = [label.strip() for label in labels.split(",", MAX_TEXTS)]
     if not isinstance(labels, list):
         raise InputError(f"candidate_labels is a list of texts, not {describe(labels)}")
     labels = read_texts(labels, "candidate_labels")
@@ -318,7 +373,7 @@ def from_base64(text: str) -> bytes:
     if len(text) > MAX_IMAGE_BYTES * 3 // 2:  # base64 makes three bytes four letters, and line ends add some
         raise too_large()
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
     except ValueError as error:
         raise InputError(
             'an image is base64, or a URL that begins with http:// or https://; a text goes as {"inputs": {"text": …}}'
@@ -345,7 +400,7 @@ def open_image(content: bytes) -> Image.Image:
     """
     if len(content) > MAX_IMAGE_BYTES:
         raise too_large()
-    if content.startswith(JPEG_START) and content.count(JPEG_SCAN) > MAX_SCANS:
+    if content.startswith(JPEG_START) and sum(1 for _ in JPEG_SCAN.finditer(content)) > MAX_SCANS:
         raise InputError(f"the image is a JPEG of more than {MAX_SCANS} scans")
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
@@ -368,7 +423,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise InputError(f"the image has {width:,} × {height:,} pixels; a side may be {MAX_RATIO} times the other")
     try:
         image.load()
-        image = ImageOps.exif_transpose(image)
+        # `ImageOps.exif_transpose` writes the EXIF data anew, and fails where a camera's is not as it should be.
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        if turn is not None:
+            image = image.transpose(turn)
         if image.mode.startswith("I;16"):
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         elif image.mode in ("I", "F"):
@@ -376,7 +434,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert("RGB")
+        image = image.convert("RGB")
+        image.info.clear()  # whoever reads its EXIF data again would turn it once more
+        return image
     except InputError:
         raise
     except IMAGE_ERRORS as error:
@@ -465,9 +525,10 @@ def connect(target: Target, deadline: float, may_connect: Callable[[str, int], b
     addresses = [address for address in addresses if may_connect(address, target.port)]
     if not addresses:  # the same line for hosts that do not exist: it tells nothing about the network here
         raise InputError("the URL has no public address on port 80 or 443")
-    for address in addresses:
+    for number, address in enumerate(addresses):
         try:
-            connection = socket.create_connection((address, target.port), timeout=remaining(deadline))
+            seconds = remaining(deadline) / (len(addresses) - number)  # one that is silent leaves time for the next
+            connection = socket.create_connection((address, target.port), timeout=seconds)
             break
         except OSError as error:  # IPv6 may come first and lead nowhere
             failure = error
@@ -476,6 +537,7 @@ def connect(target: Target, deadline: float, may_connect: Callable[[str, int], b
     if target.scheme == "http":
         return connection
     try:
+        connection.settimeout(remaining(deadline))  # of the handshake as a whole
         return ssl.create_default_context().wrap_socket(connection, server_hostname=target.host)
     except OSError:
         connection.close()

@@ -1,5 +1,8 @@
 """The serving benchmark: each backend is the handler with another model, and the figures are what they are called."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,3 +43,14 @@ def test_latencies_are_percentiles_and_the_rate_is_of_all_calls():
     assert quality["onnx"] == {"largest_difference": 0.5, "same_best_label_percent": 0}
     lines = table({"backends": {"torch": kinds, "onnx": kinds}, "quality": quality}).splitlines()
     assert len(lines) == 7 and lines[-1].split() == ["onnx", "32", "images", "505.0", "950.5", "63.4", "5.0e-01"]
+
+
+def test_the_recorded_command_is_the_one_that_was_given(monkeypatch, tmp_path):
+    zeros = dict.fromkeys(serving.CALLS, summarise([0.01], images=1))
+    found = {"backends": {"torch": zeros}, "quality": {"torch": {"largest_difference": 0}}}
+    monkeypatch.setattr(serving, "run", lambda _: found | {"torch_stages_ms_per_image": {}})
+    given = "--full_size --threads 1 --rounds 2 --calls 16"
+    monkeypatch.setattr(sys, "argv", ["serving", "outputs/demo", *given.split(), "--output", str(tmp_path / "a.json")])
+    serving.main()
+    command = json.loads((tmp_path / "a.json").read_text())["command"]
+    assert command == f"python -m rsmclip.benchmarks.serving MODEL {given}"

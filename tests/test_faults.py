@@ -1,6 +1,7 @@
 """Faults: what makes a row unusable is found and told, and images are stored as they should be."""
 
 import io
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFile
 
+from rsmclip.data import faults as module
 from rsmclip.data.faults import FORMATS, IMAGE_ERRORS, encode_image, fault_table, find_fault, open_encoded
 from rsmclip.data.same_picture import make_thumbnail
 from rsmclip.data.sources import SourceError, SourceRow
 from rsmclip.eval import embed as evaluation
+from rsmclip.hub import handler
 from rsmclip.training import batches as training
 
 
@@ -136,3 +139,34 @@ def test_a_picture_that_would_take_hours_or_grow_is_a_fault():
     scan = content[content.rindex(b"\xff\xda") : -2]
     with pytest.raises(ValueError, match="a JPEG of more than 50 scans"):
         open_encoded(content[:-2] + 41 * scan + content[-2:])
+    video = random.Random(0).randbytes(5_000_000)  # as phones put behind a picture
+    assert video.count(b"\xff\xda") > 50 and open_encoded(content + video).size == (64, 64)
+
+
+def broken_tiff() -> bytes:
+    """A TIFF that says of the place of its pixels that it is text; Pillow raises a `TypeError`."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(buffer, "TIFF")
+    place = struct.pack("<HH", 273, 4)
+    assert buffer.getvalue().count(place) == 1
+    return buffer.getvalue().replace(place, struct.pack("<HH", 273, 2))
+
+
+def test_a_tiff_with_fields_of_another_type_is_a_fault_wherever_it_is_read():
+    content = broken_tiff()
+    with pytest.raises(SourceError, match="undecodable"):
+        encode_image(content)
+    with pytest.raises(ValueError, match="image a/b cannot be decoded"):
+        evaluation.decode_image({"bytes": content, "path": None}, "a/b")
+    with pytest.raises(handler.InputError, match="damaged"):
+        handler.open_image(content)
+    for read in (lambda: training.decode_image(content, 64), lambda: make_thumbnail(content)):
+        with pytest.raises(IMAGE_ERRORS):
+            read()
+
+
+def test_corpora_and_the_endpoint_have_the_same_limits():
+    """The handler travels alone, so it has its own copy of them."""
+    for name in ("IMAGE_ERRORS", "MAX_RATIO", "MAX_SCANS", "JPEG_SCAN"):
+        assert getattr(module, name) == getattr(handler, name), name
+    assert set(handler.FORMATS) == set(FORMATS) - {"PPM"}
