@@ -14,14 +14,18 @@ function clearAlert() {
 }
 
 // Screen readers read out what changes in a place that was there before, not a place that comes with its text.
-addEventListener('DOMContentLoaded', () => {
+function makePlaces() {
   for (const role of ['alert', 'status']) {
     const place = document.createElement('div');
     place.id = `rs-${role}`;
     place.setAttribute('role', role);
     document.body.append(place);
   }
-});
+}
+
+// Gradio adds this script once the page is there; as a part of it, it runs before the body.
+if (document.body) makePlaces();
+else addEventListener('DOMContentLoaded', makePlaces);
 
 for (const type of ['change', 'drop']) document.addEventListener(type, refuseTooLarge, true);
 document.addEventListener('click', clearAlert, true);
