@@ -55,15 +55,17 @@ def space(arguments: argparse.Namespace) -> None:
     """`space`: serves a model on this machine, until it is interrupted."""
     with space_extra():
         from rsmclip.hub.run_space import run_space
-    run_space(arguments.source, arguments.gallery, arguments.split, arguments.port)
+    revisions = (arguments.revision, arguments.gallery_revision)
+    run_space(arguments.source, arguments.gallery, arguments.split, arguments.port, *revisions)
 
 
 def space_on_the_hub(arguments: argparse.Namespace) -> None:
     """`push-space`: says what went up and where it is."""
-    with space_extra():
-        from rsmclip.hub.push_space import push_space
+    from rsmclip.hub.push_space import push_space
+
     model, gallery = (arguments.model, arguments.revision), (arguments.gallery, arguments.gallery_revision)
-    push_space(arguments.repo_id, model, gallery, arguments.split, arguments.private)
+    with space_extra():  # the Space gets the version of Gradio that is installed here
+        push_space(arguments.repo_id, model, gallery, arguments.split, arguments.private)
 
 
 @contextmanager
@@ -132,7 +134,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder or Hub id of the dataset whose images are searched (default: %(default)s)",
     )  # fmt: skip
     command.add_argument("--split", default="test", help="its split (default: %(default)s)")
-    command.add_argument("--port", type=int, help="where to serve (default: the first free one from 7860)")
+    command.add_argument("--revision", metavar="R", help="branch, tag or commit of a model on the Hub (default: main)")
+    command.add_argument("--gallery_revision", metavar="R", help="the same of a dataset on the Hub")
+    command.add_argument("--port", type=port_number, help="where to serve (default: the first free one from 7860)")
     command.set_defaults(run=space)
 
     command = commands.add_parser("push-space", help="the same as a Space on the Hub")
@@ -153,6 +157,13 @@ def make_parser() -> argparse.ArgumentParser:
                          help="what rsmclip.eval DIR … --output wrote: further figures")  # fmt: skip
     command.set_defaults(run=card)
     return parser
+
+
+def port_number(argument: str) -> int:
+    """A port, checked before anything is loaded."""
+    if not argument.isdecimal() or not 1 <= int(argument) <= 65535:
+        raise argparse.ArgumentTypeError(f"{argument} is no port: give a number from 1 to 65535")
+    return int(argument)
 
 
 def add_push_options(command: argparse.ArgumentParser) -> None:

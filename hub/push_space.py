@@ -5,8 +5,10 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from datasets import get_dataset_config_info
 from huggingface_hub import CommitInfo, HfApi, SpaceCard, SpaceCardData
 
+from rsmclip.data.schema import one_line_errors
 from rsmclip.data.upload import UPLOAD_ERRORS, push_files, reason
 from rsmclip.hub.folder import HANDLER, PUBLISHED
 
@@ -46,8 +48,10 @@ def push_space(
 
     Raises:
         `OSError`: The Hub cannot be reached or refuses, or has no such model or dataset.
+        `ValueError`: The dataset has no such split, or no images.
     """
     model, gallery = (model[0], find_commit("model", *model)), (gallery[0], find_commit("dataset", *gallery))
+    check_gallery(*gallery, split)
     files = space_files(repo_id, model, gallery, split)
     message = f"Serve {model[0]} at {model[1][:7]}"
     return push_files(files, repo_id, "space", private, message=message, space_sdk="gradio", replaces=["space/*"])
@@ -59,6 +63,16 @@ def find_commit(repo_type: str, repo_id: str, revision: str) -> str:
         return HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision).sha
     except UPLOAD_ERRORS as error:
         raise OSError(f"there is no {repo_type} {repo_id} at {revision} for the Space: {reason(error)}") from error
+
+
+def check_gallery(gallery: str, commit: str, split: str) -> None:
+    """Raises `ValueError` if a dataset of the Hub lacks a split or images, which its card or its files' heads tell."""
+    with one_line_errors(gallery):
+        info = get_dataset_config_info(gallery, revision=commit)
+    if split not in info.splits:
+        raise ValueError(f"{gallery} has no split {split!r}; it has {', '.join(info.splits)}")
+    if info.features is not None and "image" not in info.features:
+        raise ValueError(f"{gallery} has no column 'image'; it has {', '.join(info.features)}")
 
 
 def space_files(repo_id: str, model: tuple[str, str], gallery: tuple[str, str], split: str) -> dict[str, Path | bytes]:
@@ -97,7 +111,7 @@ def public_version(package: str) -> str:
 def space_card(repo_id: str, model: str, gallery: str) -> SpaceCard:
     """What the Hub reads to build the Space, and what people read about it."""
     metadata = SpaceCardData(
-        title=repo_id.partition("/")[2],
+        title=repo_id.rpartition("/")[2],
         emoji="🛰️",
         colorFrom="green",
         colorTo="blue",

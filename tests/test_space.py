@@ -5,28 +5,34 @@ import base64
 import io
 import json
 import re
+import socket
 import sys
-from importlib.metadata import version
+import weakref
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import yaml
-from huggingface_hub import SpaceCard
+from datasets import ClassLabel, Dataset, Features, List, Value
+from huggingface_hub import SpaceCard, constants
 from PIL import Image
 
 from rsmclip.data.schema import LANGUAGES
-from rsmclip.hub import handler
+from rsmclip.hub import handler, run_space
 from rsmclip.hub.__main__ import main
 from rsmclip.hub.folder import save_model_folder
 from rsmclip.hub.push_space import space_files
 from rsmclip.hub.space import gallery as gallery_module
 from rsmclip.hub.space.answers import MOST_LABELS, MOST_LETTERS, Answers, Refusal, UnusableImage
+from rsmclip.hub.space.app import build_app
 from rsmclip.hub.space.gallery import make_gallery
 from rsmclip.hub.space.tabs import Upload
 from rsmclip.hub.space.texts import CONTENT, QUERIES, SENTENCES, preferred_language, prepared_labels, say
-from tests.hub_server import HubServer, use_hub
+from tests.hub_server import HubServer, head, use_hub
 
 ROOT = Path(__file__).parents[1]
 DEMO = yaml.safe_load((ROOT / "eval" / "benchmarks" / "demo.yaml").read_text(encoding="utf-8"))
@@ -37,7 +43,7 @@ class PlainModel:
 
     TEXTS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
-    def embed_images(self, images: list[Image.Image]) -> np.ndarray:
+    def embed_images(self, images: Iterable[Image.Image]) -> np.ndarray:
         """Unit vectors of mean colours."""
         means = np.array([np.asarray(image, np.float32).mean((0, 1)) for image in images])
         return means / np.linalg.norm(means, axis=1, keepdims=True)
@@ -112,6 +118,7 @@ def test_what_users_write_is_filled_in_as_it_is():
         ("sv, fi;q=0.8", "en"),
         ("", "en"),
         ("de;q=x,*;q=0.1,it;q=0", "en"),
+        ("sv, de; q=0.7, it ;Q=0.8", "it"),
     ],
 )
 def test_the_browser_s_first_known_language_is_taken(header, language):
@@ -123,7 +130,7 @@ def test_a_gallery_leaves_out_what_cannot_be_opened_and_keeps_thumbnails(answers
     assert len(gallery) == 3 and gallery.kept == [0, 1, 3] and gallery.embeds.shape == (3, 3)
     content = gallery.thumbnails[0].removeprefix("data:image/jpeg;base64,")
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == (192, 128)
-    assert [answers.describe(index, "ko") for index in range(3)] == ["빨강", "green field", "영상 3"]
+    assert [answers.describe(index, "ko") for index in range(3)] == ["빨강", "green field", "이미지 3"]
     assert answers.describe(0, "fr") == "Red & hot."
     with pytest.raises(ValueError, match="no image of nothing can be opened"):
         make_gallery("nothing", [row(None)], handler, PlainModel())
@@ -147,6 +154,62 @@ def test_a_gallery_reads_images_that_lie_beside_the_table(tmp_path):
     (tmp_path / "a.png").write_bytes(picture(200, 0, 0))
     rows = [{"image": {"bytes": None, "path": str(tmp_path / "a.png")}}]
     assert len(make_gallery("beside", rows, handler, PlainModel())) == 1
+
+
+def test_only_a_few_images_of_a_batch_lie_in_memory(monkeypatch):
+    opened, most = [], 0
+
+    def open_image(content: bytes) -> Image.Image:
+        nonlocal most
+        image = handler.open_image(content)
+        opened.append(weakref.ref(image))
+        most = max(most, sum(each() is not None for each in opened))
+        return image
+
+    class OneByOne(PlainModel):
+        def embed_images(self, images: Iterable[Image.Image]) -> np.ndarray:
+            return np.concatenate([super(OneByOne, self).embed_images([image]) for image in images])
+
+    rows = [row(picture(200, number, 0)) for number in range(20)]
+    assert len(make_gallery("many", rows, SimpleNamespace(open_image=open_image), OneByOne())) == 20
+    assert most <= 4
+
+
+@pytest.mark.parametrize(
+    ("feature", "captions", "expected"),
+    [
+        (List(Value("string")), ["", "A river.", "Water."], {"en": "A river."}),
+        (Value("string"), "A river.", {"en": "A river."}),
+        ({"en": Value("string"), "ko": Value("string")}, {"en": "A river.", "ko": None}, {"en": "A river."}),
+        ({"pt": List(Value("string"))}, {"pt": [None, "Um rio."]}, {"pt": "Um rio."}),
+        (List({"raw": Value("string")}), [{"raw": "A river."}], {}),
+        (Value("int64"), 3, {}),
+        (Value("string"), None, {}),
+    ],
+)
+def test_captions_of_other_datasets_describe_their_images(feature, captions, expected):
+    columns = {"image": datasets.Image(decode=False), "captions": feature}
+    rows = Dataset.from_list([{"image": picture(1, 2, 3), "captions": captions}], features=Features(columns))
+    assert make_gallery("other", rows, handler, PlainModel()).captions == [expected]
+
+
+@pytest.mark.parametrize(
+    ("feature", "labels", "expected"),
+    [
+        (ClassLabel(names=["dense_forest", "port"]), [1, 0, -1, None], ["port", "dense_forest", None, None]),
+        (Value("int64"), [1, 0, 7, None], [None] * 4),
+        (Value("string"), ["port", "", None, "x"], ["port", "", None, "x"]),
+    ],
+)
+def test_labels_of_other_datasets_are_named(feature, labels, expected):
+    columns = {"image": datasets.Image(decode=False), "label": feature}
+    rows = [{"image": picture(1, 2, 3), "label": label} for label in labels]
+    gallery = make_gallery("other", Dataset.from_list(rows, features=Features(columns)), handler, PlainModel())
+    assert gallery.labels == expected
+    answers = Answers(handler, PlainModel(), gallery)
+    assert [answers.describe(index, "en") for index in range(4)] == [
+        (label or f"Image {number}").replace("_", " ") for number, label in enumerate(expected, 1)
+    ]
 
 
 def test_search_ranks_by_cosine_and_likeness_leaves_the_image_itself_out(answers, tmp_path):
@@ -241,9 +304,34 @@ def test_an_address_is_no_upload(tmp_path):
     assert not (ROOT / "hub" / "space" / "tabs.pyi").exists()  # Gradio writes one beside a component's source
 
 
-def test_scores_are_those_of_the_handler_in_percent(tiny_model, tiny_processor, corpus, tmp_path):
+@pytest.fixture
+def endpoint(tiny_model, tiny_processor, tmp_path) -> handler.EndpointHandler:
+    """The handler of a tiny model."""
     save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
-    model = handler.EndpointHandler(str(tmp_path / "model"))
+    return handler.EndpointHandler(str(tmp_path / "model"))
+
+
+def test_all_that_the_page_asks_for_shares_one_limit(endpoint, corpus):
+    gallery = make_gallery("corpus", corpus["test"].select(range(3)), handler, endpoint)
+    blocks = build_app(Answers(handler, endpoint, gallery), "tiny", is_toy=False)
+    computed = [each for each in blocks.fns.values() if each.fn is not None]
+    assert len(computed) > 8
+    assert {each.concurrency_id for each in computed} == {"model"}
+    assert {each.concurrency_limit for each in computed} == {"default"}  # what serve() sets
+
+
+@pytest.mark.parametrize("size", [(3000, 3000), (2990, 60)])
+def test_an_app_starts_with_large_images(endpoint, size):
+    noise, buffer = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8), io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG")
+    gallery = make_gallery("large", [row(buffer.getvalue())], handler, endpoint)
+    blocks = build_app(Answers(handler, endpoint, gallery), "tiny", is_toy=False)
+    (shown,) = [each for each in blocks.blocks.values() if each.elem_id == "rs-image"]
+    assert max(Image.open(shown.value["path"]).size) == 1000
+
+
+def test_scores_are_those_of_the_handler_in_percent(endpoint, corpus, tmp_path):
+    model = endpoint
     answers = Answers(handler, model, make_gallery("corpus", corpus["test"].select(range(3)), handler, model))
     (tmp_path / "image").write_bytes(answers.gallery.content(1))
     html = answers.classify(str(tmp_path / "image"), "Wald，港口、лес\nWald", "Bild: {}", "fr")
@@ -324,3 +412,105 @@ def test_a_space_of_a_model_that_is_not_there_is_one_line(tmp_path, monkeypatch,
     error = capsys.readouterr().err
     assert error.startswith("error: there is no model user/none at main for the Space: ") and error.count("\n") == 1
     assert not hub.repositories
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path, tiny_model, tiny_processor, corpus_folder) -> HubServer:
+    """A Hub with a model and a gallery, to which this process is a client."""
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
+    repositories = {"user/model": tmp_path / "model", "datasets/user/captions": corpus_folder}
+    with HubServer(repositories, root=tmp_path / "hub") as hub:
+        use_hub(monkeypatch, hub.endpoint, "a token")
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+        yield hub
+
+
+PUSH = ["push-space", "user/shop", "--model", "user/model", "--gallery", "user/captions"]
+
+
+def test_a_space_is_not_pushed_if_its_gallery_has_no_such_split_or_images(hub, tmp_path, corpus, capsys):
+    corpus["test"].remove_columns("image").to_parquet(tmp_path / "t" / "test.parquet")
+    hub.repositories["datasets/user/texts"] = tmp_path / "t"
+    capsys.readouterr()
+    for arguments, line in [
+        (["--split", "tset"], "error: user/captions has no split 'tset'; it has train, val, test\n"),
+        (
+            ["--gallery", "user/texts"],
+            "error: user/texts has no column 'image'; it has image_id, source, label, captions\n",
+        ),
+    ]:
+        with pytest.raises(SystemExit, match="2"):
+            main([*PUSH, *arguments])
+        assert capsys.readouterr().err == line
+    assert "spaces/user/shop" not in hub.repositories
+
+
+def test_a_space_is_not_pushed_without_gradio_whose_version_it_gets(hub, monkeypatch, capsys):
+    def installed(package: str) -> str:
+        if package == "gradio":
+            raise PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr("rsmclip.hub.push_space.version", installed)
+    with pytest.raises(SystemExit, match="2"):
+        main(PUSH)
+    error = capsys.readouterr().err
+    assert "gradio" in error and error.endswith(": pip install -e '.[space]'\n") and error.count("\n") == 1
+    assert "spaces/user/shop" not in hub.repositories
+
+
+def test_a_space_of_one_s_own_has_a_title_too():
+    files = space_files("shop", ("user/model", "a" * 40), ("user/captions", "b" * 40), "test")
+    assert SpaceCard(files["README.md"].decode()).data.title == "shop"
+
+
+def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch, tmp_path, corpus):
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "config.json").write_text((tmp_path / "model" / "config.json").read_text())
+    corpus["test"].select(range(5)).to_parquet(tmp_path / "few" / "test.parquet")
+    for key, revision, folder in [
+        ("user/model", "v1", tmp_path / "older"),
+        ("datasets/user/captions", "few", tmp_path / "few"),
+    ]:
+        hub.revisions[key] |= {revision: folder, head(folder): folder}
+    served = []
+    monkeypatch.setattr(run_space, "run_app", lambda *arguments: served.extend(arguments))
+    main(["space", "user/model", "--revision", "v1", "--gallery", "user/captions", "--gallery_revision", "few"])
+    _, folder, name, gallery_name, rows, _ = served
+    assert [path.name for path in folder.iterdir()] == ["config.json"] and name == "user/model"
+    assert len(rows) == 5 and gallery_name == "user/captions (test)"
+
+
+def test_a_port_that_cannot_be_used_is_told_before_anything_is_loaded(tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for number, line in [
+            (port, f"error: port {port} cannot be used (Address already in use): give another --port, or none\n"),
+            (99999, "error: argument --port: 99999 is no port: give a number from 1 to 65535"),
+            (0, "error: argument --port: 0 is no port"),
+        ]:
+            with pytest.raises(SystemExit, match="2"):
+                main(["space", str(tmp_path / "none"), "--port", str(number)])
+            error = capsys.readouterr().err
+            assert error.startswith(line) and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"), [('{"dataset": "de', "is not valid JSON: "), ("[]", "holds a list, not ")]
+)
+def test_damaged_results_are_told_before_the_gallery_is_embedded(
+    tmp_path, capsys, tiny_model, tiny_processor, corpus_folder, content, wrong
+):
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
+    (tmp_path / "model" / "eval_results.json").write_text(content)
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main(["space", str(tmp_path / "model"), "--gallery", str(corpus_folder)])
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'model' / 'eval_results.json'} {wrong}")

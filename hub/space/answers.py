@@ -168,7 +168,7 @@ class Answers:
                 f"{self.picture(index, cosine, language)}{bar(max(cosine, 0))}</button></li>"
             )
         cells = f'<ol class="rs-grid">{"".join(cells)}</ol>'
-        return f'<h2 role="status">{escape(heading)}</h2>{cells}{note(say(language, "found_note"))}'
+        return f"<h2>{escape(heading)}</h2>{cells}{note(say(language, 'found_note'))}"
 
     def example_list(self, language: str) -> str:
         """The images of the gallery to classify with a click."""
@@ -198,7 +198,7 @@ def score_list(scores: list[dict], language: str) -> str:
         f"{bar(entry['score'])}</li>"
         for entry in scores
     )
-    heading = f'<h2 role="status">{escape(say(language, "scores"))}</h2>'
+    heading = f"<h2>{escape(say(language, 'scores'))}</h2>"
     return f'{heading}<ol class="rs-scores">{entries}</ol>{note(say(language, "scores_note"))}'
 
 

@@ -13,7 +13,7 @@ import gradio as gr
 
 from .answers import Answers
 from .gallery import make_gallery
-from .tabs import ClassifyTab, CompareTab, SearchTab, Words
+from .tabs import QUIET, ClassifyTab, CompareTab, SearchTab, Words
 from .texts import DEFAULT, LANGUAGES, preferred_language, say
 
 FOLDER = Path(__file__).parent
@@ -21,7 +21,9 @@ KEPT_SECONDS = 3600  # for which an uploaded file stays on the disk
 AT_ONCE = 2  # requests that are computed at the same time
 WAITING = 40  # requests that may wait; more are turned away
 TABS = {"classify": ClassifyTab, "search": SearchTab, "compare": CompareTab}
-SET_PAGE_LANGUAGE = "(language) => { document.documentElement.lang = language; }"  # what a screen reader reads by
+TITLES = json.dumps({code: say(code, "title") for code in LANGUAGES})
+# What a screen reader reads by, and reads first.
+SET_PAGE_LANGUAGE = f"(code) => {{ document.documentElement.lang = code; document.title = {TITLES}[code]; }}"
 
 # From the lightest to the darkest, as Gradio's own colours have it.
 TEAL = "#eef8f7 #d5eeeb #aedcd8 #7dc3be #4aa5a0 #2b8a86 #1f6f6d #1b5958 #194847 #173c3c #0a2323"
@@ -42,16 +44,29 @@ def run_app(
         gallery_name (`str`): What people call the gallery.
         rows (`Sequence[dict]`): Its rows, see [`make_gallery`].
         port (`int`, *optional*): Where; by default the first free one from 7860.
+
+    Raises:
+        `ValueError`: The model's results cannot be read, or no image of the gallery.
+        `OSError`: The port is taken.
     """
+    is_toy = has_learned_from_drawings(folder)
     model = handler.EndpointHandler(str(folder))
     answers = Answers(handler, model, make_gallery(gallery_name, rows, handler, model))
-    serve(build_app(answers, name, has_learned_from_drawings(folder)), handler.MAX_IMAGE_BYTES, port)
+    serve(build_app(answers, name, is_toy), handler.MAX_IMAGE_BYTES, port)
 
 
 def has_learned_from_drawings(folder: Path) -> bool:
     """Whether a model folder's results are those of the demo corpus, whose scenes are drawn."""
-    results = folder / "eval_results.json"
-    return results.is_file() and json.loads(results.read_text(encoding="utf-8")).get("dataset") == "demo"
+    path = folder / "eval_results.json"
+    if not path.is_file():
+        return False
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(results, dict):
+        raise ValueError(f"{path} holds a {type(results).__name__}, not fields")
+    return results.get("dataset") == "demo"
 
 
 def build_app(answers: Answers, name: str, is_toy: bool) -> gr.Blocks:
@@ -88,15 +103,10 @@ def build_app(answers: Answers, name: str, is_toy: bool) -> gr.Blocks:
 
         inputs = [component for tab in tabs for component in tab.inputs]
         outputs = [component for tab in tabs for component in tab.outputs]
-        language.change(
-            translate,
-            [language, *inputs],
-            [*words.components, *outputs],
-            api_visibility="private",
-            show_progress="hidden",
-        )
+        unseen = QUIET | {"show_progress": "hidden"}
+        language.change(translate, [language, *inputs], [*words.components, *outputs], **unseen)
         language.change(None, language, js=SET_PAGE_LANGUAGE)
-        blocks.load(first_language, outputs=language, api_visibility="private", show_progress="hidden")
+        blocks.load(first_language, outputs=language, **unseen)
     return blocks
 
 

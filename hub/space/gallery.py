@@ -2,14 +2,17 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
+
+from .texts import DEFAULT
 
 MOST = 2000  # images; of a larger split, as many evenly spaced ones
 THUMBNAIL = 192  # pixels, the longer side
@@ -66,7 +69,8 @@ def make_gallery(name: str, rows: Sequence[dict], handler: ModuleType, model: ob
         name (`str`):
             What people call it.
         rows (`Sequence[dict]`):
-            Rows with an encoded `image` (`{"bytes": …, "path": …}`), and perhaps `label` and `captions`.
+            Rows with an encoded `image` (`{"bytes": …, "path": …}`), and perhaps `label` and `captions`: a text, or
+            the number of a class that the dataset names; a text, several, or either by language.
         handler (`ModuleType`):
             The module `handler.py`.
         model (`EndpointHandler`):
@@ -79,9 +83,23 @@ def make_gallery(name: str, rows: Sequence[dict], handler: ModuleType, model: ob
     if len(rows) > MOST:
         chosen = np.linspace(0, len(rows) - 1, MOST).astype(int).tolist()
         print(f"{name} has {len(rows):,} images: the gallery takes {MOST:,} of them, evenly spaced")
-    gallery, embeds, batch = Gallery(name, rows, [], [], [], [], np.empty((0, 0), np.float32)), [], []
-    for index in tqdm(chosen, desc="embedding the gallery", unit="image"):
-        row = rows[index]
+    gallery = Gallery(name, rows, [], [], [], [], np.empty((0, 0), np.float32))
+    images = take_in(gallery, tqdm(chosen, desc="embedding the gallery", unit="image"), handler)
+    # The handler takes a batch's images one by one: not all of them lie decoded in memory.
+    embeds = [model.embed_images(chain([first], islice(images, BATCH_SIZE - 1))) for first in images]
+    if not gallery.kept:
+        raise ValueError(f"no image of {name} can be opened")
+    if broken := len(chosen) - len(gallery):
+        print(f"{broken:,} images of {name} cannot be opened and are left out")
+    gallery.embeds = np.concatenate(embeds)
+    return gallery
+
+
+def take_in(gallery: Gallery, chosen: Iterable[int], handler: ModuleType) -> Iterator[Image.Image]:
+    """Enters rows into a gallery, all but their embeddings, and yields their images; leaves out what is none."""
+    classes = getattr(getattr(gallery.rows, "features", {}).get("label"), "names", ())
+    for index in chosen:
+        row = gallery.rows[index]
         try:
             image = handler.open_image(image_content(row))
         except ValueError:
@@ -89,17 +107,8 @@ def make_gallery(name: str, rows: Sequence[dict], handler: ModuleType, model: ob
         gallery.kept.append(index)
         gallery.thumbnails.append(thumbnail(image))
         gallery.captions.append(first_captions(row))
-        gallery.labels.append(row.get("label"))
-        batch.append(image)
-        if len(batch) == BATCH_SIZE:
-            embeds.append(model.embed_images(batch))
-            batch = []
-    if not gallery.kept:
-        raise ValueError(f"no image of {name} can be opened")
-    if broken := len(chosen) - len(gallery):
-        print(f"{broken:,} images of {name} cannot be opened and are left out")
-    gallery.embeds = np.concatenate([*embeds, *([model.embed_images(batch)] if batch else [])])
-    return gallery
+        gallery.labels.append(class_name(row.get("label"), classes))
+        yield image
 
 
 def image_content(row: dict) -> bytes:
@@ -111,10 +120,25 @@ def image_content(row: dict) -> bytes:
 
 
 def first_captions(row: dict) -> dict[str, str]:
-    """The first caption in each language that has one."""
-    captions = row.get("captions") or {}
-    found = {language: next(filter(None, texts or ()), None) for language, texts in captions.items()}
+    """The first caption in each language that has one; those of no known language count as the default's."""
+    captions = row.get("captions")
+    if not isinstance(captions, dict):
+        captions = {DEFAULT: captions}
+    found = {language: first_text(texts) for language, texts in captions.items()}
     return {language: text for language, text in found.items() if text}
+
+
+def first_text(texts: object) -> str | None:
+    """A text, or the first of several that is not empty."""
+    candidates = texts if isinstance(texts, list) else [texts]
+    return next((text for text in candidates if isinstance(text, str) and text), None)
+
+
+def class_name(label: object, classes: Sequence[str]) -> str | None:
+    """A label in words: itself, or the name of the class of that number; `None` if neither describes an image."""
+    if isinstance(label, int) and 0 <= label < len(classes):  # unlabelled images have -1
+        return classes[label]
+    return label if isinstance(label, str) else None
 
 
 def thumbnail(image: Image.Image) -> str:

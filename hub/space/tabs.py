@@ -12,7 +12,11 @@ from .texts import DEFAULT, LANGUAGES, QUERIES, SENTENCES, prepared_labels, say
 
 FIRST_QUERY = "harbour"  # what is shown before anyone has asked
 # Nobody calls the app's functions but its page: programs have the model and its handler. No veil over what is shown.
-QUIET = {"api_visibility": "private", "show_progress": "minimal"}
+# Without one id in common, each event would have a number of requests at a time of its own.
+QUIET = {"api_visibility": "private", "show_progress": "minimal", "concurrency_id": "model"}
+# Pixels, the longer side of an image of the gallery to classify: as a PNG it is far below what an upload may have.
+# It divides by MAX_RATIO of handler.py, so that no image becomes too narrow by it.
+EXAMPLE = 1000
 # A button in HTML of our own reports its data-* attributes.
 ON_CLICK = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
@@ -83,7 +87,7 @@ class Words:
 
 
 def show_answer(done: list[gr.events.Dependency], answer: gr.HTML) -> None:
-    """Scrolls to the answer when an event is done, where the answer is out of sight, as on a phone."""
+    """When an event is done, has the answer's heading read out, and scrolls to it if it is out of sight."""
     for event in done:
         event.then(None, js=f"() => showAnswer('{answer.elem_id}')", api_visibility="private")
 
@@ -139,8 +143,10 @@ class ClassifyTab:
         show_answer(done, self.scores)
 
     def example(self, index: int) -> Any:
-        """An image of the gallery as it is."""
-        return self.answers.handler.open_image(self.answers.gallery.content(index))
+        """An image of the gallery, reduced if it is large."""
+        image = self.answers.handler.open_image(self.answers.gallery.content(index))
+        image.thumbnail((EXAMPLE, EXAMPLE))
+        return image
 
     def classify(self, language: str, image: str | None, labels: str, sentence: str) -> list:
         """Updates with the scores, or with what is to be changed; a file that is no image is taken away."""
@@ -198,7 +204,7 @@ class SearchTab:
             with gr.Column(scale=2):
                 self.image = words.upload("search_image", height=190, elem_id="rs-search-image")
         self.found = gr.HTML(answers.search_text(first, DEFAULT), js_on_load=ON_CLICK, elem_id="rs-found")
-        self.inputs = [self.asked, self.query, self.image]
+        self.inputs = [self.asked, self.query]
         self.outputs = [self.asked, self.query, self.image, self.found]
         triggers = [button.click, self.query.submit]
         done = [
@@ -211,13 +217,9 @@ class SearchTab:
 
     def search(self, language: str, kind: str, what: str | int | None) -> list:
         """Updates with the images found, or with what is to be changed; a file that is no image is taken away."""
-        answer = {
-            "text": self.answers.search_text,
-            "image": self.answers.search_image,
-            "like": self.answers.search_like,
-        }
+        answer = getattr(self.answers, f"search_{kind}")
         try:
-            return [(kind, what), gr.skip(), gr.skip(), answer[kind](what, language)]
+            return [(kind, what), gr.skip(), gr.skip(), answer(what, language)]
         except Refusal as refusal:
             image = None if isinstance(refusal, UnusableImage) else gr.skip()
             return [(kind, what), gr.skip(), image, message(str(refusal))]
@@ -239,7 +241,7 @@ class SearchTab:
         """Updates for one of the images found."""
         return self.search(language, "like", int(event.index))
 
-    def translate(self, language: str, asked: tuple, query: str, image: str | None) -> list:
+    def translate(self, language: str, asked: tuple, query: str) -> list:
         """Updates for another language: the query too, if it is a prepared one and is what was asked."""
         kind, what = asked
         names = next((names for names in QUERIES.values() if query in names.values()), None)

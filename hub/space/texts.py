@@ -43,10 +43,10 @@ def preferred_language(accepted: str) -> str:
     """
     weights = {}
     for entry in accepted.split(","):
-        tag, _, weight = entry.partition(";q=")
+        tag, _, weight = entry.partition(";")
         code = tag.strip().lower().split("-")[0]
         try:
-            weights.setdefault(code, float(weight or 1))
+            weights.setdefault(code, float(weight.strip().lower().removeprefix("q=") or 1))
         except ValueError:  # not a weight: whoever sends that gets no say
             continue
     known = [code for code in weights if code in LANGUAGES and weights[code] > 0]

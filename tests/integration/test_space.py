@@ -71,13 +71,14 @@ def serve(*command: str, log: Path, **options: object) -> Iterator[tuple[str, ps
     with log.open("w") as output:
         process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
     deadline = time.monotonic() + START_SECONDS
-    while not (match := re.search(r"(http://\S+/) \(Ctrl\+C", log.read_text())):
-        assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
     try:
+        while not (match := re.search(r"(http://\S+/) \(Ctrl\+C", log.read_text())):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
         yield match[1], process
     finally:
-        process.send_signal(signal.SIGINT)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
         try:
             process.wait(20)
         except psutil.TimeoutExpired:
@@ -139,7 +140,7 @@ def visit(browser, served) -> Iterator:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address + query)
         page.locator("#rs-scores li").first.wait_for()
-        language = query.partition("lang=")[2] or "en"
+        language = query.partition("lang=")[2] or options["locale"][:2]
         wait_for_heading(page, "#rs-scores", say(language, "scores"))
         return page
 
@@ -205,7 +206,7 @@ def test_the_first_screen_shows_what_it_does_and_what_it_is(visit, served):
     page.locator("#rs-examples button").nth(3).click()
     page.wait_for_function("before => document.querySelector('.rs-scores').innerHTML !== before", arg=before)
     assert_scores(page, served, served.images[examples[3]], labels, "An aerial image: {}.")
-    assert served.log.read_text().count("embedding the gallery: 100%") == 1
+    assert "embedding the gallery: 100%" in served.log.read_text()
 
 
 def test_an_uploaded_image_gets_the_scores_of_labels_in_any_language(visit, served, tmp_path):
@@ -322,15 +323,15 @@ def test_a_file_that_is_no_image_or_too_much_of_one_is_told_so(visit, served, tm
     ]
     path = tmp_path / name
     path.write_bytes(content())
-    before = served.process.memory_info().rss
     page = visit()
     go_to(page, "Search")
+    before = peak_memory(served.process, anew=True)
     set_image(page, "#rs-search-image", path)
     alert = page.locator("#rs-found [role=alert]")
     alert.wait_for()
     assert alert.inner_text() == say("en", "bad_image", megapixels=50)
     page.locator("#rs-search-image input[type=file]").wait_for(state="attached")  # the field is free again
-    assert served.process.memory_info().rss < before + 100e6  # the bomb's pixels take 900 MB
+    assert peak_memory(served.process) < before + 100e6  # the bomb's pixels take 256 MB
     assert not page.get_by_text("Traceback").count()
 
 
@@ -344,18 +345,25 @@ def dropped(page, size: int) -> "playwright.JSHandle":
     return page.evaluate_handle(script, size)
 
 
+def peak_memory(process: psutil.Process, anew: bool = False) -> int:
+    """The most bytes of memory that a process has had at a time, or has now if that is to be counted from here."""
+    if anew:
+        Path(f"/proc/{process.pid}/clear_refs").write_text("5")
+    return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[1])
+
+
 def text() -> bytes:
     """No image."""
     return b"Not an image at all.\n" * 50
 
 
 def bomb() -> bytes:
-    """A PNG of 30,000 × 30,000 grey pixels in a megabyte."""
-    width, rows = 30_000, 30_000
-    packer = zlib.compressobj(9)
-    pixels = b"".join(packer.compress(bytes(width + 1)) for _ in range(rows)) + packer.flush()
+    """A PNG of 8,000 × 8,000 pixels in a megabyte; Pillow alone would decode it."""
+    width, rows = 8_000, 8_000
+    packer = zlib.compressobj(1)
+    pixels = b"".join(packer.compress(bytes(3 * width + 1)) for _ in range(rows)) + packer.flush()
     chunks = [
-        (b"IHDR", width.to_bytes(4) + rows.to_bytes(4) + bytes([8, 0, 0, 0, 0])),
+        (b"IHDR", width.to_bytes(4) + rows.to_bytes(4) + bytes([8, 2, 0, 0, 0])),  # red, green and blue
         (b"IDAT", pixels),
         (b"IEND", b""),
     ]
@@ -377,7 +385,7 @@ def test_nothing_is_wider_than_a_phone(visit, language):
     assert page.evaluate("document.documentElement.lang") == language
     for name in ("classify", "search", "compare"):
         go_to(page, say(language, f"tab_{name}"))
-        page.locator("[id^=rs-]:visible").last.wait_for()
+        page.locator("#rs-tabs [id^=rs-]:visible").last.wait_for()
         assert page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth") <= 0
         assert page.evaluate("window.innerWidth") == PHONE["width"]
 
@@ -432,6 +440,20 @@ def test_all_buttons_and_images_have_names(visit):
         assert not nameless
 
 
+def test_a_screen_reader_is_told_of_each_answer(visit):
+    page = visit()
+    handle = page.locator("#rs-status").element_handle()  # one place, there before any answer
+    assert (handle.get_attribute("role"), handle.text_content()) == ("status", "")
+    assert page.locator("#rs-alert").get_attribute("role") == "alert"
+    page.get_by_role("button", name="Classify", exact=True).click()
+    page.wait_for_function("([box, text]) => box.textContent === text", arg=[handle, say("en", "scores")])
+    go_to(page, "Search")
+    page.locator("#rs-chips button[lang=ru]").click()
+    page.wait_for_function("([box, query]) => box.textContent.includes(query)", arg=[handle, QUERIES["desert"]["ru"]])
+    heading = page.locator("#rs-found").get_by_role("heading", level=2)
+    assert heading.inner_text() == handle.text_content() == say("en", "found_text", query=QUERIES["desert"]["ru"])
+
+
 def test_another_language_changes_every_word_but_the_user_s_own(visit):
     page = visit()
     page.get_by_label(say("en", "sentence")).fill("my own: {}")
@@ -439,6 +461,7 @@ def test_another_language_changes_every_word_but_the_user_s_own(visit):
     page.get_by_role("option", name="Русский").click()
     page.wait_for_function("document.documentElement.lang === 'ru'")
     page.locator("#rs-scores h2", has_text=say("ru", "scores")).wait_for()
+    assert page.title() == page.locator("h1").inner_text() == say("ru", "title")
     assert page.get_by_label(say("ru", "sentence")).input_value() == "my own: {}"
     assert QUERIES["harbour"]["ru"] in page.get_by_label(say("ru", "labels")).input_value()
     for name in ("classify", "search", "compare"):
