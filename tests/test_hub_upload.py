@@ -49,8 +49,9 @@ def config(corpus_folder, tmp_path):
 
 
 def names(folder: Path) -> set[str]:
-    """Names of the files in a folder."""
-    return {path.name for path in folder.iterdir() if path.is_file()}
+    """Names of the files in a run's folder, its checkpoints left out."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix() for path in paths if path.parts[0] != "checkpoints"}
 
 
 def test_by_default_the_finished_folder_is_pushed_once(hub, config, tmp_path):

@@ -378,7 +378,9 @@ def test_a_refused_command_is_one_line_and_status_2(hub, folder, capsys):
     assert printed.err.count("\n") == 1 and not printed.out
 
 
-def test_ctrl_c_is_one_line_and_leaves_no_commit(hub, folder, capsys):
+def test_ctrl_c_is_one_line_and_leaves_no_commit(hub, folder, capsys, request):
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for jobs in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual))
     before = contents(folder)
     with hub.lock, pytest.raises(SystemExit, match="130"):  # the server answers nothing
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -31,7 +31,10 @@ def error(rendered: torch.Tensor, expected: Image.Image) -> float:
 @pytest.mark.parametrize("size", [8, 32, 50])
 def test_crop_and_resize_equals_pillow(picture, box, size):
     top, left, height, width = box
-    expected = picture.crop((left, top, left + width, top + height)).resize((size, size), Image.Resampling.BICUBIC)
+    expected = picture.crop((left, top, left + width, top + height))
+    if height > size and 2 * (width - size) < height - size:  # the vertical pass alone first, as in Pillow from 13 on
+        expected = expected.resize((width, size), Image.Resampling.BICUBIC)
+    expected = expected.resize((size, size), Image.Resampling.BICUBIC)
     pixels = as_tensor(picture)[None].float() / 255
     for flip, turned in (
         ((0, 0), expected),
