@@ -88,7 +88,8 @@ def test_remote_code_opens_no_file_no_connection_and_no_process(tiny_model, tiny
         file.write(SABOTAGE)
     run = subprocess.run(
         [sys.executable, "-c", WATCHED, str(tmp_path / "model"), str(tmp_path / "sabotaged")],
-        env=os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""},
+        env=os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+        | {"PYTHONDONTWRITEBYTECODE": "1"},  # what Python itself would write
         capture_output=True, text=True, cwd=tmp_path, timeout=200,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
