@@ -81,11 +81,17 @@ def model_folder(tokenizer, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def pillows_limit():
+    """What handlers change for the whole process."""
+    pixels = Image.MAX_IMAGE_PIXELS
+    yield
+    Image.MAX_IMAGE_PIXELS = pixels
+
+
 @pytest.fixture(scope="module")
 def endpoint(model_folder):
-    pixels = Image.MAX_IMAGE_PIXELS
-    yield EndpointHandler(str(model_folder))
-    Image.MAX_IMAGE_PIXELS = pixels
+    return EndpointHandler(str(model_folder))
 
 
 @pytest.fixture(scope="module")
@@ -630,9 +636,7 @@ def port():
 
 @pytest.fixture(scope="module")
 def loopback(model_folder):
-    pixels = Image.MAX_IMAGE_PIXELS
-    yield LoopbackEndpoint(str(model_folder))
-    Image.MAX_IMAGE_PIXELS = pixels
+    return LoopbackEndpoint(str(model_folder))
 
 
 def test_an_image_behind_a_url_is_the_same_image(loopback, port, monkeypatch):
@@ -782,7 +786,6 @@ def test_a_host_is_looked_up_once_and_that_address_is_asked(loopback, port, monk
     assert asked == ["rebinding.invalid"] and Server.hosts[-1] == f"rebinding.invalid:{port}"
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="the certificate is made by openssl")
 def test_the_certificate_has_to_be_the_hosts(loopback, tmp_path, monkeypatch):
     files = [str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")]
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"

@@ -378,6 +378,15 @@ def test_a_refused_command_is_one_line_and_status_2(hub, folder, capsys):
     assert printed.err.count("\n") == 1 and not printed.out
 
 
+def test_a_card_that_the_hub_does_not_take_is_one_line(hub, folder, capsys):
+    hub.faults.append(Fault("POST /api/validate-yaml", 400))
+    with pytest.raises(SystemExit, match="2"):
+        main(["push", str(folder), MODEL])
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: user/model was not pushed: ") and printed.count("\n") == 1
+    assert not hub.commits
+
+
 def test_ctrl_c_is_one_line_and_leaves_no_commit(hub, folder, capsys, request):
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for jobs in the background
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual))

@@ -284,12 +284,15 @@ def test_a_query_of_one_s_own_needs_not_all_languages(visit):
 def test_nothing_asked_is_answered_in_words(visit):
     page = visit("?lang=de")
     page.locator("#rs-image").get_by_label("Remove Image").click()
+    page.locator("#rs-image input[type=file]").wait_for(state="attached")  # there is none any more
     page.get_by_role("button", name="Einordnen", exact=True).click()
-    page.locator("#rs-scores [role=alert]").get_by_text(say("de", "no_image")).wait_for()
+    page.locator("#rs-scores [role=alert]").wait_for()
+    assert page.locator("#rs-scores [role=alert]").inner_text() == say("de", "no_image")
     go_to(page, "Suchen")
     page.get_by_label(say("de", "query")).fill("  ")
     page.get_by_role("button", name="Suchen", exact=True).click()
-    page.locator("#rs-found [role=alert]").get_by_text(say("de", "no_query")).wait_for()
+    page.locator("#rs-found [role=alert]").wait_for()
+    assert page.locator("#rs-found [role=alert]").inner_text() == say("de", "no_query")
 
 
 def test_a_file_of_50_mb_is_refused_before_it_is_sent_and_by_the_server(visit, served, tmp_path):
@@ -394,7 +397,10 @@ def test_on_a_phone_the_answer_comes_into_sight(visit):
     page = visit(viewport=PHONE)
     page.get_by_role("button", name="Classify", exact=True).scroll_into_view_if_needed()
     page.locator("#rs-examples button").nth(2).click()
-    page.wait_for_function("document.getElementById('rs-scores').getBoundingClientRect().top < window.innerHeight / 2")
+    top = "document.getElementById('rs-scores').getBoundingClientRect().top"
+    page.wait_for_function(f"{top} < window.innerHeight / 2")  # it scrolls there
+    page.wait_for_timeout(500)  # and stays
+    assert 0 <= page.evaluate(top) < PHONE["height"] / 2
 
 
 def test_the_keyboard_alone_is_enough(visit, served):
@@ -474,7 +480,8 @@ def test_another_language_changes_every_word_but_the_user_s_own(visit):
 
 def test_the_browser_s_language_is_taken(visit):
     page = visit(locale="it-IT")
-    page.locator("h1", has_text=say("it", "title")).wait_for()
+    assert page.locator("h1").inner_text() == page.title() == say("it", "title")
+    assert page.evaluate("document.documentElement.lang") == "it"
 
 
 def test_a_pushed_space_runs_without_the_package(browser, model_folder, corpus_folder, tmp_path):
