@@ -55,7 +55,7 @@ def one_of_two(rank: int, folder: Path) -> None:
     accelerator = make_run()[0]
     save_checkpoint(accelerator, folder / "checkpoints", 5, keep=2)
     if rank == 1:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     try:
         save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
     except OSError as error:

@@ -44,7 +44,8 @@ SERVING = (Path(rsmclip.__file__).parent / "docs" / "serving.md").read_text(enco
 
 # Imports the handler as the Inference Toolkit does: by its path, the model folder ahead on `sys.path`.
 ENDPOINT = """
-import importlib.util, json, resource, sys
+import importlib.util, json, re, sys
+from pathlib import Path
 sys.modules["rsmclip"] = None  # importing the package is an error here
 folder = sys.argv[1]
 sys.path.insert(0, folder)
@@ -52,14 +53,18 @@ spec = importlib.util.spec_from_file_location("handler", folder + "/handler.py")
 handler = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(handler)
 endpoint = handler.EndpointHandler(folder)
+
+def peak():  # getrusage's begins with the memory of the process that started this one
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
 for line in sys.stdin:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     try:
         answer = endpoint(json.loads(line))
     except Exception as error:
         answer = {"error": str(error)}
     print(json.dumps(answer, allow_nan=False))
-    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+    print(json.dumps(peak() - before))
 """
 
 
