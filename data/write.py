@@ -57,6 +57,7 @@ def write_corpus(
         card = make_card()
         describe_files(card, features, splits)
         card.save(aside / "README.md")
+        check_output(output, overwrite)  # again: something may have come there meanwhile
         put_in_place(aside, output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
