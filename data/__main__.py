@@ -15,6 +15,7 @@ from rsmclip.data.schema import LANGUAGES, SchemaError, load_corpus
 from rsmclip.data.sources import READERS, SourceError, open_source
 from rsmclip.data.translation_report import acceptance_table
 from rsmclip.data.translations import load_translations
+from rsmclip.data.write import check_output
 
 DEFAULT_MODEL = "Unbabel/TowerInstruct-7B-v0.2"  # it knows exactly the ten languages
 
@@ -95,13 +96,7 @@ def audit(arguments: argparse.Namespace) -> None:
     from rsmclip.data.remove import note_audit, remove_rows
 
     folder = Path(arguments.dataset)
-    is_built = (folder / "README.md").is_file() and any(folder.glob("data/*.parquet"))
-    if (arguments.remove or arguments.push_to_hub) and not is_built:
-        raise SourceError(
-            f"{folder} is no folder that rsmclip.data build made, so it can be neither changed nor pushed"
-        )
-    if folder.resolve() in arguments.output.resolve().parents:
-        raise SourceError(f"{arguments.output} lies in the corpus: write the report elsewhere")
+    check_audit(folder, arguments)
     datasets = {
         name: load_audited(place) for name, place in audited_names([arguments.dataset, *arguments.against]).items()
     }
@@ -109,16 +104,35 @@ def audit(arguments: argparse.Namespace) -> None:
     write_report(report, datasets, arguments.output)
     told = summary(report)
     print(told)
-    if arguments.remove:
+    if arguments.remove and report.to_remove:
         removed = f"These {len(report.to_remove):,} rows were removed from `train`; the counts are from before."
         remove_rows(
             folder, datasets[report.audited], [row.image_id for row in report.to_remove], f"{told}\n\n{removed}"
         )
-        print(f"removed from train: {len(report.to_remove):,} rows")
-    elif is_built:
+    elif is_built(folder):
         note_audit(folder, told)
+    if arguments.remove:
+        print(f"removed from train: {len(report.to_remove):,} rows")
     if arguments.push_to_hub:
         push(folder, arguments)
+
+
+def is_built(folder: Path) -> bool:
+    """Whether `build` wrote a folder, so that an audit may change it."""
+    return (folder / "README.md").is_file() and any(folder.glob("data/*.parquet"))
+
+
+def check_audit(folder: Path, arguments: argparse.Namespace) -> None:
+    """Refuses before an audit what could not be done after it."""
+    if (arguments.remove or arguments.push_to_hub) and not is_built(folder):
+        raise SourceError(
+            f"{folder} is no folder that rsmclip.data build made, so it can be neither changed nor pushed"
+        )
+    if arguments.remove:
+        check_output(folder, overwrite=True)
+    for place in (arguments.dataset, *arguments.against):  # else its pictures would be audited the next time
+        if Path(place).resolve() in arguments.output.resolve().parents:
+            raise SourceError(f"{arguments.output} lies in {place}, which is audited: write the report elsewhere")
 
 
 def push(folder: Path, arguments: argparse.Namespace) -> None:

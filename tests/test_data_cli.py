@@ -205,8 +205,31 @@ def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path, leaking, capsy
     (pictures / "README.md").write_text("hi\n\n\n")
     cli.main(["audit", str(pictures), "--output", str(tmp_path / "report.json")])
     assert (pictures / "README.md").read_text() == "hi\n\n\n"
-    told = refusal(capsys, "audit", leaking, "--output", leaking / "report.json")
-    assert "lies in the corpus" in told and not (leaking / "report.json").exists()
+
+
+@pytest.mark.parametrize("inside", ["leaking", "pictures", "pictures/reports"])
+def test_a_report_is_never_written_into_what_is_audited(tmp_path, leaking, capsys, inside):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (9, 9)).save(pictures / "a.png")
+    told = refusal(capsys, "audit", leaking, "--against", pictures, "--output", tmp_path / inside / "report.json")
+    assert "which is audited: write the report elsewhere" in told and not (tmp_path / inside / "report.json").exists()
+
+
+def test_rows_of_a_folder_with_other_files_are_not_removed_and_nothing_is_written(tmp_path, leaking, capsys):
+    (leaking / ".gitattributes").write_text("")
+    told = refusal(capsys, "audit", leaking, "--output", tmp_path / "report.json", "--remove")
+    assert told.endswith("holds more than a dataset, .gitattributes for one, so it is not overwritten\n")
+    assert told.count("\n") == 1 and not (tmp_path / "report.json").exists()
+
+
+def test_a_corpus_without_leaks_is_not_written_again(tmp_path, leaking, capsys):
+    command = ["audit", str(leaking), "--output", str(tmp_path / "report.json"), "--remove"]
+    cli.main(command)
+    [before] = (leaking / "data").glob("train-*")
+    shard = before.stat().st_ino
+    cli.main(command)
+    assert "removed from train: 0 rows" in capsys.readouterr().out and before.stat().st_ino == shard
 
 
 def test_audit_wants_names_that_differ(tmp_path, leaking, capsys):
