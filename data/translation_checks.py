@@ -21,12 +21,14 @@ LANGUAGE_NAMES = {
 }  # fmt: skip
 SCRIPTS = {"zh": "CJK", "ko": "HANGUL", "ru": "CYRILLIC"}  # as Unicode names letters; the other languages: LATIN
 
-# What a chat model says around a translation: an introduction, and marks of a template or of Markdown.
+# What a chat model says around a translation: an introduction, and marks of a template or of Markdown. "Voici" alone
+# is none: captions begin with "Here is a river" and "This is a river", right translations with "Voici une rivière".
 INTRODUCTION = re.compile(
     r"^(sure|certainly|of course|here is|here's|as an ai|i'm sorry|i cannot|assistant\b|note\b"
-    r"|claro|com certeza|aqui está|por supuesto|desde luego|aquí está|bien sûr|certainement|voici"
-    r"|natürlich|gerne|selbstverständlich|hier ist die|natuurlijk|uiteraard|hier is de"
-    r"|certo|certamente|ecco|конечно|разумеется|вот перевод|当然|好的|以下是|물론|다음은)\b"
+    r"|claro|com certeza|por supuesto|desde luego|bien sûr|certainement"
+    r"|natürlich|gerne|selbstverständlich|natuurlijk|uiteraard"
+    r"|(aqui está|aquí está|voici|hier ist|hier is|ecco)( \w+){0,3} (tradu|übersetzung|vertaling)\w*"
+    r"|certo|certamente|конечно|разумеется|вот перевод|当然|好的|以下是|물론|다음은)\b"
     r"|\((note|nota|anmerkung|opmerking|remarque|примечание)\b",
     re.IGNORECASE,
 )

@@ -76,6 +76,22 @@ def test_what_a_chat_model_says_around_a_translation_is_found(language, residue)
     assert has_chat_residue(row["en"], residue.format(row[language]), language)
 
 
+@pytest.mark.parametrize(
+    ("language", "right", "introduction"),
+    [
+        ("pt", "Aqui está um rio.", "Aqui está a sua tradução. Um rio."),
+        ("es", "Aquí está un río.", "Aquí está la traducción. Un río."),
+        ("fr", "Voici une rivière.", "Voici la traduction. Une rivière."),
+        ("de", "Hier ist die Mündung eines Flusses.", "Hier ist die Übersetzung. Ein Fluss."),
+        ("nl", "Hier is de monding van een rivier.", "Hier is de vertaling. Een rivier."),
+        ("it", "Ecco un fiume.", "Ecco la tua traduzione. Un fiume."),
+    ],
+)
+def test_what_here_is_becomes_is_no_introduction(language, right, introduction):
+    assert not has_chat_residue("Here is a river.", right, language)
+    assert has_chat_residue("Here is a river.", introduction, language)
+
+
 @every_translation
 @pytest.mark.parametrize("change", [str, str.lower, str.upper, lambda text: text.rstrip(".") + " !"])
 def test_english_that_came_back_is_a_copy(row, change):
