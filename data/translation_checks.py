@@ -32,7 +32,7 @@ INTRODUCTION = re.compile(
     r"|\((note|nota|anmerkung|opmerking|remarque|примечание)\b",
     re.IGNORECASE,
 )
-MARKS = frozenset("<>*#`{}[]|\\_~=")
+MARKS = frozenset("<>*#`{}[]|\\_~=\ufffd")  # the last is what half a character decodes to
 
 # Three times in a row, or twice where the part is long: what greedy decoding falls into. Chinese has no spaces, so its
 # parts are of characters; elsewhere they are whole words ("golven en enkele" does not repeat "en").
