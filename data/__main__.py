@@ -49,6 +49,13 @@ def report_file(argument: str) -> Path:
     return Path(argument)
 
 
+def picture_file(argument: str) -> Path:
+    """Where a picture goes."""
+    if not argument.endswith((".jpg", ".png")):
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in .jpg or .png, got {argument!r}")
+    return Path(argument)
+
+
 def build(arguments: argparse.Namespace) -> None:
     """`build`: writes a corpus, prints what is in it, and pushes it if asked to."""
     sources = [open_source(name, place) for name, place in arguments.source]
@@ -161,6 +168,7 @@ def demo(arguments: argparse.Namespace) -> None:
 
     build_demo(arguments.output, arguments.seed, overwrite=arguments.overwrite_output_dir)
     if arguments.contact_sheet:
+        arguments.contact_sheet.parent.mkdir(parents=True, exist_ok=True)
         demo_contact_sheet(arguments.seed).save(arguments.contact_sheet)
 
 
@@ -227,7 +235,7 @@ def add_demo_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=demo)
     parser.add_argument("--seed", type=seed, default=0, help="seed of the drawing (defaults to 0)")
     parser.add_argument(
-        "--contact_sheet", type=Path, metavar="FILE", help="also draw two pictures of every class there"
+        "--contact_sheet", type=picture_file, metavar="FILE", help="also draw two pictures of every class there"
     )
 
 

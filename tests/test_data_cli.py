@@ -94,6 +94,7 @@ def test_a_folder_that_is_not_empty_needs_a_word(tmp_path, made, capsys):
         (["build", "--source", "ucm=.", "--output", "out", "--translations", "missing"], "no *.jsonl"),
         (["build", "--source", "ucm=.", "--output", "out", "--push_to_hub", "a/b/c"], "a/b/c"),
         (["demo"], "required: --output"),
+        (["demo", "--output", "out", "--contact_sheet", "sheet"], "expected a file name that ends in .jpg or .png"),
         (["demo", "--output", "out", "--seed", "-1"], "expected a whole number from 0 on, got '-1'"),
     ],
 )
@@ -244,8 +245,11 @@ def test_demo_draws_into_the_folder_from_the_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(
         rsmclip.data.demo, "build_demo", lambda *arguments, **options: drawn.append((arguments, options))
     )
-    cli.main(["demo", "--output", str(tmp_path), "--seed", "3", "--overwrite_output_dir"])
+    sheet = tmp_path / "images" / "sheet.png"
+    command = ["demo", "--output", str(tmp_path), "--seed", "3", "--overwrite_output_dir"]
+    cli.main([*command, "--contact_sheet", str(sheet)])
     assert drawn == [((tmp_path, 3), {"overwrite": True})]
+    assert Image.open(sheet).width == 6 * 136 + 8
 
 
 def test_the_module_runs_without_a_traceback(tmp_path):
