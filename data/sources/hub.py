@@ -37,7 +37,8 @@ class HubDataset:
         self.options = dict(option.partition("=")[::2] for option in options)
         if unknown := sorted(set(self.options) - set(OPTIONS)):
             raise SourceError(f"hub: unknown option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
-        self.name = Path(self.dataset_id).name
+        folder = Path(self.dataset_id)
+        self.name = folder.resolve().name if folder.is_dir() else folder.name
 
     @property
     def licence(self) -> str | None:
