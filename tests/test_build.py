@@ -115,6 +115,7 @@ def test_rows_are_read_one_row_group_ahead_at_most(tmp_path, monkeypatch):
         ({"split": "valid"}, "unknown split"),
         ({"file_name": "1.png"}, "duplicate id"),
         ({"file_name": "metadata.jsonl"}, "image undecodable"),
+        ({"file_name": "ma\udcefs.png"}, "text that is no Unicode"),  # as Python reads a file name in Latin-1
     ],
 )
 def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
