@@ -370,6 +370,13 @@ def test_images_outside_the_corpus_are_refused(tmp_path, file_name):
         list(open_source("rsicd", tmp_path).rows())
 
 
+@pytest.mark.parametrize("scene", ["..", "a/../..", "/etc"])
+def test_classes_outside_the_corpus_are_refused(tmp_path, scene):
+    nwpu(tmp_path, {scene: [{"filename": "a.png", "split": "train", "raw": "A ."}]})
+    with pytest.raises(SourceError, match="lies outside the folder of images"):
+        list(open_source("nwpu", tmp_path).rows())
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path):
     (tmp_path / "images").mkdir()
     karpathy(tmp_path, "dataset_rsicd.json", [{"file": "a_1.jpg"}])
