@@ -12,6 +12,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from rsmclip.data.faults import encode_image
+from rsmclip.data.schema import features
 from rsmclip.data.sources import READERS, SourceError, SourceRow, open_source
 from rsmclip.data.sources.protocol import read_json_lines
 
@@ -300,6 +301,22 @@ def test_a_dataset_in_the_current_folder_is_called_after_it(tmp_path, monkeypatc
     folder = save_dataset(tmp_path / "theirs", columns, IMAGE_AND_TEXT)
     monkeypatch.chdir(folder)
     assert next(iter(open_source("hub", ".").rows()))["image_id"] == "theirs/train/0"
+
+
+def test_rows_without_an_id_are_numbered(tmp_path):
+    image = [{"bytes": write_image(tmp_path / "a.png"), "path": None}] * 2
+    theirs = save_dataset(
+        tmp_path / "theirs",
+        {"image": image, "text": ["A .", "B ."], "image_id": [None, None]},
+        {**IMAGE_AND_TEXT, "image_id": Value("string")},
+    )
+    columns = {"image_id": [None, "ours/7"], "source": [None, "ours"], "label": [None, None]}
+    captions = [{"en": ["A ."]}, {"en": ["B ."]}]
+    ours = save_dataset(tmp_path / "ours", {"image": image, **columns, "captions": captions}, features(["en"]))
+    rows = list(open_source("hub", str(theirs)).rows())[:2]
+    assert [row["image_id"] for row in rows] == ["theirs/train/0", "theirs/train/1"]
+    rows = list(open_source("hub", str(ours)).rows())[:2]
+    assert [(row["image_id"], row["source"]) for row in rows] == [("ours/train/0", "ours"), ("ours/7", "ours")]
 
 
 def test_a_dataset_of_image_files_is_read_from_them(tmp_path):
