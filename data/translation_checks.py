@@ -24,11 +24,12 @@ SCRIPTS = {"zh": "CJK", "ko": "HANGUL", "ru": "CYRILLIC"}  # as Unicode names le
 # What a chat model says around a translation: an introduction, and marks of a template or of Markdown. "Voici" alone
 # is none: captions begin with "Here is a river" and "This is a river", right translations with "Voici une rivière".
 INTRODUCTION = re.compile(
-    r"^(sure|certainly|of course|here is|here's|as an ai|i'm sorry|i cannot|assistant\b|note\b"
+    r"^\W*(sure|certainly|of course|here is|here's|as an ai|i'm sorry|i cannot|assistant\b|note\b"
     r"|claro|com certeza|por supuesto|desde luego|bien sûr|certainement"
     r"|natürlich|gerne|selbstverständlich|natuurlijk|uiteraard"
     r"|(aqui está|aquí está|voici|hier ist|hier is|ecco)( \w+){0,3} (tradu|übersetzung|vertaling)\w*"
-    r"|certo|certamente|конечно|разумеется|вот перевод|当然|好的|以下是|물론|다음은)\b"
+    r"|certo|certamente|конечно|разумеется|вот перевод)\b"
+    r"|^\W*(当然|好的|以下是|물론|다음은)"  # a word may go on: 当然可以, 물론입니다
     r"|\((note|nota|anmerkung|opmerking|remarque|примечание)\b",
     re.IGNORECASE,
 )

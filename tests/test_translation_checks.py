@@ -63,7 +63,7 @@ RESIDUES = [
     "번역: {}", "Перевод: {}", "{}<|im_end|>", "<|im_start|>assistant {}", "assistant\n{}", "[INST] {} [/INST]",
     "{}\nEnglish: a road", "{} (Note: literal)", "### {}", "I'm sorry, I cannot translate this. {}", "Note: {}",
     "I’m sorry. {}", "Here’s it. {}", "{}<|endoftext|>", "{}<end_of_turn>", "<think></think>{}", "**{}**", "{} </s",
-    "{}\ufffd",
+    "{}\ufffd", "¡Claro! {}", "¡Por supuesto! {}", "当然可以！{}", "以下是翻译。{}", "물론입니다! {}", "“Sure! {}”",
     "Claro! {}", "Aqui está a tradução: {}", "La traducción es: {}", "Voici la traduction : {}", "Gerne. {}",
     "Natuurlijk! {}", "Ecco la traduzione: {}", "以下是翻译：{}", "번역은 다음과 같습니다: {}", "Вот перевод: {}",
 ]  # fmt: skip
