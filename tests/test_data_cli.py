@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from rsmclip.data import __main__ as cli
+from rsmclip.data.audit import load_audited
 from rsmclip.data.demo import demo_examples
 from rsmclip.data.schema import load_corpus
 from tests.translators import make_chat_model
@@ -182,6 +183,12 @@ def test_audit_takes_a_folder_of_pictures_to_compare_with(tmp_path, leaking, cap
     assert {row["image_id"] for row in report["to_remove"]} == {"leaking_source/1", "leaking_source/2"}
     found = [pair["second"] for pair in report["pairs"] if pair["second"]["dataset"] == "aid"]
     assert found == [{"dataset": "aid", "split": "pictures", "image_id": "river/river_7"}]
+
+
+def test_pictures_that_differ_in_their_suffix_have_ids_of_their_own(tmp_path):
+    for name in ("a.jpg", "a.png", "b.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    assert load_audited(str(tmp_path))["pictures"]["image_id"][:] == ["a.jpg", "a.png", "b"]
 
 
 def test_a_folder_of_pictures_is_read_past_what_is_none(tmp_path, leaking, capsys):
