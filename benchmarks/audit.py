@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for what was measured")
     arguments = parser.parse_args()
+    if arguments.measurement == "pairs" and not (arguments.pictures and arguments.truth):
+        parser.error("pairs needs --pictures and --truth")
+    if arguments.measurement == "transforms" and len(arguments.images) > 1:
+        parser.error("transforms takes one number of --images")
+    if arguments.measurement != "speed" and find_spec("imagehash") is None:
+        parser.error("perceptual hashes are measured beside the audit: pip install imagehash")
     measured = {"pairs": pairs, "transforms": transforms, "speed": speed}[arguments.measurement](arguments)
     packages = ["numpy", "scipy", "pillow", "datasets"]
     packages += [] if arguments.measurement == "speed" else ["imagehash"]

@@ -2,8 +2,8 @@
 
     python -m rsmclip.benchmarks.translation_checks --translations DIR --output FILE
 
-DIR holds `*.jsonl` with right translations, `{"en": …, "pt": …}` a line. For each way of spoiling, a tenth of a
-language's translations is spoilt and judged among the others.
+DIR holds `*.jsonl` with right translations, `{"en": …, "pt": …}` a line; captions that lack one of its languages are
+left out. For each way of spoiling, a tenth of a language's translations is spoilt and judged among the others.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def half(text: str) -> str:
 
 def measure(texts: Texts, language: str, seed: int) -> dict:
     """Accepted right translations of a language, and found spoilt ones by the way of spoiling, in percent."""
-    pairs = {english: known[language] for english, known in texts.items() if language in known}
+    pairs = {english: known[language] for english, known in texts.items()}
     right = Counter(judge(pairs, language).reasons.values())
     result = {"translations": len(pairs), "accepted": right.pop(None, 0), "rejected": dict(right), "found": {}}
     for way, spoil in WAYS.items():
@@ -71,8 +71,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
-    texts = read_translations(arguments.translations, "*.jsonl")
-    languages = sorted({language for known in texts.values() for language in known})
+    given = read_translations(arguments.translations, "*.jsonl")
+    languages = sorted({language for known in given.values() for language in known})
+    texts = {english: known for english, known in given.items() if len(known) == len(languages)}
+    if len(languages) < 2 or len(texts) < 10:
+        parser.error(f"{arguments.translations} needs ten captions or more, in the same two languages or more")
     results = {language: measure(texts, language, arguments.seed) for language in languages}
     mean = {way: round(sum(found["found"][way] for found in results.values()) / len(results), 1) for way in WAYS}
     command = (

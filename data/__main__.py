@@ -15,6 +15,7 @@ from rsmclip.data.schema import LANGUAGES, SchemaError, load_corpus
 from rsmclip.data.sources import READERS, SourceError, open_source
 from rsmclip.data.translation_report import acceptance_table
 from rsmclip.data.translations import load_translations
+from rsmclip.data.write import check_output
 
 DEFAULT_MODEL = "Unbabel/TowerInstruct-7B-v0.2"  # it knows exactly the ten languages
 
@@ -45,6 +46,13 @@ def report_file(argument: str) -> Path:
     """Where a report goes."""
     if not argument.endswith(".json"):
         raise argparse.ArgumentTypeError(f"expected a file name that ends in .json, got {argument!r}")
+    return Path(argument)
+
+
+def picture_file(argument: str) -> Path:
+    """Where a picture goes."""
+    if not argument.endswith((".jpg", ".png")):
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in .jpg or .png, got {argument!r}")
     return Path(argument)
 
 
@@ -95,13 +103,7 @@ def audit(arguments: argparse.Namespace) -> None:
     from rsmclip.data.remove import note_audit, remove_rows
 
     folder = Path(arguments.dataset)
-    is_built = (folder / "README.md").is_file() and any(folder.glob("data/*.parquet"))
-    if (arguments.remove or arguments.push_to_hub) and not is_built:
-        raise SourceError(
-            f"{folder} is no folder that rsmclip.data build made, so it can be neither changed nor pushed"
-        )
-    if folder.resolve() in arguments.output.resolve().parents:
-        raise SourceError(f"{arguments.output} lies in the corpus: write the report elsewhere")
+    check_audit(folder, arguments)
     datasets = {
         name: load_audited(place) for name, place in audited_names([arguments.dataset, *arguments.against]).items()
     }
@@ -109,16 +111,35 @@ def audit(arguments: argparse.Namespace) -> None:
     write_report(report, datasets, arguments.output)
     told = summary(report)
     print(told)
-    if arguments.remove:
+    if arguments.remove and report.to_remove:
         removed = f"These {len(report.to_remove):,} rows were removed from `train`; the counts are from before."
         remove_rows(
             folder, datasets[report.audited], [row.image_id for row in report.to_remove], f"{told}\n\n{removed}"
         )
-        print(f"removed from train: {len(report.to_remove):,} rows")
-    elif is_built:
+    elif is_built(folder):
         note_audit(folder, told)
+    if arguments.remove:
+        print(f"removed from train: {len(report.to_remove):,} rows")
     if arguments.push_to_hub:
         push(folder, arguments)
+
+
+def is_built(folder: Path) -> bool:
+    """Whether `build` wrote a folder, so that an audit may change it."""
+    return (folder / "README.md").is_file() and any(folder.glob("data/*.parquet"))
+
+
+def check_audit(folder: Path, arguments: argparse.Namespace) -> None:
+    """Refuses before an audit what could not be done after it."""
+    if (arguments.remove or arguments.push_to_hub) and not is_built(folder):
+        raise SourceError(
+            f"{folder} is no folder that rsmclip.data build made, so it can be neither changed nor pushed"
+        )
+    if arguments.remove:
+        check_output(folder, overwrite=True)
+    for place in (arguments.dataset, *arguments.against):  # else its pictures would be audited the next time
+        if Path(place).resolve() in arguments.output.resolve().parents:
+            raise SourceError(f"{arguments.output} lies in {place}, which is audited: write the report elsewhere")
 
 
 def push(folder: Path, arguments: argparse.Namespace) -> None:
@@ -147,6 +168,7 @@ def demo(arguments: argparse.Namespace) -> None:
 
     build_demo(arguments.output, arguments.seed, overwrite=arguments.overwrite_output_dir)
     if arguments.contact_sheet:
+        arguments.contact_sheet.parent.mkdir(parents=True, exist_ok=True)
         demo_contact_sheet(arguments.seed).save(arguments.contact_sheet)
 
 
@@ -178,7 +200,6 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", action="append", required=True, type=named_source, metavar="NAME=DIR",
                         help=f"a corpus ({', '.join(READERS)}) and its folder; may be repeated")  # fmt: skip
     parser.add_argument("--translations", type=Path, metavar="DIR", help="what translate wrote, or ready *.jsonl")
-    parser.add_argument("--split_policy", choices=("official",), default="official", help="which splits rows go to")
     parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
 
 
@@ -213,7 +234,7 @@ def add_demo_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=demo)
     parser.add_argument("--seed", type=seed, default=0, help="seed of the drawing (defaults to 0)")
     parser.add_argument(
-        "--contact_sheet", type=Path, metavar="FILE", help="also draw two pictures of every class there"
+        "--contact_sheet", type=picture_file, metavar="FILE", help="also draw two pictures of every class there"
     )
 
 

@@ -155,14 +155,19 @@ def load_audited(place: str) -> DatasetDict:
 
 
 def picture_rows(folder: Path) -> Dataset:
-    """The pictures in a folder as rows without captions; `river/river_7` is the id of `river/river_7.tif`."""
+    """
+    The pictures in a folder as rows without captions; `river/river_7` is the id of `river/river_7.tif`, unless a
+    `river/river_7.jpg` is there too.
+    """
     found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES)
     paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not paths:
         raise AuditError(f"{folder} holds neither a corpus nor pictures")
+    counts = Counter(path.with_suffix("") for path in paths)
+    names = (path if counts[path.with_suffix("")] > 1 else path.with_suffix("") for path in paths)
     columns = {
         "image": [{"bytes": None, "path": str(path)} for path in paths],
-        "image_id": [path.relative_to(folder).with_suffix("").as_posix() for path in paths],
+        "image_id": [name.relative_to(folder).as_posix() for name in names],
         "captions": [{"en": []}] * len(paths),
     }
     types = {name: feature for name, feature in features(["en"]).items() if name in columns}

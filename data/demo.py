@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import config as datasets_config
+from filelock import FileLock
 from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image
 
@@ -79,7 +80,10 @@ def cached_demo(seed: int = 0) -> Path:
         code.update(path.read_bytes())
     folder = Path(datasets_config.HF_DATASETS_CACHE) / "rsmclip-demo" / f"{code.hexdigest()[:16]}-{seed}"
     if not folder.is_dir():
-        build_demo(folder, seed)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):  # of two runs that start at once, one draws it
+            if not folder.is_dir():
+                build_demo(folder, seed)
     return folder
 
 

@@ -539,25 +539,22 @@ BESIDES: dict[str, Callable[[Canvas], None]] = {
 }
 
 
-def contact_sheet(
-    images: Sequence[Image.Image], captions: Sequence[str] | None = None, columns: int = 6
-) -> Image.Image:
+def contact_sheet(images: Sequence[Image.Image], captions: Sequence[str], columns: int) -> Image.Image:
     """
     Pictures in a grid, with a line of text below each.
 
     Args:
         images (`Sequence[Image.Image]`): Pictures of one size.
-        captions (`Sequence[str]`, *optional*): A short text for each.
-        columns (`int`, *optional*, defaults to 6): Pictures in a row.
+        captions (`Sequence[str]`): A short text for each.
+        columns (`int`): Pictures in a row.
     """
     width, height = images[0].size
-    margin, text = 8, 18 if captions else 0
+    margin, text = 8, 18
     rows = math.ceil(len(images) / columns)
     sheet = Image.new("RGB", (columns * (width + margin) + margin, rows * (height + text + margin) + margin), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for index, image in enumerate(images):
         left, top = margin + index % columns * (width + margin), margin + index // columns * (height + text + margin)
         sheet.paste(image, (left, top))
-        if captions:
-            pen.text((left, top + height + 2), captions[index], fill=(40, 40, 40), font=font)
+        pen.text((left, top + height + 2), captions[index], fill=(40, 40, 40), font=font)
     return sheet

@@ -59,7 +59,7 @@ class Engine:
     @property
     def name(self) -> str:
         """What a record calls the model: its Hub id, or the name of its folder without the way to it."""
-        return Path(self.model).name if Path(self.model).is_dir() else self.model
+        return Path(self.model).resolve().name if Path(self.model).is_dir() else self.model
 
     @property
     def hub_revision(self) -> str | None:

@@ -75,12 +75,17 @@ def fault_table(faults: Sequence[Fault], shown: int = 20) -> str:
     """How often each problem is there, then the first `shown` faults as a table."""
     counts = Counter(fault.problem for fault in faults).most_common()
     listed = [Fault("problem", "image", "where")]
-    listed += [Fault(*(" ".join(text.split()) for text in fault)) for fault in faults[:shown]]
+    listed += [Fault(*map(printable, fault)) for fault in faults[:shown]]
     widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
     lines = [f"{len(faults):,} unusable rows (" + ", ".join(f"{problem}: {n:,}" for problem, n in counts) + ")"]
     for fault in listed:
         lines.append("  " + "  ".join(text.ljust(width) for text, width in zip(fault, widths, strict=True)).rstrip())
     return "\n".join(lines + [f"  … and {len(faults) - shown:,} more"] * (len(faults) > shown))
+
+
+def printable(text: str) -> str:
+    """A text on one line, halves of characters as JSON has them."""
+    return " ".join(text.split()).encode(errors="backslashreplace").decode()
 
 
 def is_text(text: str) -> bool:

@@ -85,7 +85,8 @@ def one_line_errors(name: str) -> Iterator[None]:
         cause = type(error).__name__
         raise SchemaError(f"no folder {name} and no such dataset on the Hub that can be read ({cause})") from error
     except (DatasetGenerationError, pa.ArrowException) as error:
-        raise SchemaError(f"the dataset {name} is damaged: {error.__cause__ or error}") from error
+        told = " ".join(str(error.__cause__ or error).split())
+        raise SchemaError(f"the dataset {name} is damaged: {told}") from error
     except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:  # a configuration that is not there …
         raise SchemaError(f"the dataset {name} cannot be read: {str(error).strip().splitlines()[0]}") from error
 

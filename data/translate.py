@@ -131,7 +131,8 @@ def finished_lines(path: Path) -> Iterator[dict]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             entry = json.loads(line)
-            texts = [*entry["translations"], *entry["translations"].values(), entry["language"]]
+            texts = [entry[name] for name in ("model", "revision", "prompt", "language")]
+            texts += [*entry["translations"], *entry["translations"].values()]
             if not all(isinstance(text, str) for text in texts) or entry["attempt"] not in (GREEDY, SAMPLED):
                 raise TypeError("a value of the wrong type")
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -21,16 +21,19 @@ LANGUAGE_NAMES = {
 }  # fmt: skip
 SCRIPTS = {"zh": "CJK", "ko": "HANGUL", "ru": "CYRILLIC"}  # as Unicode names letters; the other languages: LATIN
 
-# What a chat model says around a translation: an introduction, and marks of a template or of Markdown.
+# What a chat model says around a translation: an introduction, and marks of a template or of Markdown. "Voici" alone
+# is none: captions begin with "Here is a river" and "This is a river", right translations with "Voici une rivière".
 INTRODUCTION = re.compile(
-    r"^(sure|certainly|of course|here is|here's|as an ai|i'm sorry|i cannot|assistant\b|note\b"
-    r"|claro|com certeza|aqui está|por supuesto|desde luego|aquí está|bien sûr|certainement|voici"
-    r"|natürlich|gerne|selbstverständlich|hier ist die|natuurlijk|uiteraard|hier is de"
-    r"|certo|certamente|ecco|конечно|разумеется|вот перевод|当然|好的|以下是|물론|다음은)\b"
+    r"^\W*(sure|certainly|of course|here is|here's|as an ai|i'm sorry|i cannot|assistant\b|note\b"
+    r"|claro|com certeza|por supuesto|desde luego|bien sûr|certainement"
+    r"|natürlich|gerne|selbstverständlich|natuurlijk|uiteraard"
+    r"|(aqui está|aquí está|voici|hier ist|hier is|ecco)( \w+){0,3} (tradu|übersetzung|vertaling)\w*"
+    r"|certo|certamente|конечно|разумеется|вот перевод)\b"
+    r"|^\W*(当然|好的|以下是|물론|다음은)"  # a word may go on: 当然可以, 물론입니다
     r"|\((note|nota|anmerkung|opmerking|remarque|примечание)\b",
     re.IGNORECASE,
 )
-MARKS = frozenset("<>*#`{}[]|\\_~=")
+MARKS = frozenset("<>*#`{}[]|\\_~=\ufffd")  # the last is what half a character decodes to
 
 # Three times in a row, or twice where the part is long: what greedy decoding falls into. Chinese has no spaces, so its
 # parts are of characters; elsewhere they are whole words ("golven en enkele" does not repeat "en").

@@ -57,6 +57,7 @@ def write_corpus(
         card = make_card()
         describe_files(card, features, splits)
         card.save(aside / "README.md")
+        check_output(output, overwrite)  # again: something may have come there meanwhile
         put_in_place(aside, output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -70,9 +71,9 @@ def check_output(output: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise FileExistsError(f"{output} exists and is not empty; choose another or give --overwrite_output_dir")
-    files = {path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir()}
-    if not all(OURS.fullmatch(name) for name in files):  # a folder of corpora, say, or a home directory
-        raise FileExistsError(f"{output} holds more than a dataset, so it is not overwritten; empty it yourself")
+    files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir())
+    if others := [name for name in files if not OURS.fullmatch(name)]:  # a folder of corpora, say, or a home directory
+        raise FileExistsError(f"{output} holds more than a dataset, {others[0]} for one, so it is not overwritten")
 
 
 def put_in_place(aside: Path, output: Path) -> None:

@@ -1,12 +1,13 @@
 """Building: rows and translations arrive where they belong, and a failed build leaves nothing behind."""
 
 import json
+import shutil
 from pathlib import Path
 
 import datasets
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_dataset
+from datasets import Features, Value, load_dataset
 from huggingface_hub import DatasetCard
 from PIL import Image
 
@@ -114,6 +115,7 @@ def test_rows_are_read_one_row_group_ahead_at_most(tmp_path, monkeypatch):
         ({"split": "valid"}, "unknown split"),
         ({"file_name": "1.png"}, "duplicate id"),
         ({"file_name": "metadata.jsonl"}, "image undecodable"),
+        ({"file_name": "ma\udcefs.png"}, "text that is no Unicode"),  # as Python reads a file name in Latin-1
     ],
 )
 def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
@@ -164,6 +166,20 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(FileExistsError, match="is a file"):
         build_corpus([made_source(tmp_path / "made")], tmp_path / "out", overwrite=True)
+
+
+def test_what_came_into_the_folder_while_a_corpus_was_written_is_kept(tmp_path):
+    def examples():
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        yield "train", {"image_id": "a"}
+
+    columns, card = Features({"image_id": Value("string")}), DatasetCard("---\n{}\n---\n")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError):
+            write.write_corpus(examples(), columns, tmp_path / "out", overwrite, lambda: card)
+        assert (tmp_path / "out" / "notes.txt").read_text() == "mine" and not leftovers(tmp_path)
+        shutil.rmtree(tmp_path / "out")
 
 
 def test_two_sources_of_one_name_are_refused(tmp_path):

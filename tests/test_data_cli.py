@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from rsmclip.data import __main__ as cli
+from rsmclip.data.audit import load_audited
 from rsmclip.data.demo import demo_examples
 from rsmclip.data.schema import load_corpus
 from tests.translators import make_chat_model
@@ -89,11 +90,11 @@ def test_a_folder_that_is_not_empty_needs_a_word(tmp_path, made, capsys):
         (["build", "--source", "rsicd=missing", "--output", "out"], "rsicd: no folder missing"),
         (["build", "--source", "rsvqa=.", "--output", "out"], "unknown source 'rsvqa'"),
         (["build", "--source", "hub=./nowhere", "--output", "out"], "hub: no folder ./nowhere"),
-        (["build", "--source", "ucm=.", "--output", "out", "--split_policy", "mine"], "invalid choice: 'mine'"),
         (["build", "--source", "ucm=.", "--output", "out"], "ucm: no annotation file"),
         (["build", "--source", "ucm=.", "--output", "out", "--translations", "missing"], "no *.jsonl"),
         (["build", "--source", "ucm=.", "--output", "out", "--push_to_hub", "a/b/c"], "a/b/c"),
         (["demo"], "required: --output"),
+        (["demo", "--output", "out", "--contact_sheet", "sheet"], "expected a file name that ends in .jpg or .png"),
         (["demo", "--output", "out", "--seed", "-1"], "expected a whole number from 0 on, got '-1'"),
     ],
 )
@@ -184,6 +185,12 @@ def test_audit_takes_a_folder_of_pictures_to_compare_with(tmp_path, leaking, cap
     assert found == [{"dataset": "aid", "split": "pictures", "image_id": "river/river_7"}]
 
 
+def test_pictures_that_differ_in_their_suffix_have_ids_of_their_own(tmp_path):
+    for name in ("a.jpg", "a.png", "b.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    assert load_audited(str(tmp_path))["pictures"]["image_id"][:] == ["a.jpg", "a.png", "b"]
+
+
 def test_a_folder_of_pictures_is_read_past_what_is_none(tmp_path, leaking, capsys):
     other = tmp_path / "aid"
     (other / "folder.jpg").mkdir(parents=True)
@@ -205,8 +212,31 @@ def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path, leaking, capsy
     (pictures / "README.md").write_text("hi\n\n\n")
     cli.main(["audit", str(pictures), "--output", str(tmp_path / "report.json")])
     assert (pictures / "README.md").read_text() == "hi\n\n\n"
-    told = refusal(capsys, "audit", leaking, "--output", leaking / "report.json")
-    assert "lies in the corpus" in told and not (leaking / "report.json").exists()
+
+
+@pytest.mark.parametrize("inside", ["leaking", "pictures", "pictures/reports"])
+def test_a_report_is_never_written_into_what_is_audited(tmp_path, leaking, capsys, inside):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (9, 9)).save(pictures / "a.png")
+    told = refusal(capsys, "audit", leaking, "--against", pictures, "--output", tmp_path / inside / "report.json")
+    assert "which is audited: write the report elsewhere" in told and not (tmp_path / inside / "report.json").exists()
+
+
+def test_rows_of_a_folder_with_other_files_are_not_removed_and_nothing_is_written(tmp_path, leaking, capsys):
+    (leaking / ".gitattributes").write_text("")
+    told = refusal(capsys, "audit", leaking, "--output", tmp_path / "report.json", "--remove")
+    assert told.endswith("holds more than a dataset, .gitattributes for one, so it is not overwritten\n")
+    assert told.count("\n") == 1 and not (tmp_path / "report.json").exists()
+
+
+def test_a_corpus_without_leaks_is_not_written_again(tmp_path, leaking, capsys):
+    command = ["audit", str(leaking), "--output", str(tmp_path / "report.json"), "--remove"]
+    cli.main(command)
+    [before] = (leaking / "data").glob("train-*")
+    shard = before.stat().st_ino
+    cli.main(command)
+    assert "removed from train: 0 rows" in capsys.readouterr().out and before.stat().st_ino == shard
 
 
 def test_audit_wants_names_that_differ(tmp_path, leaking, capsys):
@@ -221,8 +251,11 @@ def test_demo_draws_into_the_folder_from_the_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(
         rsmclip.data.demo, "build_demo", lambda *arguments, **options: drawn.append((arguments, options))
     )
-    cli.main(["demo", "--output", str(tmp_path), "--seed", "3", "--overwrite_output_dir"])
+    sheet = tmp_path / "images" / "sheet.png"
+    command = ["demo", "--output", str(tmp_path), "--seed", "3", "--overwrite_output_dir"]
+    cli.main([*command, "--contact_sheet", str(sheet)])
     assert drawn == [((tmp_path, 3), {"overwrite": True})]
+    assert Image.open(sheet).width == 6 * 136 + 8
 
 
 def test_the_module_runs_without_a_traceback(tmp_path):

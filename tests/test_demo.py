@@ -2,11 +2,14 @@
 
 import itertools
 import re
+from concurrent.futures import ThreadPoolExecutor
 
+import datasets
 import numpy as np
 import pytest
 
-from rsmclip.data.demo import demo_examples
+from rsmclip.data import demo
+from rsmclip.data.demo import cached_demo, demo_examples
 from rsmclip.data.demo_drawing import PAINTERS, contact_sheet, draw
 from rsmclip.data.demo_grammar import GRAMMARS, captions_in_all_languages
 from rsmclip.data.demo_scene import KINDS, MANY, Scene, draw_scene
@@ -28,6 +31,18 @@ def test_rows_are_a_function_of_seed_and_split():
     longer = list(demo_examples(seed=1, rows={"train": 30, "val": 4}))
     assert longer[:20] == first[:20] and longer[30:] == first[20:]
     assert first[0] != next(demo_examples(seed=2, rows={"train": 1}))
+
+
+def test_two_runs_that_start_at_once_draw_the_cached_corpus_once(tmp_path, monkeypatch):
+    draw_corpus, drawn = demo.build_demo, []
+    monkeypatch.setattr(demo, "build_demo", lambda *arguments: (drawn.append(arguments), draw_corpus(*arguments)))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for split in demo.ROWS:
+        monkeypatch.setitem(demo.ROWS, split, 2)
+    with ThreadPoolExecutor(2) as runs:
+        folders = list(runs.map(cached_demo, [3, 3]))
+    assert len(drawn) == 1 and drawn[0] == (folders[0], 3) and folders[0] == folders[1]
+    assert (folders[0] / "README.md").is_file()
 
 
 def test_no_two_images_are_equal():

@@ -61,6 +61,11 @@ def test_the_revision_of_a_folder_changes_with_its_files(folders, tmp_path):
     assert folder_hash(copy) != folder_hash(folders["chat"])
 
 
+def test_a_model_in_the_current_folder_is_called_after_it(folders, monkeypatch):
+    monkeypatch.chdir(folders["chat"])
+    assert open_engine("transformers", ".").name == folders["chat"].name
+
+
 def test_quotation_marks_around_an_answer_are_no_part_of_it(tmp_path):
     lessons = [("A road.", "pt", '"Uma estrada."'), ("A field.", "pt", "« Um campo. »")]
     engine = open_engine("transformers", str(make_chat_model(tmp_path / "quoting", lessons)))

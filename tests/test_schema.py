@@ -142,3 +142,10 @@ def test_damaged_shards_are_refused(tmp_path):
     (tmp_path / "train.parquet").write_bytes(b"no parquet")
     with pytest.raises(SchemaError, match="is damaged"):
         load_corpus(tmp_path)
+
+
+def test_shards_whose_columns_differ_are_refused_in_one_line(tmp_path):
+    for number, column in enumerate(("image_id", "name")):
+        Dataset.from_dict({column: ["a"]}).to_parquet(tmp_path / f"train-{number}.parquet")
+    with pytest.raises(SchemaError, match="^the dataset [^\n]+ is damaged: [^\n]+$"):
+        load_corpus(tmp_path)

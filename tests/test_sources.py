@@ -12,6 +12,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from rsmclip.data.faults import encode_image
+from rsmclip.data.schema import features
 from rsmclip.data.sources import READERS, SourceError, SourceRow, open_source
 from rsmclip.data.sources.protocol import read_json_lines
 
@@ -295,6 +296,29 @@ def test_any_dataset_with_images_and_captions_is_read(tmp_path):
     assert (second["image_id"], second["split"]) == ("theirs/val/0", "val")
 
 
+def test_a_dataset_in_the_current_folder_is_called_after_it(tmp_path, monkeypatch):
+    columns = {"image": [{"bytes": write_image(tmp_path / "a.png"), "path": None}], "text": ["A ."]}
+    folder = save_dataset(tmp_path / "theirs", columns, IMAGE_AND_TEXT)
+    monkeypatch.chdir(folder)
+    assert next(iter(open_source("hub", ".").rows()))["image_id"] == "theirs/train/0"
+
+
+def test_rows_without_an_id_are_numbered(tmp_path):
+    image = [{"bytes": write_image(tmp_path / "a.png"), "path": None}] * 2
+    theirs = save_dataset(
+        tmp_path / "theirs",
+        {"image": image, "text": ["A .", "B ."], "image_id": [None, None]},
+        {**IMAGE_AND_TEXT, "image_id": Value("string")},
+    )
+    columns = {"image_id": [None, "ours/7"], "source": [None, "ours"], "label": [None, None]}
+    captions = [{"en": ["A ."]}, {"en": ["B ."]}]
+    ours = save_dataset(tmp_path / "ours", {"image": image, **columns, "captions": captions}, features(["en"]))
+    rows = list(open_source("hub", str(theirs)).rows())[:2]
+    assert [row["image_id"] for row in rows] == ["theirs/train/0", "theirs/train/1"]
+    rows = list(open_source("hub", str(ours)).rows())[:2]
+    assert [(row["image_id"], row["source"]) for row in rows] == [("ours/train/0", "ours"), ("ours/7", "ours")]
+
+
 def test_a_dataset_of_image_files_is_read_from_them(tmp_path):
     encoded = write_image(tmp_path / "a.png")
     columns = {"image": [str(tmp_path / "a.png")], "filename": ["a.png"], "text": ["A ."]}
@@ -361,6 +385,13 @@ def test_images_outside_the_corpus_are_refused(tmp_path, file_name):
     karpathy(tmp_path, "dataset_rsicd.json", [{"file": file_name}])
     with pytest.raises(SourceError, match="lies outside the folder of images"):
         list(open_source("rsicd", tmp_path).rows())
+
+
+@pytest.mark.parametrize("scene", ["..", "a/../..", "/etc"])
+def test_classes_outside_the_corpus_are_refused(tmp_path, scene):
+    nwpu(tmp_path, {scene: [{"filename": "a.png", "split": "train", "raw": "A ."}]})
+    with pytest.raises(SourceError, match="lies outside the folder of images"):
+        list(open_source("nwpu", tmp_path).rows())
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):

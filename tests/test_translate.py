@@ -186,11 +186,12 @@ def test_a_journal_knows_whose_translations_it_holds(engine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "{}", "[]", "5", '{"language": "pt", "attempt": 0, "translations": 5}',
-             '{"language": "pt", "attempt": 0, "translations": {"a": null}}']
+    "change", ["{", "{}", "[]", "5", {"translations": 5}, {"translations": {"a": None}}, {"attempt": 2},
+               {"language": 5}, {"model": None}, {"revision": None}, {"prompt": None}]
 )  # fmt: skip
-def test_a_damaged_line_within_a_journal_is_told(engine, tmp_path, line):
-    (tmp_path / "x.jsonl").write_text(f"{line}\n")
+def test_a_damaged_line_within_a_journal_is_told(engine, tmp_path, change):
+    line = {**Journal(tmp_path, engine).key, "language": "pt", "attempt": 0, "translations": {"A.": "a"}}
+    (tmp_path / "x.jsonl").write_text(f"{change if isinstance(change, str) else json.dumps(line | change)}\n")
     with pytest.raises(SourceError, match=r"x.jsonl, line 1 is damaged .* delete it"):
         Journal(tmp_path, engine).read()
 

@@ -63,6 +63,7 @@ RESIDUES = [
     "번역: {}", "Перевод: {}", "{}<|im_end|>", "<|im_start|>assistant {}", "assistant\n{}", "[INST] {} [/INST]",
     "{}\nEnglish: a road", "{} (Note: literal)", "### {}", "I'm sorry, I cannot translate this. {}", "Note: {}",
     "I’m sorry. {}", "Here’s it. {}", "{}<|endoftext|>", "{}<end_of_turn>", "<think></think>{}", "**{}**", "{} </s",
+    "{}\ufffd", "¡Claro! {}", "¡Por supuesto! {}", "当然可以！{}", "以下是翻译。{}", "물론입니다! {}", "“Sure! {}”",
     "Claro! {}", "Aqui está a tradução: {}", "La traducción es: {}", "Voici la traduction : {}", "Gerne. {}",
     "Natuurlijk! {}", "Ecco la traduzione: {}", "以下是翻译：{}", "번역은 다음과 같습니다: {}", "Вот перевод: {}",
 ]  # fmt: skip
@@ -74,6 +75,22 @@ def test_what_a_chat_model_says_around_a_translation_is_found(language, residue)
     row = CAPTIONS[1]
     assert first_objection(row["en"], residue.format(row[language]), language) == "chat residue"
     assert has_chat_residue(row["en"], residue.format(row[language]), language)
+
+
+@pytest.mark.parametrize(
+    ("language", "right", "introduction"),
+    [
+        ("pt", "Aqui está um rio.", "Aqui está a sua tradução. Um rio."),
+        ("es", "Aquí está un río.", "Aquí está la traducción. Un río."),
+        ("fr", "Voici une rivière.", "Voici la traduction. Une rivière."),
+        ("de", "Hier ist die Mündung eines Flusses.", "Hier ist die Übersetzung. Ein Fluss."),
+        ("nl", "Hier is de monding van een rivier.", "Hier is de vertaling. Een rivier."),
+        ("it", "Ecco un fiume.", "Ecco la tua traduzione. Un fiume."),
+    ],
+)
+def test_what_here_is_becomes_is_no_introduction(language, right, introduction):
+    assert not has_chat_residue("Here is a river.", right, language)
+    assert has_chat_residue("Here is a river.", introduction, language)
 
 
 @every_translation

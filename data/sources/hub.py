@@ -37,7 +37,8 @@ class HubDataset:
         self.options = dict(option.partition("=")[::2] for option in options)
         if unknown := sorted(set(self.options) - set(OPTIONS)):
             raise SourceError(f"hub: unknown option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
-        self.name = Path(self.dataset_id).name
+        folder = Path(self.dataset_id)
+        self.name = folder.resolve().name if folder.is_dir() else folder.name
 
     @property
     def licence(self) -> str | None:
@@ -94,19 +95,20 @@ class HubDataset:
 
     def row(self, entry: dict, split: str, number: int, columns: dict, features: Features) -> SourceRow:
         """A row in this project's terms. A corpus in its schema keeps its ids, sources and raw captions."""
-        is_ours = not any(column_faults(features))
+        kept = {} if any(column_faults(features)) else entry
         captions = entry[columns["captions"]]
         if isinstance(captions, dict):
             captions = entry.get("raw_captions") or captions["en"]
         label, feature = entry.get(columns["label"]), features.get(columns["label"])
         if isinstance(feature, ClassLabel) and label is not None:
             label = feature.int2str(label) if label >= 0 else None  # -1: not known, as in unlabelled test splits
-        own = without_suffix(str(entry[columns["id"]])) if columns["id"] else number
+        named = entry.get(columns["id"])
+        own = number if named is None else without_suffix(str(named))
         return SourceRow(
             image=image_bytes(entry[columns["image"]]),
             file=f"{self.name}/{split}[{number}]",
-            image_id=entry["image_id"] if is_ours else f"{self.name}/{split}/{own}",
-            source=entry["source"] if is_ours else self.name,
+            image_id=kept.get("image_id") or f"{self.name}/{split}/{own}",
+            source=kept.get("source") or self.name,
             label=None if label is None else str(label),
             split=split,
             captions_en=[captions] if isinstance(captions, str) else list(captions or []),

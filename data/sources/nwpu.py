@@ -4,7 +4,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from rsmclip.data.sources.protocol import SourceError, SourceRow, describe, existing_folder, first_existing, make_row
+from rsmclip.data.sources.protocol import (
+    SourceError,
+    SourceRow,
+    check_inside,
+    describe,
+    existing_folder,
+    first_existing,
+    make_row,
+)
 
 CAPTIONS = ("raw", "raw_1", "raw_2", "raw_3", "raw_4")
 
@@ -30,6 +38,7 @@ class NWPUCaptions:
         for scene, entries in classes.items():
             for number, entry in enumerate(entries):
                 try:
+                    check_inside(scene)
                     captions = [entry[key] for key in CAPTIONS if key in entry]
                     yield make_row(self.name, images / scene, entry["filename"], entry["split"], captions, scene)
                 except (KeyError, TypeError, ValueError) as error:

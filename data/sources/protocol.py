@@ -72,8 +72,7 @@ def make_row(
     source: str, folder: Path, file_name: str, split: str, captions: list[str], label: str | None
 ) -> SourceRow:
     """A row whose image is the file `file_name` in `folder`; a `ValueError` if that is elsewhere."""
-    if PurePosixPath(file_name).is_absolute() or ".." in PurePosixPath(file_name).parts:
-        raise ValueError(f"{file_name!r} lies outside the folder of images")
+    check_inside(file_name)
     path = folder / file_name
     return SourceRow(
         image=path.read_bytes() if path.is_file() else None,
@@ -84,6 +83,12 @@ def make_row(
         split=split,
         captions_en=captions,
     )
+
+
+def check_inside(name: str) -> None:
+    """Raises a `ValueError` if a path from an annotation file leads out of the folder of images."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise ValueError(f"{name!r} lies outside the folder of images")
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:

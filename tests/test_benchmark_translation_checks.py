@@ -1,0 +1,34 @@
+"""The benchmark of the checks of translations: what it takes, and that it finds what was spoilt."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from rsmclip.benchmarks import translation_checks
+from tests.captions import CAPTIONS
+
+
+def measure(folder: Path, lines: list[dict], monkeypatch) -> dict:
+    """What the command writes for lines of translations."""
+    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arguments = ["--translations", str(folder), "--output", str(folder / "result.json")]
+    monkeypatch.setattr(sys, "argv", ["translation_checks", *arguments])
+    translation_checks.main()
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_captions_that_lack_a_language_are_left_out(tmp_path, monkeypatch):
+    lines = [{"en": f"{row['en']} {number}", **{code: f"{row[code]} {number}" for code in ("pt", "ko")}}
+             for number, row in enumerate(CAPTIONS * 12)][:12]  # fmt: skip
+    lines[0] |= {"pt": None}
+    result = measure(tmp_path, lines, monkeypatch)
+    assert {code: found["translations"] for code, found in result["languages"].items()} == {"ko": 11, "pt": 11}
+    assert result["found, mean over languages"]["English came back"] == 100.0
+
+
+@pytest.mark.parametrize("lines", [CAPTIONS[:9], [{"en": row["en"], "pt": row["pt"]} for row in CAPTIONS * 9]])
+def test_too_few_captions_or_languages_are_refused(tmp_path, monkeypatch, lines):
+    with pytest.raises(SystemExit, match="2"):
+        measure(tmp_path, lines, monkeypatch)
