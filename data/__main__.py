@@ -200,6 +200,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", action="append", required=True, type=named_source, metavar="NAME=DIR",
                         help=f"a corpus ({', '.join(READERS)}) and its folder; may be repeated")  # fmt: skip
     parser.add_argument("--translations", type=Path, metavar="DIR", help="what translate wrote, or ready *.jsonl")
+    parser.add_argument("--split_policy", choices=("official",), default="official", help="which splits rows go to")
     parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
 
 

@@ -90,6 +90,7 @@ def test_a_folder_that_is_not_empty_needs_a_word(tmp_path, made, capsys):
         (["build", "--source", "rsicd=missing", "--output", "out"], "rsicd: no folder missing"),
         (["build", "--source", "rsvqa=.", "--output", "out"], "unknown source 'rsvqa'"),
         (["build", "--source", "hub=./nowhere", "--output", "out"], "hub: no folder ./nowhere"),
+        (["build", "--source", "ucm=.", "--output", "out", "--split_policy", "mine"], "invalid choice: 'mine'"),
         (["build", "--source", "ucm=.", "--output", "out"], "ucm: no annotation file"),
         (["build", "--source", "ucm=.", "--output", "out", "--translations", "missing"], "no *.jsonl"),
         (["build", "--source", "ucm=.", "--output", "out", "--push_to_hub", "a/b/c"], "a/b/c"),
