@@ -20,7 +20,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.hub.conversion_card import make_conversion_card
-from rsmclip.hub.folder import check_model_type, find_source, new_folder, read_json, save_model_folder
+from rsmclip.hub.folder import check_model_type, find_source, new_folder, read_json, save_model_folder, weight_files
 
 CONFIG, SAFETENSORS, PICKLE = "open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 TOKENIZER_FILES = ["tokenizer*.json", "*.model", "special_tokens_map.json"]
@@ -236,9 +236,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def read_model_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Our state dict, from one file or from those of an index."""
-    index = folder / "model.safetensors.index.json"
-    files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
-    return {name: tensor for file in files for name, tensor in read_safetensors(folder / file).items()}
+    return {name: tensor for path in weight_files(folder) for name, tensor in read_safetensors(path).items()}
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:

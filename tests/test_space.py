@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import socket
 import sys
 import weakref
@@ -470,8 +471,10 @@ def test_a_space_of_one_s_own_has_a_title_too():
 
 
 def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch, tmp_path, corpus):
+    files = {"config.json", "model.safetensors"}
     (tmp_path / "older").mkdir()
-    (tmp_path / "older" / "config.json").write_text((tmp_path / "model" / "config.json").read_text())
+    for file in files:
+        shutil.copyfile(tmp_path / "model" / file, tmp_path / "older" / file)
     corpus["test"].select(range(5)).to_parquet(tmp_path / "few" / "test.parquet")
     for key, revision, folder in [
         ("user/model", "v1", tmp_path / "older"),
@@ -482,7 +485,7 @@ def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch,
     monkeypatch.setattr(run_space, "run_app", lambda *arguments: served.extend(arguments))
     main(["space", "user/model", "--revision", "v1", "--gallery", "user/captions", "--gallery_revision", "few"])
     _, folder, name, gallery_name, rows, _ = served
-    assert [path.name for path in folder.iterdir()] == ["config.json"] and name == "user/model"
+    assert {path.name for path in folder.iterdir()} == files and name == "user/model"
     assert len(rows) == 5 and gallery_name == "user/captions (test)"
 
 
