@@ -205,11 +205,6 @@ def model_sizes(model: RSMCLIPModel, processor: CLIPProcessor) -> dict[str, int]
     }
 
 
-def read_results(folder: Path) -> dict:
-    """The `eval_results.json` of a model folder."""
-    return json.loads((folder / "eval_results.json").read_text(encoding="utf-8"))
-
-
 def published_name(path_or_hub_id: str | None) -> str | None:
     """The last name of a local folder; the id of a repository on the Hub as it is."""
     if path_or_hub_id is None or not is_local(path_or_hub_id):
