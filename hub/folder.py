@@ -93,11 +93,19 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another")
-    unfinished = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}")
+    # An empty one stays what it is, a link, a mounted disk or where the user stands, and is written in from inside.
+    place, is_there = folder.resolve(), folder.exists()
+    unfinished = (place if is_there else place.parent) / f".{place.name}.{os.getpid()}"
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        unfinished.replace(folder)
+        if is_there:
+            if list(place.iterdir()) != [unfinished]:
+                raise ValueError(f"{folder} was empty, and is no more: others wrote in it; choose another")
+            for path in unfinished.iterdir():
+                path.replace(place / path.name)
+        else:
+            unfinished.replace(place)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

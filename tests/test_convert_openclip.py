@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from transformers import AutoProcessor
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.hub.__main__ import main
 from rsmclip.hub.convert_openclip import convert_openclip, describe, export_openclip, read_config
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.hub.folder import new_folder, save_model_folder
 from tests.openclip_by_hand import OpenCLIPByHand, write_openclip
 
 
@@ -203,6 +204,27 @@ def test_the_card_names_the_source_and_keeps_its_licence(tmp_path):
     card = (tmp_path / "ours" / "README.md").read_text()
     assert "license: cc-by-4.0" in card and "- pt" in card and "`source`, converted" in card
     assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize("place", [".", "link", "new/one"])
+def test_an_empty_folder_is_written_in_wherever_it_lies(place, tmp_path, monkeypatch):
+    write_openclip(tmp_path / "source")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    monkeypatch.chdir(tmp_path / "here" if place == "." else tmp_path)
+    main(["convert-openclip", str(tmp_path / "source"), place])
+    assert not {path for path in tmp_path.rglob(".*") if path.is_dir()}
+    names = {".": "here", "link": "elsewhere", "new/one": "one"}
+    assert f"# {names[place]}\n" in Path(place, "README.md").read_text()
+    assert (tmp_path / "link").is_symlink() and RSMCLIPModel.from_pretrained(Path.cwd() / place)
+
+
+def test_what_came_into_an_empty_folder_meanwhile_is_left_alone(tmp_path):
+    with pytest.raises(ValueError, match="others wrote in it"), new_folder(tmp_path) as unfinished:
+        (unfinished / "config.json").write_text("ours")
+        (tmp_path / "config.json").write_text("theirs")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path, capsys):
