@@ -105,7 +105,8 @@ def convert_openclip(source: str, folder: Path, tokenizer: str | None = None) ->
     model.load_state_dict(from_openclip(read_weights(read_from), model), assign=True)
     with new_folder(folder) as unfinished:
         save_model_folder(model, processor, unfinished)
-        make_conversion_card(source, read_from, folder.resolve().name, described).save(unfinished / "README.md")
+        card = make_conversion_card(source, read_from, folder.resolve().name, described, text_tokenizer is not None)
+        card.save(unfinished / "README.md")
     return text_tokenizer is not None
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
@@ -199,11 +201,33 @@ def test_a_head_stays_behind(tiny_model, tiny_processor, tmp_path):
 
 def test_the_card_names_the_source_and_keeps_its_licence(tmp_path):
     write_openclip(tmp_path / "source")
-    (tmp_path / "source" / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: [en, pt]\n---\nA model.\n")
+    (tmp_path / "source" / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: mine\nlicense_link: LICENSE\nlanguage: [en, pt]\n---\nA model.\n"
+    )
     convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
     card = (tmp_path / "ours" / "README.md").read_text()
-    assert "license: cc-by-4.0" in card and "- pt" in card and "`source`, converted" in card
+    assert "license: other\nlicense_name: mine\nlicense_link: LICENSE" in card and "- pt" in card
+    assert "`source`, converted" in card
     assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize("has_tokenizer", [True, False])
+def test_the_code_in_the_card_runs_and_is_pinned_once_it_is_pushed(
+    has_tokenizer, tokenizer, tmp_path, monkeypatch, capsys
+):
+    write_openclip(tmp_path / "source", vocab_size=len(tokenizer))
+    if has_tokenizer:
+        tokenizer.save_pretrained(tmp_path / "source")
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    card = ModelCard.load(tmp_path / "ours" / "README.md")
+    task = "zero-shot-image-classification" if has_tokenizer else "image-feature-extraction"
+    assert card.data.pipeline_tag == task
+    code = card.text.split("```python\n")[1].split("```")[0]
+    assert code.count('"USER/NAME", trust_remote_code=True, revision="REVISION"') == 2
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 30)).save("image.png")
+    exec(code.replace("USER/NAME", "ours").replace(', revision="REVISION"', ""))
+    assert capsys.readouterr().out.startswith("tensor([[")
 
 
 @pytest.mark.parametrize("place", [".", "link", "new/one"])
