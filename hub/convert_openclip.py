@@ -341,11 +341,11 @@ def read_tokenizer(
     here = [place for place in places if isinstance(place, str) or any((place / file).is_file() for file in files)]
     if not here:
         return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(here[0], trust_remote_code=False)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the tokenizer in {here[0]} cannot be read: {error}") from error
     text = config.text_config
+    try:  # the configuration that lies there may be of the whole model, of whose type no tokenizer is known
+        tokenizer = AutoTokenizer.from_pretrained(here[0], config=text, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the tokenizer in {here[0]} cannot be read: {error}") from error
     if len(tokenizer) > text.vocab_size:
         raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the text tower {text.vocab_size}")
     longest = text.max_position_embeddings - text.pad_token_id - 1

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -191,6 +192,19 @@ def test_the_tokenizer_goes_along_both_ways(tokenizer, tmp_path):
     loaded = AutoProcessor.from_pretrained(tmp_path / "again", trust_remote_code=True).tokenizer
     assert loaded("a forest")["input_ids"] == tokenizer("a forest")["input_ids"]
     assert loaded.model_max_length == 77
+
+
+def test_an_export_warns_of_nothing_and_names_a_damaged_tokenizer(
+    tiny_model, tiny_processor, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    folder = tmp_path / "ours"
+    save_model_folder(tiny_model, tiny_processor, folder)
+    export_openclip(str(folder), tmp_path / "theirs")
+    assert not caplog.records
+    (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:2000])
+    with pytest.raises(ValueError, match=f"the tokenizer in {folder} cannot be read"):
+        export_openclip(str(folder), tmp_path / "none")
 
 
 def test_a_head_stays_behind(tiny_model, tiny_processor, tmp_path):
