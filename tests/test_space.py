@@ -451,6 +451,24 @@ def test_a_space_is_not_pushed_if_its_gallery_has_no_such_split_or_images(hub, t
     assert "spaces/user/shop" not in hub.repositories
 
 
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("config.json", "has no config.json"),  # an adapter
+        ("model.safetensors", "has no weights in safetensors"),
+        ("tokenizer.json", "has no tokenizer"),
+    ],
+)
+def test_a_space_is_not_pushed_if_it_could_not_serve_its_model(hub, tmp_path, capsys, file, line):
+    (tmp_path / "model" / file).unlink()
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main(PUSH)
+    error = capsys.readouterr().err
+    assert error.startswith("error: user/model at ") and line in error and error.count("\n") == 1
+    assert "spaces/user/shop" not in hub.repositories
+
+
 def test_a_space_is_not_pushed_without_gradio_whose_version_it_gets(hub, monkeypatch, capsys):
     def installed(package: str) -> str:
         if package == "gradio":
