@@ -120,6 +120,8 @@ def find_source(source: str, patterns: list[str], revision: str | None = None) -
         revision (`str`, *optional*): Branch, tag or commit of the Hub id.
     """
     if source and Path(source).is_dir():
+        if revision:
+            raise ValueError(f"{source} is a folder here, of which there is no revision {revision!r}: leave it out")
         return Path(source)
     if Path(source).is_file():
         raise ValueError(f"{source} is a file; give the folder it lies in")

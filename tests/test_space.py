@@ -488,6 +488,18 @@ def test_a_space_of_one_s_own_has_a_title_too():
     assert SpaceCard(files["README.md"].decode()).data.title == "shop"
 
 
+def test_a_revision_of_what_is_a_folder_here_is_refused(tiny_model, tiny_processor, corpus_folder, tmp_path, capsys):
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
+    for arguments, line in [
+        (["--revision", "v1"], "is a folder here, of which there is no revision 'v1': leave it out\n"),
+        (["--gallery_revision", "v2"], "is here, without a revision 'v2': leave it out\n"),
+    ]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            main(["space", str(tmp_path / "model"), "--gallery", str(corpus_folder), *arguments])
+        assert capsys.readouterr().err.endswith(line)
+
+
 def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch, tmp_path, corpus):
     files = {"config.json", "model.safetensors"}
     (tmp_path / "older").mkdir()
