@@ -109,7 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("output", metavar="OUT", type=Path, help="folder for the graphs; new, or empty")
     command.add_argument("--int8", action="store_true", help="also graphs with int8 weights, and what they cost")
     command.add_argument(
-        "--dataset", metavar="DIR", default="demo", help="corpus to measure that on (default: %(default)s)"
+        "--dataset", metavar="DIR", default="demo", help="corpus to measure --int8 on (default: %(default)s)"
     )
     command.add_argument("--split", default="test", help="its split (default: %(default)s)")
     command.set_defaults(run=onnx)

@@ -10,9 +10,10 @@ from rsmclip.hub.folder import LOWEST_TRANSFORMERS
 TEMPLATE = Path(__file__).parent / "conversion_card_template.md.jinja"
 
 
-def make_conversion_card(source: str, folder: Path, name: str, described: dict) -> ModelCard:
+def make_conversion_card(source: str, folder: Path, name: str, described: dict, has_tokenizer: bool) -> ModelCard:
     """
-    The card of a model converted from OpenCLIP, which sends its readers to the source.
+    The card of a model converted from OpenCLIP, which sends its readers to the source. In its code the model is
+    "USER/NAME" at "REVISION", which `push` replaces.
 
     Args:
         source (`str`):
@@ -23,6 +24,8 @@ def make_conversion_card(source: str, folder: Path, name: str, described: dict) 
             Name of the model.
         described (`dict`):
             What the source's `open_clip_config.json` holds.
+        has_tokenizer (`bool`):
+            Whether the model takes texts as they are.
     """
     is_hub_id = not Path(source).is_dir()
     try:
@@ -32,8 +35,10 @@ def make_conversion_card(source: str, folder: Path, name: str, described: dict) 
     metadata = ModelCardData(
         language=theirs.get("language"),
         license=theirs.get("license"),
+        license_name=theirs.get("license_name"),
+        license_link=theirs.get("license_link"),
         library_name="transformers",
-        pipeline_tag="zero-shot-image-classification",
+        pipeline_tag="zero-shot-image-classification" if has_tokenizer else "image-feature-extraction",
         tags=["clip", "multilingual", "custom_code"],
         base_model=source if is_hub_id else None,
         model_name=name,
@@ -44,6 +49,7 @@ def make_conversion_card(source: str, folder: Path, name: str, described: dict) 
         name=name,
         source=source if is_hub_id else Path(source).resolve().name,
         is_hub_id=is_hub_id,
+        has_tokenizer=has_tokenizer,
         vision=described["model_cfg"]["vision_cfg"],
         text=described["model_cfg"]["text_cfg"],
         lowest_transformers=LOWEST_TRANSFORMERS,

@@ -20,7 +20,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.hub.conversion_card import make_conversion_card
-from rsmclip.hub.folder import check_model_type, find_source, new_folder, read_json, save_model_folder
+from rsmclip.hub.folder import check_model_type, find_source, new_folder, read_json, save_model_folder, weight_files
 
 CONFIG, SAFETENSORS, PICKLE = "open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 TOKENIZER_FILES = ["tokenizer*.json", "*.model", "special_tokens_map.json"]
@@ -105,7 +105,8 @@ def convert_openclip(source: str, folder: Path, tokenizer: str | None = None) ->
     model.load_state_dict(from_openclip(read_weights(read_from), model), assign=True)
     with new_folder(folder) as unfinished:
         save_model_folder(model, processor, unfinished)
-        make_conversion_card(source, read_from, folder.name, described).save(unfinished / "README.md")
+        card = make_conversion_card(source, read_from, folder.resolve().name, described, text_tokenizer is not None)
+        card.save(unfinished / "README.md")
     return text_tokenizer is not None
 
 
@@ -236,9 +237,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def read_model_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Our state dict, from one file or from those of an index."""
-    index = folder / "model.safetensors.index.json"
-    files = sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
-    return {name: tensor for file in files for name, tensor in read_safetensors(folder / file).items()}
+    return {name: tensor for path in weight_files(folder) for name, tensor in read_safetensors(path).items()}
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -342,11 +341,11 @@ def read_tokenizer(
     here = [place for place in places if isinstance(place, str) or any((place / file).is_file() for file in files)]
     if not here:
         return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(here[0], trust_remote_code=False)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"the tokenizer in {here[0]} cannot be read: {error}") from error
     text = config.text_config
+    try:  # the configuration that lies there may be of the whole model, of whose type no tokenizer is known
+        tokenizer = AutoTokenizer.from_pretrained(here[0], config=text, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the tokenizer in {here[0]} cannot be read: {error}") from error
     if len(tokenizer) > text.vocab_size:
         raise ValueError(f"the tokenizer has {len(tokenizer)} tokens, the text tower {text.vocab_size}")
     longest = text.max_position_embeddings - text.pad_token_id - 1

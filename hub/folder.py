@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from huggingface_hub import snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id
+from safetensors import safe_open
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
@@ -28,6 +30,10 @@ PUBLISHED = (  # all that a model's repository on the Hub holds
 PRIVATE = ("checkpoints", "trackers")  # folders of a run
 PICTURE = "dry_run.png"  # of a dry run, which may be repeated and leaves nothing else; it shows images of the corpus
 LOCAL = (*PRIVATE, PICTURE, ".gitignore")  # what a run leaves beside what is published, and stays where it is
+# What sizes of a model that make no sense raise, beside ValueError.
+CONFIG_ERRORS = (
+    *(StrictDataclassError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, AssertionError),
+)
 
 HANDLER = Path(__file__).parent / "handler.py"
 # What Inference Endpoints install beside what is there; torch is, and would be fetched anew if it were named.
@@ -87,11 +93,19 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not an empty folder; choose another")
-    unfinished = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}")
+    # An empty one stays what it is, a link, a mounted disk or where the user stands, and is written in from inside.
+    place, is_there = folder.resolve(), folder.exists()
+    unfinished = (place if is_there else place.parent) / f".{place.name}.{os.getpid()}"
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        unfinished.replace(folder)
+        if is_there:
+            if list(place.iterdir()) != [unfinished]:
+                raise ValueError(f"{folder} was empty, and is no more: others wrote in it; choose another")
+            for path in unfinished.iterdir():
+                path.replace(place / path.name)
+        else:
+            unfinished.replace(place)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -106,6 +120,8 @@ def find_source(source: str, patterns: list[str], revision: str | None = None) -
         revision (`str`, *optional*): Branch, tag or commit of the Hub id.
     """
     if source and Path(source).is_dir():
+        if revision:
+            raise ValueError(f"{source} is a folder here, of which there is no revision {revision!r}: leave it out")
         return Path(source)
     if Path(source).is_file():
         raise ValueError(f"{source} is a file; give the folder it lies in")
@@ -134,6 +150,36 @@ def check_model_type(folder: Path) -> None:
     if (found := read_json(folder / "config.json").get("model_type")) != RSMCLIPConfig.model_type:
         raise ValueError(f"{folder} holds a model of type {found!r}, not {RSMCLIPConfig.model_type!r}")
     check_folder(folder)
+    try:
+        config = RSMCLIPConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            expected = {name: tuple(tensor.shape) for name, tensor in RSMCLIPModel(config).state_dict().items()}
+    except CONFIG_ERRORS as error:
+        raise ValueError(f"{folder / 'config.json'} describes no model: {error}") from error
+    found = weight_shapes(folder)
+    if missing := [name for name in expected if name not in found]:  # transformers would make them up
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(f"the weights in {folder} lack {missing[0]}{more}; they would be random")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise ValueError(f"{folder}: {name} has shape {found[name]}, not {shape} as config.json has it")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Where transformers reads a model's weights: one file, else those that the index names."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file() or not index.is_file():
+        return [single]
+    return [folder / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+
+
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a model, from the heads of its files."""
+    shapes = {}
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
+    return shapes
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -167,11 +213,6 @@ def model_sizes(model: RSMCLIPModel, processor: CLIPProcessor) -> dict[str, int]
         "text_layers": config.text_config.num_hidden_layers,
         "max_tokens": processor.tokenizer.model_max_length,
     }
-
-
-def read_results(folder: Path) -> dict:
-    """The `eval_results.json` of a model folder."""
-    return json.loads((folder / "eval_results.json").read_text(encoding="utf-8"))
 
 
 def published_name(path_or_hub_id: str | None) -> str | None:

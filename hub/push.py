@@ -123,13 +123,11 @@ def published_files(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
-    if (folder / "config.json").is_file():
-        check_model_type(folder)
-    elif (folder / "adapter_config.json").is_file():
-        check_base(folder)
-    else:
+    is_whole = (folder / "config.json").is_file()
+    if not is_whole and not (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} is no model folder: it has neither config.json nor adapter_config.json")
     check_weights(folder)
+    (check_model_type if is_whole else check_base)(folder)
     found = sorted(path for pattern in PUBLISHED for path in folder.glob(pattern) if path.is_file())
     names = (path.relative_to(folder) for path in dict.fromkeys(found))
     return {name.as_posix(): folder / name for name in names if name.parts[0] not in LOCAL}

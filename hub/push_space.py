@@ -2,15 +2,17 @@
 
 import json
 import sys
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 
 from datasets import get_dataset_config_info
-from huggingface_hub import CommitInfo, HfApi, SpaceCard, SpaceCardData
+from huggingface_hub import CommitInfo, DatasetInfo, HfApi, ModelInfo, SpaceCard, SpaceCardData
 
 from rsmclip.data.schema import one_line_errors
 from rsmclip.data.upload import UPLOAD_ERRORS, push_files, reason
 from rsmclip.hub.folder import HANDLER, PUBLISHED
+from rsmclip.hub.handler import TOKENIZER_FILES
 
 APP = Path(__file__).parent / "space"
 # What the app and the handler import, and what reads the weights. The Hub installs Gradio itself, by `sdk_version`.
@@ -48,21 +50,32 @@ def push_space(
 
     Raises:
         `OSError`: The Hub cannot be reached or refuses, or has no such model or dataset.
-        `ValueError`: The dataset has no such split, or no images.
+        `ValueError`: The model lacks what a Space needs, or the dataset has no such split, or no images.
     """
-    model, gallery = (model[0], find_commit("model", *model)), (gallery[0], find_commit("dataset", *gallery))
+    served = find_repository("model", *model)
+    check_model(served)
+    model, gallery = (model[0], served.sha), (gallery[0], find_repository("dataset", *gallery).sha)
     check_gallery(*gallery, split)
     files = space_files(repo_id, model, gallery, split)
     message = f"Serve {model[0]} at {model[1][:7]}"
     return push_files(files, repo_id, "space", private, message=message, space_sdk="gradio", replaces=["space/*"])
 
 
-def find_commit(repo_type: str, repo_id: str, revision: str) -> str:
-    """The commit that a branch, tag or commit is now."""
+def find_repository(repo_type: str, repo_id: str, revision: str) -> ModelInfo | DatasetInfo:
+    """A repository at a branch, tag or commit: which commit that is now, and the files there."""
     try:
-        return HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision).sha
+        return HfApi().repo_info(repo_id, repo_type=repo_type, revision=revision)
     except UPLOAD_ERRORS as error:
         raise OSError(f"there is no {repo_type} {repo_id} at {revision} for the Space: {reason(error)}") from error
+
+
+def check_model(model: ModelInfo) -> None:
+    """Raises `ValueError` if a model of the Hub has not what its handler needs, as an adapter has not."""
+    names = [file.rfilename for file in model.siblings]
+    needs = {"config.json": ["config.json"], "weights in safetensors": ["*.safetensors"], "tokenizer": TOKENIZER_FILES}
+    for what, patterns in needs.items():
+        if not any(fnmatch(name, pattern) for name in names for pattern in patterns):
+            raise ValueError(f"{model.id} at {model.sha[:7]} has no {what}: no Space can serve it")
 
 
 def check_gallery(gallery: str, commit: str, split: str) -> None:

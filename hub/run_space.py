@@ -51,6 +51,8 @@ def run_space(
     folder = find_source(source, list(PUBLISHED), revision)
     check_model_type(folder)
     name = source if not Path(source).is_dir() else folder.resolve().name
+    if gallery_revision and (gallery == "demo" or Path(gallery).is_dir()):
+        raise ValueError(f"the gallery {gallery} is here, without a revision {gallery_revision!r}: leave it out")
     corpus = load_corpus(str(cached_demo()) if gallery == "demo" else gallery, revision=gallery_revision)
     if split not in corpus:
         raise ValueError(f"{gallery} has no split {split!r}; it has {', '.join(corpus)}")

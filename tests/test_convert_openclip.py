@@ -2,18 +2,22 @@
 
 import copy
 import json
+import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.hub.__main__ import main
 from rsmclip.hub.convert_openclip import convert_openclip, describe, export_openclip, read_config
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.hub.folder import new_folder, save_model_folder
 from tests.openclip_by_hand import OpenCLIPByHand, write_openclip
 
 
@@ -190,6 +194,19 @@ def test_the_tokenizer_goes_along_both_ways(tokenizer, tmp_path):
     assert loaded.model_max_length == 77
 
 
+def test_an_export_warns_of_nothing_and_names_a_damaged_tokenizer(
+    tiny_model, tiny_processor, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    folder = tmp_path / "ours"
+    save_model_folder(tiny_model, tiny_processor, folder)
+    export_openclip(str(folder), tmp_path / "theirs")
+    assert not caplog.records
+    (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:2000])
+    with pytest.raises(ValueError, match=f"the tokenizer in {folder} cannot be read"):
+        export_openclip(str(folder), tmp_path / "none")
+
+
 def test_a_head_stays_behind(tiny_model, tiny_processor, tmp_path):
     save_model_folder(tiny_model, tiny_processor, tmp_path / "ours")
     export_openclip(str(tmp_path / "ours"), tmp_path / "theirs")
@@ -198,11 +215,54 @@ def test_a_head_stays_behind(tiny_model, tiny_processor, tmp_path):
 
 def test_the_card_names_the_source_and_keeps_its_licence(tmp_path):
     write_openclip(tmp_path / "source")
-    (tmp_path / "source" / "README.md").write_text("---\nlicense: cc-by-4.0\nlanguage: [en, pt]\n---\nA model.\n")
+    (tmp_path / "source" / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: mine\nlicense_link: LICENSE\nlanguage: [en, pt]\n---\nA model.\n"
+    )
     convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
     card = (tmp_path / "ours" / "README.md").read_text()
-    assert "license: cc-by-4.0" in card and "- pt" in card and "`source`, converted" in card
+    assert "license: other\nlicense_name: mine\nlicense_link: LICENSE" in card and "- pt" in card
+    assert "`source`, converted" in card
     assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize("has_tokenizer", [True, False])
+def test_the_code_in_the_card_runs_and_is_pinned_once_it_is_pushed(
+    has_tokenizer, tokenizer, tmp_path, monkeypatch, capsys
+):
+    write_openclip(tmp_path / "source", vocab_size=len(tokenizer))
+    if has_tokenizer:
+        tokenizer.save_pretrained(tmp_path / "source")
+    convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    card = ModelCard.load(tmp_path / "ours" / "README.md")
+    task = "zero-shot-image-classification" if has_tokenizer else "image-feature-extraction"
+    assert card.data.pipeline_tag == task
+    code = card.text.split("```python\n")[1].split("```")[0]
+    assert code.count('"USER/NAME", trust_remote_code=True, revision="REVISION"') == 2
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 30)).save("image.png")
+    exec(code.replace("USER/NAME", "ours").replace(', revision="REVISION"', ""))
+    assert capsys.readouterr().out.startswith("tensor([[")
+
+
+@pytest.mark.parametrize("place", [".", "link", "new/one"])
+def test_an_empty_folder_is_written_in_wherever_it_lies(place, tmp_path, monkeypatch):
+    write_openclip(tmp_path / "source")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    monkeypatch.chdir(tmp_path / "here" if place == "." else tmp_path)
+    main(["convert-openclip", str(tmp_path / "source"), place])
+    assert not {path for path in tmp_path.rglob(".*") if path.is_dir()}
+    names = {".": "here", "link": "elsewhere", "new/one": "one"}
+    assert f"# {names[place]}\n" in Path(place, "README.md").read_text()
+    assert (tmp_path / "link").is_symlink() and RSMCLIPModel.from_pretrained(Path.cwd() / place)
+
+
+def test_what_came_into_an_empty_folder_meanwhile_is_left_alone(tmp_path):
+    with pytest.raises(ValueError, match="others wrote in it"), new_folder(tmp_path) as unfinished:
+        (unfinished / "config.json").write_text("ours")
+        (tmp_path / "config.json").write_text("theirs")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path, capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
 from rsmclip.hub import export_onnx
@@ -61,6 +62,15 @@ def test_nan_is_a_difference(model_folder, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["export-onnx", str(model_folder), str(tmp_path / "onnx")])
     assert "differs by nan" in capsys.readouterr().err and not (tmp_path / "onnx").exists()
+
+
+def test_a_model_that_lacks_weights_is_no_graph_of_random_ones(model_folder, tmp_path, capsys):
+    weights = load_file(model_folder / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, model_folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SystemExit):
+        main(["export-onnx", str(model_folder), str(tmp_path / "onnx")])
+    assert "lack visual_projection.weight" in capsys.readouterr().err and not (tmp_path / "onnx").exists()
 
 
 def test_other_models_and_models_without_a_tokenizer_are_refused(tiny_model, tiny_processor, tmp_path, capsys):

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -153,6 +154,19 @@ def test_shards_go_up_and_give_way_to_a_single_file(hub, folder):
     assert contents(hub.repositories[MODEL]).keys() == contents(folder).keys() | {"notes.txt"}
 
 
+def edit_weights(folder: Path, edit: Callable[[dict], object]) -> None:
+    """Saves the weights anew, changed."""
+    weights = load_file(folder / "model.safetensors")
+    edit(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def edit_config(folder: Path, **fields: object) -> None:
+    """Saves the configuration anew, changed."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
 def spoil(folder: Path, case: str) -> None:
     """Makes a folder unfit to be published."""
     adapter = {"base_model_name_or_path": str(folder.parent / "base")}
@@ -166,6 +180,10 @@ def spoil(folder: Path, case: str) -> None:
         "missing shard": lambda: (folder / "model.safetensors.index.json").write_text(
             json.dumps({"weight_map": {"logit_scale": "model-00001-of-00002.safetensors"}})
         ),
+        "lost tensor": lambda: edit_weights(folder, lambda weights: weights.pop("visual_projection.weight")),
+        "other shape": lambda: edit_config(folder, projection_dim=20),
+        "bad size": lambda: edit_config(folder, projection_dim="20"),
+        "unknown activation": lambda: edit_config(folder, vision_config={"hidden_act": "none such"}),
         "token": lambda: (folder / "train_log.jsonl").write_text(f'{{"note": "{"hf_" + "Zz9" * 11}x"}}'),
         "own token": lambda: (folder / "training_curve.png").write_bytes(b"\x89PNG\xff" + MY_TOKEN.encode()),
         "home": lambda: (folder / "eval_results.json").write_text(json.dumps({"base_model": f"{Path.home()}/clip"})),
@@ -188,6 +206,10 @@ def spoil(folder: Path, case: str) -> None:
         ("pickle", "model.safetensors holds no safetensors"),
         ("no weights", "no weights as safetensors, and no others are pushed; graphs of export-onnx"),
         ("missing shard", "names model-00001-of-00002.safetensors, which is not there"),
+        ("lost tensor", "the weights in .* lack visual_projection.weight; they would be random"),
+        ("other shape", r"visual_projection.weight has shape \(16, 32\), not \(20, 32\) as config.json has it"),
+        ("bad size", "config.json describes no model"),
+        ("unknown activation", "config.json describes no model: 'none such'"),
         ("token", r"train_log.jsonl holds what looks like a token \(hf_Zz9…\)"),
         ("own token", "training_curve.png holds the token that this machine logs in with"),
         ("home", "eval_results.json names a place on this machine"),

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 import re
+import shutil
 import socket
 import sys
 import weakref
@@ -450,6 +451,24 @@ def test_a_space_is_not_pushed_if_its_gallery_has_no_such_split_or_images(hub, t
     assert "spaces/user/shop" not in hub.repositories
 
 
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("config.json", "has no config.json"),  # an adapter
+        ("model.safetensors", "has no weights in safetensors"),
+        ("tokenizer.json", "has no tokenizer"),
+    ],
+)
+def test_a_space_is_not_pushed_if_it_could_not_serve_its_model(hub, tmp_path, capsys, file, line):
+    (tmp_path / "model" / file).unlink()
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main(PUSH)
+    error = capsys.readouterr().err
+    assert error.startswith("error: user/model at ") and line in error and error.count("\n") == 1
+    assert "spaces/user/shop" not in hub.repositories
+
+
 def test_a_space_is_not_pushed_without_gradio_whose_version_it_gets(hub, monkeypatch, capsys):
     def installed(package: str) -> str:
         if package == "gradio":
@@ -469,9 +488,23 @@ def test_a_space_of_one_s_own_has_a_title_too():
     assert SpaceCard(files["README.md"].decode()).data.title == "shop"
 
 
+def test_a_revision_of_what_is_a_folder_here_is_refused(tiny_model, tiny_processor, corpus_folder, tmp_path, capsys):
+    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
+    for arguments, line in [
+        (["--revision", "v1"], "is a folder here, of which there is no revision 'v1': leave it out\n"),
+        (["--gallery_revision", "v2"], "is here, without a revision 'v2': leave it out\n"),
+    ]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            main(["space", str(tmp_path / "model"), "--gallery", str(corpus_folder), *arguments])
+        assert capsys.readouterr().err.endswith(line)
+
+
 def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch, tmp_path, corpus):
+    files = {"config.json", "model.safetensors"}
     (tmp_path / "older").mkdir()
-    (tmp_path / "older" / "config.json").write_text((tmp_path / "model" / "config.json").read_text())
+    for file in files:
+        shutil.copyfile(tmp_path / "model" / file, tmp_path / "older" / file)
     corpus["test"].select(range(5)).to_parquet(tmp_path / "few" / "test.parquet")
     for key, revision, folder in [
         ("user/model", "v1", tmp_path / "older"),
@@ -482,7 +515,7 @@ def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch,
     monkeypatch.setattr(run_space, "run_app", lambda *arguments: served.extend(arguments))
     main(["space", "user/model", "--revision", "v1", "--gallery", "user/captions", "--gallery_revision", "few"])
     _, folder, name, gallery_name, rows, _ = served
-    assert [path.name for path in folder.iterdir()] == ["config.json"] and name == "user/model"
+    assert {path.name for path in folder.iterdir()} == files and name == "user/model"
     assert len(rows) == 5 and gallery_name == "user/captions (test)"
 
 
