@@ -58,6 +58,7 @@ from rsmclip.hub.folder import (
     fetched_revision,
     is_local,
     model_sizes,
+    open_weights,
     published_name,
     save_model_folder,
 )
@@ -437,6 +438,7 @@ def save_model(run: Run, folder: Path) -> None:
         return
     if run.adapter is not None and not run.config.merge_adapter:
         run.adapter.save_pretrained(folder)
+        open_weights(folder)
         run.processor.save_pretrained(folder)
         return
     if run.adapter is not None:

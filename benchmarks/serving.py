@@ -237,6 +237,8 @@ def main() -> None:
     if arguments.side:
         Backend(arguments.side, arguments.model, arguments.graphs, arguments.threads).serve()
         return
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
     results = run(arguments)
     options = f"--threads {arguments.threads} --rounds {arguments.rounds} --calls {arguments.calls}"
     command = f"python -m rsmclip.benchmarks.serving MODEL{' --full_size' * arguments.full_size} {options}"

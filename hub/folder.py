@@ -77,10 +77,17 @@ def save_model_folder(
     # One class registers for one auto class; the zero-shot pipeline asks for another.
     model.config.auto_map = {"AutoModelForZeroShotImageClassification": "modeling_rsmclip.RSMCLIPModel"}
     model.save_pretrained(folder, keep_self_distillation_head=keep_self_distillation_head)
+    open_weights(folder)
     processor.save_pretrained(folder)
     if isinstance(processor, CLIPProcessor):
         shutil.copyfile(HANDLER, folder / "handler.py")
         (folder / "requirements.txt").write_text(REQUIREMENTS, encoding="utf-8")
+
+
+def open_weights(folder: Path) -> None:
+    """Lets those read the weights who can read the files beside them: safetensors writes for the owner alone."""
+    for path in folder.glob("*.safetensors"):
+        shutil.copymode(next(folder.glob("*config.json")), path)
 
 
 @contextmanager

@@ -109,10 +109,17 @@ class EndpointHandler:
             raise ValueError(f"{folder} has no tokenizer; put its files beside the weights")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model, found = AutoModel.from_pretrained(
-            folder, trust_remote_code=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            folder,
+            trust_remote_code=True,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are told below
         )
-        if missing := sorted(found["missing_keys"]):
-            raise ValueError(f"the weights lack {', '.join(missing[:3])}; they would be random")
+        lacking = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
+        if lacking:
+            names = ", ".join(sorted(lacking)[:3])
+            raise ValueError(f"the weights lack {names} in the shape of config.json; they would be random")
         self.model = model.to(self.device).eval()
         self.logit_scale = model.logit_scale.detach().exp().item()
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)

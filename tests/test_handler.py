@@ -232,6 +232,10 @@ def test_a_model_without_a_tokenizer_has_no_handler(tiny_model, tiny_processor, 
     assert (tmp_path / "model.safetensors").is_file() and not (tmp_path / "handler.py").exists()
 
 
+def test_whoever_can_read_the_configuration_can_read_the_weights(model_folder):
+    assert (model_folder / "model.safetensors").stat().st_mode == (model_folder / "config.json").stat().st_mode
+
+
 def test_a_model_without_weights_or_with_pickled_ones_is_not_served(model_folder, tmp_path):
     shutil.copytree(model_folder, tmp_path / "cut")
     weights = tmp_path / "cut" / "model.safetensors"
@@ -243,7 +247,11 @@ def test_a_model_without_weights_or_with_pickled_ones_is_not_served(model_folder
     AutoModel.from_pretrained(model_folder, trust_remote_code=True).save_pretrained(
         tmp_path / "cut", state_dict={name: value for name, value in state.items() if "visual_projection" not in name}
     )
-    with pytest.raises(ValueError, match="the weights lack visual_projection.weight; they would be random"):
+    lack = "the weights lack visual_projection.weight in the shape of config.json; they would be random"
+    with pytest.raises(ValueError, match=lack):
+        EndpointHandler(str(tmp_path / "cut"))
+    save_file(state | {"visual_projection.weight": torch.zeros(2, 2)}, weights, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=lack):
         EndpointHandler(str(tmp_path / "cut"))
     weights.write_bytes((model_folder / "model.safetensors").read_bytes()[:-100])
     with pytest.raises(ValueError, match="model.safetensors holds no safetensors, or only a part of them"):
