@@ -18,7 +18,8 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
 
 from rsmclip.data.faults import IMAGE_ERRORS, open_encoded
-from rsmclip.data.schema import SchemaError
+from rsmclip.data.schema import SchemaError, image_bytes
+from rsmclip.image_processing_rsmclip import as_image
 from rsmclip.training.shards import ShardError
 from rsmclip.training.views import ViewSpec, draw_views
 
@@ -143,7 +144,7 @@ class CaptionedViews(TorchDataset):
                 return error
             if self.captions.available(example["captions"]):
                 try:
-                    pixels = decode_image((example["image"] or {}).get("bytes") or b"", self.short_side)
+                    pixels = decode_image(image_bytes(example["image"]) or b"", self.short_side)
                     break
                 except IMAGE_ERRORS:
                     undecodable.append(example["image_id"])
@@ -182,7 +183,7 @@ class UndecodableImagesError(RuntimeError):
 
 def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     """
-    Decodes an image and reduces its short side, antialiased.
+    Decodes an image, 16 bits and transparency as the model's processor does, and reduces its short side, antialiased.
 
     Args:
         encoded (`bytes`): A PNG, JPEG or any other format that Pillow reads.
@@ -193,7 +194,7 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     """
     image = open_encoded(encoded)
     image.draft("RGB", (short_side, short_side))  # a JPEG decodes at a half or quarter of its size if that suffices
-    image = image.convert("RGB")
+    image = as_image(image).convert("RGB")
     if min(image.size) > short_side:
         ratio = short_side / min(image.size)
         image = image.resize([max(short_side, round(side * ratio)) for side in image.size], Image.Resampling.BICUBIC)
