@@ -63,7 +63,7 @@ from rsmclip.hub.folder import (
 )
 from rsmclip.training.adapter import add_adapter, save_only_trained
 from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
-from rsmclip.training.checkpoints import find_checkpoint_once, load_checkpoint, save_checkpoint
+from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint_once, load_checkpoint, save_checkpoint
 from rsmclip.training.compilation import compile_layers, eager
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.curve import draw_training_curve
@@ -108,6 +108,7 @@ class Run:
     optimizer: torch.optim.Optimizer | None = None
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     upload: HubUpload | None = None  # of a run that pushes to the Hub
+    saved: Path | None = None  # the last checkpoint that was written
 
 
 def plan(config: TrainingConfig) -> Run:
@@ -403,11 +404,16 @@ def resume(run: Run) -> int:
 
 
 def save(run: Run, log: TrainingLog) -> Path:
-    """A checkpoint of what is done; the log is on the disk before it, so that a resumed run lacks no line."""
+    """
+    A checkpoint of what is done, unless the last one is that; the log is on the disk before it, so that a resumed run
+    lacks no line.
+    """
     log.flush()
-    log.sync()
-    folder = Path(run.config.output_dir) / "checkpoints"
-    return save_checkpoint(run.accelerator, folder, log.done, run.config.keep_checkpoints)
+    if run.saved is None or checkpoint_step(run.saved) < log.done:
+        log.sync()
+        folder = Path(run.config.output_dir) / "checkpoints"
+        run.saved = save_checkpoint(run.accelerator, folder, log.done, run.config.keep_checkpoints)
+    return run.saved
 
 
 def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None, thorough: bool = False) -> Outcomes:

@@ -9,6 +9,8 @@ from accelerate.state import AcceleratorState
 
 from rsmclip import train
 from rsmclip.training.config import TrainingConfig
+from rsmclip.training.log import TrainingLog
+from rsmclip.training.optimizer import learning_rates
 from tests.conftest import TINY
 
 
@@ -125,6 +127,24 @@ def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run
     assert [record["step"] for record in skipped] == [3, 4, 5] and [r["loss"] for r in skipped] == [None] * 3
     assert all(len(record["skipped"]) == 12 and record["skipped"][0].startswith("demo/") for record in skipped)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-5"]
+
+
+def test_a_stop_right_after_a_checkpoint_does_not_write_it_again(make_run):
+    run = make_run()
+    log = TrainingLog(run.config, run.accelerator, 0, 60)
+    batches = train.make_batches(run, 0)
+
+    def take_a_step() -> None:
+        batch = next(batches)
+        log.step(train.training_step(run, batch, log.done), learning_rates(run.optimizer), batch)
+
+    take_a_step()
+    saved = train.save(run, log)
+    written = saved.stat().st_ino, (saved / "manifest.json").stat().st_ino
+    assert train.save(run, log) == saved
+    assert (saved.stat().st_ino, (saved / "manifest.json").stat().st_ino) == written
+    take_a_step()
+    assert train.save(run, log).name == "step-2"
 
 
 LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"}
