@@ -216,7 +216,8 @@ def train(config: TrainingConfig) -> dict:
                 stop_if_told(run, log, stop)  # it may have been given up; the resumed run takes it again
                 log.evaluation(step, metrics, time.perf_counter() - began)
                 run.student.train()
-            log.step(training_step(run, batch, step), learning_rates(run.optimizer), batch)
+            rates = learning_rates(run.optimizer)  # before the step moves them on
+            log.step(training_step(run, batch, step), rates, batch)
             done = step + 1
             spoilt = log.skipped_in_a_row >= config.max_skipped_steps
             # After the last step too, since the final evaluation may be interrupted.
