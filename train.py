@@ -210,12 +210,7 @@ def train(config: TrainingConfig) -> dict:
     run.student.train()
     with StopSignal(run.accelerator) as stop:
         for step, batch in enumerate(make_batches(run, first_step), first_step):
-            if step % config.evaluation_steps == 0 and step > log.evaluated:  # also one that a resumed run has missed
-                began = time.perf_counter()
-                metrics = metrics_by_language(evaluate(run, "validation", stop.gives_up()))
-                stop_if_told(run, log, stop)  # it may have been given up; the resumed run takes it again
-                log.evaluation(step, metrics, time.perf_counter() - began)
-                run.student.train()
+            validate(run, log, stop, step)
             rates = learning_rates(run.optimizer)  # before the step moves them on
             log.step(training_step(run, batch, step), rates, batch)
             done = step + 1
@@ -231,6 +226,7 @@ def train(config: TrainingConfig) -> dict:
                     "holds the weights; try a lower --learning_rate, and see the rows that train_log.jsonl names"
                 )
             stop_if_told(run, log, stop)
+        validate(run, log, stop, config.max_train_steps)
     log.close()
     return finish(run, untrained, log)
 
@@ -427,6 +423,17 @@ def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None, 
             outcomes = measure_corpus(embedder, rows, embedded, run.benchmark, thorough)
     run.accelerator.wait_for_everyone()
     return outcomes
+
+
+def validate(run: Run, log: TrainingLog, stop: StopSignal, step: int) -> None:
+    """Evaluates on the validation split if it is time, also for a resumed run that has missed it."""
+    if step % run.config.evaluation_steps or step <= log.evaluated:
+        return
+    began = time.perf_counter()
+    metrics = metrics_by_language(evaluate(run, "validation", stop.gives_up()))
+    stop_if_told(run, log, stop)  # it may have been given up; the resumed run takes it again
+    log.evaluation(step, metrics, time.perf_counter() - began)
+    run.student.train()
 
 
 def stop_if_told(run: Run, log: TrainingLog, stop: StopSignal) -> None:

@@ -147,13 +147,14 @@ def test_a_stop_right_after_a_checkpoint_does_not_write_it_again(make_run):
     assert train.save(run, log).name == "step-2"
 
 
-def test_the_log_has_the_learning_rate_of_each_step(make_run):
-    config = make_run(max_train_steps=4, warmup_steps=2).config
+def test_the_log_has_the_learning_rate_of_each_step_and_the_last_one_is_validated(make_run):
+    config = make_run(max_train_steps=4, warmup_steps=2, evaluation_steps=2).config
     AcceleratorState._reset_state(True)
     train.train(config)
-    lines = Path(config.output_dir, "train_log.jsonl").read_text().splitlines()
-    rates = [record["learning_rate"]["image"] for record in map(json.loads, lines)]
+    records = list(map(json.loads, Path(config.output_dir, "train_log.jsonl").read_text().splitlines()))
+    rates = [record["learning_rate"]["image"] for record in records if "loss" in record]
     assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4])  # as transformers' schedule has it, from 0 on
+    assert [record["step"] for record in records if "validation" in record] == [2, 4]
 
 
 LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"}
