@@ -62,7 +62,7 @@ from rsmclip.hub.folder import (
     save_model_folder,
 )
 from rsmclip.training.adapter import add_adapter, save_only_trained
-from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
+from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler, UndecodableImagesError
 from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint_once, load_checkpoint, save_checkpoint
 from rsmclip.training.compilation import compile_layers, eager
 from rsmclip.training.config import TrainingConfig, parse_config
@@ -340,7 +340,7 @@ def load_splits(config: TrainingConfig, benchmark: Benchmark | None, accelerator
     if benchmark is not None:
         for role in ("validation", "test"):
             check_labels(splits[role]["label"], benchmark)
-    splits["train"] = stream if config.streaming else rows_with_captions(splits["train"], config.languages)
+    splits["train"] = stream if config.streaming else rows_with_captions(splits["train"], config.caption_sampling())
     if len(splits["train"]) < config.batch_size:
         raise ValueError(
             f"batch_size is {config.batch_size}, but only {len(splits['train'])} rows have captions to train on"
@@ -348,13 +348,9 @@ def load_splits(config: TrainingConfig, benchmark: Benchmark | None, accelerator
     return splits
 
 
-def rows_with_captions(rows: Dataset, languages: list[str]) -> Dataset:
-    """Rows that have a caption in at least one of the languages."""
-    kept = [
-        index
-        for index, captions in enumerate(rows["captions"])
-        if any(caption for language in languages for caption in captions.get(language) or [])
-    ]
+def rows_with_captions(rows: Dataset, sampling: CaptionSampling) -> Dataset:
+    """Rows that have a caption which can be drawn."""
+    kept = [index for index, captions in enumerate(rows["captions"]) if sampling.available(captions)]
     return rows if len(kept) == len(rows) else rows.select(kept)
 
 

@@ -8,6 +8,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from rsmclip import train
+from rsmclip.training.batches import CaptionSampling
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.optimizer import learning_rates
@@ -155,6 +156,16 @@ def test_the_log_has_the_learning_rate_of_each_step_and_the_last_one_is_validate
     rates = [record["learning_rate"]["image"] for record in records if "loss" in record]
     assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4])  # as transformers' schedule has it, from 0 on
     assert [record["step"] for record in records if "validation" in record] == [2, 4]
+
+
+def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus):
+    def take_english_away(row: dict, number: int) -> dict:
+        return row | {"captions": row["captions"] | ({} if number else {"en": None})}
+
+    rows = corpus["train"].map(take_english_away, with_indices=True, load_from_cache_file=False)
+    alone = CaptionSampling.parse("pt=0,en=1", ["en", "pt"], 2)
+    assert train.rows_with_captions(rows, alone)["image_id"][:] == rows["image_id"][1:]
+    assert train.rows_with_captions(rows, CaptionSampling.parse("uniform", ["en", "pt"], 2)) is rows
 
 
 LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"}
