@@ -333,6 +333,10 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold fields and values, not a {type(values).__name__}")
     base = values.pop("base", None)
+    if not isinstance(base, str | None):
+        raise ValueError(f"{path}: base is {base!r}, but must be the name of a file beside it")
+    if values.get("mixed_precision") is False:
+        values["mixed_precision"] = "no"  # which YAML reads as false
     known = [spec.name for spec in fields(TrainingConfig)]
     for name in values:
         if name not in known:
