@@ -149,7 +149,7 @@ def test_processes_give_the_gradient_centre_and_targets_of_one_process(processes
     torch.testing.assert_close(torch.cat([p["sinkhorn"] for p in parts], 1), sinkhorn, atol=1e-6, rtol=1e-5)
     for part in parts:
         torch.testing.assert_close(part["center"], centring.center, atol=1e-6, rtol=1e-5)
-        assert part["use"] == centring.prototype_use()
+        assert part["use"] == centring.prototype_use() and part["won"].equal(centring.ever_won)
 
 
 def test_self_distillation_loss_equals_dino_algorithm_1():

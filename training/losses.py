@@ -169,8 +169,9 @@ class Centring(nn.Module):
         return targets
 
     def prototype_use(self) -> torch.Tensor:
-        """Share of the prototypes that have ever been the most likely one, on any process."""
-        return (sum_over_processes(self.ever_won.float()) > 0).float().mean()
+        """Share of the prototypes that have ever been the most likely one, on any process; all processes know then."""
+        self.ever_won.copy_(sum_over_processes(self.ever_won.float()) > 0)  # a checkpoint holds the main process's
+        return self.ever_won.float().mean()
 
 
 def sinkhorn_knopp(scores: torch.Tensor, iterations: int = 3) -> torch.Tensor:
