@@ -200,6 +200,13 @@ def test_pixels_are_those_that_the_models_processor_takes(image):
     torch.testing.assert_close(decode_image(encode(image), 64).float(), pixels, atol=0.01, rtol=0)
 
 
+def test_a_long_strip_does_not_make_a_batch_of_its_length():
+    """A batch is padded to the square of its longest side, in float32: 40 of 4,800² are 11 GB."""
+    strip = encode(Image.new("RGB", (4800, 96)))
+    assert decode_image(strip, 96).shape == (3, 8, 384)
+    assert decode_image(encode(Image.new("RGB", (300, 96))), 48).shape == (3, 48, 150)
+
+
 def test_an_image_beside_the_table_is_read(corpus, tmp_path):
     (tmp_path / "image.png").write_bytes(corpus["train"][0]["image"]["bytes"])
     rows = (

@@ -24,6 +24,7 @@ from rsmclip.training.shards import ShardError
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
+LONGEST = 4  # times the short side to which images are reduced: the long side of a strip
 MOST_TRIES = 100  # to find a row that can be used
 
 
@@ -183,7 +184,8 @@ class UndecodableImagesError(RuntimeError):
 
 def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     """
-    Decodes an image, 16 bits and transparency as the model's processor does, and reduces its short side, antialiased.
+    Decodes an image, 16 bits and transparency as the model's processor does, and reduces its short side, antialiased;
+    further if its long side were more than `LONGEST` times that, since a batch is padded to its longest side.
 
     Args:
         encoded (`bytes`): A PNG, JPEG or any other format that Pillow reads.
@@ -195,9 +197,9 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     image = open_encoded(encoded)
     image.draft("RGB", (short_side, short_side))  # a JPEG decodes at a half or quarter of its size if that suffices
     image = as_image(image).convert("RGB")
-    if min(image.size) > short_side:
-        ratio = short_side / min(image.size)
-        image = image.resize([max(short_side, round(side * ratio)) for side in image.size], Image.Resampling.BICUBIC)
+    ratio = min(short_side / min(image.size), LONGEST * short_side / max(image.size))
+    if ratio < 1:
+        image = image.resize([max(1, round(side * ratio)) for side in image.size], Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
