@@ -59,8 +59,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         order: Callable[[int, int, int], np.ndarray] | None = None,
     ):
         self.order = order or PermutedRows(num_rows, seed)
-        self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
-        self.first_step, self.max_steps = first_step, max_steps
+        self.batch_size, self.first_step, self.max_steps = batch_size, first_step, max_steps
         self.rank, self.world_size = rank, world_size
         self.steps_per_epoch = num_rows // (batch_size * world_size)
 

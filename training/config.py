@@ -22,7 +22,6 @@ from rsmclip.training.views import ViewSpec
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
-
 RANGES = {  # smallest and largest value
     **dict.fromkeys(("grayscale", "blur", "solarize", "center_momentum", "adam_beta2"), (0, 1)),
     **dict.fromkeys(("teacher_momentum", "final_teacher_momentum", "layer_decay"), (0, 1)),
