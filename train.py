@@ -114,6 +114,7 @@ class Run:
 def plan(config: TrainingConfig) -> Run:
     """Reads and checks everything that the run needs, and writes nothing. For a dry run the sizes of a model do."""
     accelerator = make_accelerator(config)
+    config = dataclasses.replace(config, mixed_precision=accelerator.mixed_precision)  # the launcher's if it was null
     check_launch(config, accelerator)
     if config.lora and not config.model and not config.merge_adapter:
         raise ValueError("lora needs --model, or --merge_adapter true: an adapter to random weights is of no use")

@@ -168,6 +168,14 @@ def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus)
     assert train.rows_with_captions(rows, CaptionSampling.parse("uniform", ["en", "pt"], 2)) is rows
 
 
+def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, monkeypatch, tmp_path):
+    assert make_run().config.mixed_precision == "no"
+    (tmp_path / "run" / "checkpoints" / "step-1").mkdir()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(ValueError, match="was started with mixed_precision 'no', not 'bf16'"):
+        make_run(resume_from_checkpoint="latest", overwrite_output_dir=False)
+
+
 LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"}
 
 
