@@ -216,7 +216,11 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
 
     @can_return_tuple
     def get_text_features(
-        self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **kwargs
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs,
     ) -> BaseModelOutputWithPooling:
         """
         Text embeddings, not normalised: the last hidden states pooled over the attention mask, and projected.
@@ -224,15 +228,20 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 Token ids, at most `max_position_embeddings - 2` of them (512): a tokenizer that is not told
-                `truncation=True` gives more for a long text. In their place `inputs_embeds` can be given, of shape
-                `(batch, length, width)`, padded on the right.
+                `truncation=True` gives more for a long text.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*):
                 1 for tokens, 0 for padding. Without it whatever isn't the padding token counts.
+            inputs_embeds (`torch.Tensor` of shape `(batch, length, width)`, *optional*):
+                Word embeddings in place of token ids, padded on the right. Without a mask all of them count.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` has shape `(batch, projection_dim)`.
         """
-        if attention_mask is None:
+        if input_ids is None and inputs_embeds is None:
+            raise ValueError("give input_ids or inputs_embeds")
+        if attention_mask is None and input_ids is None:
+            attention_mask = inputs_embeds.new_ones(inputs_embeds.shape[:2], dtype=torch.long)
+        elif attention_mask is None:
             attention_mask = (input_ids != self.config.text_config.pad_token_id).long()
         longest = self.config.text_config.max_position_embeddings - self.config.text_config.pad_token_id - 1
         if attention_mask.shape[1] > longest:
@@ -244,7 +253,9 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         if self.training and self.text_model.config._attn_implementation == "sdpa":
             # transformers would ask the device whether any token is masked, and a training step would wait for that.
             mask = attention_mask[:, None, None].bool()
-        outputs = self.text_model(input_ids=input_ids, attention_mask=mask, return_dict=True, **kwargs)
+        outputs = self.text_model(
+            input_ids=input_ids, attention_mask=mask, inputs_embeds=inputs_embeds, return_dict=True, **kwargs
+        )
         pooled = outputs.pooler_output  # None unless the tower has a pooler
         if self.config.text_pooling != "pooler":
             pooled = self._pool_tokens(outputs.last_hidden_state, attention_mask)

@@ -63,8 +63,8 @@ from rsmclip.hub.folder import (
     save_model_folder,
 )
 from rsmclip.training.adapter import add_adapter, save_only_trained
-from rsmclip.training.batches import CaptionedViews, Collate, StepSampler, UndecodableImagesError
-from rsmclip.training.checkpoints import find_checkpoint_once, load_checkpoint, save_checkpoint
+from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler, UndecodableImagesError
+from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint_once, load_checkpoint, save_checkpoint
 from rsmclip.training.compilation import compile_layers, eager
 from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.curve import draw_training_curve
@@ -109,11 +109,13 @@ class Run:
     optimizer: torch.optim.Optimizer | None = None
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     upload: HubUpload | None = None  # of a run that pushes to the Hub
+    saved: Path | None = None  # the last checkpoint that was written
 
 
 def plan(config: TrainingConfig) -> Run:
     """Reads and checks everything that the run needs, and writes nothing. For a dry run the sizes of a model do."""
     accelerator = make_accelerator(config)
+    config = dataclasses.replace(config, mixed_precision=accelerator.mixed_precision)  # the launcher's if it was null
     check_launch(config, accelerator)
     if config.lora and not config.model and not config.merge_adapter:
         raise ValueError("lora needs --model, or --merge_adapter true: an adapter to random weights is of no use")
@@ -210,13 +212,9 @@ def train(config: TrainingConfig) -> dict:
     run.student.train()
     with StopSignal(run.accelerator) as stop:
         for step, batch in enumerate(make_batches(run, first_step), first_step):
-            if step % config.evaluation_steps == 0 and step > log.evaluated:  # also one that a resumed run has missed
-                began = time.perf_counter()
-                metrics = metrics_by_language(evaluate(run, "validation", stop.gives_up()))
-                stop_if_told(run, log, stop)  # it may have been given up; the resumed run takes it again
-                log.evaluation(step, metrics, time.perf_counter() - began)
-                run.student.train()
-            log.step(training_step(run, batch, step), learning_rates(run.optimizer), batch)
+            validate(run, log, stop, step)
+            rates = learning_rates(run.optimizer)  # before the step moves them on
+            log.step(training_step(run, batch, step), rates, batch)
             done = step + 1
             spoilt = log.skipped_in_a_row >= config.max_skipped_steps
             # After the last step too, since the final evaluation may be interrupted.
@@ -230,6 +228,7 @@ def train(config: TrainingConfig) -> dict:
                     "holds the weights; try a lower --learning_rate, and see the rows that train_log.jsonl names"
                 )
             stop_if_told(run, log, stop)
+        validate(run, log, stop, config.max_train_steps)
     log.close()
     return finish(run, untrained, log)
 
@@ -343,7 +342,7 @@ def load_splits(config: TrainingConfig, benchmark: Benchmark | None, accelerator
     if benchmark is not None:
         for role in ("validation", "test"):
             check_labels(splits[role]["label"], benchmark)
-    splits["train"] = stream if config.streaming else rows_with_captions(splits["train"], config.languages)
+    splits["train"] = stream if config.streaming else rows_with_captions(splits["train"], config.caption_sampling())
     if len(splits["train"]) < config.batch_size:
         raise ValueError(
             f"batch_size is {config.batch_size}, but only {len(splits['train'])} rows have captions to train on"
@@ -351,13 +350,9 @@ def load_splits(config: TrainingConfig, benchmark: Benchmark | None, accelerator
     return splits
 
 
-def rows_with_captions(rows: Dataset, languages: list[str]) -> Dataset:
-    """Rows that have a caption in at least one of the languages."""
-    kept = [
-        index
-        for index, captions in enumerate(rows["captions"])
-        if any(caption for language in languages for caption in captions.get(language) or [])
-    ]
+def rows_with_captions(rows: Dataset, sampling: CaptionSampling) -> Dataset:
+    """Rows that have a caption which can be drawn."""
+    kept = [index for index, captions in enumerate(rows["captions"]) if sampling.available(captions)]
     return rows if len(kept) == len(rows) else rows.select(kept)
 
 
@@ -404,11 +399,16 @@ def resume(run: Run) -> int:
 
 
 def save(run: Run, log: TrainingLog) -> Path:
-    """A checkpoint of what is done; the log is on the disk before it, so that a resumed run lacks no line."""
+    """
+    A checkpoint of what is done, unless the last one is that; the log is on the disk before it, so that a resumed run
+    lacks no line.
+    """
     log.flush()
-    log.sync()
-    folder = Path(run.config.output_dir) / "checkpoints"
-    return save_checkpoint(run.accelerator, folder, log.done, run.config.keep_checkpoints)
+    if run.saved is None or checkpoint_step(run.saved) < log.done:
+        log.sync()
+        folder = Path(run.config.output_dir) / "checkpoints"
+        run.saved = save_checkpoint(run.accelerator, folder, log.done, run.config.keep_checkpoints)
+    return run.saved
 
 
 def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None, thorough: bool = False) -> Outcomes:
@@ -421,6 +421,17 @@ def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None, 
             outcomes = measure_corpus(embedder, rows, embedded, run.benchmark, thorough)
     run.accelerator.wait_for_everyone()
     return outcomes
+
+
+def validate(run: Run, log: TrainingLog, stop: StopSignal, step: int) -> None:
+    """Evaluates on the validation split if it is time, also for a resumed run that has missed it."""
+    if step % run.config.evaluation_steps or step <= log.evaluated:
+        return
+    began = time.perf_counter()
+    metrics = metrics_by_language(evaluate(run, "validation", stop.gives_up()))
+    stop_if_told(run, log, stop)  # it may have been given up; the resumed run takes it again
+    log.evaluation(step, metrics, time.perf_counter() - began)
+    run.student.train()
 
 
 def stop_if_told(run: Run, log: TrainingLog, stop: StopSignal) -> None:

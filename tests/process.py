@@ -30,7 +30,7 @@ def one_of_several_processes(rank: int, processes: int, folder: Path) -> None:
     centring(logits[:, rows], 0.1)
     sinkhorn = sinkhorn_knopp(logits[:, rows].flatten(0, 1) / 0.1)
     result = {"loss": loss.detach(), "images": image_embeds.grad, "texts": text_embeds.grad, "scale": scale.grad,
-              "center": centring.center, "use": centring.prototype_use(),
+              "center": centring.center, "use": centring.prototype_use(), "won": centring.ever_won,
               "sinkhorn": sinkhorn.view(2, -1, logits.shape[-1])}  # fmt: skip
     torch.save(result, folder / f"{rank}.pt")
     torch.distributed.barrier()  # one that leaves early would break the exchange of the others

@@ -1,13 +1,16 @@
 """Batches: the same rows, captions and views whatever the number of processes, workers and resumptions."""
 
+import io
 import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from rsmclip.data.schema import LANGUAGES
+from rsmclip.image_processing_rsmclip import RSMCLIPImageProcessor
 from rsmclip.training.batches import (
     CaptionedViews,
     CaptionSampling,
@@ -179,3 +182,40 @@ def test_the_short_side_is_reduced_once(corpus):
     encoded = corpus["train"][0]["image"]["bytes"]
     assert decode_image(encoded, 40).shape == (3, 40, 40)
     assert decode_image(encoded, 500).shape == (3, 96, 96)
+
+
+def encode(image: Image.Image) -> bytes:
+    image.save(buffer := io.BytesIO(), "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("image", [
+    Image.fromarray(np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)),
+    Image.new("RGBA", (64, 64), (200, 0, 0, 0)),
+    Image.new("LA", (64, 64), (0, 100)),
+], ids=["16 bits", "transparent", "half transparent"])  # fmt: skip
+def test_pixels_are_those_that_the_models_processor_takes(image):
+    expected = RSMCLIPImageProcessor(do_resize=False, do_center_crop=False, do_normalize=False, rescale_factor=1 / 255)
+    pixels = expected(image, return_tensors="pt")["pixel_values"][0] * 255
+    torch.testing.assert_close(decode_image(encode(image), 64).float(), pixels, atol=0.01, rtol=0)
+
+
+def test_a_long_strip_does_not_make_a_batch_of_its_length():
+    """A batch is padded to the square of its longest side, in float32: 40 of 4,800² are 11 GB."""
+    strip = encode(Image.new("RGB", (4800, 96)))
+    assert decode_image(strip, 96).shape == (3, 8, 384)
+    assert decode_image(encode(Image.new("RGB", (300, 96))), 48).shape == (3, 48, 150)
+
+
+def test_an_image_beside_the_table_is_read(corpus, tmp_path):
+    (tmp_path / "image.png").write_bytes(corpus["train"][0]["image"]["bytes"])
+    rows = (
+        corpus["train"]
+        .select([0])
+        .map(
+            lambda row: row | {"image": {"bytes": None, "path": str(tmp_path / "image.png")}},
+            load_from_cache_file=False,
+        )
+    )
+    example, expected = (CaptionedViews(table, CAPTIONS, SPECS, 48)[(0, 0)] for table in (rows, corpus["train"]))
+    assert not example["undecodable"] and torch.equal(example["pixels"], expected["pixels"])

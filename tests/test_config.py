@@ -68,6 +68,10 @@ def test_command_line_overrides_the_file(config_file):
     assert parse_config(["--config", path, "--languages", "de", "ru"]).languages == ["de", "ru"]
 
 
+def test_a_precision_of_no_needs_no_quotes(config_file):
+    assert parse_config(["--config", config_file("mixed_precision: no")]).mixed_precision == "no"
+
+
 def test_a_saved_configuration_reads_back(tmp_path):
     config = parse_config(["--batch_size", "10", "--seed", "3"])
     config.save(tmp_path / "saved.yaml")
@@ -98,6 +102,7 @@ def test_a_saved_configuration_reads_back(tmp_path):
             "model_config: unknown field 'projecton_dim'; did you mean 'projection_dim'",
         ),
         ("model_config: {text_config: {layers: 8}}", "model_config.text_config: unknown field 'layers'"),
+        ("base: 5", "base is 5, but must be the name of a file"),
         ("- a list", "must hold fields and values"),
         ("a: [", "is not valid YAML"),
     ],

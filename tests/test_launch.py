@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
 from rsmclip.training.config import DEFAULT_CONFIG
-from rsmclip.training.launch import requested_processes
+from rsmclip.training.launch import STARTED_BY_A_LAUNCHER, requested_processes, start_processes_on_cpu
 
 LAUNCH_FILES = sorted((DEFAULT_CONFIG.parent / "accelerate").glob("*.yaml"))
 
@@ -31,3 +32,11 @@ def test_accelerate_takes_every_launch_file(path: Path):
     config = load_config_from_file(str(path))  # names that it doesn't know are errors
     assert config.mixed_precision in ("no", "bf16", "fp16")
     assert (config.dynamo_config.get("dynamo_backend", "no") != "no") == (path.stem == "compile")
+
+
+def test_the_first_process_of_a_container_starts_no_others(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(psutil.Process, "parent", lambda process: None)  # as psutil says of process 1
+    for name in STARTED_BY_A_LAUNCHER:
+        monkeypatch.delenv(name, raising=False)
+    start_processes_on_cpu()

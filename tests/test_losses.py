@@ -34,16 +34,19 @@ def tensor(array):
 
 def info_nce_by_hand(images, texts, scale, sentences=None, duplicates="positive"):
     """InfoNCE over every view and set of captions, row by row, in float64."""
-    losses = []
+    size, losses = len(images[0]), []
+    sentences = np.tile(range(size), (len(texts), 1)) if sentences is None else sentences
     for view in images:
         for number, captions in enumerate(texts):
-            for logits in (scale * view @ captions.T, scale * captions @ view.T):
-                for i, row in enumerate(logits):
-                    same = [j for j in range(len(row)) if sentences is not None and sentences[number][j] == sentences[number][i]]  # fmt: skip # noqa: E501
-                    positives = same or [i] if duplicates == "positive" else [i]
+            right = [[j for j in range(size) if sentences[number][j] in sentences[:, i]] for i in range(size)]
+            for rows, same in (
+                (scale * view @ captions.T, right),  # of an image all captions of a sentence of its own
+                (scale * captions @ view.T, [[i for i in range(size) if j in right[i]] for j in range(size)]),
+            ):
+                for i, row in enumerate(rows):
                     if duplicates == "ignore":
-                        row = np.array([-np.inf if j in same and j != i else value for j, value in enumerate(row)])
-                    losses.append(-np.mean(log_softmax(row)[positives or [i]]))
+                        row = np.array([-np.inf if j in same[i] and j != i else value for j, value in enumerate(row)])
+                    losses.append(-np.mean(log_softmax(row)[same[i] if duplicates == "positive" else [i]]))
     return np.mean(losses)
 
 
@@ -63,7 +66,7 @@ def test_clip_loss_equals_radford_et_al_figure_3():
 def test_clip_loss_over_views_captions_and_equal_sentences(duplicates, chunk_size):
     rng = np.random.default_rng(1)
     images, texts, scale = unit(rng, 2, 8, 5), unit(rng, 3, 8, 5), 9.0
-    sentences = np.array([[1, 2, 1, 3, 4, 1, 5, 6], [7, 7, 7, 7, 8, 9, 10, 8], range(20, 28)])
+    sentences = np.array([[1, 2, 1, 3, 4, 1, 5, 6], [7, 7, 1, 7, 8, 9, 10, 8], [20, 21, 22, 2, 24, 7, 26, 27]])
     expected = info_nce_by_hand(images, texts, scale, sentences, duplicates)
     image_embeds, text_embeds = tensor(images).requires_grad_(), tensor(texts).requires_grad_()
     loss = clip_loss(image_embeds, text_embeds, torch.tensor(scale), torch.tensor(sentences), duplicates, chunk_size)
@@ -86,6 +89,17 @@ def test_equal_sentences_pull_only_where_they_are_positives():
         clip_loss(image_embeds, texts, torch.tensor(2.0), sentences, duplicates).backward()
         moves[duplicates] = -texts.grad[0, 0, 1].item()  # of the first image's caption towards the second image
     assert moves["positive"] > 1e-3 and moves["ignore"] == 0 and moves["negative"] < -1e-3
+
+
+@pytest.mark.parametrize("duplicates, sign", [("positive", 1), ("ignore", 0), ("negative", -1)])
+def test_a_sentence_counts_as_an_images_own_whichever_of_its_captions_has_it(duplicates, sign):
+    """The first image's second caption says what the second image's first one does."""
+    texts = torch.eye(3).expand(2, -1, -1).clone().requires_grad_()
+    sentences = torch.tensor([[1, 2, 3], [2, 4, 5]])
+    clip_loss(torch.eye(3)[None], texts, torch.tensor(2.0), sentences, duplicates).backward()
+    moves = -texts.grad
+    assert [moves[0, 1, 0].sign().item(), moves[1, 0, 1].sign().item()] == [sign, sign]
+    assert moves[0, 0, 1] < 0 and moves[1, 1, 0] < 0  # captions of sentences that only one image has
 
 
 def test_clip_loss_of_perfect_pairs_is_small_and_of_equal_embeddings_is_log_n():
@@ -135,7 +149,7 @@ def test_processes_give_the_gradient_centre_and_targets_of_one_process(processes
     torch.testing.assert_close(torch.cat([p["sinkhorn"] for p in parts], 1), sinkhorn, atol=1e-6, rtol=1e-5)
     for part in parts:
         torch.testing.assert_close(part["center"], centring.center, atol=1e-6, rtol=1e-5)
-        assert part["use"] == centring.prototype_use()
+        assert part["use"] == centring.prototype_use() and part["won"].equal(centring.ever_won)
 
 
 def test_self_distillation_loss_equals_dino_algorithm_1():

@@ -167,6 +167,14 @@ def test_empty_texts_are_finite(tiny_model, tiny_processor):
     assert torch.isfinite(tiny_model(input_ids=nothing).text_embeds).all()
 
 
+def test_word_embeddings_without_a_mask_count_whole_and_no_text_at_all_is_refused(tiny_model, inputs):
+    words = tiny_model.text_model.embeddings.word_embeddings(inputs["input_ids"])
+    expected = tiny_model.get_text_features(inputs_embeds=words, attention_mask=torch.ones(words.shape[:2]).long())
+    assert tiny_model.get_text_features(inputs_embeds=words).pooler_output.equal(expected.pooler_output)
+    with pytest.raises(ValueError, match="give input_ids or inputs_embeds"):
+        tiny_model.get_text_features()
+
+
 def test_a_text_too_long_is_told_what_to_do(tiny_model, tiny_processor):
     text = "a grey bridge over a river " * 60
     ids = tiny_processor(text=text, return_tensors="pt")

@@ -8,7 +8,10 @@ import torch
 from accelerate.state import AcceleratorState
 
 from rsmclip import train
+from rsmclip.training.batches import CaptionSampling
 from rsmclip.training.config import TrainingConfig
+from rsmclip.training.log import TrainingLog
+from rsmclip.training.optimizer import learning_rates
 from tests.conftest import TINY
 
 
@@ -125,6 +128,52 @@ def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run
     assert [record["step"] for record in skipped] == [3, 4, 5] and [r["loss"] for r in skipped] == [None] * 3
     assert all(len(record["skipped"]) == 12 and record["skipped"][0].startswith("demo/") for record in skipped)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-5"]
+
+
+def test_a_stop_right_after_a_checkpoint_does_not_write_it_again(make_run):
+    run = make_run()
+    log = TrainingLog(run.config, run.accelerator, 0, 60)
+    batches = train.make_batches(run, 0)
+
+    def take_a_step() -> None:
+        batch = next(batches)
+        log.step(train.training_step(run, batch, log.done), learning_rates(run.optimizer), batch)
+
+    take_a_step()
+    saved = train.save(run, log)
+    written = saved.stat().st_ino, (saved / "manifest.json").stat().st_ino
+    assert train.save(run, log) == saved
+    assert (saved.stat().st_ino, (saved / "manifest.json").stat().st_ino) == written
+    take_a_step()
+    assert train.save(run, log).name == "step-2"
+
+
+def test_the_log_has_the_learning_rate_of_each_step_and_the_last_one_is_validated(make_run):
+    config = make_run(max_train_steps=4, warmup_steps=2, evaluation_steps=2).config
+    AcceleratorState._reset_state(True)
+    train.train(config)
+    records = list(map(json.loads, Path(config.output_dir, "train_log.jsonl").read_text().splitlines()))
+    rates = [record["learning_rate"]["image"] for record in records if "loss" in record]
+    assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4])  # as transformers' schedule has it, from 0 on
+    assert [record["step"] for record in records if "validation" in record] == [2, 4]
+
+
+def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus):
+    def take_english_away(row: dict, number: int) -> dict:
+        return row | {"captions": row["captions"] | ({} if number else {"en": None})}
+
+    rows = corpus["train"].map(take_english_away, with_indices=True, load_from_cache_file=False)
+    alone = CaptionSampling.parse("pt=0,en=1", ["en", "pt"], 2)
+    assert train.rows_with_captions(rows, alone)["image_id"][:] == rows["image_id"][1:]
+    assert train.rows_with_captions(rows, CaptionSampling.parse("uniform", ["en", "pt"], 2)) is rows
+
+
+def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, monkeypatch, tmp_path):
+    assert make_run().config.mixed_precision == "no"
+    (tmp_path / "run" / "checkpoints" / "step-1").mkdir()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(ValueError, match="was started with mixed_precision 'no', not 'bf16'"):
+        make_run(resume_from_checkpoint="latest", overwrite_output_dir=False)
 
 
 LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"}

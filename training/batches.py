@@ -18,11 +18,13 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
 
 from rsmclip.data.faults import IMAGE_ERRORS, open_encoded
-from rsmclip.data.schema import SchemaError
+from rsmclip.data.schema import SchemaError, image_bytes
+from rsmclip.image_processing_rsmclip import as_image
 from rsmclip.training.shards import ShardError
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
+LONGEST = 4  # times the short side to which images are reduced: the long side of a strip
 MOST_TRIES = 100  # to find a row that can be used
 
 
@@ -57,8 +59,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         order: Callable[[int, int, int], np.ndarray] | None = None,
     ):
         self.order = order or PermutedRows(num_rows, seed)
-        self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
-        self.first_step, self.max_steps = first_step, max_steps
+        self.batch_size, self.first_step, self.max_steps = batch_size, first_step, max_steps
         self.rank, self.world_size = rank, world_size
         self.steps_per_epoch = num_rows // (batch_size * world_size)
 
@@ -143,7 +144,7 @@ class CaptionedViews(TorchDataset):
                 return error
             if self.captions.available(example["captions"]):
                 try:
-                    pixels = decode_image((example["image"] or {}).get("bytes") or b"", self.short_side)
+                    pixels = decode_image(image_bytes(example["image"]) or b"", self.short_side)
                     break
                 except IMAGE_ERRORS:
                     undecodable.append(example["image_id"])
@@ -182,7 +183,8 @@ class UndecodableImagesError(RuntimeError):
 
 def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     """
-    Decodes an image and reduces its short side, antialiased.
+    Decodes an image, 16 bits and transparency as the model's processor does, and reduces its short side, antialiased;
+    further if its long side were more than `LONGEST` times that, since a batch is padded to its longest side.
 
     Args:
         encoded (`bytes`): A PNG, JPEG or any other format that Pillow reads.
@@ -193,10 +195,10 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     """
     image = open_encoded(encoded)
     image.draft("RGB", (short_side, short_side))  # a JPEG decodes at a half or quarter of its size if that suffices
-    image = image.convert("RGB")
-    if min(image.size) > short_side:
-        ratio = short_side / min(image.size)
-        image = image.resize([max(short_side, round(side * ratio)) for side in image.size], Image.Resampling.BICUBIC)
+    image = as_image(image).convert("RGB")
+    ratio = min(short_side / min(image.size), LONGEST * short_side / max(image.size))
+    if ratio < 1:
+        image = image.resize([max(1, round(side * ratio)) for side in image.size], Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 

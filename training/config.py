@@ -22,7 +22,6 @@ from rsmclip.training.views import ViewSpec
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
-
 RANGES = {  # smallest and largest value
     **dict.fromkeys(("grayscale", "blur", "solarize", "center_momentum", "adam_beta2"), (0, 1)),
     **dict.fromkeys(("teacher_momentum", "final_teacher_momentum", "layer_decay"), (0, 1)),
@@ -333,6 +332,10 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold fields and values, not a {type(values).__name__}")
     base = values.pop("base", None)
+    if not isinstance(base, str | None):
+        raise ValueError(f"{path}: base is {base!r}, but must be the name of a file beside it")
+    if values.get("mixed_precision") is False:
+        values["mixed_precision"] = "no"  # which YAML reads as false
     known = [spec.name for spec in fields(TrainingConfig)]
     for name in values:
         if name not in known:

@@ -19,7 +19,8 @@ def start_processes_on_cpu() -> None:
         return
     if not str_to_bool(os.environ.get("ACCELERATE_USE_CPU", "false")):
         return
-    count = requested_processes(psutil.Process().parent().cmdline())
+    parent = psutil.Process().parent()  # None of the first process of a container
+    count = requested_processes(parent.cmdline() if parent else [])
     if count > 1:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
         os.execv(sys.executable, [*torchrun, *sys.argv])

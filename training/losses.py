@@ -65,8 +65,9 @@ def clip_loss(
 
     Only the logits of this process's rows against all columns are computed: local x global, never global x global.
 
-    Where two images of the batch have the same sentence, each is as right for the other's caption as for its own. By
-    default both are positives: the mean of their log-probabilities is maximised (`L_out` of Khosla et al. 2020).
+    Where two images of the batch have the same sentence, among whichever of their captions, each is as right for the
+    other's caption as for its own. By default both are positives: the mean of their log-probabilities is maximised
+    (`L_out` of Khosla et al. 2020).
 
     Args:
         image_embeds (`torch.Tensor` of shape `(views, batch, dim)`):
@@ -78,7 +79,7 @@ def clip_loss(
         sentence_ids (`torch.Tensor` of shape `(captions, batch)`, *optional*):
             Integers that are equal where captions say the same. Without them no two captions do.
         duplicate_captions (`"positive"`, `"ignore"` or `"negative"`, *optional*, defaults to `"positive"`):
-            What a pair of image and caption is whose sentence is the image's own, though drawn for another image.
+            What a pair of image and caption is whose sentence is one of the image's own, though drawn for another.
         chunk_size (`int`, *optional*):
             Rows whose logits are held at once, computed again in the backward pass; by default all.
 
@@ -95,11 +96,11 @@ def clip_loss(
     all_ids = gather(ids)
 
     def chunk_loss(rows: slice) -> torch.Tensor:
-        same = ids[:, rows, None] == all_ids[:, None]  # (captions, rows, global)
+        equal = ids[:, None, rows, None] == all_ids[None, :, None]  # (captions of rows, captions, rows, global)
         image_to_text = logit_scale * torch.einsum("vrd,cgd->vcrg", image_embeds[:, rows], all_texts)
         text_to_image = logit_scale * torch.einsum("crd,vgd->vcrg", text_embeds[:, rows], all_images)
-        directions = (image_to_text, text_to_image)
-        return sum(info_nce(logits, own[rows], same, duplicate_captions) for logits in directions) / 2
+        directions = ((image_to_text, equal.any(dim=0)), (text_to_image, equal.any(dim=1)))
+        return sum(info_nce(logits, own[rows], same, duplicate_captions) for logits, same in directions) / 2
 
     if chunk_size is None or chunk_size >= batch:
         return chunk_loss(slice(None)) / batch
@@ -116,8 +117,9 @@ def info_nce(
     Args:
         logits (`torch.Tensor` of shape `(views, captions, rows, candidates)`): Scaled cosines.
         own (`torch.Tensor` of shape `(rows,)`): Each row's own candidate.
-        same (`torch.Tensor` of shape `(captions, rows, candidates)`): Whether the candidate's sentence is the row's.
-        duplicates (`"positive"`, `"ignore"` or `"negative"`): What candidates with the row's sentence are.
+        same (`torch.Tensor` of shape `(captions, rows, candidates)`): Whether the caption of the two has a sentence of
+            the image's.
+        duplicates (`"positive"`, `"ignore"` or `"negative"`): What such candidates are.
     """
     is_own = own[:, None] == torch.arange(logits.shape[-1], device=logits.device)
     positives = same | is_own if duplicates == "positive" else is_own.expand_as(same)
@@ -167,8 +169,9 @@ class Centring(nn.Module):
         return targets
 
     def prototype_use(self) -> torch.Tensor:
-        """Share of the prototypes that have ever been the most likely one, on any process."""
-        return (sum_over_processes(self.ever_won.float()) > 0).float().mean()
+        """Share of the prototypes that have ever been the most likely one, on any process; all processes know then."""
+        self.ever_won.copy_(sum_over_processes(self.ever_won.float()) > 0)  # a checkpoint holds the main process's
+        return self.ever_won.float().mean()
 
 
 def sinkhorn_knopp(scores: torch.Tensor, iterations: int = 3) -> torch.Tensor:

@@ -138,11 +138,34 @@ if [[ $1 == show ]]; then echo 127.0.0.1; else echo "$@" >> "$LOG/requeued"; fi
 """
 
 
-def test_the_slurm_script_of_the_docs_stops_with_a_checkpoint_and_goes_on(recipe, tmp_path):
+def slurm_script(folder: Path, srun: str) -> Path:
+    """The script of the docs as a job, with a folder of programs in place of SLURM's."""
     script = re.search(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL)[1]
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("job.sh", script)):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
+    for name, text in (("srun", srun), ("scontrol", SCONTROL), ("job.sh", script)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder / "job.sh"
+
+
+@pytest.mark.parametrize("checkpoint, restarts, option", [
+    (None, None, None),
+    (None, "1", "--overwrite_output_dir"),  # else what the first start has left would be another run's model
+    ("step-4", "1", "--resume_from_checkpoint latest"),
+    ("step-4", None, "--resume_from_checkpoint latest"),
+])  # fmt: skip
+def test_a_slurm_job_that_is_queued_again_starts_anew_or_goes_on(tmp_path, checkpoint, restarts, option):
+    job = slurm_script(tmp_path, '#!/bin/bash\necho "${@:5}"\n')
+    (tmp_path / "run" / "checkpoints" / (checkpoint or "")).mkdir(parents=True)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path), "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "here", "OUTPUT": str(tmp_path / "run"), "DATASET": "corpus"}  # fmt: skip
+    environment |= {"SLURM_RESTART_COUNT": restarts} if restarts else {}
+    said = subprocess.run([job], env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.rstrip().endswith(option or "--mixed_precision bf16")
+
+
+def test_the_slurm_script_of_the_docs_stops_with_a_checkpoint_and_goes_on(recipe, tmp_path):
+    slurm_script(tmp_path, SRUN)
     fields = yaml.safe_load(recipe.read_text()) | {"max_train_steps": 40, "mixed_precision": "no"}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields))
     environment = os.environ | {
