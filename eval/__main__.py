@@ -165,9 +165,8 @@ def on_corpus(
     if train is not None:
         outcomes.probes = probe_corpus(embedder, train, rows, embedded)
     if arguments.index and processes().is_main_process:
-        search.write_index(
-            arguments.index, rows, embedded.image_embeds, arguments.model, embedder.hash, fingerprint(rows)
-        )
+        made_by = (arguments.model, embedder.hash, fingerprint(rows), arguments.revision, arguments.dtype)
+        search.write_index(arguments.index, rows, embedded.image_embeds, *made_by)
     facts = describe(rows, arguments.dataset, arguments.split, benchmark, arguments) | {"languages": languages}
     texts = [text for captions in embedded.captions.values() for text in captions.texts]
     facts["fingerprint"] = corpus_fingerprint(rows, texts)
