@@ -122,6 +122,7 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
         raise ValueError("--index makes an index of --dataset, which is missing")
     if arguments.index:
         search.import_faiss()
+        search.check_place(arguments.index)
     folders = [entry.partition("=") for entry in arguments.zero_shot]
     if bad := [name + separator for name, separator, folder in folders if not (name and folder)]:
         raise ValueError(f"--zero_shot takes NAME=DIR, not {bad[0]!r}")
@@ -132,6 +133,8 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
         raise ValueError(f"--zero_shot names a dataset {unusable[0]!r}, which cannot be part of a file's name")
     if is_model_folder(arguments.output):
         raise ValueError(f"{arguments.output} is a model folder with results of its own; choose another --output")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise ValueError(f"--output {arguments.output} is a file; choose a folder")
     return {name: folder for name, _, folder in folders}
 
 

@@ -89,6 +89,12 @@ def is_index(folder: Path) -> bool:
     return (folder / RECORD).is_file() and (folder / FAISS_FILE).is_file()
 
 
+def check_place(folder: Path) -> None:
+    """Raises `ValueError` unless an index can go there: a new or an empty folder, or an older index."""
+    if folder.exists() and not is_index(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is no index; choose another folder for the index")
+
+
 def write_index(
     folder: Path,
     rows: Dataset,
@@ -124,8 +130,7 @@ def write_index(
         `ValueError`: If the folder holds something else, FAISS is missing, or rows and embeddings don't fit.
     """
     faiss, folder = import_faiss(), folder.absolute()
-    if folder.exists() and not is_index(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is no index; choose another folder for the index")
+    check_place(folder)
     embeds = unit_rows(image_embeds, "image").cpu().numpy()
     if len(embeds) != len(rows):
         raise ValueError(f"{len(embeds)} embeddings for {len(rows)} images")

@@ -163,6 +163,18 @@ def test_bad_input_is_one_line(arguments, message, model_folder, corpus_folder, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("option", ["--index", "--output"])
+def test_a_place_that_is_taken_is_told_before_anything_is_loaded(option, corpus_folder, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    places = {"--index": tmp_path / "index", "--output": tmp_path / "out"} | {option: tmp_path / "taken"}
+    options = [each for pair in places.items() for each in pair]
+    with pytest.raises(SystemExit):
+        command("no model", "--dataset", corpus_folder, *options)
+    printed = capsys.readouterr().err
+    assert f"{tmp_path / 'taken'}" in printed and "choose" in printed and printed.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_a_model_without_text_tower_is_one_line(tmp_path, scenes, capsys):
     from transformers import ViTConfig, ViTModel
 
