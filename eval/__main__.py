@@ -120,6 +120,8 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
         raise ValueError("nothing to evaluate on: give --dataset, --zero_shot or both")
     if arguments.index and not arguments.dataset:
         raise ValueError("--index makes an index of --dataset, which is missing")
+    if arguments.probes and arguments.dataset and arguments.split == arguments.train_split:
+        raise ValueError(f"--probes would be tested on what they learn from, split {arguments.split!r}; see --train_split")
     if arguments.index:
         search.import_faiss()
         search.check_place(arguments.index)

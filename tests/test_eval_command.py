@@ -148,6 +148,7 @@ def test_processes_share_the_work_and_write_the_same_figures(options, output, tm
         (["--zero_shot", "s=SCENES", "--languages", "pt"], "has no pt"),
         (["--zero_shot", "s=EMPTY"], "holds no images"),
         (["--zero_shot", "s=SCENES", "--index", "i"], "--index makes an index of --dataset, which is missing"),
+        (["--dataset", "CORPUS", "--split", "train", "--probes"], "--probes would be tested on what they learn from"),
         (["--zero_shot", "s=SCENES", "--batch_size", "0"], "expected a whole number from 1 on"),
     ],
 )
