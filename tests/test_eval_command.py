@@ -116,6 +116,9 @@ def test_two_evaluations_are_compared(output, options, tmp_path, capsys, tokeniz
     command("compare", output, output, "--samples", 50, "--all")
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("0 of ") and len(lines) > 40
+    with pytest.raises(SystemExit):
+        command("compare", output, output, "--samples", 0)
+    assert capsys.readouterr().err == "error: --samples must be 1 or more, not 0\n"
 
 
 def test_processes_share_the_work_and_write_the_same_figures(options, output, tmp_path):
