@@ -121,7 +121,7 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
     if arguments.index and not arguments.dataset:
         raise ValueError("--index makes an index of --dataset, which is missing")
     if arguments.probes and arguments.dataset and arguments.split == arguments.train_split:
-        raise ValueError(f"--probes would be tested on what they learn from, split {arguments.split!r}; see --train_split")
+        raise ValueError(f"--probes would be tested on what they learn from: --train_split is {arguments.split!r} too")
     if arguments.index:
         search.import_faiss()
         search.check_place(arguments.index)
@@ -152,6 +152,12 @@ def read_corpus(arguments: argparse.Namespace) -> tuple[Dataset, Dataset | None,
     benchmark = load_benchmark(arguments.benchmark, arguments.prompts) if arguments.benchmark else None
     if benchmark is not None:
         check_labels(rows["label"], benchmark)
+        if not any(rows["label"]):
+            raise ValueError(
+                f"--benchmark needs labels, and split {arguments.split!r} of {arguments.dataset} has none"
+            )
+        if not set(languages) & benchmark.templates.keys():
+            benchmark.check_languages(languages)
     train = check_schema(corpus, arguments.train_split, []) if arguments.probes else None
     return rows, train, languages, benchmark
 
@@ -174,6 +180,10 @@ def on_corpus(
         search.write_index(arguments.index, rows, embedded.image_embeds, *made_by)
     facts = describe(rows, arguments.dataset, arguments.split, benchmark, arguments) | {"languages": languages}
     texts = [text for captions in embedded.captions.values() for text in captions.texts]
+    if benchmark and (unknown := [code for code in languages if code not in benchmark.templates]):
+        facts["notes"].append(
+            f"Prompt set {benchmark.prompts!r} has no {', '.join(unknown)}: no zero-shot figures there."
+        )
     facts["fingerprint"] = corpus_fingerprint(rows, texts)
     sentences = measure_agreement(embedder, rows, languages)
     return Measured("corpus", facts, outcomes, benchmark, sentences, examples_of(rows, embedded))

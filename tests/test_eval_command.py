@@ -105,6 +105,16 @@ def test_captions_can_begin_with_a_capital_letter(model_folder, corpus_folder, t
     assert json.loads((tmp_path / "out" / "eval_results.json").read_text())["datasets"]["corpus"]["capitalize"]
 
 
+def test_languages_that_the_prompts_lack_are_noted(model_folder, corpus_folder, tmp_path):
+    data = ("--dataset", corpus_folder, "--split", "val", "--languages", "en", "pt", "--benchmark", "demo")
+    command(model_folder, *data, "--prompts", "en2", "--no_cache", "--samples", 5, "--output", tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "eval_results.json").read_text())
+    assert results["datasets"]["corpus"]["notes"] == ["Prompt set 'en2' has no pt: no zero-shot figures there."]
+    assert {
+        key for key in results["metrics"]["corpus"] if "zero_shot_accuracy" in results["metrics"]["corpus"][key]
+    } == {"en"}
+
+
 def test_two_evaluations_are_compared(output, options, tmp_path, capsys, tokenizer):
     other = RSMCLIPModel(RSMCLIPConfig(**TINY))
     save_model_folder(other, make_processor(tokenizer, 32), tmp_path / "other")
@@ -152,6 +162,10 @@ def test_processes_share_the_work_and_write_the_same_figures(options, output, tm
         (["--zero_shot", "s=EMPTY"], "holds no images"),
         (["--zero_shot", "s=SCENES", "--index", "i"], "--index makes an index of --dataset, which is missing"),
         (["--dataset", "CORPUS", "--split", "train", "--probes"], "--probes would be tested on what they learn from"),
+        (
+            ["--dataset", "CORPUS", "--benchmark", "demo", "--prompts", "en2", "--languages", "pt"],
+            "has no pt; it has en",
+        ),
         (["--zero_shot", "s=SCENES", "--batch_size", "0"], "expected a whole number from 1 on"),
     ],
 )
