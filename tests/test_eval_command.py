@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,14 @@ def test_a_second_run_computes_no_embedding_and_says_the_same(options, output, t
     first, again = (json.loads((folder / "eval_results.json").read_text()) for folder in (output, tmp_path / "again"))
     assert first["figures"] == again["figures"]
     assert "figures, tables and pictures" in capsys.readouterr().out
+
+
+def test_results_that_are_cut_off_leave_no_older_figures(options, output, tmp_path, monkeypatch):
+    folder = shutil.copytree(output, tmp_path / "again")
+    monkeypatch.setattr("rsmclip.eval.results.recall_curves", None)  # fails where the disk may be full
+    with pytest.raises(TypeError):
+        command(*options, "--output", folder)
+    assert (folder / "outcomes" / "corpus.npz").is_file() and not (folder / "eval_results.json").exists()
 
 
 def test_captions_can_begin_with_a_capital_letter(model_folder, corpus_folder, tmp_path):
