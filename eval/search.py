@@ -80,7 +80,7 @@ def import_faiss():
     try:
         import faiss
     except ImportError as error:
-        raise ValueError(f"an index needs FAISS: pip install 'rsmclip[search]' ({error})") from error
+        raise ValueError(f"an index needs FAISS: pip install -e '.[search]' ({error})") from error
     return faiss
 
 

@@ -225,4 +225,4 @@ def test_without_faiss_it_says_what_to_install(index_folder, capsys, monkeypatch
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(SystemExit):
         main([str(index_folder), "a port"])
-    assert "pip install 'rsmclip[search]'" in capsys.readouterr().err
+    assert "pip install -e '.[search]'" in capsys.readouterr().err
