@@ -120,8 +120,11 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
         raise ValueError("nothing to evaluate on: give --dataset, --zero_shot or both")
     if arguments.index and not arguments.dataset:
         raise ValueError("--index makes an index of --dataset, which is missing")
+    if arguments.probes and arguments.dataset and arguments.split == arguments.train_split:
+        raise ValueError(f"--probes would be tested on what they learn from: --train_split is {arguments.split!r} too")
     if arguments.index:
         search.import_faiss()
+        search.check_place(arguments.index)
     folders = [entry.partition("=") for entry in arguments.zero_shot]
     if bad := [name + separator for name, separator, folder in folders if not (name and folder)]:
         raise ValueError(f"--zero_shot takes NAME=DIR, not {bad[0]!r}")
@@ -132,6 +135,8 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
         raise ValueError(f"--zero_shot names a dataset {unusable[0]!r}, which cannot be part of a file's name")
     if is_model_folder(arguments.output):
         raise ValueError(f"{arguments.output} is a model folder with results of its own; choose another --output")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise ValueError(f"--output {arguments.output} is a file; choose a folder")
     return {name: folder for name, _, folder in folders}
 
 
@@ -147,6 +152,12 @@ def read_corpus(arguments: argparse.Namespace) -> tuple[Dataset, Dataset | None,
     benchmark = load_benchmark(arguments.benchmark, arguments.prompts) if arguments.benchmark else None
     if benchmark is not None:
         check_labels(rows["label"], benchmark)
+        if not any(rows["label"]):
+            raise ValueError(
+                f"--benchmark needs labels, and split {arguments.split!r} of {arguments.dataset} has none"
+            )
+        if not set(languages) & benchmark.templates.keys():
+            benchmark.check_languages(languages)
     train = check_schema(corpus, arguments.train_split, []) if arguments.probes else None
     return rows, train, languages, benchmark
 
@@ -165,11 +176,14 @@ def on_corpus(
     if train is not None:
         outcomes.probes = probe_corpus(embedder, train, rows, embedded)
     if arguments.index and processes().is_main_process:
-        search.write_index(
-            arguments.index, rows, embedded.image_embeds, arguments.model, embedder.hash, fingerprint(rows)
-        )
+        made_by = (arguments.model, embedder.hash, fingerprint(rows), arguments.revision, arguments.dtype)
+        search.write_index(arguments.index, rows, embedded.image_embeds, *made_by)
     facts = describe(rows, arguments.dataset, arguments.split, benchmark, arguments) | {"languages": languages}
     texts = [text for captions in embedded.captions.values() for text in captions.texts]
+    if benchmark and (unknown := [code for code in languages if code not in benchmark.templates]):
+        facts["notes"].append(
+            f"Prompt set {benchmark.prompts!r} has no {', '.join(unknown)}: no zero-shot figures there."
+        )
     facts["fingerprint"] = corpus_fingerprint(rows, texts)
     sentences = measure_agreement(embedder, rows, languages)
     return Measured("corpus", facts, outcomes, benchmark, sentences, examples_of(rows, embedded))

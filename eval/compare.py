@@ -100,6 +100,8 @@ def comparison_table(records: list[dict]) -> tuple[list[str], list[list[str]]]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compares and prints."""
+    if arguments.samples < 1:
+        raise ValueError(f"--samples must be 1 or more, not {arguments.samples}")
     described, outcomes = zip(*(load_outcomes(folder) for folder in (arguments.a, arguments.b)), strict=True)
     check_same(*described, (arguments.a, arguments.b))
     records = compare(*outcomes, arguments.samples, every=arguments.all)

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import Dataset, Features, Image, Value, concatenate_datasets
+from datasets import Dataset, Features, Image, Value
 
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, known_benchmarks, load_benchmark, load_prompts
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
-BYTES_PER_TABLE = 2**28  # an Arrow array of binaries holds 2 GiB at most, less than AID has
 
 
 def read_image_folder(folder: Path) -> Dataset:
@@ -25,25 +24,20 @@ def read_image_folder(folder: Path) -> Dataset:
             category with the classes in it.
 
     Returns:
-        `datasets.Dataset`: `image` (encoded), `image_id` (its path in the folder) and `label`, ordered by
-        label and file name.
+        `datasets.Dataset`: `image` (the path of its file), `image_id` (its path in the folder) and `label`, ordered
+        by label and file name.
 
     Raises:
         `ValueError`: If a class has no images or lies in two categories.
     """
     files = [(name, file) for name, place in sorted(class_folders(folder).items()) for file in images_of(place)]
     types = Features({"image": Image(decode=False), "image_id": Value("string"), "label": Value("string")})
-    tables, rows, held = [], {"image": [], "image_id": [], "label": []}, 0
-    for number, (label, file) in enumerate(files, start=1):
-        encoded = file.read_bytes()
-        rows["image"].append({"bytes": encoded, "path": None})
-        rows["image_id"].append(file.relative_to(folder).as_posix())
-        rows["label"].append(label)
-        held += len(encoded)
-        if held >= BYTES_PER_TABLE or number == len(files):
-            tables.append(Dataset.from_dict(rows, features=types))
-            rows, held = {key: [] for key in rows}, 0
-    return concatenate_datasets(tables)
+    rows = {
+        "image": [{"bytes": None, "path": str(file.absolute())} for _, file in files],
+        "image_id": [file.relative_to(folder).as_posix() for _, file in files],
+        "label": [label for label, _ in files],
+    }
+    return Dataset.from_dict(rows, features=types)
 
 
 def class_folders(folder: Path) -> dict[str, Path]:

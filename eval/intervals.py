@@ -38,8 +38,8 @@ def draw_statistics(outcomes: Outcomes, samples: int, seed: int = 0) -> dict[tup
 
 
 def interval(draws: np.ndarray) -> list[float]:
-    """The 95 % percentile interval of draws."""
-    return [float(bound) for bound in np.percentile(draws, [2.5, 97.5])]
+    """The 95 % percentile interval of draws, of those that hold an image which the figure is about."""
+    return [float(bound) for bound in np.nanpercentile(draws, [2.5, 97.5])]
 
 
 def figures(outcomes: Outcomes, samples: int = 1000, seed: int = 0) -> list[dict]:

@@ -122,7 +122,8 @@ def statistics(outcomes: Outcomes, weights: np.ndarray) -> dict[tuple[str, str],
 
     Returns:
         `dict[tuple[str, str], np.ndarray]`: For each language (`"mean"` over them, `"pt>de"` of two, or `""` where
-        there is none) and metric its values, `(samples,)`; ranks from 1, all else in percent.
+        there is none) and metric its values, `(samples,)`; ranks from 1, all else in percent. NaN where no image that
+        it is about counts.
     """
     found: dict[tuple[str, str], np.ndarray] = {}
     for language, retrieval in outcomes.retrieval.items():
@@ -158,8 +159,13 @@ def means(found: dict[tuple[str, str], np.ndarray]) -> dict[tuple[str, str], np.
 
 
 def share(hits: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted share of hits in percent, `(samples,)`."""
-    return 100 * (weights @ hits.astype(np.float64)) / weights.sum(axis=1)
+    """Weighted share of hits in percent, `(samples,)`; NaN where all weights are 0."""
+    return 100 * ratio(weights @ hits.astype(np.float64), weights.sum(axis=1))
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The quotient; NaN where the divisor is 0."""
+    return np.divide(part, whole, where=whole > 0, out=np.full(whole.shape, np.nan))
 
 
 def retrieval_statistics(retrieval: Retrieval, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -181,10 +187,11 @@ def retrieval_statistics(retrieval: Retrieval, weights: np.ndarray) -> dict[str,
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The lower median of values that count as often as their weights say, `(samples,)`."""
+    """The lower median of values that count as often as their weights say, `(samples,)`; NaN where none counts."""
     order = np.argsort(values, kind="stable")
     below = weights[:, order].cumsum(axis=1)
-    return values[order][(below * 2 < below[:, -1:]).sum(axis=1)]
+    medians = values[order][(below * 2 < below[:, -1:]).sum(axis=1)]
+    return np.where(below[:, -1] > 0, medians, np.nan)
 
 
 def classification_statistics(classification: Classification, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -196,13 +203,9 @@ def classification_statistics(classification: Classification, weights: np.ndarra
     _, classes = np.unique(classification.labels, return_inverse=True)
     is_class = np.eye(classes.max() + 1)[classes]  # (images, classes)
     members = drawn @ is_class
-    recalls = np.divide(
-        drawn @ (is_class * classification.hits[:, None]),
-        members,
-        where=members > 0,
-        out=np.full(members.shape, np.nan),
-    )
-    return values | {"mean_per_class_recall": 100 * np.nanmean(recalls, axis=1)}
+    recalls = ratio(drawn @ (is_class * classification.hits[:, None]), members)
+    mean = ratio(np.nansum(recalls, axis=1), (members > 0).sum(axis=1))  # of the classes that were drawn
+    return values | {"mean_per_class_recall": 100 * mean}
 
 
 def chance_of(retrieval: Retrieval) -> dict[str, float]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.zero_shot import hit_metrics
@@ -316,7 +317,9 @@ def logistic_hits(
     """Which test rows a logistic regression fitted on the train rows gets right."""
     # The gradient of unit rows is small from the start: the default tolerance of 1e-4 would stop far from the optimum.
     model = LogisticRegression(C=c, tol=1e-6, max_iter=1000)
-    with warnings.catch_warnings():  # one image a class looks like regression to scikit-learn, which says so
+    # One thread: several wait for each other at thousands of small products, for minutes where cores are shared.
+    with threadpool_limits(1, "blas"), warnings.catch_warnings():
+        # One image a class looks like regression to scikit-learn, which says so.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)  # CLIP's limit of iterations, reached where C is large
         model.fit(train, train_classes)

@@ -86,6 +86,7 @@ def make_results(model: str, model_hash: str, command: str, measured: list[Measu
 def write_results(folder: Path, results: dict, measured: list[Measured]) -> None:
     """Prints the tables and writes everything."""
     (folder / "outcomes").mkdir(parents=True, exist_ok=True)
+    (folder / "eval_results.json").unlink(missing_ok=True)  # an older one would not fit what is written first
     markdown = [f"# {Path(results['model']).name}\n\n`{results['command']}`\n"]
     for each in measured:
         own = [record for record in results["figures"] if record["dataset"] == each.name]

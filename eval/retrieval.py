@@ -135,7 +135,8 @@ def count_at_least(
     margin = error_bound(images.shape[1])
     for rows, columns in tiles(len(images), len(texts)):
         tile = images[rows], texts[columns]
-        similarity = tile[0] @ tile[1].t()
+        with torch.autocast(images.device.type, enabled=False):  # a caller's would make it a product in half precision
+            similarity = tile[0] @ tile[1].t()
         for dim, (count, bars) in enumerate(
             ((counts[0][rows], image_bars[rows]), (counts[1][columns], text_bars[columns]))
         ):

@@ -62,6 +62,8 @@ class SearchIndex:
         model (`str`): Folder or Hub id of the model that made it.
         model_hash (`str`): Hash of that model.
         dimension (`int`): Length of an embedding.
+        revision (`str`, *optional*): Branch, tag or commit of a Hub id.
+        dtype (`str`, *optional*, defaults to `"float32"`): What the model computed in.
     """
 
     folder: Path
@@ -69,6 +71,8 @@ class SearchIndex:
     model: str
     model_hash: str
     dimension: int
+    revision: str | None = None
+    dtype: str = "float32"
 
 
 def import_faiss():
@@ -76,13 +80,19 @@ def import_faiss():
     try:
         import faiss
     except ImportError as error:
-        raise ValueError(f"an index needs FAISS: pip install 'rsmclip[search]' ({error})") from error
+        raise ValueError(f"an index needs FAISS: pip install -e '.[search]' ({error})") from error
     return faiss
 
 
 def is_index(folder: Path) -> bool:
     """Whether a folder holds an index."""
     return (folder / RECORD).is_file() and (folder / FAISS_FILE).is_file()
+
+
+def check_place(folder: Path) -> None:
+    """Raises `ValueError` unless an index can go there: a new or an empty folder, or an older index."""
+    if folder.exists() and not is_index(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is no index; choose another folder for the index")
 
 
 def write_index(
@@ -92,6 +102,8 @@ def write_index(
     model: str,
     model_hash: str,
     fingerprint: str,
+    revision: str | None = None,
+    dtype: str = "float32",
 ) -> None:
     """
     Writes an index: whole, or not at all. An older index in the folder is replaced.
@@ -109,13 +121,16 @@ def write_index(
             Its hash.
         fingerprint (`str`):
             Of the rows.
+        revision (`str`, *optional*):
+            Branch, tag or commit of a Hub id.
+        dtype (`str`, *optional*, defaults to `"float32"`):
+            What the model computed in, as [`~rsmclip.eval.models.load_embedder`] takes it.
 
     Raises:
         `ValueError`: If the folder holds something else, FAISS is missing, or rows and embeddings don't fit.
     """
     faiss, folder = import_faiss(), folder.absolute()
-    if folder.exists() and not is_index(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is no index; choose another folder for the index")
+    check_place(folder)
     embeds = unit_rows(image_embeds, "image").cpu().numpy()
     if len(embeds) != len(rows):
         raise ValueError(f"{len(embeds)} embeddings for {len(rows)} images")
@@ -123,6 +138,8 @@ def write_index(
     record = {
         "model": model,
         "model_hash": model_hash,
+        "revision": revision,
+        "dtype": dtype,
         "rows": len(rows),
         "dimension": embeds.shape[1],
         "fingerprint": fingerprint,
@@ -173,7 +190,8 @@ def open_index(folder: Path) -> SearchIndex:
             f"{folder} is damaged, make the index again: {len(rows)} images and {vectors.ntotal} embeddings of length "
             f"{vectors.d} where {RECORD} says {record['rows']} of length {record['dimension']}"
         )
-    return SearchIndex(folder, rows, record["model"], record["model_hash"], record["dimension"])
+    made = {name: record[name] for name in ("model", "model_hash", "dimension", "revision", "dtype") if name in record}
+    return SearchIndex(folder, rows, **made)
 
 
 def search_index(index: SearchIndex, embedder: Embedder, query: str | Path, top: int = 10) -> list[Found]:
@@ -261,8 +279,8 @@ def run(arguments: argparse.Namespace) -> None:
     if output.suffix.lower() != ".png" or output.is_dir():
         raise ValueError(f"--output writes a PNG: give a name that ends in .png, not {output}")
     index = open_index(arguments.index)
-    name = arguments.model or index.model
-    embedder = load_embedder(name)
+    name, revision = (arguments.model, None) if arguments.model else (index.model, index.revision)
+    embedder = load_embedder(name, dtype=index.dtype, revision=revision)
     if embedder.hash != index.model_hash:
         raise ValueError(
             f"the index {index.folder} is by {index.model} with hash {index.model_hash}, but {name} has hash "

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import CLIPProcessor
 
-from rsmclip.eval.cache import EmbeddingCache, cache_key, fingerprint, model_hash, text_fingerprint
+from rsmclip.eval.cache import EmbeddingCache, cache_key, corpus_fingerprint, fingerprint, model_hash, text_fingerprint
 from rsmclip.eval.embed import Embedder, TextInput
 from rsmclip.eval.models import load_embedder
 from rsmclip.hub.folder import make_processor, save_model_folder
@@ -104,6 +104,15 @@ def test_fingerprints_are_of_content_and_order(rows, tmp_path):
         rows.select([1, 0, *range(2, 7)]),
     ]
     assert len({original, *map(fingerprint, others)}) == 5
+
+
+def test_the_fingerprint_of_a_corpus_is_of_images_and_captions_alone(rows, monkeypatch):
+    original = corpus_fingerprint(rows, ["a", "b"])
+    assert (
+        len({original, corpus_fingerprint(rows.select(range(6)), ["a", "b"]), corpus_fingerprint(rows, ["ab"])}) == 3
+    )
+    monkeypatch.setattr("rsmclip.eval.cache.version", lambda library: "99.0")  # of a later year
+    assert corpus_fingerprint(rows, ["a", "b"]) == original
 
 
 def test_text_fingerprints_do_not_run_together():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,10 +100,28 @@ def test_a_second_run_computes_no_embedding_and_says_the_same(options, output, t
     assert "figures, tables and pictures" in capsys.readouterr().out
 
 
+def test_results_that_are_cut_off_leave_no_older_figures(options, output, tmp_path, monkeypatch):
+    folder = shutil.copytree(output, tmp_path / "again")
+    monkeypatch.setattr("rsmclip.eval.results.recall_curves", None)  # fails where the disk may be full
+    with pytest.raises(TypeError):
+        command(*options, "--output", folder)
+    assert (folder / "outcomes" / "corpus.npz").is_file() and not (folder / "eval_results.json").exists()
+
+
 def test_captions_can_begin_with_a_capital_letter(model_folder, corpus_folder, tmp_path):
     data = ("--dataset", corpus_folder, "--split", "val", "--languages", "en", "--no_cache", "--samples", 5)
     command(model_folder, *data, "--caption_style", "capitalize", "--output", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "eval_results.json").read_text())["datasets"]["corpus"]["capitalize"]
+
+
+def test_languages_that_the_prompts_lack_are_noted(model_folder, corpus_folder, tmp_path):
+    data = ("--dataset", corpus_folder, "--split", "val", "--languages", "en", "pt", "--benchmark", "demo")
+    command(model_folder, *data, "--prompts", "en2", "--no_cache", "--samples", 5, "--output", tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "eval_results.json").read_text())
+    assert results["datasets"]["corpus"]["notes"] == ["Prompt set 'en2' has no pt: no zero-shot figures there."]
+    assert {
+        key for key in results["metrics"]["corpus"] if "zero_shot_accuracy" in results["metrics"]["corpus"][key]
+    } == {"en"}
 
 
 def test_two_evaluations_are_compared(output, options, tmp_path, capsys, tokenizer):
@@ -116,6 +135,9 @@ def test_two_evaluations_are_compared(output, options, tmp_path, capsys, tokeniz
     command("compare", output, output, "--samples", 50, "--all")
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("0 of ") and len(lines) > 40
+    with pytest.raises(SystemExit):
+        command("compare", output, output, "--samples", 0)
+    assert capsys.readouterr().err == "error: --samples must be 1 or more, not 0\n"
 
 
 def test_processes_share_the_work_and_write_the_same_figures(options, output, tmp_path):
@@ -148,6 +170,11 @@ def test_processes_share_the_work_and_write_the_same_figures(options, output, tm
         (["--zero_shot", "s=SCENES", "--languages", "pt"], "has no pt"),
         (["--zero_shot", "s=EMPTY"], "holds no images"),
         (["--zero_shot", "s=SCENES", "--index", "i"], "--index makes an index of --dataset, which is missing"),
+        (["--dataset", "CORPUS", "--split", "train", "--probes"], "--probes would be tested on what they learn from"),
+        (
+            ["--dataset", "CORPUS", "--benchmark", "demo", "--prompts", "en2", "--languages", "pt"],
+            "has no pt; it has en",
+        ),
         (["--zero_shot", "s=SCENES", "--batch_size", "0"], "expected a whole number from 1 on"),
     ],
 )
@@ -161,6 +188,18 @@ def test_bad_input_is_one_line(arguments, message, model_folder, corpus_folder, 
     printed = capsys.readouterr().err.strip()
     assert stop.value.code == 2 and printed.startswith("error: ") and message in printed and "\n" not in printed
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--index", "--output"])
+def test_a_place_that_is_taken_is_told_before_anything_is_loaded(option, corpus_folder, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    places = {"--index": tmp_path / "index", "--output": tmp_path / "out"} | {option: tmp_path / "taken"}
+    options = [each for pair in places.items() for each in pair]
+    with pytest.raises(SystemExit):
+        command("no model", "--dataset", corpus_folder, *options)
+    printed = capsys.readouterr().err
+    assert f"{tmp_path / 'taken'}" in printed and "choose" in printed and printed.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_a_model_without_text_tower_is_one_line(tmp_path, scenes, capsys):

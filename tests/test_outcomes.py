@@ -147,3 +147,19 @@ def test_what_was_measured_differently_is_not_compared(tmp_path):
         check_same({"corpus": facts}, {"corpus": facts | {"prompts": "single"}}, ("a", "b"))
     with pytest.raises(ValueError, match="a and b have no dataset in common"):
         check_same({"corpus": facts}, {"rsscn7": facts}, ("a", "b"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_language_or_labels_of_few_images_have_intervals():
+    few, outcomes = np.array([3, 150]), Outcomes([str(row) for row in range(200)])
+    outcomes.retrieval["en"] = Retrieval(np.arange(200), np.zeros(200, int), np.arange(200), np.ones(200, int))
+    outcomes.retrieval["pt"] = Retrieval(few, np.array([0, 1]), few, np.array([1, 0]))
+    hits = np.array([True, False])
+    outcomes.zero_shot["en"] = Classification(few, np.arange(2), np.array(["a", "b"]), hits, hits, np.zeros(2, int))
+    drawn = draw_statistics(outcomes, 300)["pt", "mean_recall"]
+    assert np.isnan(drawn).any()  # neither of the two was drawn
+    records = {(record["language"], record["metric"]): record for record in figures(outcomes, samples=300)}
+    assert not [key for key, record in records.items() if not np.isfinite(record["interval"]).all()]
+    assert records["en", "zero_shot_accuracy"]["interval"] == [0, 100]
+    assert records["pt", "image_to_text_median_rank"]["interval"] == [1, 2]
+    assert not any(np.isnan(r["interval"]).any() for r in compare({"d": outcomes}, {"d": outcomes}, 300, every=True))

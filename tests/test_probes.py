@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from rsmclip.eval import probes
 from rsmclip.eval.probes import few_shot_probe, knn_probe, linear_probe, split_rows
@@ -232,3 +233,18 @@ def test_arguments_out_of_range_are_named():
         few_shot_probe(*data, shots=(0, 1))
     with pytest.raises(ValueError, match="test_share must lie between 0 and 1"):
         split_rows(data[1], test_share=1)
+
+
+def test_fits_take_one_thread_whatever_the_process_has(monkeypatch):
+    seen = []
+
+    class Watched(LogisticRegression):
+        def fit(self, *data):
+            seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            return super().fit(*data)
+
+    monkeypatch.setattr(probes, "LogisticRegression", Watched)
+    with threadpool_limits(2, "blas"):
+        linear_probe(*example())
+        assert max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas") == 2
+    assert set(seen) == {1}

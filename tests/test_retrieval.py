@@ -160,3 +160,14 @@ def test_chance_is_what_random_rankings_give():
     for name, value in chance.items():
         assert np.mean([run[name] for run in runs]) == pytest.approx(value, abs=1.2), name
     assert chance["text_to_image_recall@10"] == pytest.approx(100 / 3)
+
+
+def test_ranks_under_autocast_are_the_same():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(100, 32, generator=generator)
+    texts = images.repeat(2, 1) + 3 * torch.randn(200, 32, generator=generator)
+    owner = torch.arange(200) % 100
+    expected = retrieval_ranks(images, texts, owner)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = retrieval_ranks(images, texts, owner)
+    assert [ranks.tolist() for ranks in found] == [ranks.tolist() for ranks in expected]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,27 @@ def test_the_command_prints_the_best_and_draws_them(model_folder, index_folder, 
         assert image.width == 1200 and np.asarray(image.convert("L")).std() > 20
 
 
+def test_an_index_is_searched_with_the_revision_and_in_the_type_that_it_was_made_with(
+    model_folder, corpus, tmp_path, monkeypatch, capsys
+):
+    from huggingface_hub import constants
+
+    commits = {"v1": "1" * 40, "main": "2" * 40}
+    repository = tmp_path / "hub" / "models--lab--tiny"
+    (repository / "refs").mkdir(parents=True)
+    for name, commit in commits.items():
+        (repository / "refs" / name).write_text(commit)
+        shutil.copytree(model_folder, repository / "snapshots" / commit)
+    config = repository / "snapshots" / commits["main"] / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"logit_scale_init_value": 1.0}))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    embedder = load_embedder("lab/tiny", dtype="bfloat16", revision="v1")
+    made_by = ("lab/tiny", embedder.hash, "print", "v1", "bfloat16")
+    write_index(tmp_path / "index", corpus["test"], embedder.images(corpus["test"]), *made_by)
+    main([str(tmp_path / "index"), "a port", "--output", str(tmp_path / "one.png")])
+    assert "contact sheet" in capsys.readouterr().out
+
+
 def test_another_model_is_refused_with_both_names(model_folder, index_folder, tiny_model, tiny_processor, tmp_path,
                                                   capsys, monkeypatch):  # fmt: skip
     tiny_model.logit_scale.data += 1
@@ -203,4 +225,4 @@ def test_without_faiss_it_says_what_to_install(index_folder, capsys, monkeypatch
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(SystemExit):
         main([str(index_folder), "a port"])
-    assert "pip install 'rsmclip[search]'" in capsys.readouterr().err
+    assert "pip install -e '.[search]'" in capsys.readouterr().err
