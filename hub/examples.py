@@ -11,6 +11,7 @@ from rsmclip.data.demo import demo_example
 from rsmclip.data.demo_scene import KINDS
 from rsmclip.data.faults import open_encoded
 from rsmclip.data.schema import image_bytes
+from rsmclip.image_processing_rsmclip import as_image
 
 OPEN_LICENCES = (
     "mit",
@@ -52,7 +53,7 @@ def write_examples(folder: Path, rows: Dataset, benchmark: str | None, license: 
     for place, label in enumerate(chosen):
         row = demo_example(0, "test", 2, known.index(label))[1] if drawn else rows[labels.index(label)]
         name = f"examples/{re.sub(r'[^a-z0-9]+', '_', label.lower()).strip('_') or f'class_{place}'}.jpg"
-        image = open_encoded(image_bytes(row["image"])).convert("RGB")
+        image = as_image(open_encoded(image_bytes(row["image"]))).convert("RGB")
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
         image.save(folder / name, quality=92)
         written[name] = label

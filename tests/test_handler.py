@@ -27,6 +27,7 @@ import torch
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image, ImageFile, ImageOps, WebPImagePlugin
+from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor, pipeline
 from transformers.image_utils import load_image
 
