@@ -234,9 +234,10 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
         raise ValueError(f"{len(class_names)} classes need as many rows and columns of counts, not {counts.shape}")
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.ma.masked_invalid(100 * counts / np.where(totals, totals, np.nan))
-    names, fonts = [shorten(name) for name in class_names], fonts_for("".join(class_names))
+    names, fonts, note = [shorten(name) for name in class_names], fonts_for("".join(class_names)), ""
     if fonts is None:
         names, fonts = [str(number + 1) for number in range(len(names))], [FONT]
+        note = ", by number: no font for the names is installed"
     axes, bar, size = place_matrix(names, fonts)
     # By the square root, since most confusions are of a few percent.
     colors = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
@@ -245,8 +246,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
     axes.set_yticks(range(len(names)), names, fontsize=size, family=fonts)
     axes.tick_params(length=2)
     axes.set_title("Predicted class of each true class's images", fontsize=SIZE + 1, loc="left")
-    numbers = "" if names[0] != "1" else ", by number: no font for the names is installed"
-    axes.set_xlabel(f"predicted class{numbers}", fontsize=SIZE)
+    axes.set_xlabel(f"predicted class{note}", fontsize=SIZE)
     axes.set_ylabel("true class", fontsize=SIZE)
     scale = axes.figure.colorbar(image, cax=bar, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
     scale.set_label("% of the true class's images", fontsize=SIZE)
