@@ -62,6 +62,11 @@ def test_weights_that_are_no_rsmclip_or_lack_tensors_are_refused(tiny_model, tin
         ({"max_length": 200}, "max_length is 200, but the text tower takes at most 78 tokens"),
         ({"vocab_size": 20}, "vocab_size 20 is too small"),
         ({"model_config": TINY | {"projection_dim": "x"}}, "model_config cannot be built"),
+        ({"model_config": TINY | {"projection_dim": -1}}, "model_config cannot be built"),
+        ({"model_config": TINY | {"text_config": None}}, "model_config cannot be built"),
+        ({"model_config": TINY | {"self_distillation": 3}}, "self_distillation is 3, but must be the sizes"),
+        ({"model_config": TINY | {"vision_config": {"num_attention_heads": 0}}}, "model_config cannot be built"),
+        ({"model_config": TINY | {"vision_config": {"patch_size": 0}}}, "model_config cannot be built"),
         ({"model_config": TINY | {"vision_config": {"hidden_act": "foo"}}}, "model_config cannot be built"),
     ],
 )

@@ -246,6 +246,8 @@ def check_model_config(values: dict, config_class: type[PreTrainedConfig], place
         if name in config_class.sub_configs and isinstance(value, dict):
             check_model_config(value, config_class.sub_configs[name], f"{place}.{name}")
         if name == "self_distillation":
+            if not isinstance(value, dict | None):
+                raise ValueError(f"{place}.{name} is {value!r}, but must be the sizes of the head")
             for key in (value or {}).keys() - SELF_DISTILLATION_DEFAULTS:
                 raise ValueError(f"{place}.{name}: {unknown_field(key, list(SELF_DISTILLATION_DEFAULTS))}")
 

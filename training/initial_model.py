@@ -4,11 +4,10 @@ from collections.abc import Iterator
 
 import torch
 from datasets import Dataset
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.hub.folder import make_processor
+from rsmclip.hub.folder import CONFIG_ERRORS, make_processor
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.tokenizer import train_tokenizer
 
@@ -59,11 +58,11 @@ def random_model(config: TrainingConfig, rows: Dataset) -> tuple[RSMCLIPModel, C
     else:
         tokenizer = train_tokenizer(captions_of(rows, config.languages), config.vocab_size, config.max_length)
     fields = dict(config.model_config)
-    fields["text_config"] = fields.get("text_config", {}) | token_ids(tokenizer)
     fields["self_distillation"] = head_config(config, fields.get("self_distillation"))
     try:
+        fields["text_config"] = fields.get("text_config", {}) | token_ids(tokenizer)
         model = RSMCLIPModel(RSMCLIPConfig(**fields))
-    except (TypeError, KeyError, StrictDataclassError) as error:
+    except CONFIG_ERRORS as error:
         raise ValueError(f"model_config cannot be built: {' '.join(str(error).split())}") from error
     return model, make_processor(tokenizer, model.config.vision_config.image_size)
 
