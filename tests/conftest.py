@@ -73,7 +73,8 @@ def sharded_corpus(corpus, tmp_path_factory) -> Path:
     for number, length in enumerate(SHARDS):
         start = sum(SHARDS[:number])
         rows = corpus["train"].select(range(start, start + length))
-        rows.to_parquet(folder / "data" / f"train-{number:05d}-of-{len(SHARDS):05d}.parquet")
+        # The size of a batch is given since older versions of datasets cannot work one out for no rows.
+        rows.to_parquet(folder / "data" / f"train-{number:05d}-of-{len(SHARDS):05d}.parquet", batch_size=100)
     for split in ("val", "test"):
         corpus[split].to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
     return folder

@@ -16,7 +16,8 @@ from rsmclip.hub.folder import save_model_folder
 
 ROOT = Path(rsmclip.__file__).parent
 REMOTE = ("configuration_rsmclip.py", "modeling_rsmclip.py", "image_processing_rsmclip.py")
-SOURCES = sorted(path for path in ROOT.rglob("*.py") if not {".venv", "outputs"} & set(path.relative_to(ROOT).parts))
+NOT_OURS = {".venv", ".venv-oldest", "outputs"}
+SOURCES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] not in NOT_OURS)
 
 # Loads model folders as anybody does, in a process that does not know the repository; then imports their code once
 # more and runs it, while every file that is opened, process started and host connected to is noted.
