@@ -1,5 +1,6 @@
 """Several processes on a CPU, and the files that accelerate is launched with."""
 
+import os
 from pathlib import Path
 
 import psutil
@@ -39,4 +40,7 @@ def test_the_first_process_of_a_container_starts_no_others(monkeypatch):
     monkeypatch.setattr(psutil.Process, "parent", lambda process: None)  # as psutil says of process 1
     for name in STARTED_BY_A_LAUNCHER:
         monkeypatch.delenv(name, raising=False)
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *command: started.append(command))
     start_processes_on_cpu()
+    assert started == []
