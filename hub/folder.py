@@ -32,7 +32,13 @@ PICTURE = "dry_run.png"  # of a dry run, which may be repeated and leaves nothin
 LOCAL = (*PRIVATE, PICTURE, ".gitignore")  # what a run leaves beside what is published, and stays where it is
 # What sizes of a model that make no sense raise, beside ValueError.
 CONFIG_ERRORS = (
-    *(StrictDataclassError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, AssertionError),
+    StrictDataclassError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    AssertionError,
 )
 
 HANDLER = Path(__file__).parent / "handler.py"
