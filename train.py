@@ -41,8 +41,9 @@ from transformers import CLIPProcessor, get_cosine_schedule_with_warmup
 from transformers.utils import logging as transformers_logging
 
 from rsmclip import RSMCLIPModel
+from rsmclip.core.files import is_local, published_name
 from rsmclip.data.card import recorded_facts
-from rsmclip.data.demo import cached_demo
+from rsmclip.data.demo.corpus import cached_demo
 from rsmclip.data.schema import check_schema, hub_revision, load_corpus
 from rsmclip.eval.cache import corpus_fingerprint
 from rsmclip.eval.embed import Embedder
@@ -53,15 +54,8 @@ from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.report import as_text, result_table
 from rsmclip.hub.card import write_card
 from rsmclip.hub.examples import write_examples
-from rsmclip.hub.folder import (
-    TRAINING_CURVE,
-    fetched_revision,
-    is_local,
-    model_sizes,
-    open_weights,
-    published_name,
-    save_model_folder,
-)
+from rsmclip.hub.run_upload import RunUpload
+from rsmclip.models.folder import TRAINING_CURVE, fetched_revision, model_sizes, open_weights, save_model_folder
 from rsmclip.training.adapter import add_adapter, save_only_trained
 from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler, UndecodableImagesError
 from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint_once, load_checkpoint, save_checkpoint
@@ -70,7 +64,6 @@ from rsmclip.training.config import TrainingConfig, parse_config
 from rsmclip.training.curve import draw_training_curve
 from rsmclip.training.dry_run import dry_run
 from rsmclip.training.energy import estimate_energy
-from rsmclip.training.hub_upload import HubUpload
 from rsmclip.training.initial_model import captions_of, make_model
 from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process, start_workers
 from rsmclip.training.launch import start_processes_on_cpu
@@ -108,7 +101,7 @@ class Run:
     centring: Centring | None = None
     optimizer: torch.optim.Optimizer | None = None
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
-    upload: HubUpload | None = None  # of a run that pushes to the Hub
+    upload: RunUpload | None = None  # of a run that pushes to the Hub
     saved: Path | None = None  # the last checkpoint that was written
 
 
@@ -119,6 +112,16 @@ def plan(config: TrainingConfig) -> Run:
     check_launch(config, accelerator)
     if config.lora and not config.model and not config.merge_adapter:
         raise ValueError("lora needs --model, or --merge_adapter true: an adapter to random weights is of no use")
+    if (
+        config.push_to_hub
+        and config.lora
+        and not config.merge_adapter
+        and (not config.model or is_local(config.model))
+    ):
+        raise ValueError(
+            "push_to_hub: others could not load an adapter to a model that only this machine has; "
+            "give --merge_adapter true, or push that model and give its repository as --model"
+        )
     check_run_folder(config)
     if config.resume_from_checkpoint:
         folder = Path(config.output_dir) / "checkpoints"
@@ -142,7 +145,9 @@ def start(config: TrainingConfig) -> Run:
     """A run that is planned, has its folder, and is prepared by accelerate."""
     run = plan(config)
     config, accelerator, model = run.config, run.accelerator, run.model
-    run.upload = HubUpload(config, accelerator) if config.push_to_hub else None
+    if config.push_to_hub:
+        folder, repo_id = Path(config.output_dir), config.hub_model_id
+        run.upload = RunUpload(folder, repo_id, accelerator, config.hub_private, config.hub_strategy)
     prepare_run_folder(config, accelerator)
     set_seed(config.seed, device_specific=True)  # dropout differs between processes
     model.to(accelerator.device)
@@ -221,7 +226,7 @@ def train(config: TrainingConfig) -> dict:
             if spoilt or done % config.checkpoint_steps == 0 or done == config.max_train_steps:
                 saved = save(run, log)
                 if run.upload is not None and not spoilt:
-                    run.upload.checkpoint(done, partial(save_model, run))
+                    run.upload.checkpoint(done, partial(save_model, run), is_last=done == config.max_train_steps)
             if spoilt:
                 raise FloatingPointError(
                     f"no finite gradient in the last {log.skipped_in_a_row} steps: they changed nothing, and {saved} "

@@ -31,7 +31,7 @@ from datasets import Image as ImageColumn
 from PIL import Image, ImageOps
 
 from rsmclip.benchmarks.machine import describe_run
-from rsmclip.data.audit import AuditReport, audit
+from rsmclip.data.audit.leaks import AuditReport, audit
 from rsmclip.data.schema import load_corpus
 
 ROTATIONS = [None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270]

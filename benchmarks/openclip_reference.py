@@ -126,7 +126,7 @@ def check(reference: Path, folder: Path) -> dict:
     """Converts the reference and measures the largest absolute differences in float32, and the conversion's memory."""
     from transformers import AutoImageProcessor, AutoModel
 
-    from rsmclip.hub.convert_openclip import read_image_processor
+    from rsmclip.models.openclip import read_image_processor
 
     command = [sys.executable, "-m", "rsmclip.hub", "convert-openclip", str(reference), str(folder)]
     watched = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "

@@ -32,11 +32,11 @@ from transformers import AutoProcessor
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.benchmarks.machine import describe_run
 from rsmclip.benchmarks.turns import Side
-from rsmclip.data.demo import cached_demo
+from rsmclip.data.demo.corpus import cached_demo
 from rsmclip.data.schema import load_corpus
 from rsmclip.hub.export_onnx import GRAPHS, OnnxTowers, example_inputs, export_graph
-from rsmclip.hub.folder import make_processor, save_model_folder
 from rsmclip.hub.handler import EndpointHandler, open_image
+from rsmclip.models.folder import make_processor, save_model_folder
 
 BACKENDS = {"torch": None, "onnx": "", "onnx int8": "_int8"}  # names and what ends the names of their graphs
 TOWERS = ("vision_model", "text_model")

@@ -36,8 +36,8 @@ from rsmclip.benchmarks.machine import describe_run
 from rsmclip.benchmarks.training_tables import as_markdown
 from rsmclip.benchmarks.turns import Side, alternate, ratio, summarise
 from rsmclip.data.schema import LANGUAGES, check_schema, load_corpus
-from rsmclip.hub.convert_openclip import describe
-from rsmclip.hub.folder import make_processor
+from rsmclip.models.folder import make_processor
+from rsmclip.models.openclip import describe
 from rsmclip.training.batches import CaptionedViews, Collate
 from rsmclip.training.config import DEFAULT_CONFIG, TrainingConfig, read_yaml
 from rsmclip.training.initial_model import token_ids

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rsmclip.benchmarks.machine import describe_run
-from rsmclip.data.translation_checks import judge
-from rsmclip.data.translations import read_translations
+from rsmclip.data.translation.checks import judge
+from rsmclip.data.translation.translations import read_translations
 
 INTRODUCTIONS = {
     "pt": "Claro! Aqui está a tradução: ", "es": "La traducción es: ", "fr": "Voici la traduction : ",

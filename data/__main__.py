@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from rsmclip.core.command_line import OneLineParser, hub_id
 from rsmclip.data.build import build_corpus
 from rsmclip.data.card import split_table
-from rsmclip.data.command_line import OneLineParser, hub_id
 from rsmclip.data.faults import fault_table
 from rsmclip.data.push import push_corpus
 from rsmclip.data.schema import LANGUAGES, SchemaError, load_corpus
 from rsmclip.data.sources import READERS, SourceError, open_source
-from rsmclip.data.translation_report import acceptance_table
-from rsmclip.data.translations import load_translations
+from rsmclip.data.translation.report import acceptance_table
+from rsmclip.data.translation.translations import load_translations
 from rsmclip.data.write import check_output
 
 DEFAULT_MODEL = "Unbabel/TowerInstruct-7B-v0.2"  # it knows exactly the ten languages
@@ -75,8 +75,8 @@ def translate(arguments: argparse.Namespace) -> None:
     import torch  # these take seconds to import, and no other command needs them
     from accelerate import PartialState
 
-    from rsmclip.data.engines import open_engine
-    from rsmclip.data.translate import BATCH_SIZE, cost, distinct_sentences, translate_corpus
+    from rsmclip.data.translation.engines import open_engine
+    from rsmclip.data.translation.translate import BATCH_SIZE, cost, distinct_sentences, translate_corpus
 
     corpus = load_corpus(arguments.dataset)
     engine = open_engine(arguments.engine, arguments.model, arguments.revision)
@@ -97,10 +97,10 @@ def translate(arguments: argparse.Namespace) -> None:
 
 def audit(arguments: argparse.Namespace) -> None:
     """`audit`: finds rows that show the same picture, writes a report, and takes leaks out of `train` if asked to."""
-    from rsmclip.data.audit import audit as find_leaks
-    from rsmclip.data.audit import load_audited
-    from rsmclip.data.audit_report import summary, write_report
-    from rsmclip.data.remove import note_audit, remove_rows
+    from rsmclip.data.audit.leaks import audit as find_leaks
+    from rsmclip.data.audit.leaks import load_audited
+    from rsmclip.data.audit.remove import note_audit, remove_rows
+    from rsmclip.data.audit.report import summary, write_report
 
     folder = Path(arguments.dataset)
     check_audit(folder, arguments)
@@ -164,7 +164,10 @@ def audited_names(places: Sequence[str]) -> dict[str, str]:
 
 def demo(arguments: argparse.Namespace) -> None:
     """`demo`: draws the demo corpus."""
-    from rsmclip.data.demo import build_demo, demo_contact_sheet  # its drawing and grammars are no part of a build
+    from rsmclip.data.demo.corpus import (  # its drawing and grammars are no part of a build
+        build_demo,
+        demo_contact_sheet,
+    )
 
     build_demo(arguments.output, arguments.seed, overwrite=arguments.overwrite_output_dir)
     if arguments.contact_sheet:

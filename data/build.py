@@ -11,7 +11,7 @@ from rsmclip.data.card import corpus_card
 from rsmclip.data.faults import Fault, encode_image, fault_table, find_fault
 from rsmclip.data.schema import RAW_CAPTIONS, features
 from rsmclip.data.sources import Source, SourceError, SourceRow
-from rsmclip.data.translations import Translations
+from rsmclip.data.translation.translations import Translations
 from rsmclip.data.write import write_corpus
 
 
@@ -72,8 +72,8 @@ def build_corpus(
             Corpora, concatenated in this order; their official splits are kept.
         output (`Path`):
             Folder to make.
-        translations ([`~rsmclip.data.translations.Translations`], *optional*):
-            What [`~rsmclip.data.translations.load_translations`] gave.
+        translations ([`~rsmclip.data.translation.translations.Translations`], *optional*):
+            What [`~rsmclip.data.translation.translations.load_translations`] gave.
         skip_bad (`bool`, *optional*, defaults to `False`):
             Drop unusable rows and report them. By default they are an error, and nothing is written.
         overwrite (`bool`, *optional*, defaults to `False`):

@@ -16,8 +16,8 @@ from huggingface_hub.errors import HTTPError  # of the HTTP client, which differ
 from rsmclip.data.faults import SPLITS, fault_table
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.data.sources import Source
-from rsmclip.data.translation_report import acceptance_table
-from rsmclip.data.translations import Translations
+from rsmclip.data.translation.report import acceptance_table
+from rsmclip.data.translation.translations import Translations
 
 if TYPE_CHECKING:
     from rsmclip.data.build import BuildReport
@@ -35,7 +35,7 @@ def corpus_card(sources: Sequence[Source], report: BuildReport, translations: Tr
     Args:
         sources (`Sequence[Source]`): What it is made of.
         report ([`~rsmclip.data.build.BuildReport`]): What the build saw.
-        translations ([`~rsmclip.data.translations.Translations`]): What it was joined with.
+        translations ([`~rsmclip.data.translation.translations.Translations`]): What it was joined with.
     """
     languages = [code for code in LANGUAGES if any(report.captions[split, code] for split in SPLITS)]
     metadata = DatasetCardData(
@@ -122,7 +122,7 @@ def translation_section(translations: Translations) -> str:
         origin = f"By `{translations.model}`, revision `{translations.revision}`."
     return (
         f"{origin} Distinct English captions, and how many of their translations were accepted or rejected by which "
-        f"check of `rsmclip.data.translation_checks`:\n\n{acceptance_table(translations.counts)}"
+        f"check of `rsmclip.data.translation.checks`:\n\n{acceptance_table(translations.counts)}"
     )
 
 

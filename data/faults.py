@@ -1,35 +1,14 @@
 """What makes a row of a corpus unusable: one place for all corpora."""
 
 import io
-import re
-import struct
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from PIL import Image
-
+from rsmclip.core.images import IMAGE_ERRORS, open_encoded
 from rsmclip.data.sources.protocol import SourceError, SourceRow
 
 SPLITS = ("train", "val", "test")
-
-# The formats that a corpus may hold. Pillow reads others too, by plugins that few have tried to break; of EPS it has
-# Ghostscript make a picture.
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PPM")
-
-MAX_RATIO = 50  # of an image's longer side to its shorter one, which models bring to their size
-MAX_SCANS = 50  # of a JPEG, which are ten if it is progressive; each decodes the whole picture anew
-
-# The head of a scan of one to four components. The two bytes alone also stand in what follows a picture, such as the
-# video of a phone's.
-JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
-
-# What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size. A TIFF whose fields
-# are of another type than they should be, or missing, raises the second line.
-IMAGE_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
-    *(TypeError, AttributeError, LookupError, ArithmeticError),
-)
 
 
 class Fault(NamedTuple):
@@ -95,22 +74,6 @@ def is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def open_encoded(encoded: bytes) -> Image.Image:
-    """
-    An image of a corpus, of one of `FORMATS`; its pixels are not decoded yet.
-
-    Raises:
-        One of `IMAGE_ERRORS`: The bytes are no such image, one that is too long and narrow, or one of more pixels than
-        Pillow takes: 179 million, twice its `MAX_IMAGE_PIXELS`.
-    """
-    if encoded.startswith(b"\xff\xd8") and sum(1 for _ in JPEG_SCAN.finditer(encoded)) > MAX_SCANS:
-        raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
-    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-    if max(image.size) > MAX_RATIO * min(image.size):
-        raise ValueError("{:,} × {:,} pixels; a side may be {} times the other".format(*image.size, MAX_RATIO))
-    return image
 
 
 def encode_image(encoded: bytes) -> bytes:

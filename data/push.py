@@ -4,7 +4,7 @@ from pathlib import Path
 
 from huggingface_hub import CommitInfo
 
-from rsmclip.data.upload import push_files
+from rsmclip.core.uploads import push_files
 
 SHARDS = "data/*.parquet"
 

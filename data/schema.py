@@ -98,14 +98,6 @@ def keep_encoded(rows: Dataset) -> Dataset:
     return rows
 
 
-def image_bytes(image: dict | None) -> bytes | None:
-    """The file of an image that is still encoded: in the table, or beside it; `None` if it is missing."""
-    if image is None or image.get("bytes") is not None:
-        return image and image["bytes"]
-    path = Path(image["path"]) if image.get("path") else None
-    return path.read_bytes() if path and path.is_file() else None
-
-
 def hub_revision(rows: Dataset) -> str | None:
     """The commit of the Hub's dataset that rows were loaded from; `None` of a folder, and of a stream's shards."""
     folders = {Path(file["filename"]).parent.name for file in rows.cache_files}  # `datasets` names them so

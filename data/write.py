@@ -4,7 +4,6 @@ The folder is written beside its final place and renamed. Rows stream through wr
 split, so memory does not grow with the corpus.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -156,11 +155,3 @@ def describe_files(card: DatasetCard, features: Features, splits: Sequence[Split
     size = sum(split.num_bytes for split in splits)
     info = DatasetInfo(features=features, splits=SplitDict({split.name: split for split in splits}), dataset_size=size)
     DatasetInfosDict({"default": info}).to_dataset_card_data(card.data)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file, aside first and then renamed, so that it is never half there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid4().hex}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

@@ -16,7 +16,7 @@ import numpy as np
 from datasets import Dataset, disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
-from rsmclip.data.command_line import OneLineParser
+from rsmclip.core.command_line import OneLineParser
 from rsmclip.data.schema import LANGUAGES, check_schema, count_captions, hub_revision, load_corpus
 from rsmclip.eval import compare, search
 from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
@@ -37,7 +37,7 @@ from rsmclip.eval.probes import split_rows
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, load_benchmark
 from rsmclip.eval.results import Measured, make_results, write_results
 from rsmclip.eval.sheet import Query, retrieved_examples
-from rsmclip.hub.folder import is_model_folder
+from rsmclip.models.folder import is_model_folder
 
 EXAMPLES = 6  # queries of each language that are shown with what they retrieve
 

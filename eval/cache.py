@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from rsmclip.data.schema import image_bytes
+from rsmclip.core.images import image_bytes
 
 if TYPE_CHECKING:
     from rsmclip.eval.embed import TextInput

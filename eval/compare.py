@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rsmclip.data.command_line import OneLineParser
+from rsmclip.core.command_line import OneLineParser
+from rsmclip.core.files import read_json
 from rsmclip.eval.intervals import draw_statistics, interval
 from rsmclip.eval.outcomes import Outcomes, statistics
 from rsmclip.eval.report import as_text
-from rsmclip.hub.folder import read_json
 
 SAME = {
     "fingerprint": "images and captions",

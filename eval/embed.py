@@ -18,14 +18,11 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from datasets import Dataset
-from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
-from rsmclip.data.faults import IMAGE_ERRORS, open_encoded
-from rsmclip.data.schema import image_bytes
+from rsmclip.core.images import decode_image
 from rsmclip.eval.cache import EmbeddingCache, cache_key, fingerprint, model_hash, text_fingerprint
-from rsmclip.image_processing_rsmclip import as_image
 
 DECODERS = min(8, os.cpu_count() or 1)  # threads
 PIECE = 16  # images that a thread prepares at a time
@@ -227,18 +224,6 @@ class Embedder:
 def processes() -> PartialState:
     """The processes of `accelerate launch`, or this one alone. (`PartialState()` would not see those on CPUs.)"""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-
-
-def decode_image(image: dict, image_id: str) -> Image.Image:
-    """An encoded image in RGB, 8 bits a channel; `ValueError` with its id if it is none."""
-    if (encoded := image_bytes(image)) is None:
-        raise ValueError(f"image {image_id} is missing")
-    try:
-        return as_image(open_encoded(encoded)).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise ValueError(f"image {image_id} cannot be decoded: it is of no format that a corpus may hold") from error
-    except IMAGE_ERRORS as error:
-        raise ValueError(f"image {image_id} cannot be decoded: {error}") from error
 
 
 def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:

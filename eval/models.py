@@ -7,7 +7,6 @@
 The image processor is the model's own. What texts need beside its tokenizer is a row of `TEXT_INPUT`.
 """
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,10 +17,11 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
+from rsmclip.core.files import read_json
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.embed import Embedder, TextInput, processes
-from rsmclip.hub.convert_openclip import CONFIG, PICKLE, SAFETENSORS, convert_openclip
-from rsmclip.hub.folder import find_source, read_json
+from rsmclip.models.folder import find_source
+from rsmclip.models.openclip import CONFIG, PICKLE, SAFETENSORS, load_openclip
 
 ADAPTER = "adapter_config.json"
 DESCRIPTIONS = ["*.json", "*.jinja", "*.py", "*.txt", "*.model"]
@@ -109,11 +109,10 @@ def load(
     elif (folder / "config.json").is_file():
         model = load_model(name, find_source(name, WEIGHTS, revision), dtype, trust_remote_code)
     elif (folder / CONFIG).is_file():
-        with tempfile.TemporaryDirectory() as temporary:
-            converted = Path(temporary) / "converted"
-            if not convert_openclip(str(find_source(name, [SAFETENSORS, PICKLE], revision)), converted):
-                raise ValueError(f"{name} has no tokenizer; put its files beside the weights")
-            return load(str(converted), dtype, None, trust_remote_code=True)
+        found = load_openclip(str(find_source(name, [SAFETENSORS, PICKLE], revision)))
+        if not found.has_tokenizer:
+            raise ValueError(f"{name} has no tokenizer; put its files beside the weights")
+        return found.model.to(dtype), found.processor
     else:
         raise ValueError(f"{name} holds no model: there is no config.json, {ADAPTER} or {CONFIG}")
     return model, load_processor(name, folder, trust_remote_code)

@@ -4,61 +4,23 @@ The pictures are 1,200 pixels wide, to be read at the 800 that a page of the Hub
 Okabe and Ito (2008), which colour-blind people can tell apart.
 """
 
-import string
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rsmclip.core.drawing import BLUE, FONT, GREEN, SIZE, SMALL_SIZE, VERMILION, WIDTH, fonts_for, new_figure
 from rsmclip.data.schema import LANGUAGES
 
 if TYPE_CHECKING:  # who draws nothing loads no matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH, DOTS = 8.0, 150  # inches; pixels an inch
-BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 COLORS = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
-SIZE, SMALL_SIZE = 9.0, 8.0  # points
 DEPTH = 100  # of recall@k curves
 NAME_LENGTH = 30  # letters of a class name
 COLOR_BAR, NUMBER_WIDTH = 0.75, 0.29  # inches: the room of a confusion matrix's colour bar; a cell that holds a number
-FONT = "DejaVu Sans"  # comes with matplotlib
-NO_FONT = "Last Resort"  # has a box for every letter; comes with matplotlib too
-
-
-def new_figure(height: float, width: float = WIDTH, dots: int = DOTS, **options: object) -> "Figure":
-    """A white figure of a height and width in inches, `dots` pixels an inch, that depends on no global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure((width, height), dpi=dots, facecolor="white", **options)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save(figure: "Figure", path: Path) -> None:
-    """Writes a figure as PNG; the same figure gives the same bytes."""
-    figure.savefig(path, format="png", metadata={"Software": None})
-
-
-def fonts_for(text: str) -> list[str] | None:
-    """Names of fonts that together have all letters of a text; `None` if no font that is installed completes them."""
-    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
-
-    def missing(letters: set[int], file: str) -> set[int]:
-        return letters - get_font(file).get_charmap().keys()
-
-    letters = set(map(ord, text)) - set(map(ord, string.whitespace))  # of which the line breaks are not drawn
-    if not (letters := missing(letters, findfont(FontProperties(family=[FONT])))):
-        return [FONT]
-    for font in fontManager.ttflist:
-        is_there = Path(font.fname).is_file()  # the list is kept for later, and fonts may have been removed
-        if is_there and not font.name.startswith(NO_FONT) and not missing(letters, font.fname):
-            return [FONT, font.name]
-    return None
 
 
 def style(axes: "Axes", title: str) -> None:

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from rsmclip.core.drawing import save
 from rsmclip.eval.evaluate import metrics_by_language
 from rsmclip.eval.intervals import figures
 from rsmclip.eval.outcomes import Outcomes, confusion
-from rsmclip.eval.plots import confusion_matrix, recall_by_language, recall_curves, save
+from rsmclip.eval.plots import confusion_matrix, recall_by_language, recall_curves
 from rsmclip.eval.protocol import Benchmark
 from rsmclip.eval.report import as_markdown, as_text, figure_tables
 from rsmclip.eval.sheet import Query, write_retrieved_sheet

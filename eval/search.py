@@ -22,14 +22,15 @@ from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 import rsmclip
-from rsmclip.data.command_line import OneLineParser
-from rsmclip.eval.embed import Embedder, decode_image
+from rsmclip.core.command_line import OneLineParser
+from rsmclip.core.drawing import save
+from rsmclip.core.files import read_json
+from rsmclip.core.images import decode_image
+from rsmclip.eval.embed import Embedder
 from rsmclip.eval.image_folder import IMAGE_SUFFIXES
 from rsmclip.eval.models import load_embedder
-from rsmclip.eval.plots import save
 from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.sheet import contact_sheet
-from rsmclip.hub.folder import read_json
 
 COLUMN = "image_embeds"  # what the FAISS index is called in the dataset
 FAISS_FILE, RECORD = "images.faiss", "index.json"

@@ -1,7 +1,5 @@
 """Contact sheets: what was retrieved, as pictures with text in ten languages."""
 
-import textwrap
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,8 @@ import torch
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from rsmclip.eval.embed import decode_image
-from rsmclip.eval.plots import DOTS, GREEN, SIZE, SMALL_SIZE, WIDTH, fonts_for, new_figure, save
+from rsmclip.core.drawing import DOTS, GREEN, SIZE, SMALL_SIZE, WIDTH, fonts_for, new_figure, save, wrap
+from rsmclip.core.images import decode_image
 from rsmclip.eval.retrieval import unit_rows
 
 if TYPE_CHECKING:  # who draws nothing loads no matplotlib
@@ -29,7 +27,6 @@ TITLE_LETTERS, TITLE_LINES = 28, 3  # of an image in it
 LINE = 0.15  # inches
 TITLE_SIZE = 7.0  # points
 LINE_LETTERS = 95  # of a heading
-CLOSING = "。，、；：？！）」』》”"  # never begin a line
 LEGEND = (
     "Query, its image and that image's rank; then what was retrieved, with cosines. "
     "✓: its image, or one with the same caption."
@@ -126,17 +123,6 @@ def stored(rows: Dataset, row: int) -> tuple[str, Image.Image]:
     image = decode_image(rows[row]["image"], image_id)
     image.thumbnail((STORED, STORED))
     return image_id, image
-
-
-def wrap(text: str, letters: int) -> list[str]:
-    """Lines of a text, of so many letters; letters of East Asia are twice as wide as others."""
-    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    lines: list[str] = []
-    for line in textwrap.wrap(text, round(letters / (1 + wide / len(text)))):
-        if lines and line[0] in CLOSING:
-            lines[-1], line = lines[-1] + line[0], line[1:]
-        lines += [line] if line else []
-    return lines
 
 
 def fitting(text: str, letters: int, lines: int) -> str:

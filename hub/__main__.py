@@ -9,10 +9,11 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-from rsmclip.data.command_line import OneLineParser, hub_id
+from rsmclip.core.command_line import OneLineParser, hub_id
 from rsmclip.data.push import push_corpus
-from rsmclip.hub.convert_openclip import convert_openclip, export_openclip
+from rsmclip.hub.convert_openclip import convert_openclip
 from rsmclip.hub.push import push_model
+from rsmclip.models.openclip import export_openclip
 
 
 def convert(arguments: argparse.Namespace) -> None:

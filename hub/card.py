@@ -11,14 +11,16 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from rsmclip.core.drawing import save
+from rsmclip.core.files import read_json
 from rsmclip.eval.models import load_embedder
-from rsmclip.eval.plots import recall_by_language, save
+from rsmclip.eval.plots import recall_by_language
 from rsmclip.eval.report import COLUMNS, as_markdown, figure_tables, mean_over_languages
 from rsmclip.hub.evaluations import Evaluation, model_index, own_evaluation, read_evaluations
 from rsmclip.hub.examples import OPEN_LICENCES
-from rsmclip.hub.folder import LANGUAGE_PLOT, LOWEST_TRANSFORMERS, TRAINING_CURVE, read_json
 from rsmclip.hub.limits import limits
 from rsmclip.hub.snippets import Example, Snippet, make_examples, make_snippets, run_snippets, with_base
+from rsmclip.models.folder import LANGUAGE_PLOT, LOWEST_TRANSFORMERS, TRAINING_CURVE
 
 TEMPLATE = Path(__file__).parent / "card_template.md.jinja"
 ADAPTER = "adapter_config.json"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult
 
-from rsmclip.hub.folder import read_json
+from rsmclip.core.files import read_json
 
 SAME = 0.1  # percentage points: the same images in batches of another size
 

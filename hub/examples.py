@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from rsmclip.data.demo import demo_example
-from rsmclip.data.demo_scene import KINDS
-from rsmclip.data.faults import open_encoded
-from rsmclip.data.schema import image_bytes
+from rsmclip.core.images import image_bytes, open_encoded
+from rsmclip.data.demo.corpus import demo_example
+from rsmclip.data.demo.scene import KINDS
 from rsmclip.image_processing_rsmclip import as_image
 
 OPEN_LICENCES = (

@@ -18,11 +18,12 @@ from transformers import AutoProcessor, ProcessorMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from rsmclip import RSMCLIPModel
-from rsmclip.data.demo import cached_demo
+from rsmclip.core.files import new_folder
+from rsmclip.data.demo.corpus import cached_demo
 from rsmclip.data.schema import check_schema, load_corpus
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import evaluate_corpus
-from rsmclip.hub.folder import check_model_type, find_source, new_folder
+from rsmclip.models.folder import check_model_type, find_source
 
 TOLERANCE = 1e-4  # of embeddings and logits, absolute
 LARGEST_FILE = 2**31 - 2**20  # a graph is one protobuf message of at most 2 GiB; beyond it the weights lie beside it

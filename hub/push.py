@@ -14,8 +14,9 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, get_token
 from safetensors import SafetensorError, safe_open
 
-from rsmclip.data.upload import create_tag, push_files
-from rsmclip.hub.folder import LOCAL, PUBLISHED, WEIGHTS, check_model_type, is_local, read_json
+from rsmclip.core.files import is_local, read_json
+from rsmclip.core.uploads import create_tag, push_files
+from rsmclip.models.folder import LOCAL, PUBLISHED, WEIGHTS, check_model_type
 
 CARD = "README.md"
 TOKENS = re.compile(

@@ -9,10 +9,10 @@ from pathlib import Path
 from datasets import get_dataset_config_info
 from huggingface_hub import CommitInfo, DatasetInfo, HfApi, ModelInfo, SpaceCard, SpaceCardData
 
+from rsmclip.core.uploads import UPLOAD_ERRORS, push_files, reason
 from rsmclip.data.schema import one_line_errors
-from rsmclip.data.upload import UPLOAD_ERRORS, push_files, reason
-from rsmclip.hub.folder import HANDLER, PUBLISHED
 from rsmclip.hub.handler import TOKENIZER_FILES
+from rsmclip.models.folder import HANDLER, PUBLISHED
 
 APP = Path(__file__).parent / "space"
 # What the app and the handler import, and what reads the weights. The Hub installs Gradio itself, by `sdk_version`.

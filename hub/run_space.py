@@ -6,11 +6,11 @@ from pathlib import Path
 
 from datasets import Image
 
-from rsmclip.data.demo import cached_demo
+from rsmclip.data.demo.corpus import cached_demo
 from rsmclip.data.schema import load_corpus, one_line_errors
 from rsmclip.hub import handler
-from rsmclip.hub.folder import PUBLISHED, check_model_type, find_source
 from rsmclip.hub.space.app import run_app
+from rsmclip.models.folder import PUBLISHED, check_model_type, find_source
 
 DEMO_MODEL = "outputs/demo"
 

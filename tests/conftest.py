@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.data.demo import demo_card, demo_examples
+from rsmclip.data.demo.corpus import demo_card, demo_examples
 from rsmclip.data.schema import LANGUAGES, features, load_corpus
 from rsmclip.data.write import write_corpus
-from rsmclip.hub.folder import make_processor
+from rsmclip.models.folder import make_processor
 from rsmclip.training.tokenizer import train_tokenizer
 
 TINY = {

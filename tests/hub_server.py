@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import pytest
 from huggingface_hub import constants
 
-from rsmclip.data import upload
+from rsmclip.core import uploads as upload
 
 USER = "lab"  # whose token it is, whichever it is
 LARGE_FILES = (".parquet", ".safetensors", ".bin", ".onnx", ".pt")  # suffixes of what a client uploads by Git LFS

@@ -11,13 +11,13 @@ from datasets import Dataset, DatasetDict, Features, List, Value
 from datasets import Image as ImageColumn
 from PIL import Image, ImageDraw, ImageOps
 
-from rsmclip.data import audit as audit_module
-from rsmclip.data import audit_report as report_module
-from rsmclip.data import same_picture
-from rsmclip.data.audit import AuditedRow, AuditError, audit
-from rsmclip.data.audit_report import summary, write_report
-from rsmclip.data.demo import demo_examples
-from rsmclip.data.same_picture import TURNS
+from rsmclip.data.audit import leaks as audit_module
+from rsmclip.data.audit import report as report_module
+from rsmclip.data.audit import same_picture
+from rsmclip.data.audit.leaks import AuditedRow, AuditError, audit
+from rsmclip.data.audit.report import summary, write_report
+from rsmclip.data.audit.same_picture import TURNS
+from rsmclip.data.demo.corpus import demo_examples
 
 FEATURES = Features(
     {

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rsmclip.benchmarks import serving
 from rsmclip.benchmarks.serving import Backend, compare, export_towers, summarise, table
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.models.folder import save_model_folder
 
 
 def test_backends_give_the_scores_of_the_same_model(tiny_model, tiny_processor, corpus_folder, tmp_path, monkeypatch):

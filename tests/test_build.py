@@ -15,7 +15,7 @@ from rsmclip.data import build, write
 from rsmclip.data.build import build_corpus
 from rsmclip.data.schema import RAW_CAPTIONS, features, load_corpus
 from rsmclip.data.sources import Source, SourceError, open_source
-from rsmclip.data.translations import Translations
+from rsmclip.data.translation.translations import Translations
 
 
 @pytest.fixture(autouse=True)

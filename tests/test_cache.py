@@ -12,7 +12,7 @@ from transformers import CLIPProcessor
 from rsmclip.eval.cache import EmbeddingCache, cache_key, corpus_fingerprint, fingerprint, model_hash, text_fingerprint
 from rsmclip.eval.embed import Embedder, TextInput
 from rsmclip.eval.models import load_embedder
-from rsmclip.hub.folder import make_processor, save_model_folder
+from rsmclip.models.folder import make_processor, save_model_folder
 
 TEXTS = ["An airport.", "Ein Hafen.", "An airport.", "Два моста."]
 

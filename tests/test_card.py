@@ -18,8 +18,8 @@ from transformers import AutoProcessor
 
 from rsmclip import RSMCLIPModel, train
 from rsmclip.data.card import recorded_facts
-from rsmclip.data.demo import demo_example
-from rsmclip.data.demo_scene import KINDS
+from rsmclip.data.demo.corpus import demo_example
+from rsmclip.data.demo.scene import KINDS
 from rsmclip.eval.__main__ import main as evaluate
 from rsmclip.eval.protocol import load_benchmark
 from rsmclip.hub import card
@@ -27,9 +27,9 @@ from rsmclip.hub.__main__ import main
 from rsmclip.hub.card import duration, energy, in_one_line, license_of, write_card
 from rsmclip.hub.evaluations import Evaluation, model_index
 from rsmclip.hub.examples import write_examples
-from rsmclip.hub.folder import PUBLISHED, is_model_folder, save_model_folder
 from rsmclip.hub.limits import limits
 from rsmclip.hub.snippets import Snippet, in_fresh_process, make_examples, make_snippets, with_base
+from rsmclip.models.folder import PUBLISHED, is_model_folder, save_model_folder
 from rsmclip.training.config import TrainingConfig
 from tests.conftest import TINY
 

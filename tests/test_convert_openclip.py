@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
+from rsmclip.core.files import new_folder
 from rsmclip.hub.__main__ import main
-from rsmclip.hub.convert_openclip import convert_openclip, describe, export_openclip, read_config
-from rsmclip.hub.folder import new_folder, save_model_folder
+from rsmclip.hub.convert_openclip import convert_openclip
+from rsmclip.models.folder import save_model_folder
+from rsmclip.models.openclip import describe, export_openclip, read_config
 from tests.openclip_by_hand import OpenCLIPByHand, write_openclip
 
 

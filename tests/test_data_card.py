@@ -8,13 +8,13 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
+from rsmclip.data.audit.remove import remove_rows
 from rsmclip.data.build import BuildReport, build_corpus
 from rsmclip.data.card import corpus_card, histogram, split_table, with_sections
 from rsmclip.data.faults import Fault
-from rsmclip.data.remove import remove_rows
 from rsmclip.data.schema import features, load_corpus
 from rsmclip.data.sources import open_source
-from rsmclip.data.translations import Translations
+from rsmclip.data.translation.translations import Translations
 from rsmclip.data.write import write_corpus
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from rsmclip.data import __main__ as cli
-from rsmclip.data.audit import load_audited
-from rsmclip.data.demo import demo_examples
+from rsmclip.data.audit.leaks import load_audited
+from rsmclip.data.demo.corpus import demo_examples
 from rsmclip.data.schema import load_corpus
 from tests.translators import make_chat_model
 
@@ -246,11 +246,11 @@ def test_audit_wants_names_that_differ(tmp_path, leaking, capsys):
 
 
 def test_demo_draws_into_the_folder_from_the_seed(tmp_path, monkeypatch):
-    import rsmclip.data.demo
+    import rsmclip.data.demo.corpus
 
     drawn = []
     monkeypatch.setattr(
-        rsmclip.data.demo, "build_demo", lambda *arguments, **options: drawn.append((arguments, options))
+        rsmclip.data.demo.corpus, "build_demo", lambda *arguments, **options: drawn.append((arguments, options))
     )
     sheet = tmp_path / "images" / "sheet.png"
     command = ["demo", "--output", str(tmp_path), "--seed", "3", "--overwrite_output_dir"]

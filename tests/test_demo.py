@@ -8,11 +8,11 @@ import datasets
 import numpy as np
 import pytest
 
-from rsmclip.data import demo
-from rsmclip.data.demo import cached_demo, demo_examples
-from rsmclip.data.demo_drawing import PAINTERS, contact_sheet, draw
-from rsmclip.data.demo_grammar import GRAMMARS, captions_in_all_languages
-from rsmclip.data.demo_scene import KINDS, MANY, Scene, draw_scene
+from rsmclip.data.demo import corpus as demo
+from rsmclip.data.demo.corpus import cached_demo, demo_examples
+from rsmclip.data.demo.drawing import PAINTERS, contact_sheet, draw
+from rsmclip.data.demo.grammar import GRAMMARS, captions_in_all_languages
+from rsmclip.data.demo.scene import KINDS, MANY, Scene, draw_scene
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.eval.protocol import load_benchmark
 

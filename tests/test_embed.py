@@ -11,9 +11,10 @@ from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from rsmclip.core.images import decode_image
 from rsmclip.eval import embed
-from rsmclip.eval.embed import Embedder, TextInput, ahead, decode_image
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.eval.embed import Embedder, TextInput, ahead
+from rsmclip.models.folder import save_model_folder
 from tests.process import embed_twice, embeds_its_share
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsmclip.data.engines import ChatEngine, EngineError, Seq2SeqEngine, clean, folder_hash, open_engine
+from rsmclip.data.translation.engines import ChatEngine, EngineError, Seq2SeqEngine, clean, folder_hash, open_engine
 from tests.captions import CAPTIONS as ALL_CAPTIONS
 from tests.translators import CHATML, make_chat_model, make_madlad, make_nllb
 

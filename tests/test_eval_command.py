@@ -19,7 +19,7 @@ from rsmclip.eval.intervals import figures
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.outcomes import Outcomes
 from rsmclip.eval.protocol import load_benchmark
-from rsmclip.hub.folder import make_processor, save_model_folder
+from rsmclip.models.folder import make_processor, save_model_folder
 from tests.conftest import TINY
 
 ROOT = Path(rsmclip.__file__).parent

@@ -11,7 +11,7 @@ from transformers import AutoProcessor
 
 from rsmclip.hub import export_onnx
 from rsmclip.hub.__main__ import main
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.models.folder import save_model_folder
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFile
 
+from rsmclip.core.images import FORMATS, IMAGE_ERRORS, open_encoded
 from rsmclip.data import faults as module
-from rsmclip.data.faults import FORMATS, IMAGE_ERRORS, encode_image, fault_table, find_fault, open_encoded
-from rsmclip.data.same_picture import make_thumbnail
+from rsmclip.data.audit.same_picture import make_thumbnail
+from rsmclip.data.faults import encode_image, fault_table, find_fault
 from rsmclip.data.sources import SourceError, SourceRow
 from rsmclip.eval import embed as evaluation
 from rsmclip.hub import handler

@@ -34,9 +34,9 @@ from transformers.image_utils import load_image
 import rsmclip
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.hub import handler as module
-from rsmclip.hub.folder import check_model_type, make_processor, save_model_folder
 from rsmclip.hub.handler import EndpointHandler, InputError, is_public, open_image
 from rsmclip.image_processing_rsmclip import as_image
+from rsmclip.models.folder import check_model_type, make_processor, save_model_folder
 from tests.conftest import TINY
 
 LABELS = ["аэропорт", "um porto", "ein Wald", "一片沙漠"]

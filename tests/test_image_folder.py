@@ -6,7 +6,7 @@ import warnings
 import pytest
 from PIL import Image
 
-from rsmclip.data.schema import image_bytes
+from rsmclip.core.images import image_bytes
 from rsmclip.eval.evaluate import check_labels
 from rsmclip.eval.image_folder import benchmark_for, match_labels, read_image_folder
 from rsmclip.eval.protocol import load_benchmark

@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.models.folder import save_model_folder
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.initial_model import make_model
 from tests.conftest import TINY

@@ -53,7 +53,7 @@ from transformers import (
 
 from rsmclip.benchmarks.openclip_reference import images as reference_images
 from rsmclip.eval.models import load_embedder
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.models.folder import save_model_folder
 
 SENTENCES = [
     "An airport with two white planes beside a long runway.",

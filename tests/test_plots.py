@@ -9,9 +9,10 @@ from matplotlib.colors import to_rgba
 from PIL import Image
 from sklearn.metrics import top_k_accuracy_score
 
+from rsmclip.core.drawing import fonts_for, save
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.eval import plots
-from rsmclip.eval.plots import confusion_matrix, fonts_for, recall_by_language, recall_curves, save
+from rsmclip.eval.plots import confusion_matrix, recall_by_language, recall_curves
 from rsmclip.eval.protocol import load_benchmark
 
 

@@ -17,12 +17,12 @@ from huggingface_hub import constants
 from safetensors.torch import load, load_file, save_file
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.data import upload
+from rsmclip.core import uploads as upload
+from rsmclip.core.uploads import check_may_push, push_files
 from rsmclip.data.push import push_corpus
-from rsmclip.data.upload import check_may_push, push_files
 from rsmclip.hub.__main__ import main
-from rsmclip.hub.folder import make_processor, save_model_folder
 from rsmclip.hub.push import push_model
+from rsmclip.models.folder import make_processor, save_model_folder
 from tests.conftest import TINY
 from tests.hub_server import CUT_OFF, UNANSWERED, Fault, HubServer, use_hub
 

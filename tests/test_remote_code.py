@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import rsmclip
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.models.folder import save_model_folder
 
 ROOT = Path(rsmclip.__file__).parent
 REMOTE = ("configuration_rsmclip.py", "modeling_rsmclip.py", "image_processing_rsmclip.py")

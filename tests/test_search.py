@@ -17,7 +17,7 @@ from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.search import main, nearest, open_index, search_index, write_index
-from rsmclip.hub.folder import make_processor, save_model_folder
+from rsmclip.models.folder import make_processor, save_model_folder
 from tests.conftest import TINY
 
 

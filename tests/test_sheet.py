@@ -7,10 +7,10 @@ import pytest
 from matplotlib.colors import to_rgba
 from PIL import Image
 
+from rsmclip.core.drawing import DOTS, GREEN, wrap
 from rsmclip.eval import sheet
-from rsmclip.eval.plots import DOTS, GREEN
 from rsmclip.eval.retrieval import retrieval_metrics
-from rsmclip.eval.sheet import Answer, Query, contact_sheet, retrieved_examples, retrieved_sheet, wrap
+from rsmclip.eval.sheet import Answer, Query, contact_sheet, retrieved_examples, retrieved_sheet
 from tests.captions import CAPTIONS
 
 

@@ -25,7 +25,6 @@ from PIL import Image
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.hub import handler, run_space
 from rsmclip.hub.__main__ import main
-from rsmclip.hub.folder import save_model_folder
 from rsmclip.hub.push_space import space_files
 from rsmclip.hub.space import gallery as gallery_module
 from rsmclip.hub.space.answers import MOST_LABELS, MOST_LETTERS, Answers, Refusal, UnusableImage
@@ -33,6 +32,7 @@ from rsmclip.hub.space.app import build_app
 from rsmclip.hub.space.gallery import make_gallery
 from rsmclip.hub.space.tabs import Upload
 from rsmclip.hub.space.texts import CONTENT, QUERIES, SENTENCES, preferred_language, prepared_labels, say
+from rsmclip.models.folder import save_model_folder
 from tests.hub_server import HubServer, head, use_hub
 
 ROOT = Path(__file__).parents[1]

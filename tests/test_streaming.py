@@ -16,14 +16,7 @@ from rsmclip.data.schema import LANGUAGES, SchemaError
 from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.shards import ShardError
-from rsmclip.training.streaming import (
-    ShardOrder,
-    StreamedCorpus,
-    follow,
-    open_splits,
-    shards_of_steps,
-    steps_ahead,
-)
+from rsmclip.training.streaming import ShardOrder, StreamedCorpus, follow, open_splits, shards_of_steps, steps_ahead
 from rsmclip.training.views import ViewSpec
 from tests.conftest import SHARDS
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict, Features
 
-from rsmclip.data import translate
-from rsmclip.data.engines import Engine, open_engine
 from rsmclip.data.schema import SchemaError, features
 from rsmclip.data.sources import SourceError
-from rsmclip.data.translate import (
+from rsmclip.data.translation import translate
+from rsmclip.data.translation.engines import Engine, open_engine
+from rsmclip.data.translation.translate import (
     GREEDY,
     SAMPLED,
     Batch,
@@ -21,7 +21,7 @@ from rsmclip.data.translate import (
     make_batches,
     translate_corpus,
 )
-from rsmclip.data.translations import load_translations
+from rsmclip.data.translation.translations import load_translations
 from tests.captions import CAPTIONS
 from tests.translators import make_chat_model
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from rsmclip.data.demo import demo_examples
+from rsmclip.data.demo.corpus import demo_examples
 from rsmclip.data.schema import LANGUAGES
-from rsmclip.data.translation_checks import (
+from rsmclip.data.translation.checks import (
     ANY_LENGTH,
     CHECKS,
     LENGTH,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rsmclip.data.sources import SourceError
-from rsmclip.data.translations import Translations, load_translations, normalise_caption, read_translations
+from rsmclip.data.translation.translations import Translations, load_translations, normalise_caption, read_translations
 
 RIVER = {"en": "a river between trees .", "pt": "Um rio entre árvores.", "de": "Ein Fluss zwischen Bäumen."}
 

@@ -18,8 +18,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from rsmclip.data.engines import NLLB_CODES, PROMPT
-from rsmclip.data.translation_checks import LANGUAGE_NAMES
+from rsmclip.data.translation.checks import LANGUAGE_NAMES
+from rsmclip.data.translation.engines import NLLB_CODES, PROMPT
 
 # ChatML, as the tokenizer of TowerInstruct has it.
 CHATML = (
@@ -57,7 +57,7 @@ def learn(model: PreTrainedModel, loss: Callable[[], torch.Tensor], enough: floa
 
 
 def make_chat_model(folder: Path, lessons: Sequence[Lesson], chat_template: str | None = CHATML) -> Path:
-    """A Llama that answers the prompts of [`~rsmclip.data.engines.ChatEngine`]."""
+    """A Llama that answers the prompts of [`~rsmclip.data.translation.engines.ChatEngine`]."""
     prompts = [PROMPT.format(language=LANGUAGE_NAMES[code], sentence=english) for english, code, _ in lessons]
     texts = [*prompts, *(text for _, _, text in lessons)]
     special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from datasets import Dataset
 
-from rsmclip.eval.plots import FONT, fonts_for
-from rsmclip.eval.sheet import wrap
+from rsmclip.core.drawing import FONT, fonts_for, wrap
 from rsmclip.training.views import ViewSpec, render_views
 
 if TYPE_CHECKING:  # only a dry run loads matplotlib

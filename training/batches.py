@@ -17,8 +17,8 @@ from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
 
-from rsmclip.data.faults import IMAGE_ERRORS, open_encoded
-from rsmclip.data.schema import SchemaError, image_bytes
+from rsmclip.core.images import IMAGE_ERRORS, image_bytes, open_encoded
+from rsmclip.data.schema import SchemaError
 from rsmclip.image_processing_rsmclip import as_image
 from rsmclip.training.shards import ShardError
 from rsmclip.training.views import ViewSpec, draw_views

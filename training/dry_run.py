@@ -12,8 +12,7 @@ from datasets import Dataset
 from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import RSMCLIPModel
-from rsmclip.data.faults import IMAGE_ERRORS, open_encoded
-from rsmclip.data.schema import image_bytes
+from rsmclip.core.images import IMAGE_ERRORS, image_bytes, open_encoded
 from rsmclip.training.batch_picture import draw_batch, drawn_captions
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.memory import estimate_memory

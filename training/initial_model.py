@@ -7,7 +7,7 @@ from datasets import Dataset
 from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.hub.folder import CONFIG_ERRORS, make_processor
+from rsmclip.models.folder import CONFIG_ERRORS, make_processor
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.tokenizer import train_tokenizer
 

@@ -9,12 +9,12 @@ import math
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
-from rsmclip.eval.report import mean_over_languages
 from rsmclip.training.batches import UNDECODABLE_SHARE, UndecodableImagesError
 from rsmclip.training.checkpoints import sync
 from rsmclip.training.config import TrainingConfig
@@ -152,9 +152,9 @@ class TrainingLog:
         """Writes an evaluation that took so many seconds: the figures of each language, and their means."""
         self.paused += seconds
         shown = ("mean_recall", "zero_shot_accuracy")
-        means = {name: mean_over_languages(metrics, name) for name in shown}
         self.evaluated = step
-        means = {f"validation_{name}": value for name, value in means.items() if value is not None}
+        by_metric = {name: [found[name] for found in metrics.values() if name in found] for name in shown}
+        means = {f"validation_{name}": float(np.mean(values)) for name, values in by_metric.items() if values}
         if means:
             languages = {
                 language: {n: values[n] for n in shown if n in values} for language, values in metrics.items()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from rsmclip.hub.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder, published_name
+from rsmclip.core.files import published_name
+from rsmclip.models.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder
 from rsmclip.training.checkpoints import candidates
 from rsmclip.training.config import TrainingConfig, read_yaml
 

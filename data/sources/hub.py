@@ -13,7 +13,8 @@ from huggingface_hub import DatasetCard
 from huggingface_hub.errors import HTTPError  # of the HTTP client, which differs between versions of huggingface_hub
 from yaml import YAMLError
 
-from rsmclip.data.schema import SchemaError, column_faults, image_bytes, is_string, load_corpus
+from rsmclip.core.images import image_bytes
+from rsmclip.data.schema import SchemaError, column_faults, is_string, load_corpus
 from rsmclip.data.sources.protocol import SourceError, SourceRow
 
 OPTIONS = ("image", "captions", "label", "id", "config", "revision")

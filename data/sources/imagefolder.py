@@ -11,14 +11,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from rsmclip.data.sources.protocol import (
-    SourceError,
-    SourceRow,
-    describe,
-    existing_folder,
-    make_row,
-    read_json_lines,
-)
+from rsmclip.data.sources.protocol import SourceError, SourceRow, describe, existing_folder, make_row, read_json_lines
 
 SPLIT_FOLDERS = {".": "train", "train": "train", "val": "val", "validation": "val", "test": "test"}
 

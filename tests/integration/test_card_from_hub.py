@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from rsmclip.data.card import recorded_facts
 from rsmclip.data.push import push_corpus
 from rsmclip.data.schema import hub_revision, load_corpus
-from rsmclip.hub.folder import fetched_revision
+from rsmclip.models.folder import fetched_revision
 
 push_corpus(Path(sys.argv[1]), "lab/tiny")
 HfApi().create_repo("lab/base")

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from rsmclip import RSMCLIPModel
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.models.folder import save_model_folder
 
 SCRIPT = """
 import json, sys

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from rsmclip.benchmarks.openclip_reference import PREPROCESS_CFG, images
-from rsmclip.hub.convert_openclip import read_image_processor
+from rsmclip.models.openclip import read_image_processor
 
 PILLOW = int(PIL.__version__.partition(".")[0])
 REFERENCE = Path(__file__).parents[1] / "openclip_reference"

@@ -8,7 +8,7 @@ import sys
 import torch
 from PIL import Image
 
-from rsmclip.hub.folder import save_model_folder
+from rsmclip.models.folder import save_model_folder
 
 SCRIPT = """
 import json, sys

@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.hub.folder import make_processor, save_model_folder
 from rsmclip.hub.space.texts import LANGUAGES, QUERIES, say
+from rsmclip.models.folder import make_processor, save_model_folder
 from tests.conftest import TINY
 from tests.hub_server import HubServer, run_python
 

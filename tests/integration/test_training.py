@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rsmclip.data.demo import demo_card, demo_examples
+from rsmclip.data.demo.corpus import demo_card, demo_examples
 from rsmclip.data.schema import LANGUAGES, features
 from rsmclip.data.write import write_corpus
 from tests.conftest import TINY

@@ -1,0 +1,53 @@
+"""The one error that a user can mend, and the conversion of foreign errors into it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class UserError(ValueError):
+    """
+    Bad input, or a failure of the machine or the Hub: something that the user can mend.
+
+    Raise it where the cause is known. The message says in one line what is wrong, where (file, row, field, value) and
+    what to do. Commands print it and exit with status 2; any other exception is a bug and shows its traceback.
+    """
+
+
+@contextmanager
+def user_errors(*kinds: type[Exception], prefix: str = "") -> Iterator[None]:
+    """
+    Raise exceptions of other libraries as [`UserError`] of one line.
+
+    Put it around the one call that opens, reads, writes, loads or sends, never around code of this project: there an
+    exception is a bug.
+
+    Args:
+        kinds (`type[Exception]`): The exceptions to convert.
+        prefix (`str`, *optional*): What failed and where, put before the exception's own message.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except kinds as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{prefix}: {message}" if prefix else message) from error
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """
+    Import packages of an optional extra, or say how to install it.
+
+    Args:
+        name (`str`): Name of the extra in pyproject.toml.
+
+    Raises:
+        [`UserError`]: A package of the extra is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "rsmclip":
+            raise
+        raise UserError(f"{error}: pip install -e '.[{name}]'") from error

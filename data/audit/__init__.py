@@ -1,0 +1,1 @@
+"""The leakage audit: pictures that stand in more than one split or corpus."""

@@ -1,0 +1,1 @@
+"""The demo corpus: overhead scenes that are drawn on the spot, with captions in ten languages."""

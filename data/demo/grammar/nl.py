@@ -1,0 +1,134 @@
+"""Dutch captions of the demo scenes. A colour takes -e, but for one neuter thing: "een wit vliegtuig"."""
+
+from rsmclip.data.demo.scene import MANY, Scene
+
+NUMBERS = {
+    MANY: "veel",
+    1: "een",
+    2: "twee",
+    3: "drie",
+    4: "vier",
+    5: "vijf",
+    6: "zes",
+    7: "zeven",
+    8: "acht",
+    9: "negen",
+}
+
+COLOURS = {  # without and with ending
+    "white": ("wit", "witte"),
+    "grey": ("grijs", "grijze"),
+    "black": ("zwart", "zwarte"),
+    "red": ("rood", "rode"),
+    "blue": ("blauw", "blauwe"),
+    "green": ("groen", "groene"),
+    "yellow": ("geel", "gele"),
+    "brown": ("bruin", "bruine"),
+}
+
+THINGS = {  # singular, plural, neuter
+    "plane": ("vliegtuig", "vliegtuigen", True),
+    "boat": ("boot", "boten", False),
+    "house": ("huis", "huizen", True),
+    "field": ("akker", "akkers", False),
+    "circular_field": ("irrigatiecirkel", "irrigatiecirkels", False),
+    "tree": ("boom", "bomen", False),
+    "bridge": ("brug", "bruggen", False),
+    "parasol": ("parasol", "parasols", False),
+    "stand": ("tribune", "tribunes", False),
+    "car": ("auto", "auto's", False),
+    "tank": ("opslagtank", "opslagtanks", False),
+    "warehouse": ("loods", "loodsen", False),
+    "solar_panel": ("zonnepaneel", "zonnepanelen", True),
+    "peak": ("bergtop", "bergtoppen", False),
+    "dune": ("duin", "duinen", True),
+}
+
+PLACES = {  # a place, in a place
+    "airport": ("een luchthaven", "op een luchthaven"),
+    "harbour": ("een haven", "in een haven"),
+    "dense_residential": ("een dichtbebouwde woonwijk", "in een dichtbebouwde woonwijk"),
+    "sparse_residential": ("een dunbebouwde woonwijk", "in een dunbebouwde woonwijk"),
+    "farmland": ("een stuk landbouwgrond", "op een stuk landbouwgrond"),
+    "circular_irrigation": (
+        "een cirkelvormig geïrrigeerd landbouwgebied",
+        "in een cirkelvormig geïrrigeerd landbouwgebied",
+    ),
+    "forest": ("een bos", "in een bos"),
+    "river": ("een rivier", "over een rivier"),
+    "beach": ("een strand", "op een strand"),
+    "baseball_field": ("een honkbalveld", "bij een honkbalveld"),
+    "parking_lot": ("een parkeerterrein", "op een parkeerterrein"),
+    "storage_tanks": ("een oliedepot", "in een oliedepot"),
+    "industrial_area": ("een industrieterrein", "op een industrieterrein"),
+    "solar_farm": ("een zonnepark", "in een zonnepark"),
+    "roundabout": ("een rotonde", "op een rotonde"),
+    "stadium": ("een stadion", "in een stadion"),
+    "mountain": ("een bergketen", "in een bergketen"),
+    "desert": ("een woestijn", "in een woestijn"),
+}
+
+BESIDES = {
+    "forest": "een bos",
+    "river": "een rivier",
+    "lake": "een meer",
+    "road": "een weg",
+    "meadow": "een weide",
+    "railway": "een spoorlijn",
+}
+
+VARIANTS = {
+    ("airport", "one_runway"): "Een lange landingsbaan loopt over de luchthaven.",
+    ("airport", "two_runways"): "Twee landingsbanen kruisen elkaar op de luchthaven.",
+    ("harbour", "long_pier"): "Een lange pier steekt uit in het water.",
+    ("harbour", "short_piers"): "Langs de waterkant liggen verscheidene korte pieren.",
+    ("dense_residential", "straight_streets"): "De huizen staan dicht op elkaar langs rechte straten.",
+    ("dense_residential", "curved_streets"): "De huizen staan dicht op elkaar langs gebogen straten.",
+    ("sparse_residential", "trees"): "Tussen de verspreide huizen groeien veel bomen.",
+    ("sparse_residential", "lawns"): "Tussen de verspreide huizen liggen uitgestrekte gazons.",
+    ("farmland", "strips"): "De akkers zijn lang en smal.",
+    ("farmland", "squares"): "De akkers zijn vierkant en even groot.",
+    ("circular_irrigation", "even"): "De geïrrigeerde cirkels zijn gelijkmatig beplant.",
+    ("circular_irrigation", "sectors"): "De geïrrigeerde cirkels zijn in sectoren verdeeld.",
+    ("forest", "path"): "Een smal pad kronkelt door het dichte bos.",
+    ("forest", "clearing"): "Midden in het dichte bos is een open plek.",
+    ("river", "straight"): "De rivier stroomt in een rechte lijn.",
+    ("river", "winding"): "De rivier kronkelt in wijde bochten.",
+    ("beach", "waves"): "Witte golven breken op het zandstrand.",
+    ("beach", "calm"): "De zee voor het zandstrand is kalm.",
+    ("baseball_field", "grass"): "Het binnenveld van het honkbalveld is bedekt met gras.",
+    ("baseball_field", "sand"): "Het binnenveld van het honkbalveld bestaat uit kaal zand.",
+    ("parking_lot", "lines"): "De parkeervakken zijn met witte lijnen gemarkeerd.",
+    ("parking_lot", "trees"): "Tussen de rijen parkeervakken groeien bomen.",
+    ("storage_tanks", "rows"): "De opslagtanks staan in nette rijen.",
+    ("storage_tanks", "sizes"): "De opslagtanks verschillen in grootte.",
+    ("industrial_area", "parallel"): "De lange fabrieksgebouwen staan evenwijdig aan elkaar.",
+    ("industrial_area", "containers"): "Tussen de fabrieksgebouwen staan containers opgestapeld.",
+    ("solar_farm", "rows"): "De zonnepanelen staan in lange evenwijdige rijen.",
+    ("solar_farm", "blocks"): "De zonnepanelen staan in verschillende afzonderlijke blokken.",
+    ("roundabout", "lawn"): "In het midden van de rotonde ligt een rond gazon.",
+    ("roundabout", "fountain"): "In het midden van de rotonde staat een fontein.",
+    ("stadium", "track"): "Een rode atletiekbaan omringt het speelveld van het stadion.",
+    ("stadium", "no_track"): "Het stadion heeft geen atletiekbaan rond het speelveld.",
+    ("mountain", "ridge"): "Een scherpe bergkam loopt door het gebergte.",
+    ("mountain", "valley"): "Een diep dal doorsnijdt het gebergte.",
+    ("desert", "ripples"): "De wind heeft fijne ribbels in het woestijnzand getekend.",
+    ("desert", "rocks"): "Donkere rotsen steken uit het woestijnzand.",
+}
+
+
+def captions(scene: Scene) -> list[str]:
+    """Five captions of a scene; caption `k` says the same in every language."""
+    singular, plural, neuter = THINGS[scene.thing]
+    number, noun = NUMBERS[scene.count], singular if scene.count == 1 else plural
+    colour = COLOURS[scene.colour][not (neuter and scene.count == 1)]
+    coloured = f"{number} {colour} {noun}"  # drie witte vliegtuigen
+    place, in_place = PLACES[scene.kind]
+    beside = BESIDES[scene.beside]
+    return [
+        f"{coloured} {in_place}.".capitalize(),
+        f"{place} naast {beside}.".capitalize(),
+        f"Deze luchtfoto toont {place} met {number} {noun}.",
+        VARIANTS[scene.kind, scene.variant],
+        f"Je ziet {coloured} en er is {beside} in de buurt.",
+    ]
