@@ -57,7 +57,7 @@ from rsmclip.hub.examples import write_examples
 from rsmclip.hub.run_upload import RunUpload
 from rsmclip.models.folder import TRAINING_CURVE, fetched_revision, model_sizes, open_weights, save_model_folder
 from rsmclip.training.adapter import add_adapter, save_only_trained
-from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler, UndecodableImagesError
+from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler
 from rsmclip.training.checkpoints import checkpoint_step, find_checkpoint_once, load_checkpoint, save_checkpoint
 from rsmclip.training.compilation import compile_layers, eager
 from rsmclip.training.config import TrainingConfig, parse_config
@@ -68,7 +68,7 @@ from rsmclip.training.initial_model import captions_of, make_model
 from rsmclip.training.interruption import Stopped, StopSignal, end_with_the_training_process, start_workers
 from rsmclip.training.launch import start_processes_on_cpu
 from rsmclip.training.log import TrainingLog
-from rsmclip.training.losses import Centring, clip_loss, effective_rank, entropy
+from rsmclip.training.losses import Centering, clip_loss, effective_rank, entropy
 from rsmclip.training.optimizer import clip_gradients, freeze, learning_rates, make_optimizer, skip_unless_finite
 from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, published_config
 from rsmclip.training.sharding import check_launch, make_shardable, whole_model
@@ -98,7 +98,7 @@ class Run:
     # from `start` on
     student: Student | None = None  # the model inside what accelerate wraps around it
     teacher: Teacher | None = None
-    centring: Centring | None = None
+    centring: Centering | None = None
     optimizer: torch.optim.Optimizer | None = None
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None
     upload: RunUpload | None = None  # of a run that pushes to the Hub
@@ -157,7 +157,7 @@ def start(config: TrainingConfig) -> Run:
     if config.self_distillation_weight > 0:
         teacher = Teacher(model, config.gradient_accumulation_chunks)
         prototypes = model.config.self_distillation["num_prototypes"]
-        centring = Centring(prototypes, config.centering, config.center_momentum).to(accelerator.device)
+        centring = Centering(prototypes, config.centering, config.center_momentum).to(accelerator.device)
         accelerator.register_for_checkpointing(teacher, centring)
     if config.streaming:
         accelerator.register_for_checkpointing(run.splits["train"])
@@ -549,7 +549,7 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     try:
         train(parse_config())
-    except (ValueError, OSError, FloatingPointError, UndecodableImagesError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         tqdm.write(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)  # not into a progress bar
         sys.exit(2)
     except KeyboardInterrupt:  # while the finished model is described or pushed: a training stops with a checkpoint

@@ -10,10 +10,11 @@ from datasets import Dataset, Image
 from torch import nn
 from torch.optim import Optimizer
 
+from rsmclip.core.errors import UserError
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.models import load_embedder
 from rsmclip.training.checkpoints import save_checkpoint
-from rsmclip.training.losses import Centring, clip_loss, sinkhorn_knopp
+from rsmclip.training.losses import Centering, clip_loss, sinkhorn_knopp
 
 
 def one_of_several_processes(rank: int, processes: int, folder: Path) -> None:
@@ -26,12 +27,12 @@ def one_of_several_processes(rank: int, processes: int, folder: Path) -> None:
     scale = torch.tensor(7.0, requires_grad=True)
     loss = clip_loss(image_embeds, text_embeds, scale, sentences[:, rows], "positive", 2)
     loss.backward()
-    centring = Centring(logits.shape[-1])
-    centring(logits[:, rows], 0.1)
+    centering = Centering(logits.shape[-1])
+    centering(logits[:, rows], 0.1)
     sinkhorn = sinkhorn_knopp(logits[:, rows].flatten(0, 1) / 0.1)
-    result = {"loss": loss.detach(), "images": image_embeds.grad, "texts": text_embeds.grad, "scale": scale.grad,
-              "center": centring.center, "use": centring.prototype_use(), "won": centring.ever_won,
-              "sinkhorn": sinkhorn.view(2, -1, logits.shape[-1])}  # fmt: skip
+    result = {"loss": loss.detach(), "images": image_embeds.grad, "texts": text_embeds.grad, "scale": scale.grad}
+    result |= {"center": centering.center, "use": centering.prototype_use(), "won": centering.ever_won}
+    result |= {"sinkhorn": sinkhorn.view(2, -1, logits.shape[-1])}
     torch.save(result, folder / f"{rank}.pt")
     torch.distributed.barrier()  # one that leaves early would break the exchange of the others
     torch.distributed.destroy_process_group()
@@ -58,7 +59,7 @@ def one_of_two(rank: int, folder: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     try:
         save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
-    except OSError as error:
+    except UserError as error:
         (folder / f"{rank}.txt").write_text(str(error))
 
 

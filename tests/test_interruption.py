@@ -1,4 +1,4 @@
-"""Signals: noted until the end of a step, and kept from what loads the data."""
+"""Signals are recorded until the end of a step, and do not end the workers that load data."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ def accelerator():
 
 @pytest.fixture(autouse=True)
 def interrupts_are_heeded():
-    """As in a terminal, also where the tests run in a script's background and SIGINT is ignored."""
+    # A script in the background ignores SIGINT; a terminal does not.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -36,7 +36,6 @@ def test_a_signal_is_noted_and_the_handlers_go_back_afterwards(accelerator, numb
 
 
 def test_a_second_sigint_interrupts_at_once(accelerator):
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with StopSignal(accelerator) as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.agreed() is signal.SIGINT

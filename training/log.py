@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
-from rsmclip.training.batches import UNDECODABLE_SHARE, UndecodableImagesError
+from rsmclip.training.batches import UNDECODABLE_SHARE, undecodable_images
 from rsmclip.training.checkpoints import sync
 from rsmclip.training.config import TrainingConfig
 
@@ -146,7 +146,7 @@ class TrainingLog:
         if new:
             self.write([{"step": self.done, "undecodable": new}])
         if len(self.undecodable) > UNDECODABLE_SHARE * self.num_rows:
-            raise UndecodableImagesError.of(sorted(self.undecodable), self.num_rows)
+            raise undecodable_images(sorted(self.undecodable), self.num_rows)
 
     def evaluation(self, step: int, metrics: dict[str, dict[str, float]], seconds: float) -> None:
         """Writes an evaluation that took so many seconds: the figures of each language, and their means."""

@@ -20,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from rsmclip import RSMCLIPModel
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.losses import Centring, clip_loss
+from rsmclip.training.losses import Centering, clip_loss
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.views import ViewSpec, draw_views, render_views
 
@@ -113,7 +113,7 @@ class Step(nn.Module):
         self.teacher = None
         if config.self_distillation_weight > 0:
             self.teacher = Teacher(model, config.gradient_accumulation_chunks)
-            self.centring = Centring(model.config.self_distillation["num_prototypes"], config.centering)
+            self.centring = Centering(model.config.self_distillation["num_prototypes"], config.centering)
 
     def forward(
         self, views: dict[str, torch.Tensor], ids: torch.Tensor, text_groups: list[tuple[torch.Tensor, int]]
