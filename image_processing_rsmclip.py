@@ -82,9 +82,8 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         Returns:
             `BatchFeature`: `pixel_values` of shape `(images, 3, height, width)`.
         """
-        options = [kwargs.get(name) for name in ("do_rescale", "rescale_factor")]
-        own = [self.do_rescale, self.rescale_factor]
-        do_rescale, factor = (own[i] if option is None else option for i, option in enumerate(options))
+        given = {name: kwargs[name] for name in ("do_rescale", "rescale_factor") if kwargs.get(name) is not None}
+        do_rescale, factor = given.get("do_rescale", self.do_rescale), given.get("rescale_factor", self.rescale_factor)
         if do_rescale and factor == 1 / 255:  # otherwise the caller has scaled the values
             channels = kwargs.get("input_data_format")
             if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:

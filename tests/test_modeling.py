@@ -118,12 +118,6 @@ def test_initial_weights(tiny_config):
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
-def test_outputs_can_be_tuples(tiny_model, inputs):
-    output = tiny_model(**inputs)
-    logits = tiny_model(**inputs, return_dict=False)[0]
-    assert torch.equal(logits, output.logits_per_image)
-
-
 def test_another_pooling_or_projection_is_refused_by_name(tiny_config):
     with pytest.raises(ValueError, match="text_pooling .*mean, max, cls, pooler.*'median'"):
         RSMCLIPConfig(text_pooling="median")

@@ -87,17 +87,6 @@ def test_the_shards_of_two_blocks_are_enough(buffer):
     assert max(map(len, windows)) <= 2 * buffer / 50 + 3
 
 
-def test_a_larger_buffer_shuffles_better():
-    def distance(buffer: int) -> float:  # between neighbors, as a share of that in a permutation of all rows
-        rows = ShardOrder([100] * 100, buffer, seed=0)(0, 0, 10_000)
-        return np.abs(np.diff(rows)).mean() / (10_000 / 3)
-
-    distances = [distance(buffer) for buffer in (1, 200, 1000, 10_000)]
-    assert distances == sorted(distances)
-    assert distances[0] < 0.05 and distances[-1] == pytest.approx(1, abs=0.05)
-    assert distances[2] > 0.8
-
-
 def test_the_order_of_a_hundred_million_rows_needs_little_memory():
     order = ShardOrder([5000] * 20_000, 20_000, seed=0)
     tracemalloc.start()

@@ -15,12 +15,7 @@ from torch import nn
 
 
 def compile_layers(*modules: nn.Module | None) -> None:
-    """
-    Compile the layers of all towers in the modules, if the launcher asked for it.
-
-    Args:
-        modules (`nn.Module`, *optional*): Student and teacher. `None` is ignored.
-    """
+    """Compile the layers of all towers in student and teacher, if the launcher asked for it. `None` is ignored."""
     plugin = TorchDynamoPlugin()  # reads the environment variables of the launcher
     if plugin.backend == DynamoBackend.NO:
         return

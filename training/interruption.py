@@ -21,13 +21,7 @@ from torch.utils.data import DataLoader
 
 
 class Stopped(Exception):
-    """
-    The end of a run by a signal, after a checkpoint was written.
-
-    Args:
-        number (`signal.Signals`): The signal.
-        checkpoint (`Path`): The checkpoint.
-    """
+    """End of a run by a signal, after a checkpoint was written."""
 
     def __init__(self, number: signal.Signals, checkpoint: Path):
         super().__init__(
@@ -47,9 +41,6 @@ class StopSignal:
 
     A second SIGINT has its usual effect: Ctrl-C twice ends the run at once. A signal that the process ignores from its
     start, such as SIGINT in the background of a script, stays ignored.
-
-    Args:
-        accelerator (`Accelerator`): The processes of the run.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -102,10 +93,8 @@ def start_workers(loader: DataLoader) -> Iterator:
     """
     Return the batches of a loader. Its workers start with SIGTERM and SIGINT blocked.
 
-    Otherwise a signal could end a worker before [`end_with_the_training_process`] runs in it.
-
-    Args:
-        loader (`DataLoader`): Loader with [`end_with_the_training_process`] as its `worker_init_fn`.
+    Its `worker_init_fn` must be [`end_with_the_training_process`]. Without blocking, a signal could end a worker
+    before this function runs in it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])  # workers inherit it
     try:
@@ -119,10 +108,7 @@ def end_with_the_training_process(worker: int) -> None:
     Make a worker obey only the training process: it ends at a SIGTERM from it, or when the training process ends.
 
     Ctrl-C, `torchrun` and schedulers signal the workers too. If these ended, the training process could not finish its
-    step.
-
-    Args:
-        worker (`int`): Number of the worker. `DataLoader` gives it to its `worker_init_fn`.
+    step. A `worker_init_fn` of `DataLoader`; the number of the worker is not used.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal

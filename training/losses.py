@@ -74,24 +74,22 @@ def clip_loss(
     chunk_size: int | None = None,
 ) -> torch.Tensor:
     """
-    Return InfoNCE over the global batch: the mean of both directions (Radford et al. 2021, figure 3) and of all
-    combinations of a global view `v` and a set of captions `c` (InfoNCE on every global view: Naeem et al. 2023,
-    section 3).
+    Return InfoNCE over the global batch (Radford et al. 2021, figure 3), with several positives where captions repeat.
 
-    For `v` and `c`, image `i` is compared with the captions `j` of the global batch:
+    Every global view `v` and every set of captions `c` has a loss (as in Naeem et al. 2023, section 3, for views):
 
-        logits[i, j]  = logit_scale * <image_embeds[v, i], text_embeds[c, j]>
-        image_to_text = mean over i of  -1 / |P(i)| * sum over j in P(i) of  log softmax_j(logits[i, :])[j]
+        logits[i, j]  = logit_scale * <image_embeds[v, i], text_embeds[c, j]>          for images i and captions j
+        image_to_text = mean over i of  -1 / |P(i)| * sum over j in P(i) of  log softmax(logits[i, :])[j]
+        text_to_image = mean over j of  -1 / |Q(j)| * sum over i in Q(j) of  log softmax(logits[:, j])[i]
+        loss          = mean over v and c of  (image_to_text + text_to_image) / 2
 
-    `text_to_image` exchanges the roles of images and captions, and the loss is `(image_to_text + text_to_image) / 2`.
-    `P(i)` are the positives of `i`. It always contains `i` itself.
+    The positives `P(i)` of image `i` contain its own caption `i`. If captions repeat, caption `j` can be correct for
+    image `i` although it was drawn for image `j`: its sentence is the sentence of one of the captions of `i`, possibly
+    in another language. With `duplicate_captions="positive"` these `j` are in `P(i)`, and the loss is `L_out` of
+    supervised contrastive learning (Khosla et al. 2020, equation 2). `Q(j)` are the images `i` with `j` in `P(i)`.
 
-    A batch can contain two images with the same sentence as a caption, possibly in two languages. Then caption `j` is
-    a correct description of image `i` although it was drawn for image `j`. With `duplicate_captions="positive"` such a
-    `j` is in `P(i)`, and the sum above is the supervised contrastive loss `L_out` of Khosla et al. (2020, equation 2).
-
-    A process computes the logits of its own images and captions with the global batch: `batch` rows and
-    `processes * batch` columns in each direction.
+    A process computes two blocks of logits: its images (rows) with all captions of the global batch, and its captions
+    (rows) with all images. Each block has `batch` rows and `processes * batch` columns.
 
     Args:
         image_embeds (`torch.Tensor` of shape `(global_views, batch, dim)`):
@@ -99,14 +97,14 @@ def clip_loss(
         text_embeds (`torch.Tensor` of shape `(captions, batch, dim)`): Unit-length text embeddings of this process.
         logit_scale (`torch.Tensor` of shape `()`): Inverse temperature, `exp` of the learned parameter.
         sentence_ids (`torch.Tensor` of shape `(captions, batch)`, *optional*):
-            Integer for each caption. Captions with the same integer are the same sentence or translations of it. By
-            default all captions of different images are different sentences.
+            Integer for each caption. Captions with the same integer are one sentence or translations of it. By default
+            no sentence repeats.
         duplicate_captions (`"positive"`, `"ignore"` or `"negative"`, *optional*, defaults to `"positive"`):
             Role of a caption that was drawn for another image and has the sentence of one of this image's captions.
             `"ignore"` removes it from the softmax. `"negative"` treats it as any other caption (plain CLIP).
         chunk_size (`int`, *optional*):
-            Number of rows for which logits are in memory at once. The backward pass computes them a second time. By
-            default all rows. The value of the loss does not depend on it.
+            Number of rows with logits in memory at one time, by default all. The backward pass computes the logits
+            again. The loss does not depend on it.
 
     Returns:
         `torch.Tensor` of shape `()`.

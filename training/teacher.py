@@ -25,7 +25,7 @@ class StudentOutput(NamedTuple):
 
 class Student(nn.Module):
     """
-    The model with one `forward` for the whole training step, which DistributedDataParallel needs.
+    The model in training, with one `forward` for a whole training step (DistributedDataParallel needs that).
 
     With `chunks > 1` memory holds the activations of one part of the batch, and InfoNCE still sees the whole batch
     (gradient caching, Gao et al. 2021). Each part passes the towers, and its activations are dropped. When the
@@ -123,7 +123,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, global_views: torch.Tensor) -> torch.Tensor:
-        """Return prototype logits `(global_views, batch, num_prototypes)` of views `(…, batch, 3, size, size)`."""
+        """Return the prototype logits of the views, `(global_views, batch, num_prototypes)`."""
         parts = global_views.chunk(self.chunks, dim=1)
         return torch.cat([self.self_distillation_head(pool_views(self.vision_model, part)) for part in parts], dim=1)
 
