@@ -103,9 +103,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
     Multilingual CLIP for remote sensing. Images and texts that match have embeddings with a high cosine similarity.
 
     Args:
-        config ([`RSMCLIPConfig`]):
-            Architecture. `RSMCLIPModel(config)` has random weights. [`~PreTrainedModel.from_pretrained`] loads
-            weights.
+        config ([`RSMCLIPConfig`]): Architecture. Weights are random unless `from_pretrained` loads them.
 
     Example:
 
@@ -140,10 +138,9 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         )
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         self.self_distillation_head = None
-        if config.self_distillation is not None:
+        if (head := config.self_distillation) is not None:
             self.self_distillation_head = RSMCLIPSelfDistillationHead(
-                vision_width,
-                *(config.self_distillation[name] for name in ("hidden_size", "bottleneck_size", "num_prototypes")),
+                vision_width, head["hidden_size"], head["bottleneck_size"], head["num_prototypes"]
             )
         self.post_init()
 

@@ -80,7 +80,6 @@ def test_a_batch_has_two_captions_of_each_image(corpus, tokenizer):
 
 
 def draws(sampling: str, languages: list[str], count: int, captions: dict, times: int = 400) -> list:
-    """Captions and sentences of one image, many times."""
     parsed, rng = CaptionSampling.parse(sampling, languages, count), np.random.default_rng(0)
     return [parsed.draw(captions, rng) for _ in range(times)]
 
@@ -151,12 +150,8 @@ def test_lengths_are_padded_to_multiples(corpus, tokenizer):
 
 
 def break_images(corpus, count):
-    """The corpus with the images of its first `count` rows cut off."""
-
     def broken(row, index):
-        if index < count:
-            row["image"] = {"bytes": row["image"]["bytes"][:200], "path": None}
-        return row
+        return {"image": {"bytes": row["image"]["bytes"][: 200 if index < count else None], "path": None}}
 
     return corpus.map(broken, with_indices=True, load_from_cache_file=False)
 
@@ -191,12 +186,6 @@ def test_values_of_unknown_range_are_an_undecodable_image(corpus, monkeypatch):
     assert isinstance(CaptionedViews(corpus["train"], CAPTIONS, SPECS, 48)[(0, 0)], UserError)
 
 
-def test_the_short_side_is_reduced_once(corpus):
-    encoded = corpus["train"][0]["image"]["bytes"]
-    assert decode_image(encoded, 40).shape == (3, 40, 40)
-    assert decode_image(encoded, 500).shape == (3, 96, 96)
-
-
 def encode(image: Image.Image) -> bytes:
     image.save(buffer := io.BytesIO(), "PNG")
     return buffer.getvalue()
@@ -216,11 +205,12 @@ def test_pixels_are_those_that_the_models_processor_takes(image):
     torch.testing.assert_close(decode_image(encode(image), 64).float(), pixels, atol=0.01, rtol=0)
 
 
-def test_a_long_strip_does_not_make_a_batch_of_its_length():
-    """A batch is padded to the square of its longest side, in float32: 40 of 4,800² are 11 GB."""
-    strip = encode(Image.new("RGB", (4800, 96)))
-    assert decode_image(strip, 96).shape == (3, 8, 384)
-    assert decode_image(encode(Image.new("RGB", (300, 96))), 48).shape == (3, 48, 150)
+SIZES = [((96, 96), 40, (40, 40)), ((96, 96), 500, (96, 96)), ((300, 96), 48, (48, 150)), ((4800, 96), 96, (8, 384))]
+
+
+@pytest.mark.parametrize(("size", "short_side", "expected"), SIZES)
+def test_the_short_side_is_reduced_and_strips_more(size, short_side, expected):
+    assert decode_image(encode(Image.new("RGB", size)), short_side).shape == (3, *expected)
 
 
 def test_an_image_beside_the_table_is_read(corpus, tmp_path):

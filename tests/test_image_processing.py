@@ -53,21 +53,15 @@ def test_arrays_and_tensors_are_taken_like_images(processor, pixels):
 def test_floats_are_read_by_their_range(processor, pixels):
     expected = run(processor, pixels)
     np.testing.assert_array_equal(run(processor, pixels.astype(np.float32)), expected)
-    np.testing.assert_array_equal(run(processor, pixels.astype(np.float32) / 255), expected)
-    # a caller who says that the values are scaled is believed, as in CLIPImageProcessor
-    scaled = run(processor, pixels.astype(np.float32) / 255, do_rescale=False)
-    np.testing.assert_allclose(scaled, expected, atol=0.02)
-
-
-def test_overshoot_of_resampling_is_clipped(processor, pixels):
     unit = pixels.astype(np.float32) / 255
-    unit[0, 0], unit[0, 1] = 1.0001, -1e-4
+    np.testing.assert_array_equal(run(processor, unit), expected)
+    unit[0, 0], unit[0, 1] = 1.0001, -1e-4  # the overshoot of resampling
     clipped = pixels.copy()
     clipped[0, 0], clipped[0, 1] = 255, 0
     np.testing.assert_array_equal(run(processor, unit), run(processor, clipped))
 
 
-def test_a_caller_who_scales_the_values_is_left_alone(pixels):
+def test_a_caller_who_scales_the_values_is_believed(pixels):
     unit = pixels.astype(np.float32) / 255
     for options in ({"do_rescale": False}, {"rescale_factor": 1.0}):
         ours = RSMCLIPImageProcessor(do_resize=False, do_center_crop=False, do_normalize=False, **options)

@@ -4,7 +4,6 @@ import shutil
 import tracemalloc
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,15 +75,6 @@ def test_a_block_is_of_few_shards():
         shards = order.shards(1, start, start + 60)
         assert {row // 50 for row in order(1, start, start + 60)} <= set(shards)
         assert len(shards) <= 4  # 120 rows, and the rest of the first and the last shard
-
-
-@pytest.mark.parametrize("buffer", [120, 128, 500])
-def test_the_shards_of_two_blocks_are_enough(buffer):
-    sampler = StepSampler(2000, 8, 600, order=(order := ShardOrder([50] * 40, buffer, seed=0)))
-    loader = DataLoader(range(2000), batch_sampler=sampler)
-    ahead = steps_ahead(loader, SimpleNamespace(order=order))
-    windows = [shards_of_steps(order, sampler, step - 1, step + ahead) for step in range(1, 600)]
-    assert max(map(len, windows)) <= 2 * buffer / 50 + 3
 
 
 def test_the_order_of_a_hundred_million_rows_needs_little_memory():

@@ -39,14 +39,8 @@ def draw_batch(batch: dict, specs: dict[str, ViewSpec], captions: list[list[tupl
     """
     Draw the first images of a batch, one in a row. A view has the color of its box.
 
-    Args:
-        batch (`dict`): Batch from [`~rsmclip.training.batches.Collate`].
-        specs (`dict[str, ViewSpec]`): Kinds of views of the batch.
-        captions (`list[list[tuple[str, str]]]`): Result of [`drawn_captions`]. Its length is the number of images.
-        title (`str`): Title of the picture.
-
-    Returns:
-        `matplotlib.figure.Figure`: A row is `CELL + 2 * GAP` inches high. An inch has `DOTS` pixels.
+    `captions` is the result of [`drawn_captions`]; its length is the number of images. A row of the picture is
+    `CELL + 2 * GAP` inches high, and an inch has `DOTS` pixels.
     """
     count, places = len(captions), view_places(specs)
     text_left = max(left + size for _, left, _, size in places) + 2 * GAP

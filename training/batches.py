@@ -218,16 +218,12 @@ class CaptionSampling:
     @classmethod
     def parse(cls, sampling: str, languages: list[str], count: int) -> "CaptionSampling":
         """
-        Read the option `language_sampling`.
-
-        Args:
-            sampling (`str`): `"uniform"`, `"english_anchor"` (English always, other languages uniformly), or weights
-                like `"en=3,pt=0.5"` (the weight of other languages is 1).
-            languages (`list[str]`): Languages of the run.
-            count (`int`): Number of captions of an image.
+        Read the option `language_sampling`: `"uniform"`, `"english_anchor"` (English always, other languages
+        uniformly), or weights like `"en=3,pt=0.5"` (the weight of other languages is 1).
 
         Raises:
-            [`UserError`]: The option has another form, names an unknown language, or has a bad weight.
+            [`UserError`]: The option has another form, names a language that is not in `languages`, or has a bad
+            weight.
         """
         weights = dict.fromkeys(languages, 1.0)
         if sampling == "uniform":

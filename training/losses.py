@@ -105,9 +105,6 @@ def clip_loss(
         chunk_size (`int`, *optional*):
             Number of rows with logits in memory at one time, by default all. The backward pass computes the logits
             again. The loss does not depend on it.
-
-    Returns:
-        `torch.Tensor` of shape `()`.
     """
     all_images, all_texts = image_embeds, text_embeds
     if world_size() > 1:
@@ -188,14 +185,14 @@ class Centering(nn.Module):
     @torch.no_grad()
     def forward(self, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
         """
-        Return the targets of a batch, then update the center with the mean over the global batch.
+        Return the targets of a batch in float32, and update the center with the mean over the global batch.
 
         Args:
             teacher_logits (`torch.Tensor` of shape `(global_views, batch, num_prototypes)`): Output of the teacher.
             temperature (`float`): Temperature of the teacher.
 
         Returns:
-            `torch.Tensor` of shape `(global_views, batch, num_prototypes)`, float32: distributions over prototypes.
+            `torch.Tensor` of shape `(global_views, batch, num_prototypes)`. They sum to 1 over the prototypes.
         """
         logits = teacher_logits.float()
         if self.method == "sinkhorn_knopp":
@@ -220,8 +217,8 @@ class Centering(nn.Module):
 
 def sinkhorn_knopp(scores: torch.Tensor, iterations: int = 3) -> torch.Tensor:
     """
-    Return distributions over prototypes that use every prototype equally over the global batch (Caron et al. 2020,
-    section 3.2).
+    Return distributions over prototypes, `(batch, num_prototypes)`, that use every prototype equally over the global
+    batch (Caron et al. 2020, section 3.2).
 
     Starts from `exp(scores)`, rows are images and columns are prototypes, and alternates two steps: divide every
     column by its sum over the global batch, then divide every row by its sum.
@@ -229,9 +226,6 @@ def sinkhorn_knopp(scores: torch.Tensor, iterations: int = 3) -> torch.Tensor:
     Args:
         scores (`torch.Tensor` of shape `(batch, num_prototypes)`): Logits divided by the temperature.
         iterations (`int`, *optional*, defaults to 3): Number of alternations.
-
-    Returns:
-        `torch.Tensor` of shape `(batch, num_prototypes)`. Every row sums to 1.
     """
     largest = scores.amax()
     if world_size() > 1:  # all processes must subtract the same constant before they add their columns
@@ -245,8 +239,8 @@ def sinkhorn_knopp(scores: torch.Tensor, iterations: int = 3) -> torch.Tensor:
 
 def self_distillation_loss(student_logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
     """
-    Return the cross-entropy between the teacher's and the student's distributions over prototypes, for each image
-    (Caron et al. 2021, equation 3 and algorithm 1).
+    Return the cross-entropy between the teacher's and the student's distributions over prototypes for each image,
+    `(batch,)` (Caron et al. 2021, equation 3 and algorithm 1).
 
     The teacher sees the global views `t`, the student all views `v`. For image `b`, the loss is the mean over all
     pairs of different views:
@@ -260,9 +254,6 @@ def self_distillation_loss(student_logits: torch.Tensor, targets: torch.Tensor, 
         targets (`torch.Tensor` of shape `(global_views, batch, num_prototypes)`):
             Distributions from [`Centering`]. They have no gradient.
         temperature (`float`): Temperature of the student.
-
-    Returns:
-        `torch.Tensor` of shape `(batch,)`.
     """
     with torch.autocast(student_logits.device.type, enabled=False):  # bfloat16 cannot sum 65,536 prototypes
         logits = student_logits.float() / temperature

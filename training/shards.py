@@ -39,9 +39,6 @@ def cache_folder(output_dir: str) -> Path:
     Return the cache folder of a run on this node, inside the cache of `datasets` (`HF_DATASETS_CACHE`).
 
     Nodes may share a disk, but every node deletes the shards of its own folder. A resumed run gets the same folder.
-
-    Args:
-        output_dir (`str`): Folder of the run.
     """
     run = f"{platform.node()}\0{Path(output_dir).resolve()}"
     return Path(config.HF_DATASETS_CACHE) / "rsmclip_streams" / hashlib.sha256(run.encode()).hexdigest()[:16]
@@ -82,7 +79,8 @@ def read_persistently(read: Callable[[], Result], file: str) -> Result:
             if wait is None:
                 cause = error.__cause__ or error
                 raise UserError(
-                    f"the shard {file} cannot be read in {len(WAITS) + 1} tries ({type(cause).__name__}: {cause}); "
+                    f"the shard {file} cannot be read in {len(WAITS) + 1} tries "
+                    f"({type(cause).__name__}: {' '.join(str(cause).split())}); "
                     "--resume_from_checkpoint latest continues the run once the Hub is available"
                 ) from error
             time.sleep(wait)

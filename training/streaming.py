@@ -151,16 +151,13 @@ def open_splits(
     return corpus, DatasetDict({split: keep_encoded(rows) for split, rows in loaded.items()})
 
 
-def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator:
+def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator[dict | UserError]:
     """
-    Yield the batches of a loader. A thread fetches the next shards, and shards that the order has passed are deleted.
+    Yield the batches of a loader with a [`StepSampler`]. A thread fetches the next shards, and shards that the order
+    has passed are deleted.
 
     One process of each node calls this. Deleting is safe for the other processes: every step exchanges embeddings
     between all processes, so when one process has a batch, all processes have used the batches before it.
-
-    Args:
-        loader (`DataLoader`): Loader of the corpus. Its `batch_sampler` is a [`StepSampler`].
-        corpus ([`StreamedCorpus`]): The corpus.
     """
     sampler = loader.batch_sampler
     # Before the thread starts, because a process that is forked beside a thread can wait for the thread's locks

@@ -51,13 +51,7 @@ class ViewSpec:
 
 def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """
-    Draw the numbers that define the `spec.count` views of an image.
-
-    Args:
-        height (`int`): Height of the image in pixels.
-        width (`int`): Width of the image in pixels.
-        spec ([`ViewSpec`]): Distribution of the views.
-        rng (`np.random.Generator`): Random generator of the image.
+    Draw the numbers that define the `spec.count` views of an image of `height` × `width` pixels.
 
     Returns:
         `dict[str, np.ndarray]`: float32 arrays with one row for each view: `box` (top, left, height, width in pixels),
