@@ -1,9 +1,14 @@
 """LoRA (Hu et al. 2022) by peft: low-rank adapters in the towers, the only thing there that is trained and saved."""
 
+import copy
+from pathlib import Path
+
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from transformers import CLIPProcessor
 
 from rsmclip import RSMCLIPModel
+from rsmclip.models.folder import open_weights
 
 
 def add_adapter(model: RSMCLIPModel, fields: dict) -> PeftModel:
@@ -59,3 +64,15 @@ def save_only(module: nn.Module, names: set[str]) -> None:
 
     module.register_state_dict_post_hook(drop)
     module.register_load_state_dict_post_hook(accept)
+
+
+def merged(adapter: PeftModel) -> RSMCLIPModel:
+    """Return a copy of the model with the adapter merged into its weights; the run may continue with the adapter."""
+    return copy.deepcopy(adapter).merge_and_unload()
+
+
+def save_adapter(adapter: PeftModel, processor: CLIPProcessor, folder: Path) -> None:
+    """Save an adapter without its model, and the processor."""
+    adapter.save_pretrained(folder)
+    open_weights(folder)
+    processor.save_pretrained(folder)

@@ -18,8 +18,10 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
+from rsmclip.core.errors import UserError
 
-class Stopped(Exception):
+
+class Stopped(UserError):
     """
     The run ends early, all of it saved.
 
@@ -27,6 +29,8 @@ class Stopped(Exception):
         number (`signal.Signals`): Signal that ended it.
         checkpoint (`Path`): Checkpoint that was written.
     """
+
+    label = ""
 
     def __init__(self, number: signal.Signals, checkpoint: Path):
         super().__init__(
