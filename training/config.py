@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import is_local
 from rsmclip.core.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -344,8 +345,11 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             raise UserError(f"push_to_hub needs hub_model_id, as USER/NAME; it is {self.hub_model_id!r}")
         if self.merge_adapter and not self.lora:
             raise UserError("merge_adapter needs lora: there is no adapter to merge")
-        if self.lora and not self.model and not self.merge_adapter:
-            raise UserError("lora needs model, or merge_adapter: an adapter to random weights is of no use")
+        if self.push_to_hub and self.lora and not self.merge_adapter and self.model and is_local(self.model):
+            raise UserError(
+                f"push_to_hub: others cannot load an adapter to the local model {self.model}; give --merge_adapter "
+                "true, or push the model and give its repository as --model"
+            )
         if self.self_distillation_weight > 0 and self.num_global_views + self.num_local_views < 2:
             raise UserError(
                 "self-distillation compares views: give at least two num_global_views, or one and num_local_views"

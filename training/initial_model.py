@@ -35,6 +35,8 @@ def make_model(
     Raises:
         [`UserError`]: There is no such model or tokenizer, or the configuration describes no model.
     """
+    if settings.lora and not settings.model and not settings.merge_adapter:
+        raise UserError("lora needs model, or merge_adapter true: an adapter to random weights is of no use")
     if settings.model:
         return published_model(settings, with_head)
     return random_model(settings, rows, languages, with_head)
