@@ -8,7 +8,7 @@ from importlib import import_module
 
 PARTS = {  # module with `main(arguments)`, and its line of help
     "data": ("rsmclip.data.__main__", "build, translate, audit and push corpora; draw the demo"),
-    "train": ("rsmclip.train", "train a model; every field of the configuration is an option"),
+    "train": ("rsmclip.training.__main__", "train a model; every field of the configuration is an option"),
     "eval": ("rsmclip.eval.__main__", "evaluate, compare and search with a model"),
     "hub": ("rsmclip.hub.__main__", "convert, export, show and publish a model"),
 }

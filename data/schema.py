@@ -12,8 +12,10 @@ from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Val
 from datasets.exceptions import DatasetGenerationError
 from huggingface_hub.errors import HFValidationError
 
+from rsmclip.core.languages import LANGUAGES  # noqa: F401
+
 RAW_CAPTIONS = "raw_captions"  # as published, in English; a corpus that was drawn or translated elsewhere has none
-LANGUAGES = ("en", "pt", "es", "fr", "de", "nl", "it", "zh", "ko", "ru")
+
 ROWS_PER_BATCH = 10_000  # captions held in memory while they are checked
 
 

@@ -5,11 +5,20 @@ The training script fills it, the model card shows it.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets import Dataset
+
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import read_json, write_whole
+from rsmclip.data.schema import hub_revision
+from rsmclip.eval.cache import corpus_fingerprint
+from rsmclip.eval.evaluate import metrics_by_language
+from rsmclip.eval.intervals import figures
+from rsmclip.eval.outcomes import Outcomes, class_recalls
+from rsmclip.eval.protocol import Benchmark
 
 FILE_NAME = "eval_results.json"
 
@@ -95,3 +104,30 @@ class RunResults:
                 f"{folder / FILE_NAME} lacks {', '.join(missing)}: an older version of this code wrote it; train again"
             )
         return cls(**{name: recorded[name] for name in names})
+
+
+def measured_fields(
+    rows: Dataset, outcomes: Outcomes, languages: Sequence[str], benchmark: Benchmark | None
+) -> dict[str, object]:
+    """
+    Return the fields of [`RunResults`] that depend on the evaluated split alone.
+
+    Args:
+        rows (`datasets.Dataset`): The split.
+        outcomes ([`~rsmclip.eval.outcomes.Outcomes`]): What the model did with each image.
+        languages (`Sequence[str]`): Language codes.
+        benchmark ([`~rsmclip.eval.protocol.Benchmark`], *optional*): Classes of the zero-shot columns.
+    """
+    captions = list(rows["captions"])
+    texts = [text for language in languages for row in captions for text in row.get(language) or [] if text]
+    return {
+        "revision": hub_revision(rows),
+        "fingerprint": corpus_fingerprint(rows, texts),
+        "images": len(rows),
+        "classes": len(benchmark.labels) if benchmark else 0,
+        "prompts": benchmark.prompts if benchmark else None,
+        "languages": list(languages),
+        "metrics": metrics_by_language(outcomes),
+        "figures": figures(outcomes),
+        "class_recall": class_recalls(outcomes.zero_shot),
+    }

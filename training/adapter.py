@@ -1,10 +1,15 @@
 """LoRA (Hu et al. 2022) with peft: low-rank adapters in the towers. Only the adapters are trained and saved."""
 
+import copy
+from pathlib import Path
+
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from transformers import CLIPProcessor
 
 from rsmclip import RSMCLIPModel
 from rsmclip.core.errors import user_errors
+from rsmclip.models.folder import open_weights
 
 
 def add_adapter(model: RSMCLIPModel, fields: dict) -> PeftModel:
@@ -48,3 +53,15 @@ def leave_out(module: nn.Module, names: set[str]) -> None:
 
     module.register_state_dict_post_hook(drop)
     module.register_load_state_dict_post_hook(accept)
+
+
+def merged(adapter: PeftModel) -> RSMCLIPModel:
+    """Return a copy of the model with the adapter merged into its weights; the run may continue with the adapter."""
+    return copy.deepcopy(adapter).merge_and_unload()
+
+
+def save_adapter(adapter: PeftModel, processor: CLIPProcessor, folder: Path) -> None:
+    """Save an adapter without its model, and the processor."""
+    adapter.save_pretrained(folder)
+    open_weights(folder)
+    processor.save_pretrained(folder)

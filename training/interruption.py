@@ -19,9 +19,13 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
+from rsmclip.core.errors import UserError
 
-class Stopped(Exception):
-    """End of a run by a signal, after a checkpoint was written."""
+
+class Stopped(UserError):
+    """End of a run by a signal, after a checkpoint was written. A subclass for its exit status, 128 + the signal."""
+
+    label = ""
 
     def __init__(self, number: signal.Signals, checkpoint: Path):
         super().__init__(
