@@ -79,7 +79,7 @@ def places(run: "train.Run") -> list[tuple[str, object, str]]:
         ("optimiser", run.optimizer, "zero_grad"),
     ]
     if run.teacher is not None:
-        found += [("teacher", run.teacher, "forward"), ("teacher", run.centring, "forward")]
+        found += [("teacher", run.teacher, "forward"), ("teacher", run.centering, "forward")]
         found += [("teacher update", run.teacher, "update")]
     return found
 
