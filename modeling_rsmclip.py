@@ -29,21 +29,16 @@ from .configuration_rsmclip import RSMCLIPConfig
 @dataclass
 class RSMCLIPOutput(CLIPOutput):
     """
+    Output of [`RSMCLIPModel`].
+
     Args:
-        loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `return_loss=True`):
-            InfoNCE of the batch, mean of both directions.
-        logits_per_image (`torch.Tensor` of shape `(image_batch_size, text_batch_size)`, *optional*):
-            Cosine similarities times `exp(logit_scale)`.
-        logits_per_text (`torch.Tensor` of shape `(text_batch_size, image_batch_size)`, *optional*):
-            Transpose of `logits_per_image`.
-        text_embeds (`torch.Tensor` of shape `(text_batch_size, projection_dim)`, *optional*):
-            Text embeddings of unit length.
-        image_embeds (`torch.Tensor` of shape `(image_batch_size, projection_dim)`, *optional*):
-            Image embeddings of unit length.
-        text_model_output (`BaseModelOutputWithPooling`, *optional*):
-            Output of the text tower; its `pooler_output` is the embedding before normalization.
-        vision_model_output (`BaseModelOutputWithPooling`, *optional*):
-            Output of the image tower; its `pooler_output` is the embedding before normalization.
+        loss (`torch.Tensor` of shape `()`, *optional*): InfoNCE, mean of both directions, with `return_loss=True`.
+        logits_per_image (`torch.Tensor` of shape `(images, texts)`, *optional*): Cosines times `exp(logit_scale)`.
+        logits_per_text (`torch.Tensor` of shape `(texts, images)`, *optional*): Transpose of `logits_per_image`.
+        text_embeds (`torch.Tensor` of shape `(texts, projection_dim)`, *optional*): Embeddings of unit length.
+        image_embeds (`torch.Tensor` of shape `(images, projection_dim)`, *optional*): Embeddings of unit length.
+        text_model_output (`BaseModelOutputWithPooling`, *optional*): Result of `get_text_features`.
+        vision_model_output (`BaseModelOutputWithPooling`, *optional*): Result of `get_image_features`.
     """
 
 
@@ -230,6 +225,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         """
         if input_ids is None and inputs_embeds is None:
             raise ValueError("give input_ids or inputs_embeds")
+        # The mask, and the largest length that the position embeddings allow.
         if attention_mask is None and input_ids is None:
             attention_mask = inputs_embeds.new_ones(inputs_embeds.shape[:2], dtype=torch.long)
         elif attention_mask is None:
@@ -240,6 +236,8 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
                 f"a text has {attention_mask.shape[1]} tokens and the text tower takes at most {longest}: "
                 f"give the tokenizer truncation=True, max_length={longest}"
             )
+
+        # The tower, pooling and projection.
         mask = attention_mask
         if self.training and self.text_model.config._attn_implementation == "sdpa":
             # With a 2D mask transformers checks if any token is masked, and a training step waits for the device.
@@ -299,10 +297,9 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         Embed images, texts, or both, and compare them.
 
         Args:
-            input_ids (`torch.LongTensor` of shape `(text_batch, length)`, *optional*): Token ids.
-            pixel_values (`torch.FloatTensor` of shape `(image_batch, 3, height, width)`, *optional*):
-                Normalized pixels.
-            attention_mask (`torch.Tensor` of shape `(text_batch, length)`, *optional*): 1 for tokens, 0 for padding.
+            input_ids (`torch.LongTensor` of shape `(texts, length)`, *optional*): Token ids.
+            pixel_values (`torch.FloatTensor` of shape `(images, 3, height, width)`, *optional*): Normalized pixels.
+            attention_mask (`torch.Tensor` of shape `(texts, length)`, *optional*): 1 for tokens, 0 for padding.
             return_loss (`bool`, *optional*): Compute InfoNCE. Text `i` must belong to image `i`.
             interpolate_pos_encoding (`bool`, *optional*, defaults to `False`):
                 Accept images of other sizes than the configured size.
@@ -312,6 +309,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         """
         if input_ids is None and pixel_values is None:
             raise ValueError("give input_ids, pixel_values or both")
+        # Embeddings of unit length.
         image = text = image_embeds = text_embeds = logits_per_image = logits_per_text = loss = None
         if pixel_values is not None:
             image = self.get_image_features(pixel_values, interpolate_pos_encoding, return_dict=True, **kwargs)
@@ -319,6 +317,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         if input_ids is not None:
             text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
             text_embeds = F.normalize(text.pooler_output, dim=-1)
+        # Cosines times the inverse temperature, and InfoNCE.
         if image_embeds is not None and text_embeds is not None:
             logits_per_text = (
                 self.logit_scale.exp().to(text_embeds.device) * text_embeds @ image_embeds.t().to(text_embeds.device)
