@@ -236,10 +236,8 @@ class CaptionSampling:
             language, _, weight = entry.partition("=")
             if language not in weights:
                 raise UserError(f"language_sampling names {entry!r}: expected weights like en=3,pt=1 of {languages}")
-            try:
+            with user_errors(ValueError, prefix=f"language_sampling: the weight of {language} is not a number"):
                 weights[language] = float(weight)
-            except ValueError:
-                raise UserError(f"language_sampling: the weight of {language} is {weight!r}, not a number") from None
         if not all(0 <= weight < float("inf") for weight in weights.values()) or not sum(weights.values()):
             raise UserError(f"language_sampling {sampling!r}: weights must be at least 0, and one must be above 0")
         return cls(weights, count)

@@ -94,11 +94,8 @@ def draw_series(axes: "Axes", steps: np.ndarray, values: np.ndarray, color: str,
     if window > 1:
         axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.7)
         values = moving_average(values, window)
-    axes.plot(steps, values, color=color, linewidth=1.3, marker=marker(values), markersize=3, label=label)
-
-
-def marker(values: np.ndarray) -> str | None:
-    return "o" if len(values) < 10 else None
+    marker = "o" if len(values) < 10 else None
+    axes.plot(steps, values, color=color, linewidth=1.3, marker=marker, markersize=3, label=label)
 
 
 def moving_average(values: np.ndarray, window: int) -> np.ndarray:
@@ -146,9 +143,8 @@ def draw_learning_rates(axes: "Axes", steps: list[dict]) -> None:
     for part in dict.fromkeys(part for record in steps for part in record["learning_rate"]):
         parts.setdefault(tuple(record["learning_rate"].get(part) for record in steps), []).append(part)
     for rates, names in parts.items():
-        label = ", ".join(names).replace("_", " ")
-        numbers = [record["step"] for record in steps]
-        axes.plot(numbers, rates, linewidth=1.3, label=label, marker=marker(rates), markersize=3)
+        label, marker = ", ".join(names).replace("_", " "), "o" if len(steps) < 10 else None
+        axes.plot([record["step"] for record in steps], rates, linewidth=1.3, label=label, marker=marker, markersize=3)
     if len(parts) > 1:
         axes.legend(fontsize=7, frameon=False)
     axes.set_ylim(bottom=0)

@@ -15,7 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))  # the first row is luma
+RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # luma first
+TO_GRAY = torch.tensor(np.tile(RGB_TO_YIQ[0], (3, 1)), dtype=torch.float32)
+QUARTER_TURN = np.linalg.inv(RGB_TO_YIQ) @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ RGB_TO_YIQ  # of the chroma
+QUARTER_TURN = torch.tensor(QUARTER_TURN, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -155,19 +158,11 @@ def adjust_color(pixels: torch.Tensor, color: torch.Tensor, gray: torch.Tensor) 
     """
     brightness, contrast, saturation, hue = color[:, :, None, None].unbind(1)  # each (batch, 1, 1)
     chroma = saturation * (1 - gray[:, None, None])
-    luma, quarter = (values.to(pixels.device, non_blocking=True) for values in color_matrices())
+    luma, quarter = (values.to(pixels.device, non_blocking=True) for values in (TO_GRAY, QUARTER_TURN))
     matrices = luma + chroma * (hue.cos() * (torch.eye(3, device=pixels.device) - luma) + hue.sin() * quarter)
     mean = (pixels.mean(dim=(-1, -2)) @ luma[0])[:, None, None] * brightness  # contrast keeps the mean luma
     offset, slope = mean * (1 - contrast), brightness * contrast
     return torch.baddbmm(offset, slope * matrices, pixels.flatten(2)).view_as(pixels).clamp_(0, 1)
-
-
-def color_matrices() -> tuple[torch.Tensor, torch.Tensor]:
-    # (3, 3) each: from a color to its gray, and a quarter turn of the color's chroma
-    to_yiq = np.array(RGB_TO_YIQ)
-    luma = np.tile(to_yiq[0], (3, 1))
-    quarter = np.linalg.inv(to_yiq) @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ to_yiq
-    return torch.tensor(luma, dtype=torch.float32), torch.tensor(quarter, dtype=torch.float32)
 
 
 def blur(pixels: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
