@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 from rsmclip import train
+from rsmclip.training import loading
 
 STAGES = ("data wait", "host to device", "views", "image tower", "text tower", "teacher", "head and losses")
 STAGES += ("backward", "gradient clipping", "optimizer", "teacher update", "rest")
@@ -64,9 +65,8 @@ def places(run: "train.Run") -> list[tuple[str, object, str]]:
     """Return the functions of a step that are stages, as stage, owner and attribute."""
     model, student = run.model, run.accelerator.unwrap_model(run.student)
     found = [
-        ("host to device", train, "send_to_device"),
+        ("host to device", loading, "send_to_device"),
         ("views", train, "render_views"),
-        ("views", train, "normalise"),
         ("image tower", model.vision_model, "forward"),
         ("text tower", student, "embed_captions"),
         ("head and losses", student, "embed_views"),  # the image tower inside is its own stage
@@ -77,7 +77,7 @@ def places(run: "train.Run") -> list[tuple[str, object, str]]:
         ("optimizer", run.optimizer, "zero_grad"),
     ]
     if run.teacher is not None:
-        found += [("teacher", run.teacher, "forward"), ("teacher", run.centring, "forward")]
+        found += [("teacher", run.teacher, "forward"), ("teacher", run.centering, "forward")]
         found += [("teacher update", run.teacher, "update")]
     return found
 

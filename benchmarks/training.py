@@ -44,7 +44,8 @@ from rsmclip.data.schema import LANGUAGES, check_schema, load_corpus
 from rsmclip.models.folder import make_processor
 from rsmclip.models.openclip import describe
 from rsmclip.training.batches import CaptionedViews, Collate
-from rsmclip.training.config import DEFAULT_CONFIG, TrainingConfig, read_yaml
+from rsmclip.training.command_line import DEFAULT_CONFIG, read_yaml
+from rsmclip.training.config import TrainingConfig
 from rsmclip.training.initial_model import token_ids
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "pillow")

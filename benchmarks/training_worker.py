@@ -38,7 +38,7 @@ class Worker:
     """
 
     def __init__(self, config: TrainingConfig):
-        self.run = train.start(config)
+        self.run = train.start(train.plan(config))
         self.run.student.train()
         self.numbers = itertools.count()
         self.batches: Iterator[dict] | None = None
