@@ -53,7 +53,7 @@ class RunResults:
         data (`dict`): [`~rsmclip.data.card.recorded_facts`] of the corpus.
         examples (`dict`): [`~rsmclip.hub.examples.write_examples`]: pictures in the folder.
         command (`str`): Command that repeats the run.
-        hyperparameters (`list[list[str]]`): The settings that the card shows: pairs of label and value.
+        hyperparameters (`list[list[str]]`): The settings that the card shows: pairs of name and value.
         training (`dict`): Every setting of the run.
     """
 

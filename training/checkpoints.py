@@ -80,9 +80,11 @@ def write_together(accelerator: Accelerator, aside: Path, write: Callable[[], ob
     if reasons := [reason for reason in gather_object([reason]) if reason]:
         if accelerator.is_main_process:
             shutil.rmtree(aside, ignore_errors=True)
+        kept = checkpoints(aside.parent)
+        advice = f"{kept[-1]} is intact: free space and add --resume_from_checkpoint latest" if kept else "free space"
         raise UserError(
             f"the checkpoint {aside.name.removeprefix('.writing-')} could not be written in {aside.parent}: "
-            f"{reasons[0]}; earlier checkpoints are intact; free space and add --resume_from_checkpoint latest"
+            f"{reasons[0]}; {advice}"
         ) from failure
 
 

@@ -1,7 +1,7 @@
 """The settings of a training run.
 
 Each field is declared once, in one of the groups below: default, help, range, whether a resumed run may change it, and
-its label in the model card. [`TrainingConfig`] is all groups together. A function takes the group that it needs.
+whether the model card shows it. [`TrainingConfig`] is all groups together. A function takes the group that it needs.
 
 This module imports neither torch nor the model at its top, so that `--help` is fast.
 """
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from rsmclip.training.views import ViewSpec
 
 SHARE = {"low": 0, "high": 1}
+LANGUAGE_SAMPLING = (
+    "How languages are drawn: uniform; english_anchor (English always, others too); weights: en=3,pt=1."
+)
+HUB_STRATEGY = (
+    "What is pushed: the finished model (end); also the model of each checkpoint to main (every_save) or to a branch "
+    "checkpoint-N (checkpoint). The optimizer's state is never pushed."
+)
 
 
 def option(
@@ -32,7 +39,7 @@ def option(
     high: float | None = None,
     above: float | None = None,
     may_change: bool = False,
-    card: str | None = None,
+    card: bool = False,
 ) -> object:
     """
     Declare a field.
@@ -44,7 +51,7 @@ def option(
         high (`float`, *optional*): Largest value.
         above (`float`, *optional*): The value must be larger than this.
         may_change (`bool`, *optional*, defaults to `False`): Whether a resumed run may have another value.
-        card (`str`, *optional*): Label in the table of settings of the model card; by default the card omits it.
+        card (`bool`, *optional*, defaults to `False`): Whether the model card shows it.
     """
     metadata = {"help": help, "low": low, "high": high, "above": above, "may_change": may_change, "card": card}
     if isinstance(default, list | dict):
@@ -61,20 +68,9 @@ class DataSettings:
     validation_split: str = option("val", "Split to evaluate during training.", may_change=True)
     test_split: str = option("test", "Split of the final table.", may_change=True)
     languages: list[str] = option(list(LANGUAGES), "Language codes to train and evaluate on.")
-    language_sampling: str = option(
-        "uniform",
-        "How languages are drawn: uniform; english_anchor (English always, plus others); or weights: en=3,pt=1.",
-        card="sampling of languages",
-    )
-    captions_per_image: int = option(
-        2,
-        "Captions of an image in a step, in different languages where possible.",
-        low=1,
-        card="captions of an image in a step",
-    )
-    benchmark: str | None = option(
-        None, "Class names for zero-shot: a file of eval/benchmarks/; null: no zero-shot.", may_change=True
-    )
+    language_sampling: str = option("uniform", LANGUAGE_SAMPLING, card=True)
+    captions_per_image: int = option(2, "Captions of an image in a step, in several languages.", low=1, card=True)
+    benchmark: str | None = option(None, "Class names for zero-shot: a file of eval/benchmarks/.", may_change=True)
     short_side: int = option(256, "Workers reduce the short side of images to this, in pixels.", low=1)
     num_workers: int = option(4, "Data loading processes of each training process.", low=0, may_change=True)
     streaming: bool = option(False, "Read the training split shard by shard in a bounded cache; needs parquet files.")
@@ -91,22 +87,16 @@ class DataSettings:
 class ModelSettings:
     title = "model"
 
-    model: str | None = option(
-        None, "Folder or Hub id of weights to start from; null: random weights from model_config."
-    )
+    model: str | None = option(None, "Folder or Hub id of weights to start from; null: random, of model_config.")
     model_config: dict = option({}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.")
-    tokenizer: str | None = option(
-        None, "Folder or Hub id of a tokenizer for a random start; null: train one on the captions."
-    )
+    tokenizer: str | None = option(None, "Tokenizer of a random start, folder or Hub id; null: train one on captions.")
     vocab_size: int = option(4000, "Pieces of a tokenizer that is trained on the captions.", low=1)
-    max_length: int = option(
-        77, "Longest caption in tokens; longer captions are cut.", low=3
-    )  # one token, two special
+    max_length: int = option(77, "Longest caption in tokens; longer captions are cut.", low=3)  # two are special
     freeze: str | None = option(None, "Regular expression; parameters with a matching name are frozen.")
     freeze_word_embeddings: bool = option(False, "Freeze the word embeddings, over half of all parameters.")
     lora: dict = option({}, "Fields of peft's LoraConfig: train low-rank adapters and the head only.")
     merge_adapter: bool = option(
-        False, "Merge the adapter into the saved model; false: save the adapter alone.", may_change=True
+        False, "Merge the adapter into the saved model; false: save it alone.", may_change=True
     )
 
 
@@ -114,9 +104,7 @@ class ModelSettings:
 class ViewSettings:
     title = "views"
 
-    num_global_views: int = option(
-        2, "Global views of an image; the contrastive loss is taken on each.", low=1, card="global views of an image"
-    )
+    num_global_views: int = option(2, "Global views of an image; InfoNCE is taken on each.", low=1, card=True)
     global_scale: list[float] = option([0.4, 1.0], "Smallest and largest share of the image in a global view.")
     brightness: float = option(0.4, "Largest relative change of brightness.", **SHARE)
     contrast: float = option(0.4, "Largest relative change of contrast.", **SHARE)
@@ -132,9 +120,7 @@ class ContrastiveSettings:
     title = "contrastive loss"
 
     duplicate_captions: Literal["positive", "ignore", "negative"] = option(
-        "positive",
-        "Pairs of different images with the same sentence are positives, ignored, or negatives.",
-        card="equal captions in a batch",
+        "positive", "Pairs of different images with the same sentence are positives, ignored, or negatives.", card=True
     )
     # The next two change a result by rounding only.
     loss_chunk_size: int | None = option(None, "Rows of logits in memory at once; null: all.", low=1, may_change=True)
@@ -145,34 +131,22 @@ class ContrastiveSettings:
 
 @dataclass
 class SelfDistillationSettings:
-    """DINO (Caron et al. 2021); fixed teacher momentum after SILC (Naeem et al. 2023)."""
+    """DINO (Caron et al. 2021); constant teacher momentum after SILC (Naeem et al. 2023)."""
 
     title = "self-distillation"
 
-    self_distillation_weight: float = option(
-        1.0,
-        "Weight of the self-distillation loss; 0: no teacher and no head.",
-        low=0,
-        card="weight of self-distillation",
-    )
+    self_distillation_weight: float = option(1.0, "Weight of this loss; 0: no teacher and no head.", low=0, card=True)
     self_distillation_warmup_steps: int = option(0, "Steps in which this weight rises from 0.", low=0)
-    num_local_views: int = option(8, "Local views of an image.", low=0, card="local views of an image")
+    num_local_views: int = option(8, "Local views of an image.", low=0, card=True)
     local_scale: list[float] = option([0.05, 0.4], "Smallest and largest share of the image in a local view.")
     local_size: int = option(96, "Height and width of a local view in pixels.", low=1)
     student_temperature: float = option(0.1, "Temperature of the student.", above=0)
-    teacher_temperature: float = option(
-        0.07, "Temperature of the teacher after its warm-up.", above=0, card="teacher's temperature"
-    )
+    teacher_temperature: float = option(0.07, "Temperature of the teacher after its warm-up.", above=0, card=True)
     warmup_teacher_temperature: float = option(0.04, "Temperature of the teacher at the first step.", above=0)
     teacher_temperature_warmup: float = option(0.3, "Share of the steps in which this temperature rises.", **SHARE)
-    teacher_momentum: float = option(
-        0.996, "Share of the teacher's weights that a step keeps.", **SHARE, card="teacher's momentum"
-    )
+    teacher_momentum: float = option(0.996, "Share of the teacher's weights that a step keeps.", **SHARE, card=True)
     final_teacher_momentum: float | None = option(
-        None,
-        "Momentum at the last step (cosine schedule; 1 in DINO); null: it is constant.",
-        **SHARE,
-        card="teacher's momentum at the end",
+        None, "Momentum at the last step (cosine schedule; 1 in DINO); null: it is constant.", **SHARE, card=True
     )
     centering: Literal["running_mean", "sinkhorn_knopp"] = option(
         "running_mean", "What keeps the prototypes in use: DINO's center or Sinkhorn-Knopp."
@@ -185,44 +159,17 @@ class SelfDistillationSettings:
 class OptimizationSettings:
     title = "optimization"
 
-    max_train_steps: int = option(1000, "Optimization steps.", low=1, card="steps")
-    batch_size: int = option(
-        64,
-        "Images of a step over all processes, which are the candidates of InfoNCE.",
-        low=2,
-        card="images of a step, and candidates in each InfoNCE",
-    )
-    learning_rate: float = option(
-        1e-4, "Peak learning rate of AdamW.", above=0, card="peak learning rate (AdamW, cosine decay)"
-    )
-    image_learning_rate: float | None = option(
-        None,
-        "Learning rate of the image tower and its projection; null: learning_rate.",
-        above=0,
-        card="learning rate of the image tower",
-    )
-    text_learning_rate: float | None = option(
-        None,
-        "Learning rate of the text tower and its projection; null: learning_rate.",
-        above=0,
-        card="learning rate of the text tower",
-    )
-    head_learning_rate: float | None = option(
-        None,
-        "Learning rate of the self-distillation head; null: learning_rate.",
-        above=0,
-        card="learning rate of the self-distillation head",
-    )
+    max_train_steps: int = option(1000, "Optimization steps.", low=1, card=True)
+    batch_size: int = option(64, "Images of a step over all processes: candidates of InfoNCE.", low=2, card=True)
+    learning_rate: float = option(1e-4, "Peak learning rate of AdamW, before a cosine decay.", above=0, card=True)
+    image_learning_rate: float | None = option(None, "Of the image tower; null: learning_rate.", above=0, card=True)
+    text_learning_rate: float | None = option(None, "Of the text tower; null: learning_rate.", above=0, card=True)
+    head_learning_rate: float | None = option(None, "Of the head; null: learning_rate.", above=0, card=True)
     layer_decay: float = option(1.0, "Factor on a tower's learning rate for each layer above a parameter.", **SHARE)
-    weight_decay: float = option(0.1, "Weight decay, on matrices only.", low=0, card="weight decay")
-    adam_beta2: float = option(0.98, "Second-moment decay of AdamW.", **SHARE, card="AdamW's β₂")
-    warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.", low=0, card="steps of warm-up")
-    max_grad_norm: float = option(
-        1.0,
-        "Largest norm of all gradients together; larger gradients are scaled down.",
-        above=0,
-        card="gradients clipped to norm",
-    )
+    weight_decay: float = option(0.1, "Weight decay, on matrices only.", low=0, card=True)
+    adam_beta2: float = option(0.98, "Second-moment decay of AdamW.", **SHARE, card=True)
+    warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.", low=0, card=True)
+    max_grad_norm: float = option(1.0, "Largest norm of all gradients together.", above=0, card=True)
     max_skipped_steps: int = option(
         10, "Successive steps without a finite gradient that stop the run.", low=1, may_change=True
     )
@@ -232,16 +179,14 @@ class OptimizationSettings:
     cpu_threads: int | None = option(
         None, "Threads of a process on a CPU; null: its share of the cores.", low=1, may_change=True
     )
-    seed: int = option(0, "Seed of weights, order, captions and views.", low=0, high=2**32 - 1, card="seed")
+    seed: int = option(0, "Seed of weights, order, captions and views.", low=0, high=2**32 - 1, card=True)
 
 
 @dataclass
 class OutputSettings:
     title = "output"
 
-    output_dir: str = option(
-        "outputs/demo", "Folder of the run, which becomes a model repository for the Hub.", may_change=True
-    )
+    output_dir: str = option("outputs/demo", "Folder of the run, in the end a model repository.", may_change=True)
     overwrite_output_dir: bool = option(False, "Delete an earlier run in output_dir.", may_change=True)
     checkpoint_steps: int = option(500, "Steps between checkpoints.", low=1, may_change=True)
     keep_checkpoints: int = option(2, "Checkpoints to keep.", low=1, may_change=True)
@@ -253,26 +198,17 @@ class OutputSettings:
     evaluation_batch_size: int = option(128, "Images or captions of a batch in evaluations.", low=1, may_change=True)
     logging_steps: int = option(10, "Steps between writes of the log; it has every step.", low=1, may_change=True)
     log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …", may_change=True)
-    dry_run: bool = option(
-        False, "Show data, model, schedule and the first batch (as a picture); do not train.", may_change=True
-    )
+    dry_run: bool = option(False, "Show data, model, schedule and the first batch; do not train.", may_change=True)
 
 
 @dataclass
 class HubSettings:
     title = "hub"
 
-    push_to_hub: bool = option(
-        False, "Push the model to the Hub; the permission is checked at the start.", may_change=True
-    )
+    push_to_hub: bool = option(False, "Push the model; the permission is checked at the start.", may_change=True)
     hub_model_id: str | None = option(None, "Repository, USER/NAME; created if it does not exist.", may_change=True)
     hub_private: bool = option(False, "Create a private repository.", may_change=True)
-    hub_strategy: Literal["end", "every_save", "checkpoint"] = option(
-        "end",
-        "What is pushed: the finished model (end); also the model of each checkpoint to main (every_save) or to a "
-        "branch checkpoint-N (checkpoint). The optimizer's state is never pushed.",
-        may_change=True,
-    )
+    hub_strategy: Literal["end", "every_save", "checkpoint"] = option("end", HUB_STRATEGY, may_change=True)
 
 
 # In the order of `--help`.
@@ -367,14 +303,12 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
         return specs
 
     def card_rows(self) -> list[list[str]]:
-        """Return label and value of the settings that the model card shows."""
-        unused = {spec.name for spec in fields(SelfDistillationSettings)} - {"self_distillation_weight"}
-        unused = set() if self.self_distillation_weight > 0 else unused
-        return [
-            [spec.metadata["card"], f"{getattr(self, spec.name)}"]
-            for spec in fields(self)
-            if spec.metadata["card"] and spec.name not in unused and getattr(self, spec.name) is not None
-        ]
+        """Return name and value of the settings that the model card shows."""
+        shown = [spec.name for spec in fields(self) if spec.metadata["card"] and getattr(self, spec.name) is not None]
+        if self.self_distillation_weight == 0:
+            unused = {spec.name for spec in fields(SelfDistillationSettings)} - {"self_distillation_weight"}
+            shown = [name for name in shown if name not in unused]
+        return [[f"`{name}`", f"{getattr(self, name)}"] for name in shown]
 
     def save(self, path: Path) -> None:
         """Write all fields as YAML, which `--config` reads."""
