@@ -27,7 +27,8 @@ def make_model(
         rows (`datasets.Dataset`):
             Training split. A tokenizer is trained on its captions if the settings name neither a model nor a
             tokenizer.
-        languages (`Sequence[str]`): Languages of the captions for this tokenizer.
+        languages (`Sequence[str]`):
+            Languages of the captions for this tokenizer.
         with_head (`bool`):
             Whether the model has a self-distillation head. Published weights may lack one; it is then random.
 
