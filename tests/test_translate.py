@@ -59,7 +59,6 @@ def asked_for(engine: Engine, monkeypatch) -> list[tuple]:
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
-    """Contents of all files in a folder except the journal."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "journal")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 

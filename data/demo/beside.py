@@ -1,4 +1,4 @@
-"""Drawing of what lies beside a demo scene, in the lower quarter of the canvas."""
+"""Drawing of what is beside a demo scene, in the lower quarter of the canvas."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import numpy as np
 
 from rsmclip.data.demo.ground import GRASS, MEADOW, SOIL, WATER, Canvas, shade, wave
 
-EDGE = 0.76  # y below which the neighbor is drawn
+EDGE = 0.76  # y coordinate where the scene ends
 
 
 def forest(canvas: Canvas) -> None:

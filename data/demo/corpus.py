@@ -17,6 +17,7 @@ from filelock import FileLock
 from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image, ImageDraw, ImageFont
 
+from rsmclip.core.errors import user_errors
 from rsmclip.data.card import AUDIT_HEADING, NOT_AUDITED, SOURCES_HEADING, SPLITS_HEADING, TRANSLATION_HEADING
 from rsmclip.data.demo.drawing import draw
 from rsmclip.data.demo.grammar import captions_in_all_languages
@@ -81,8 +82,10 @@ def cached_demo(seed: int = 0) -> Path:
         code.update(path.read_bytes())
     folder = Path(datasets_config.HF_DATASETS_CACHE) / "rsmclip-demo" / f"{code.hexdigest()[:16]}-{seed}"
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):  # two runs may start at once
+        with user_errors(OSError, prefix=f"cannot write to {folder.parent}"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{folder}.lock").acquire()
+        with lock:  # two runs may start at once
             if not folder.is_dir():
                 build_demo(folder, seed)
     return folder

@@ -1,7 +1,7 @@
 """Drawing of demo scenes from above.
 
-The scene fills the canvas above `EDGE`, its neighbor the rest. The finished picture is rotated and mirrored at random.
-Every scene class has a painter, a function that draws it on a canvas; `color` is that of the counted objects.
+The scene fills the canvas above `EDGE`. The finished picture is rotated and mirrored at random. `PAINTERS` names the
+function that draws a scene class. Its argument `color` is the color of the counted objects.
 """
 
 import itertools
@@ -35,7 +35,6 @@ def draw(scene: Scene, rng: np.random.Generator, size: int = 96) -> Image.Image:
 
 
 def airport(canvas: Canvas, rng: np.random.Generator, scene: Scene, color: tuple) -> None:
-
     def runway(start, end):
         canvas.line([start, end], 0.085, shade(ASPHALT, 0.75))
         canvas.dashes(wave(start, end, 0, count=24), 0.012, (225, 225, 225))

@@ -29,7 +29,7 @@ SUPERSAMPLING = 2
 
 
 def shade(color: Sequence[float], factor: float) -> Color:
-    """Return a darker or lighter color."""
+    """Return a color multiplied by `factor`."""
     return tuple(int(min(255, max(0, channel * factor))) for channel in color)
 
 

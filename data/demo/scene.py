@@ -19,7 +19,7 @@ class Kind(NamedTuple):
     thing: str  # object that is counted and colored
     counts: tuple[int, ...]
     colors: tuple[str, ...]
-    besides: tuple[str, ...]  # what may lie beside the scene
+    besides: tuple[str, ...]  # what may be beside the scene
     variants: tuple[str, str]  # two layouts, with a sentence for each
 
 
@@ -60,7 +60,7 @@ class Scene:
     kind: str  # scene class, a key of `KINDS`
     count: int  # number of counted objects, or `MANY`
     color: str  # color of the counted objects
-    beside: str  # what lies beside the scene
+    beside: str  # what is beside the scene
     variant: str  # layout, one of the kind's `variants`
 
     @property

@@ -69,8 +69,7 @@ def distinct_sentences(corpus: DatasetDict) -> Counter:
 
 
 def make_batches(sentences: Sequence[str], language: str, attempt: int, size: int) -> list[Batch]:
-    """Make batches of sentences of similar length, the longest first."""
-    ordered = sorted(sentences, key=lambda sentence: (-len(sentence), sentence))
+    ordered = sorted(sentences, key=lambda sentence: (-len(sentence), sentence))  # similar lengths in a batch
     return [Batch(language, attempt, tuple(ordered[start : start + size])) for start in range(0, len(ordered), size)]
 
 

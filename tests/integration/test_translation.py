@@ -54,7 +54,6 @@ def run(place: Path, arguments: list[str], **variables: str) -> subprocess.Compl
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
-    """Contents of all files in a folder except the journal."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "journal")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
@@ -96,8 +95,8 @@ def test_two_runs_at_once_have_the_outcome_of_one(place, whole):
         subprocess.Popen(command(place, place / "twice"), env=environment(place), stderr=subprocess.PIPE)
         for _ in range(2)
     ]
-    told = [process.communicate(timeout=200)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    errors = [process.communicate(timeout=200)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
     assert outcome(place / "twice") == outcome(whole)
 
 
