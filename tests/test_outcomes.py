@@ -1,13 +1,17 @@
 """Figures as functions of weights, and their bootstrap, against the same computed plainly from resampled rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from rsmclip.core.errors import UserError
 from rsmclip.eval.compare import check_same, compare, comparison_table
 from rsmclip.eval.evaluate import metrics_by_language
 from rsmclip.eval.intervals import draw_statistics, figures, interval, resamples
 from rsmclip.eval.outcomes import Classification, Outcomes, Retrieval, confusion, statistics, weighted_median
+from rsmclip.eval.results import DatasetFacts
 
 
 def random_outcomes(seed: int, rows: int = 40, better: int = 0) -> Outcomes:
@@ -142,10 +146,11 @@ def test_models_of_equal_skill_seldom_differ_really():
 
 
 def test_what_was_measured_differently_is_not_compared(tmp_path):
-    facts = {"fingerprint": "x", "split": "test", "prompts": "small", "capitalize": False, "languages": ["en"]}
-    with pytest.raises(ValueError, match="a and b differ in the prompts of corpus: measure both alike"):
-        check_same({"corpus": facts}, {"corpus": facts | {"prompts": "single"}}, ("a", "b"))
-    with pytest.raises(ValueError, match="a and b have no dataset in common"):
+    fields = {"dataset": "x", "split": "test", "revision": None, "rows": 9, "fingerprint": "x", "languages": ["en"]}
+    facts = DatasetFacts(**fields, capitalize=False, notes=[], prompts="small")
+    with pytest.raises(UserError, match="prompts of corpus"):
+        check_same({"corpus": facts}, {"corpus": replace(facts, prompts="single")}, ("a", "b"))
+    with pytest.raises(UserError, match="a and b"):
         check_same({"corpus": facts}, {"rsscn7": facts}, ("a", "b"))
 
 
