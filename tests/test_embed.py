@@ -3,7 +3,6 @@
 import io
 import time
 
-import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -12,7 +11,6 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.images import decode_image
 from rsmclip.eval import embed
 from rsmclip.eval.embed import Embedder, TextInput, ahead
 from rsmclip.models.folder import save_model_folder
@@ -27,12 +25,6 @@ def embedder(tiny_model, tiny_processor):
 @pytest.fixture
 def rows(corpus):
     return corpus["val"]
-
-
-def encoded(image: Image.Image, kind: str = "PNG") -> dict:
-    buffer = io.BytesIO()
-    image.save(buffer, kind)
-    return {"bytes": buffer.getvalue(), "path": None}
 
 
 def as_rows(images: list[dict]) -> Dataset:
@@ -102,19 +94,6 @@ def test_embeddings_are_float32_on_the_cpu_for_every_type_of_the_model(embedder,
         assert found.dtype == torch.float32 and not found.requires_grad
         assert torch.equal(found, found.bfloat16().float()), "computed in bfloat16"
         assert torch.nn.functional.cosine_similarity(found, expected).min() > 0.99
-
-
-@pytest.mark.parametrize(
-    "image, value",
-    [
-        (Image.fromarray(np.full((40, 30), 30_000, np.uint16)), 117),  # Pillow's conversion gives white
-        (Image.new("RGBA", (30, 40), (255, 0, 0, 0)), 255),  # transparent: over white
-        (Image.new("L", (30, 40), 77), 77),
-    ],
-)
-def test_16_bits_transparency_and_gray_are_converted_as_the_model_does(image, value):
-    found = np.asarray(decode_image(encoded(image), "x"))
-    assert found.shape == (*image.size[::-1], 3) and (found == value).all()
 
 
 def test_errors_name_the_image_or_text(embedder, rows):
