@@ -32,13 +32,11 @@ TOKENIZER_FILES = ["tokenizer.json", "vocab.*", "*.model"]
 WEIGHTS = ["model*.safetensors", "adapter_model.safetensors"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# By `model_type`; other models take texts as RS-M-CLIP does. A context length is given where the text tower has more
-# positions than it was trained on.
+# By `model_type`. The default fits RS-M-CLIP, which pools over the mask, and CLIP and MetaCLIP 2, which are causal and
+# pool at the end-of-text token. A context length is given where the text tower has more positions than it was trained
+# on.
 SIGLIP = TextInput("max_length", padding_side="right", attention_mask=False, lower_case=True)
 TEXT_INPUT = {
-    "rsmclip": TextInput(),  # pools over the mask
-    "clip": TextInput(),  # causal, pools at the end-of-text token: padding after it changes nothing
-    "metaclip_2": TextInput(),  # causal, pools at the end-of-text token
     "altclip": TextInput(context_length=77),  # as in FlagAI; its XLM-RoBERTa takes 512
     "chinese_clip": TextInput(context_length=52),  # as in cn_clip; its BERT takes 512
     # SigLIP pools at the last position, which is padding, and attends to padding. It was trained (big_vision) on

@@ -10,7 +10,8 @@ from datasets import Dataset, disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import LANGUAGES, check_schema, count_captions, hub_revision, load_corpus
+from rsmclip.core.languages import LANGUAGES
+from rsmclip.data.schema import check_schema, count_captions, hub_revision, load_corpus
 from rsmclip.eval import evaluate, search
 from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
 from rsmclip.eval.embed import Embedder, processes
@@ -112,11 +113,7 @@ def read_corpus(arguments: argparse.Namespace) -> Task:
         evaluate.check_labels(rows["label"], benchmark)
         if not any(rows["label"]):
             raise UserError(f"--benchmark needs labels, and {place} has none")
-        if unknown := [code for code in languages if code not in benchmark.templates]:
-            if len(unknown) == len(languages):
-                benchmark.check_languages(languages)
-            unnamed = ", ".join(unknown)
-            notes.append(f"Prompt set {benchmark.prompts!r} has no {unnamed}: no zero-shot figures there.")
+        notes = missing_prompts(benchmark, languages)
     train = check_schema(corpus, arguments.train_split, []) if arguments.probes else None
     return Task("corpus", arguments.dataset, arguments.split, rows, languages, benchmark, train, notes)
 
@@ -124,18 +121,24 @@ def read_corpus(arguments: argparse.Namespace) -> Task:
 def read_folder(name: str, folder: str, arguments: argparse.Namespace) -> Task:
     rows = read_image_folder(Path(folder))
     benchmark = benchmark_for(name, rows["label"], arguments.prompts)
-    notes = []
-    if absent := [label for label in benchmark.labels if label not in set(rows["label"])]:
+    notes, present = missing_prompts(benchmark, arguments.languages or []), set(rows["label"])
+    if absent := [label for label in benchmark.labels if label not in present]:
         candidates = f"all {len(benchmark.labels)} classes stay candidates"
-        notes.append(f"benchmark {name!r}: no images of {', '.join(absent)}; {candidates}")
-    if unknown := [code for code in arguments.languages or [] if code not in benchmark.templates]:
-        if len(unknown) == len(arguments.languages):
-            benchmark.check_languages(unknown)
-        notes.append(f"benchmark {name!r} has no class names in {', '.join(unknown)}; they are left out")
+        notes.append(f"Benchmark {name!r}: no images of {', '.join(absent)}; {candidates}.")
     for note in notes if processes().is_main_process else []:
         print(f"note: {note}", file=sys.stderr)
     languages = [code for code in benchmark.templates if code in (arguments.languages or benchmark.templates)]
     return Task(name, folder, None, rows, languages, benchmark, notes=notes)
+
+
+def missing_prompts(benchmark: Benchmark, languages: list[str]) -> list[str]:
+    """Return a note on the languages without prompts, if any; it is a [`UserError`] if all lack them."""
+    unknown = [code for code in languages if code not in benchmark.templates]
+    if unknown and len(unknown) == len(languages):
+        benchmark.check_languages(languages)
+    prompts = f"Prompt set {benchmark.prompts!r} of benchmark {benchmark.name!r}"
+    note = f"{prompts} has no {', '.join(unknown)}: no zero-shot figures there."
+    return [note] if unknown else []
 
 
 def measure(embedder: Embedder, task: Task, arguments: argparse.Namespace) -> Measured:

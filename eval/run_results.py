@@ -87,15 +87,7 @@ class RunResults(Results):
 def measured_fields(
     rows: Dataset, outcomes: Outcomes, languages: Sequence[str], benchmark: Benchmark | None
 ) -> dict[str, object]:
-    """
-    Return the fields of [`RunResults`] that depend on the evaluated split only.
-
-    Args:
-        rows (`datasets.Dataset`): The split.
-        outcomes ([`~rsmclip.eval.outcomes.Outcomes`]): Outcome of each image.
-        languages (`Sequence[str]`): Language codes.
-        benchmark ([`~rsmclip.eval.protocol.Benchmark`], *optional*): Classes of the zero-shot columns.
-    """
+    """Return the fields of [`RunResults`] that depend on the evaluated split only."""
     captions = list(rows["captions"])
     texts = [text for language in languages for row in captions for text in row.get(language) or [] if text]
     return {

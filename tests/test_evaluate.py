@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import check_labels, embed_captions, evaluate_corpus, measure_retrieval
 from rsmclip.eval.protocol import load_benchmark

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.sources.ucm import CLASSES
 from rsmclip.eval import protocol
 from rsmclip.eval.protocol import BENCHMARKS, PROMPTS, known_benchmarks, load_benchmark, load_prompts
