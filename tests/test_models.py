@@ -10,44 +10,13 @@ import pytest
 import sentencepiece
 import torch
 import torch.nn.functional as F
+import transformers
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import (
-    AltCLIPConfig,
-    AltCLIPModel,
-    AltCLIPProcessor,
-    AutoModel,
-    AutoProcessor,
-    BertTokenizer,
-    ChineseCLIPConfig,
-    ChineseCLIPImageProcessorPil,
-    ChineseCLIPModel,
-    ChineseCLIPProcessor,
-    CLIPConfig,
-    CLIPImageProcessorPil,
-    CLIPModel,
-    CLIPProcessor,
-    CLIPTokenizer,
-    MetaClip2Config,
-    MetaClip2Model,
-    PreTrainedTokenizerFast,
-    Siglip2Config,
-    Siglip2ImageProcessorPil,
-    Siglip2Model,
-    Siglip2Processor,
-    Siglip2Tokenizer,
-    SiglipConfig,
-    SiglipImageProcessorPil,
-    SiglipModel,
-    SiglipProcessor,
-    SiglipTokenizer,
-    ViTConfig,
-    ViTModel,
-)
 
 from rsmclip.benchmarks.openclip_reference import images as reference_images
 from rsmclip.core.errors import UserError
@@ -78,72 +47,76 @@ def bpe(**options) -> tuple[dict[str, int], list[tuple[str, str]]]:
     return model["vocab"], [tuple(pair) for pair in model["merges"]]
 
 
-def clip_tokenizer() -> CLIPTokenizer:
+def clip_tokenizer() -> transformers.CLIPTokenizer:
     split = pre_tokenizers.ByteLevel(add_prefix_space=False)
     special, alphabet = ["<|startoftext|>", "<|endoftext|>"], pre_tokenizers.ByteLevel.alphabet()
     vocab, merges = bpe(
         special_tokens=special, pre_tokenizer=split, end_of_word_suffix="</w>", initial_alphabet=alphabet
     )
-    return CLIPTokenizer(vocab, merges, model_max_length=48)
+    return transformers.CLIPTokenizer(vocab, merges, model_max_length=48)
 
 
-def gemma_tokenizer() -> Siglip2Tokenizer:
+def gemma_tokenizer() -> transformers.Siglip2Tokenizer:
     """As the Hub's: padded on the right, without a mask."""
     split = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="never")
     vocab, merges = bpe(special_tokens=["<pad>", "<eos>", "<bos>", "<unk>"], pre_tokenizer=split)
-    return Siglip2Tokenizer(vocab, merges, padding_side="right", model_input_names=["input_ids"])
+    return transformers.Siglip2Tokenizer(vocab, merges, padding_side="right", model_input_names=["input_ids"])
 
 
-def sentencepiece_tokenizer(folder: Path) -> SiglipTokenizer:
+def sentencepiece_tokenizer(folder: Path) -> transformers.SiglipTokenizer:
     model, ids = io.BytesIO(), {"pad_id": -1, "bos_id": 0, "eos_id": 1, "unk_id": 2}
     size = {"vocab_size": 150, "hard_vocab_limit": False}
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES), model_writer=model, minloglevel=2, **size, **ids
     )
     (folder / "spiece.model").write_bytes(model.getvalue())
-    return SiglipTokenizer(str(folder / "spiece.model"), model_max_length=48, model_input_names=["input_ids"])
+    return transformers.SiglipTokenizer(
+        str(folder / "spiece.model"), model_max_length=48, model_input_names=["input_ids"]
+    )
 
 
-def bert_tokenizer() -> BertTokenizer:
+def bert_tokenizer() -> transformers.BertTokenizer:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(SENTENCES, trainer)
-    return BertTokenizer(tokenizer.get_vocab(), model_max_length=512)
+    return transformers.BertTokenizer(tokenizer.get_vocab(), model_max_length=512)
 
 
-def make(kind: str, xlm_r: PreTrainedTokenizerFast, folder: Path):
+def make(kind: str, xlm_r: transformers.PreTrainedTokenizerFast, folder: Path):
     """A random model of a kind, and its processor."""
-    clip_images = CLIPImageProcessorPil(**CLIP_SIDE)
+    clip_images = transformers.CLIPImageProcessorPil(**CLIP_SIDE)
     if kind == "clip":
         tokenizer = clip_tokenizer()
         text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": 48, "eos_token_id": 1}
-        config = CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
-        return CLIPModel(config), CLIPProcessor(clip_images, tokenizer)
+        config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
+        return transformers.CLIPModel(config), transformers.CLIPProcessor(clip_images, tokenizer)
     if kind == "metaclip_2":
         text = TOWER | {"vocab_size": len(xlm_r), "max_position_embeddings": 48, "eos_token_id": xlm_r.eos_token_id}
-        config = MetaClip2Config(text_config=text, vision_config=VISION, projection_dim=16)
-        return MetaClip2Model(config), CLIPProcessor(clip_images, xlm_r)
+        config = transformers.MetaClip2Config(text_config=text, vision_config=VISION, projection_dim=16)
+        return transformers.MetaClip2Model(config), transformers.CLIPProcessor(clip_images, xlm_r)
     if kind == "altclip":
         text = TOWER | {"vocab_size": len(xlm_r), "max_position_embeddings": 130, "project_dim": 16}
-        config = AltCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
-        return AltCLIPModel(config), AltCLIPProcessor(clip_images, xlm_r)
+        config = transformers.AltCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
+        return transformers.AltCLIPModel(config), transformers.AltCLIPProcessor(clip_images, xlm_r)
     if kind == "chinese_clip":
         tokenizer = bert_tokenizer()
         text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": 128}
-        images = ChineseCLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False)
-        model = ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16))
-        return model, ChineseCLIPProcessor(images, tokenizer)
+        images = transformers.ChineseCLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False)
+        config = transformers.ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
+        return transformers.ChineseCLIPModel(config), transformers.ChineseCLIPProcessor(images, tokenizer)
     tokenizer = sentencepiece_tokenizer(folder) if kind == "siglip" else gemma_tokenizer()
     positions = 48 if kind == "siglip" else 64
     text = TOWER | {"vocab_size": len(tokenizer), "max_position_embeddings": positions, "projection_size": 32}
     if kind == "siglip2":
-        images = Siglip2ImageProcessorPil(patch_size=16, max_num_patches=256)
-        config = Siglip2Config(text_config=text, vision_config=TOWER | {"patch_size": 16, "num_patches": 16})
-        return Siglip2Model(config), Siglip2Processor(images, tokenizer)
-    images = SiglipImageProcessorPil(size={"height": 32, "width": 32})
-    return SiglipModel(SiglipConfig(text_config=text, vision_config=VISION)), SiglipProcessor(images, tokenizer)
+        images = transformers.Siglip2ImageProcessorPil(patch_size=16, max_num_patches=256)
+        vision = TOWER | {"patch_size": 16, "num_patches": 16}
+        config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+        return transformers.Siglip2Model(config), transformers.Siglip2Processor(images, tokenizer)
+    images = transformers.SiglipImageProcessorPil(size={"height": 32, "width": 32})
+    config = transformers.SiglipConfig(text_config=text, vision_config=VISION)
+    return transformers.SiglipModel(config), transformers.SiglipProcessor(images, tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +158,8 @@ def as_rows(pictures: list[Image.Image]) -> Dataset:
 @torch.no_grad()
 def documented(kind: str, folder: Path, texts: list[str], pictures: list[Image.Image]) -> torch.Tensor:
     """Compute cosines `(images, texts)` as the documentation of the model does, one text at a time."""
-    model, processor = AutoModel.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    processor = transformers.AutoProcessor.from_pretrained(folder)
     padding = {"padding": "max_length", "max_length": model.config.text_config.max_position_embeddings}
     padding = padding if kind.startswith("siglip") else {"padding": True}
     columns = []
@@ -270,7 +244,8 @@ def test_an_openclip_folder_gives_what_openclip_gives(tmp_path):
     words = {f"w{index}" if index != 1 else "<pad>": index for index in range(300)}
     backend = Tokenizer(models.WordLevel(words, unk_token="w3"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>").save_pretrained(tmp_path / "openclip")
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
+    tokenizer.save_pretrained(tmp_path / "openclip")
     embedder = load_embedder(str(tmp_path / "openclip"), batch_size=8, device="cpu")
     texts = [" ".join(f"w{index}" for index in row if index != 1) for row in expected["input_ids"].tolist()]
     images = embedder.images(as_rows(reference_images()))
@@ -281,7 +256,7 @@ def test_an_openclip_folder_gives_what_openclip_gives(tmp_path):
 
 
 def test_a_model_without_a_tower_is_refused(tmp_path):
-    ViTModel(ViTConfig(**VISION)).save_pretrained(tmp_path / "vit")
+    transformers.ViTModel(transformers.ViTConfig(**VISION)).save_pretrained(tmp_path / "vit")
     with pytest.raises(UserError, match="vit is a vit.*get_text_features.*get_image_features"):
         load_embedder(str(tmp_path / "vit"))
 
@@ -314,7 +289,7 @@ def test_a_folder_that_cannot_be_loaded_is_named(spoil, culprit, folders, tmp_pa
     elif spoil == "no tokenizer":
         for file in ("tokenizer.json", "tokenizer_config.json", "processor_config.json"):
             (folder / file).unlink()
-        CLIPImageProcessorPil(**CLIP_SIDE).save_pretrained(folder)
+        transformers.CLIPImageProcessorPil(**CLIP_SIDE).save_pretrained(folder)
     else:
         config.unlink()
     with pytest.raises(UserError, match=f"spoiled.*{culprit}"):
