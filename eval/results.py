@@ -121,7 +121,7 @@ def draw_plots(folder: Path, each: Measured, model: str, records: list[dict]) ->
     }
     if retrieval:
         by_language = [record for record in records if record["language"] in retrieval]
-        save(recall_by_language({Path(model).name: by_language}), folder / f"{each.name}_recall_by_language.png")
+        save(recall_by_language(by_language, Path(model).name), folder / f"{each.name}_recall_by_language.png")
         save(recall_curves(retrieval), folder / f"{each.name}_recall_curves.png")
     for language, classification in each.outcomes.zero_shot.items():
         names = [each.benchmark.class_names[language][str(label)] for label in classification.classes]
