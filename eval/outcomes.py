@@ -16,7 +16,6 @@ from rsmclip.core.errors import user_errors
 from rsmclip.eval.retrieval import chance_metrics
 
 KS = (1, 5, 10)
-DUPLICATES = "duplicates_right"  # suffix of the figures that count every image with an equal caption as right
 
 
 @dataclass
@@ -43,27 +42,15 @@ class Classification:
 
 @dataclass
 class Outcomes:
-    """
-    Outcomes of a model on a dataset.
-
-    Args:
-        ids (`list[str]`): What the bootstrap draws: ids of images, or sentences.
-        retrieval (`dict[str, Retrieval]`): Retrieval by language.
-        duplicates_right (`dict[str, Retrieval]`): Retrieval by language if an image with an equal caption is right.
-        english (`dict[str, Retrieval]`): By language, English over the captions that have a translation in it.
-        zero_shot (`dict[str, Classification]`): Zero-shot classification by language.
-        probes (`dict[str, Classification]`): Classification by name of the probe.
-        agreement (`dict[str, np.ndarray]`): By pair of languages, such as `"pt>de"`, the rank, from 0, of the
-            translation of each sentence, `(sentences,)`.
-    """
+    """Outcomes of a model on a dataset. `ids` are what the bootstrap draws: ids of images, or sentences."""
 
     ids: list[str]
-    retrieval: dict[str, Retrieval] = field(default_factory=dict)
-    duplicates_right: dict[str, Retrieval] = field(default_factory=dict)
-    english: dict[str, Retrieval] = field(default_factory=dict)
-    zero_shot: dict[str, Classification] = field(default_factory=dict)
-    probes: dict[str, Classification] = field(default_factory=dict)
-    agreement: dict[str, np.ndarray] = field(default_factory=dict)
+    retrieval: dict[str, Retrieval] = field(default_factory=dict)  # by language
+    duplicates_right: dict[str, Retrieval] = field(default_factory=dict)  # an image with an equal caption is right
+    english: dict[str, Retrieval] = field(default_factory=dict)  # by language, of English captions translated to it
+    zero_shot: dict[str, Classification] = field(default_factory=dict)  # by language
+    probes: dict[str, Classification] = field(default_factory=dict)  # by name of the probe
+    agreement: dict[str, np.ndarray] = field(default_factory=dict)  # "pt>de": rank of each sentence's translation
 
     def save(self, path: Path) -> None:
         """Write the outcomes to a `.npz` file."""
@@ -109,7 +96,7 @@ def statistics(outcomes: Outcomes, weights: np.ndarray) -> dict[tuple[str, str],
     for language, retrieval in outcomes.retrieval.items():
         found |= named(language, "{}", retrieval_statistics(retrieval, weights))
     for language, retrieval in outcomes.duplicates_right.items():
-        found |= named(language, f"{{}}_{DUPLICATES}", retrieval_statistics(retrieval, weights))
+        found |= named(language, "{}_duplicates_right", retrieval_statistics(retrieval, weights))
     for language, retrieval in outcomes.english.items():
         gap = retrieval_statistics(retrieval, weights)["mean_recall"] - found[language, "mean_recall"]
         found[language, "mean_recall_gap_to_english"] = gap
@@ -142,20 +129,14 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def retrieval_statistics(retrieval: Retrieval, weights: np.ndarray) -> dict[str, np.ndarray]:
-    # The weight of a text is the weight of its image.
-    directions = {
-        "image_to_text": (retrieval.image_ranks, weights[:, retrieval.rows]),
-        "text_to_image": (retrieval.text_ranks, weights[:, retrieval.text_rows]),
-    }
-    recalls = {
-        f"{direction}_recall@{k}": share(ranks < k, drawn)
-        for direction, (ranks, drawn) in directions.items()
-        for k in KS
-    }
-    medians = {
-        f"{direction}_median_rank": weighted_median(ranks + 1, drawn)
-        for direction, (ranks, drawn) in directions.items()
-    }
+    recalls, medians = {}, {}
+    for direction, ranks, rows in (
+        ("image_to_text", retrieval.image_ranks, retrieval.rows),
+        ("text_to_image", retrieval.text_ranks, retrieval.text_rows),
+    ):
+        drawn = weights[:, rows]  # the weight of a text is the weight of its image
+        recalls |= {f"{direction}_recall@{k}": share(ranks < k, drawn) for k in KS}
+        medians[f"{direction}_median_rank"] = weighted_median(ranks + 1, drawn)
     return recalls | {"mean_recall": np.mean(list(recalls.values()), axis=0)} | medians
 
 

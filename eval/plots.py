@@ -83,15 +83,11 @@ def recall_curves(ranks: dict[str, tuple[np.ndarray, np.ndarray]]) -> "Figure":
     Draw recall@k for k from 1 to 100 in both directions.
 
     Up to three languages have a named curve each. With more languages English and the mean are named, and the others
-    are gray.
+    are gray. A curve ends at the number of items to retrieve.
 
     Args:
         ranks (`dict[str, tuple[np.ndarray, np.ndarray]]`): By language the ranks, from 0, of the best right text of
             each image, `(images,)`, and of the best right image of each text, `(texts,)`.
-
-    Returns:
-        `matplotlib.figure.Figure`: Two panels, image to text and text to image. A curve ends at the number of items
-        to retrieve.
     """
     figure = new_figure(3.6, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -147,12 +143,9 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
 
     Args:
         counts (`np.ndarray` of shape `(classes, classes)`): Number of images by true class (row) and predicted class
-            (column). The row of a class without images is gray.
+            (column). The row of a class without images is gray. Large cells contain numbers.
         class_names (`Sequence[str]`): Names of the classes. Names of more than `NAME_LENGTH` letters are cut. If no
             installed font has the letters of the names, numbers from 1 are written.
-
-    Returns:
-        `matplotlib.figure.Figure`: A square matrix, with numbers in the cells if the cells are large enough.
     """
     import matplotlib
     from matplotlib.colors import PowerNorm

@@ -58,9 +58,7 @@ def linear_probe(
         a bool array of shape `(test images,)`.
 
     Raises:
-        [`UserError`]: There is only one class, a class has too few train images, an image has no label, or an
-            embedding is zero or not finite.
-        `ValueError`: The shapes differ.
+        [`UserError`]: There is only one class, a class has too few train images, or an embedding is not finite.
     """
     data = probe_data(train_embeds, train_labels, test_embeds, test_labels)
     best = choose_c(data, seed)
@@ -113,8 +111,8 @@ def knn_probe(
         `dict`: `accuracy` and `mean_per_class_recall` in percent; `hits`, a bool array of shape `(test images,)`.
 
     Raises:
-        [`UserError`]: As [`linear_probe`], but one train image for each class is enough.
-        `ValueError`: The shapes differ, or `k` or `temperature` is out of range.
+        [`UserError`]: There is only one class, a test class has no train images, or an embedding is not finite.
+        `ValueError`: `k` or `temperature` is out of range.
     """
     data = probe_data(train_embeds, train_labels, test_embeds, test_labels)
     if not 1 <= k <= len(data.train):
@@ -141,9 +139,7 @@ def neighbor_votes(
     """Return votes `(queries, classes)` of the k nearest train images; `similarity` is `(queries, train images)`."""
     nearest = similarity.topk(k).values
     query, row = (index.numpy() for index in (similarity >= nearest[:, -1:]).nonzero(as_tuple=True))
-    distance = (nearest[:, :1] - similarity).numpy()[
-        query, row
-    ]  # from the nearest image, which has a vote of 1 at any temperature
+    distance = (nearest[:, :1] - similarity).numpy()[query, row]  # the nearest votes with 1 at any temperature
     order = np.lexsort((distance, query))  # classes with equal neighbors then get bitwise equal sums of votes
     query, row, distance = query[order], row[order], distance[order]
     cells = query * classes + train_classes[row]
@@ -178,8 +174,8 @@ def few_shot_probe(
         percent; `C`; `hits`, a bool array of shape `(seeds, test images)`.
 
     Raises:
-        [`UserError`]: As [`linear_probe`], or a class has fewer train images than shots.
-        `ValueError`: The shapes differ, or `shots` or `seeds` is below 1.
+        [`UserError`]: There is only one class, a class has too few train images, or an embedding is not finite.
+        `ValueError`: `shots` or `seeds` is below 1.
     """
     data = probe_data(train_embeds, train_labels, test_embeds, test_labels)
     if not len(shots) or min(*shots, seeds) < 1:
@@ -193,11 +189,11 @@ def few_shot_probe(
     draws = [list(shuffled_rows(labels, seed, "few-shot").values()) for seed in range(seeds)]
     results = {}
     for number in shots:
-        drawn = [np.concatenate([rows[:number] for rows in draw]) for draw in draws]
-        hits = [
-            logistic_hits(data.train[rows], data.train_classes[rows], data.test, data.test_classes, FEW_SHOT_C)
-            for rows in drawn
-        ]
+        hits = []
+        for draw in draws:
+            drawn = np.concatenate([rows[:number] for rows in draw])
+            train = data.train[drawn], data.train_classes[drawn]
+            hits.append(logistic_hits(*train, data.test, data.test_classes, FEW_SHOT_C))
         runs = [hit_metrics(run, data.test_classes) for run in hits]
         means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
         results[number] = means | {"C": FEW_SHOT_C, "hits": np.stack(hits)}

@@ -53,13 +53,12 @@ def as_text(header: list[str], rows: list[list[str]]) -> str:
     """Format a table in aligned columns, with a rule below the header and above the row `mean`, if there is one."""
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     is_text = [not any(line[column][:1].isdigit() for line in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if left else cell.rjust(width)
-            for cell, width, left in zip(line, widths, is_text, strict=True)
-        )
-        for line in [header, *rows]
-    ]
+
+    def aligned(line: list[str]) -> str:
+        cells = zip(line, widths, is_text, strict=True)
+        return "  ".join(cell.ljust(width) if left else cell.rjust(width) for cell, width, left in cells)
+
+    lines = [aligned(line) for line in [header, *rows]]
     rule = "─" * len(lines[0])
     lines.insert(1, rule)
     if mean := next((index for index, line in enumerate(rows, 2) if line[0] == "mean"), None):

@@ -20,7 +20,7 @@ from rsmclip.eval.outcomes import Outcomes, confusion
 from rsmclip.eval.plots import confusion_matrix, recall_by_language, recall_curves
 from rsmclip.eval.protocol import Benchmark
 from rsmclip.eval.report import as_markdown, as_text, figure_tables
-from rsmclip.eval.sheet import Query, write_retrieved_sheet
+from rsmclip.eval.sheet import Query, retrieved_sheet
 
 SCHEMA = 1  # of eval_results.json
 VERSIONS = ("torch", "transformers", "datasets", "numpy", "scikit-learn")
@@ -129,4 +129,4 @@ def draw_plots(folder: Path, each: Measured, model: str, records: list[dict]) ->
         save(figure, folder / f"{each.name}_confusion_{language}.png")
     for language, queries in each.examples.items():
         path = folder / f"{each.name}_retrieved_{language}.png"
-        write_retrieved_sheet(queries, language, f"{each.title}: text to image, {language}", path)
+        save(retrieved_sheet(queries, language, f"{each.title}: text to image, {language}"), path)

@@ -9,7 +9,8 @@ similarity matrix is computed in float32, tile by tile, with a known error bound
 score to beat are computed again in float64. Ranks therefore do not depend on tile size, threads or device.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import torch
@@ -118,10 +119,11 @@ def dot_products(images: torch.Tensor, texts: torch.Tensor, pairs: torch.Tensor)
 def count_at_least(
     images: torch.Tensor, texts: torch.Tensor, image_bars: torch.Tensor, text_bars: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Count for each image the texts that reach its bar, `(images,)`, and for each text the images, `(texts,)`."""
+    """Count the texts that reach the bar (score to beat) of each image, and the images that reach each text's bar."""
     counts = [torch.zeros(len(rows), dtype=torch.long, device=rows.device) for rows in (images, texts)]
     margin = error_bound(images.shape[1])
-    for rows, columns in tiles(len(images), len(texts)):
+    starts = product(range(0, len(images), TILE), range(0, len(texts), TILE))
+    for rows, columns in ((slice(row, row + TILE), slice(column, column + TILE)) for row, column in starts):
         tile = images[rows], texts[columns]
         with torch.autocast(images.device.type, enabled=False):  # autocast would multiply in half precision
             similarity = tile[0] @ tile[1].t()
@@ -140,7 +142,7 @@ def count_at_least(
 
 
 def count_within(
-    similarity: torch.Tensor,  # (images, texts) of a tile, float32
+    similarity: torch.Tensor,  # (images, texts), one tile in float32
     images: torch.Tensor,  # (images, dim)
     texts: torch.Tensor,  # (texts, dim)
     bars: torch.Tensor,  # (images,) if dim is 0, (texts,) if dim is 1; float64
@@ -159,12 +161,6 @@ def count_within(
     pairs = unsure.nonzero().t()
     reached = dot_products(images, texts, pairs) >= bars.flatten()[pairs[dim]]
     return torch.bincount(pairs[dim][reached], minlength=len(queries))
-
-
-def tiles(num_images: int, num_texts: int) -> Iterator[tuple[slice, slice]]:
-    for row in range(0, num_images, TILE):
-        for column in range(0, num_texts, TILE):
-            yield slice(row, row + TILE), slice(column, column + TILE)
 
 
 def error_bound(dim: int) -> float:

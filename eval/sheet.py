@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from datasets import Dataset
 from PIL import Image, ImageOps
 
-from rsmclip.core.drawing import DOTS, GREEN, SIZE, SMALL_SIZE, WIDTH, fonts_for, new_figure, save, wrap
-from rsmclip.core.errors import user_errors
+from rsmclip.core.drawing import DOTS, GREEN, SIZE, SMALL_SIZE, WIDTH, fonts_for, new_figure, wrap
 from rsmclip.core.images import decode_image
 from rsmclip.eval.retrieval import Embeds, unit_rows
 
@@ -132,15 +130,12 @@ def mark_right(axes: "Axes") -> None:
 
 def retrieved_sheet(queries: Sequence[Query], language: str, title: str) -> "Figure":
     """
-    Draw queries in rows, each with the images that it retrieved. Right images have a green frame.
+    Draw queries in rows: query image, query text, then the retrieved images. Right images have a green frame.
 
     Args:
         queries (`Sequence[Query]`): Queries from [`retrieved_examples`].
         language (`str`): Code of their language. The picture names it if no installed font has the letters of a query.
         title (`str`): Heading, such as the name of the dataset.
-
-    Returns:
-        `matplotlib.figure.Figure`: For each query a panel with its own image, then a panel for each answer.
     """
     if not queries:
         raise ValueError("there are no queries to draw")
@@ -163,32 +158,6 @@ def retrieved_sheet(queries: Sequence[Query], language: str, title: str) -> "Fig
     return figure
 
 
-def write_retrieved_sheet(queries: Sequence[Query], language: str, title: str, path: Path) -> None:
-    """
-    Write [`retrieved_sheet`] as PNG, and a text file beside it if the picture lacks a font.
-
-    Args:
-        queries (`Sequence[Query]`): Queries from [`retrieved_examples`].
-        language (`str`): Code of their language.
-        title (`str`): Heading.
-        path (`Path`): The PNG file. The text file has the same name with the suffix `.txt`.
-    """
-    save(retrieved_sheet(queries, language, title), path)
-    text = path.with_suffix(".txt")
-    with user_errors(OSError, prefix=f"{text} could not be written"):
-        text.unlink(missing_ok=True)  # an earlier picture may have left it
-        if not all(fonts_for(query.text) for query in queries):
-            text.write_text(as_text(queries, title), encoding="utf-8")
-
-
-def as_text(queries: Sequence[Query], title: str) -> str:
-    lines = [title]
-    for query in queries:
-        lines += ["", query.text, f"  rank of its own image: {query.rank:,}"]
-        lines += [f"  {answer.score:.3f} {'✓' if answer.right else ' '} {answer.image_id}" for answer in query.answers]
-    return "\n".join(lines) + "\n"
-
-
 def contact_sheet(images: Sequence[Image.Image], titles: Sequence[str], heading: str) -> "Figure":
     """
     Draw images in rows of five, each above its title.
@@ -197,9 +166,6 @@ def contact_sheet(images: Sequence[Image.Image], titles: Sequence[str], heading:
         images (`Sequence[PIL.Image.Image]`): The images in RGB.
         titles (`Sequence[str]`): Title of each image, up to three lines.
         heading (`str`): Heading, such as the query.
-
-    Returns:
-        `matplotlib.figure.Figure`: A panel for each image, in their order.
     """
     if not images:
         raise ValueError("there are no images to draw")

@@ -51,13 +51,7 @@ def zero_shot_metrics(image_embeds: Embeds, class_embeds: Embeds, labels: Sequen
 
 
 def hit_metrics(hits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """
-    Return accuracy and mean per-class recall, in percent.
-
-    Args:
-        hits (`np.ndarray` of shape `(images,)`): Whether the predicted class of each image is right.
-        labels (`np.ndarray` of shape `(images,)`): Class of each image; the mean is over the classes that occur.
-    """
+    """Return accuracy and mean recall of the classes that occur, in percent, of hits and classes `(images,)`."""
     recalls = [hits[labels == label].mean() for label in np.unique(labels)]
     return {"accuracy": 100 * float(hits.mean()), "mean_per_class_recall": 100 * float(np.mean(recalls))}
 
