@@ -137,8 +137,6 @@ def retrieved_sheet(queries: Sequence[Query], language: str, title: str) -> "Fig
         language (`str`): Code of their language. The picture names it if no installed font has the letters of a query.
         title (`str`): Heading, such as the name of the dataset.
     """
-    if not queries:
-        raise ValueError("there are no queries to draw")
     figure = new_figure(HEAD + len(queries) * ROW)
     write(figure, GAP, 0.1, title, fontsize=SIZE + 1, weight="bold", family=fonts_for(title))
     write(figure, GAP, 0.34, LEGEND, color="0.35")
@@ -167,8 +165,6 @@ def contact_sheet(images: Sequence[Image.Image], titles: Sequence[str], heading:
         titles (`Sequence[str]`): Title of each image, up to three lines.
         heading (`str`): Heading, such as the query.
     """
-    if not images:
-        raise ValueError("there are no images to draw")
     fonts = fonts_for(heading)
     written = fitting(heading, LINE_LETTERS, 3) if fonts else "no installed font has the letters of this query"
     head = 0.2 + LINE * (1 + written.count("\n"))
