@@ -23,7 +23,7 @@ from rsmclip.eval.plots import confusion_matrix, recall_by_language, recall_curv
 from rsmclip.eval.protocol import Benchmark
 from rsmclip.eval.report import as_markdown, as_text, figure_tables
 from rsmclip.eval.run_results import FILE_NAME, Results
-from rsmclip.eval.sheet import Query, write_retrieved_sheet
+from rsmclip.eval.sheet import Query, retrieved_sheet
 
 SCHEMA = 1  # version of eval_results.json
 LIBRARIES = ("rsmclip", "torch", "transformers", "datasets", "numpy", "scikit-learn")
@@ -155,7 +155,7 @@ def draw_plots(folder: Path, each: Measured, model: str, records: list[dict]) ->
     }
     if retrieval:
         by_language = [record for record in records if record["language"] in retrieval]
-        save(recall_by_language({Path(model).name: by_language}), folder / f"{each.name}_recall_by_language.png")
+        save(recall_by_language(by_language, Path(model).name), folder / f"{each.name}_recall_by_language.png")
         save(recall_curves(retrieval), folder / f"{each.name}_recall_curves.png")
 
     # A confusion matrix and the retrieved images for each language.
@@ -165,4 +165,4 @@ def draw_plots(folder: Path, each: Measured, model: str, records: list[dict]) ->
         save(figure, folder / f"{each.name}_confusion_{language}.png")
     for language, queries in each.examples.items():
         path = folder / f"{each.name}_retrieved_{language}.png"
-        write_retrieved_sheet(queries, language, f"{each.title}: text to image, {language}", path)
+        save(retrieved_sheet(queries, language, f"{each.title}: text to image, {language}"), path)
