@@ -1,7 +1,7 @@
 """Settings of all pictures: size, colors, fonts for every script, line breaks.
 
-Pictures are 1,200 pixels wide; the Hub shows them at 800. The colors are those of Okabe and Ito (2008), which
-color-blind people can tell apart.
+Pictures are 1,200 pixels wide; the Hub shows them at 800. The colors are from Okabe and Ito (2008);
+color-blind people can tell them apart.
 """
 
 import string

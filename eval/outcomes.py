@@ -42,7 +42,7 @@ class Classification:
 
 @dataclass
 class Outcomes:
-    """Outcomes of a model on a dataset. `ids` are what the bootstrap draws: ids of images, or sentences."""
+    """Outcomes of a model on a dataset. The bootstrap draws from `ids`: image ids, or sentences."""
 
     ids: list[str]
     retrieval: dict[str, Retrieval] = field(default_factory=dict)  # by language
@@ -178,7 +178,7 @@ def class_recalls(classifications: dict[str, Classification]) -> dict[str, dict]
     Compute the recall of each class that occurs.
 
     Args:
-        classifications (`dict[str, Classification]`): By language, all of the same images.
+        classifications (`dict[str, Classification]`): By language, for equal images.
 
     Returns:
         `dict[str, dict]`: By label `images`, their number; `recall` by language in percent; and `taken_for`, the most

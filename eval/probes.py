@@ -40,7 +40,7 @@ def linear_probe(
     train_embeds: Embeds, train_labels: Labels, test_embeds: Embeds, test_labels: Labels, seed: int = 0
 ) -> dict:
     """
-    Fit a logistic regression on all train images, with the L2 penalty that is best on a fifth of them.
+    Fit a logistic regression on all train images. A fifth of the train images chooses its L2 penalty.
 
     The search is the parametric binary search of Radford et al. 2021 (appendix A.3): C = 10^-6, 10^-4, …, 10^6, then
     half the step around the best value until there are 8 steps per decade. This takes 15 fits instead of 96. If
@@ -188,7 +188,7 @@ def few_shot_probe(
     labels = [data.names[index] for index in data.train_classes]
     draws = [list(shuffled_rows(labels, seed, "few-shot").values()) for seed in range(seeds)]
     results = {}
-    for number in shots:
+    for number in shots:  # the first rows of the draws
         hits = []
         for draw in draws:
             drawn = np.concatenate([rows[:number] for rows in draw])

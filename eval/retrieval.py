@@ -1,8 +1,8 @@
 """Cross-modal retrieval between images and their captions, with exact ranks.
 
 Image to text: a hit is any caption of the image among the first k. Text to image: a hit is the caption's image among
-the first k. A wrong item with a score equal to that of the right item is ranked before it. Ties therefore never help
-the model, and the order of the rows never matters.
+the first k. A wrong item with the score of the right item is ranked before it. Ties therefore never help the model,
+and the order of the rows never matters.
 
 Embeddings are normalized and rounded to multiples of 2⁻²⁶, so that float64 holds their dot products exactly. The
 similarity matrix is computed in float32, tile by tile, with a known error bound. Similarities within this bound of the
@@ -176,7 +176,7 @@ def unit_rows(embeds: Embeds, what: str) -> torch.Tensor:
 
     Args:
         embeds (`torch.Tensor` of shape `(rows, dim)`): Embeddings.
-        what (`str`): Their name in errors, such as `"image"`.
+        what (`str`): Name of the embeddings in errors, such as `"image"`.
 
     Returns:
         `torch.Tensor` of shape `(rows, dim)`, float32.

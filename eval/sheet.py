@@ -106,13 +106,13 @@ def fitting(text: str, letters: int, lines: int) -> str:
 
 
 def write(figure: "Figure", left: float, top: float, text: str, **look: object) -> None:
-    # `left` and `top` are inches from the upper left corner of the figure to that of the text.
+    # `left` and `top` are inches between the upper left corners of figure and text.
     place = (left / figure.get_figwidth(), 1 - top / figure.get_figheight())
     figure.text(*place, text, **{"va": "top", "fontsize": SMALL_SIZE, "linespacing": 1.25, "parse_math": False} | look)
 
 
 def show(figure: "Figure", image: Image.Image, left: float, top: float, size: float) -> "Axes":
-    # `left` and `top` are inches from the upper left corner of the figure to that of the square panel.
+    # `left` and `top` are inches between the upper left corners of figure and panel.
     width, height = figure.get_figwidth(), figure.get_figheight()
     axes = figure.add_axes((left / width, 1 - (top + size) / height, size / width, size / height))
     axes.imshow(ImageOps.contain(image, (round(size * DOTS),) * 2), interpolation="antialiased")

@@ -1,4 +1,4 @@
-"""Sheets of retrieved images: right images are framed, the order is that of the metrics, all text is visible."""
+"""Sheets of retrieved images: right images are framed, the order agrees with the metrics, all text is visible."""
 
 import io
 

@@ -11,8 +11,8 @@ from rsmclip.eval.metrics.cross_modal_recall.cross_modal_recall import recall_of
 
 _DESCRIPTION = """
 Recall@k of cross-modal retrieval in each language over the images that have captions in it, the mean over the
-languages, and the gap to English. The figures of a language are those of the metric `cross_modal_recall` for the
-images and captions of this language.
+languages, and the gap to English. A language has the figures of the metric `cross_modal_recall` for the images
+and captions of this language.
 
 The gap of a language is mean recall in English minus mean recall in the language, in points. Both are computed over
 the images with captions in both languages, because a smaller gallery is easier. Therefore give an image as many
