@@ -28,7 +28,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import ExifTags, Image
-from safetensors import SafetensorError, safe_open
 from transformers import AutoModel, AutoProcessor
 
 MAX_IMAGES = 32  # in a request
@@ -81,7 +80,7 @@ class EndpointHandler:
 
     Raises:
         `ValueError`: The folder has no `config.json` or tokenizer, needs code from another repository, or its weights
-            are damaged or incomplete.
+            are incomplete.
         `OSError`: The folder has no weights in safetensors.
     """
 
@@ -215,19 +214,7 @@ class EndpointHandler:
 
     @torch.inference_mode()
     def run(self, features: Callable, batches: list[dict[str, torch.Tensor]]) -> np.ndarray:
-        """
-        Run batches through one tower.
-
-        Args:
-            features (`Callable`): `get_image_features` or `get_text_features` of the model.
-            batches (`list[dict[str, torch.Tensor]]`): Its inputs.
-
-        Returns:
-            `np.ndarray` of shape `(rows, dim)`: float32, unit rows.
-
-        Raises:
-            `FloatingPointError`: An embedding is not finite.
-        """
+        """Run batches through a tower, given its method of the model. Return float32 unit rows `(rows, dim)`."""
         outputs = [features(**{name: t.to(self.device) for name, t in batch.items()}) for batch in batches]
         embeds = torch.cat([output.pooler_output.float().cpu() for output in outputs])
         embeds = torch.nn.functional.normalize(embeds, dim=-1)
@@ -244,18 +231,9 @@ def check_folder(folder: Path) -> None:
     # repository, whatever revision of this one is pinned.
     classes = []
     for path in folder.glob("*config.json"):
-        try:
-            json.loads(path.read_bytes(), object_hook=lambda fields: classes.append(fields.get("auto_map")) or fields)
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
+        json.loads(path.read_bytes(), object_hook=lambda fields: classes.append(fields.get("auto_map")) or fields)
         if "--" in str(classes):
             raise ValueError(f"{path}: auto_map takes code from another repository, whose revision is not pinned")
-    for path in folder.glob("*.safetensors"):
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged, cut off or not in safetensors: {error}") from error
 
 
 def read_request(data: dict) -> tuple[dict, dict]:
@@ -411,7 +389,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         image = image.convert("RGB")
-    except ValueError as error:  # Pillow cannot convert LAB, for example
+    except ValueError as error:  # Pillow has no conversion for some modes
         raise InputError(f"the image has mode {image.mode}, which cannot be converted to RGB") from error
     image.info.clear()  # a reader of the EXIF data would turn the image again
     return image
