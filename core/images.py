@@ -57,11 +57,9 @@ def decode_rgb(encoded: bytes, short_side: int | None = None) -> Image.Image:
     Decode an image to RGB with 8 bits a channel.
 
     Args:
-        encoded (`bytes`):
-            Content of an image file.
-        short_side (`int`, *optional*):
-            Size in pixels that the caller needs. A JPEG may then be decoded at a half, a quarter or an eighth of its
-            size, which is faster.
+        encoded (`bytes`): Content of an image file.
+        short_side (`int`, *optional*): Size in pixels that the caller needs. A JPEG may then be decoded at a half, a
+            quarter or an eighth of its size, which is faster.
 
     Raises:
         [`UserError`]: See [`open_encoded`]; or the pixels are damaged, or their range of values is unknown.

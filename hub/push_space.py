@@ -30,16 +30,11 @@ def push_space(
     Create or update a Space that serves a model of the Hub.
 
     Args:
-        repo_id (`str`):
-            Id of the Space, `"USER/SPACE"`.
-        model (`tuple[str, str]`):
-            Id of the model, and its branch, tag or commit. The Space serves the commit that this is now.
-        gallery (`tuple[str, str]`):
-            Id of the dataset to search, and its branch, tag or commit.
-        split (`str`, *optional*, defaults to `"test"`):
-            Split of the dataset.
-        private (`bool`, *optional*):
-            Whether a new Space is private.
+        repo_id (`str`): Id of the Space, `"USER/SPACE"`.
+        model (`tuple[str, str]`): Id of the model, and its branch, tag or commit. The Space serves the present commit.
+        gallery (`tuple[str, str]`): Id of the dataset to search, and its branch, tag or commit.
+        split (`str`, *optional*, defaults to `"test"`): Split of the dataset.
+        private (`bool`, *optional*): Whether a new Space is private.
 
     Raises:
         [`UserError`]: The model, the dataset or the split is missing; the model lacks a file that the handler needs,

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 from datasets import Image
+from pyarrow import ArrowException
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.data.demo.corpus import cached_demo
@@ -28,19 +29,13 @@ def run_space(
     Serve a model with a gallery until it is interrupted.
 
     Args:
-        source (`str`):
-            Local folder or Hub id of a model.
-        gallery (`str`):
-            `"demo"`, or local folder or Hub id of a dataset with a column `image` and optionally `captions` and
-            `label`.
-        split (`str`):
-            Split of the dataset.
-        port (`int`, *optional*):
-            Port of the server; by default the first free one from 7860.
-        revision (`str`, *optional*):
-            Branch, tag or commit of a model on the Hub.
-        gallery_revision (`str`, *optional*):
-            Branch, tag or commit of a dataset on the Hub.
+        source (`str`): Local folder or Hub id of a model.
+        gallery (`str`): `"demo"`, or local folder or Hub id of a dataset with a column `image`, and optionally
+            `captions` and `label`.
+        split (`str`): Split of the dataset.
+        port (`int`, *optional*): Port of the server; by default the first free one from 7860.
+        revision (`str`, *optional*): Branch, tag or commit of a model on the Hub.
+        gallery_revision (`str`, *optional*): Branch, tag or commit of a dataset on the Hub.
 
     Raises:
         [`UserError`]: The model, the dataset, the split or its images are missing or damaged, or the port is taken.
@@ -62,7 +57,7 @@ def run_space(
         raise UserError(f"{gallery} has no split {split!r}; its splits are {', '.join(corpus)}")
     if "image" not in corpus[split].features:
         raise UserError(f"{gallery} has no column 'image'; its columns are {', '.join(corpus[split].features)}")
-    with user_errors(ValueError, TypeError, prefix=f"{gallery}: the column 'image' holds no images"):
+    with user_errors(ValueError, TypeError, ArrowException, prefix=f"{gallery}: the column 'image' holds no images"):
         rows = corpus[split].cast_column("image", Image(decode=False))
 
     # Folders are shown by their last name, repositories of the Hub by their id.

@@ -66,15 +66,11 @@ def make_gallery(name: str, rows: Sequence[dict], handler: ModuleType, model: ob
     Embed a split of a dataset. Images that cannot be opened are left out, and their number is printed.
 
     Args:
-        name (`str`):
-            Name of the gallery on the page.
-        rows (`Sequence[dict]`):
-            Rows with an encoded `image` (`{"bytes": …, "path": …}`). `label` may be a text or the number of a class
-            that the dataset names; `captions` a text, a list of texts, or either by language.
-        handler (`ModuleType`):
-            The module `handler.py`.
-        model (`EndpointHandler`):
-            The model.
+        name (`str`): Name of the gallery on the page.
+        rows (`Sequence[dict]`): Rows with an encoded `image` (`{"bytes": …, "path": …}`). `label` may be a text or the
+            number of a class that the dataset names; `captions` a text, a list of texts, or either by language.
+        handler (`ModuleType`): The module `handler.py`.
+        model (`EndpointHandler`): The model.
 
     Raises:
         `ValueError`: No image can be opened.
