@@ -107,7 +107,7 @@ def test_a_corpus_holds_known_formats_only():
     for image_format in ("EPS", "ICO", "TGA", "PCX"):
         buffer = io.BytesIO()
         picture.save(buffer, image_format)
-        with pytest.raises(ValueError, match="formats"):
+        with pytest.raises(OSError, match="cannot identify"):
             open_encoded(buffer.getvalue())
 
 
@@ -131,14 +131,14 @@ def test_a_picture_that_would_take_hours_or_grow_is_a_fault():
     """Models bring the short side to their size; a JPEG's scans each decode the whole picture."""
     buffer = io.BytesIO()
     Image.new("RGB", (1, 51)).save(buffer, "PNG")
-    with pytest.raises(ValueError, match="50 times"):
+    with pytest.raises(ValueError, match="1 × 51 pixels; a side may be 50 times the other"):
         open_encoded(buffer.getvalue())
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "JPEG", progressive=True)
     content = buffer.getvalue()
     assert open_encoded(content).size == (64, 64)
     scan = content[content.rindex(b"\xff\xda") : -2]
-    with pytest.raises(ValueError, match="50 scans"):
+    with pytest.raises(ValueError, match="a JPEG of more than 50 scans"):
         open_encoded(content[:-2] + 41 * scan + content[-2:])
     video = random.Random(0).randbytes(5_000_000)  # as phones put behind a picture
     assert video.count(b"\xff\xda") > 50 and open_encoded(content + video).size == (64, 64)
