@@ -1,15 +1,15 @@
-"""How fast the handler answers on a CPU, with the model in torch, in ONNX, and in ONNX with int8 weights.
+"""Time the handler on a CPU, with the model in torch, in ONNX, and in ONNX with int8 weights.
 
     python -m rsmclip.benchmarks.serving MODEL [--threads 2] [--output FILE.json]
     python -m rsmclip.benchmarks.serving MODEL --full_size --output FILE.json
 
-What is timed is `EndpointHandler.__call__`, as an endpoint calls it: base64 in, scores of 18 labels out, for calls of
-one image and of 32. The labels are the same from call to call, so that the handler has their embeddings; calls of one
-image with labels that it has not seen are timed beside them. `--full_size` measures the released architecture with
-random weights and MODEL's tokenizer.
+The benchmark calls `EndpointHandler.__call__` as an endpoint does: base64 in, scores of 18 labels out, with one image
+or with 32. All calls have the same labels, and the handler caches their embeddings. Calls of one image with labels
+that are not cached are timed separately. `--full_size` measures the released architecture with random weights and
+MODEL's tokenizer.
 
-Each backend is a process of its own with as many threads as the others, and they take turns. Beside speed stands what
-it costs: the largest difference of a score from torch's, and how often the best label is the same.
+Each backend runs in a process of its own, all with the same number of threads, and they take turns. The results also
+say what speed costs: the largest difference of a score from torch, and how often the best label is the same.
 """
 
 import argparse
@@ -34,21 +34,21 @@ from rsmclip.benchmarks.machine import describe_run
 from rsmclip.benchmarks.turns import Side
 from rsmclip.data.demo.corpus import cached_demo
 from rsmclip.data.schema import load_corpus
-from rsmclip.hub.export_onnx import GRAPHS, OnnxTowers, example_inputs, export_graph
+from rsmclip.hub.export_onnx import Encoder, OnnxTowers, example_inputs, export_graph
 from rsmclip.hub.handler import EndpointHandler, open_image
 from rsmclip.models.folder import make_processor, save_model_folder
 
-BACKENDS = {"torch": None, "onnx": "", "onnx int8": "_int8"}  # names and what ends the names of their graphs
+BACKENDS = {"torch": None, "onnx": "", "onnx int8": "_int8"}  # name: suffix of its graphs
 TOWERS = ("vision_model", "text_model")
 SIDE = 256  # pixels of an image, as in NWPU-RESISC45
 IMAGES = 32
 TEMPLATE = "a satellite image of {}."
-# Images of a call, and whether its labels were seen before.
+# Name of a call: number of images, and whether the embeddings of the labels are cached.
 CALLS = {"1 image": (1, True), "1 image, new labels": (1, False), "32 images": (32, True)}
 
 
 def make_requests() -> tuple[list[str], list[str]]:
-    """Pictures of the demo corpus as JPEGs in base64, and the names of its classes."""
+    """Return pictures of the demo corpus as JPEGs in base64, and the names of its classes."""
     rows = load_corpus(str(cached_demo()))["test"]
     labels = sorted(set(rows["label"]))
     images = []
@@ -61,7 +61,7 @@ def make_requests() -> tuple[list[str], list[str]]:
 
 
 def make_full_size(source: str, folder: Path) -> None:
-    """A model folder of the released architecture, random, with the tokenizer of another."""
+    """Write a model folder with the released architecture, random weights and the tokenizer of `source`."""
     torch.manual_seed(0)
     model = RSMCLIPModel(RSMCLIPConfig(self_distillation=None)).eval()
     tokenizer = AutoProcessor.from_pretrained(source, trust_remote_code=True).tokenizer
@@ -69,22 +69,22 @@ def make_full_size(source: str, folder: Path) -> None:
 
 
 def export_towers(source: str, folder: Path) -> int:
-    """Both towers as graphs, with weights of 32 bits and of 8; the number of the model's parameters."""
+    """Write both towers as graphs, in float32 and int8. Return the number of parameters of the model."""
     model = RSMCLIPModel.from_pretrained(source, dtype=torch.float32, use_safetensors=True).eval()
     for name in TOWERS:
         path = folder / f"{name}.onnx"
-        export_graph(GRAPHS[name](model), example_inputs(model, images=2, texts=3, length=9), path)
+        export_graph(Encoder(model, name), example_inputs(model, images=2, texts=3, length=9), path)
         quantize_dynamic(path, folder / f"{name}_int8.onnx", weight_type=QuantType.QInt8)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 class Backend:
     """
-    One side of the comparison: a handler, its model replaced.
+    One side of the comparison: a handler with the towers of a backend.
 
     Args:
-        name (`str`): One of `BACKENDS`.
-        source (`str`): The model folder.
+        name (`str`): A key of `BACKENDS`.
+        source (`str`): Model folder.
         graphs (`Path`): Folder of the graphs.
         threads (`int`): Threads of the model.
     """
@@ -98,7 +98,7 @@ class Backend:
         self.images, self.labels = make_requests()
 
     def call(self, number: int, images: int, seen: bool) -> list:
-        """The answer to a request for some of the images."""
+        """Answer a request with some of the images."""
         if not seen:
             self.endpoint.label_embeds.cache_clear()
         chosen = [self.images[(number + index) % IMAGES] for index in range(images)]
@@ -106,12 +106,12 @@ class Backend:
         return self.endpoint({"inputs": chosen, "parameters": parameters})
 
     def scores(self) -> list[list[float]]:
-        """Of every image, the scores of the labels in their order."""
+        """Return the scores `(images, labels)`."""
         answers = [{entry["label"]: entry["score"] for entry in answer} for answer in self.call(0, IMAGES, True)]
         return [[answer[label] for label in self.labels] for answer in answers]
 
     def time(self, images: int, seen: bool, calls: int) -> list[float]:
-        """Seconds of each call, after one that is not counted."""
+        """Return the seconds of each call, after a warm-up call."""
         self.call(0, images, seen)
         seconds = []
         for number in range(calls):
@@ -121,7 +121,7 @@ class Backend:
         return seconds
 
     def stages(self) -> dict[str, float]:
-        """Milliseconds of an image in each stage of a call of 32, the median of five."""
+        """Return the milliseconds per image of each stage of a call of 32 images, the median of five calls."""
         taken = {"base64 and JPEG": [], "preprocessing": [], "image tower": []}
         for _ in range(5):
             start = time.perf_counter()
@@ -136,7 +136,7 @@ class Backend:
         return {stage: round(statistics.median(milliseconds), 2) for stage, milliseconds in taken.items()}
 
     def serve(self) -> None:
-        """Answers requests, lines of JSON on stdin, until there are no more."""
+        """Answer requests, lines of JSON on stdin, until stdin ends."""
         for line in sys.stdin:
             request = json.loads(line)
             answer = getattr(self, request.pop("do"))(**request)
@@ -144,7 +144,7 @@ class Backend:
 
 
 def measure(sides: dict[str, Side], rounds: int, calls: int) -> dict[str, dict]:
-    """Latency and throughput of each backend for each kind of call, round after round in turn."""
+    """Return latency and throughput of each backend for each kind of call. The backends take turns in each round."""
     seconds = {name: {kind: [] for kind in CALLS} for name in sides}
     for number in range(rounds):
         for kind, (images, seen) in CALLS.items():
@@ -153,25 +153,21 @@ def measure(sides: dict[str, Side], rounds: int, calls: int) -> dict[str, dict]:
                 seconds[name][kind] += side.ask("time", images=images, seen=seen, calls=count)["answer"]
         print(f"  round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     return {
-        name: {kind: summarise(taken, CALLS[kind][0]) for kind, taken in kinds.items()}
+        name: {kind: summarize(taken, CALLS[kind][0]) for kind, taken in kinds.items()}
         for name, kinds in seconds.items()
     }
 
 
-def summarise(seconds: list[float], images: int) -> dict[str, float]:
-    """Percentiles of the latency in milliseconds, and images per second of all calls together."""
+def summarize(seconds: list[float], images: int) -> dict[str, float]:
+    """Return percentiles of the latency in milliseconds, and the images per second of all calls together."""
     p50, p95 = np.percentile(seconds, [50, 95]) * 1000
     rate = images * len(seconds) / sum(seconds)
-    return {
-        "p50_ms": round(p50, 1),
-        "p95_ms": round(p95, 1),
-        "images_per_second": round(rate, 1),
-        "calls": len(seconds),
-    }
+    figures = {"p50_ms": p50, "p95_ms": p95, "images_per_second": rate}
+    return {name: round(float(figure), 1) for name, figure in figures.items()} | {"calls": len(seconds)}
 
 
 def compare(scores: dict[str, list[list[float]]]) -> dict[str, dict[str, float]]:
-    """How far each backend's scores are from torch's."""
+    """Return the differences of each backend's scores from those of torch."""
     ours = np.array(scores["torch"])
     differences = {}
     for name, found in scores.items():
@@ -184,7 +180,7 @@ def compare(scores: dict[str, list[list[float]]]) -> dict[str, dict[str, float]]
 
 
 def table(results: dict) -> str:
-    """The results as a table."""
+    """Return the results as a table."""
     lines = [f"{'backend':<10} {'call':<20} {'p50 ms':>9} {'p95 ms':>9} {'images/s':>9}  {'largest difference':>18}"]
     for name, kinds in results["backends"].items():
         for kind, found in kinds.items():
@@ -195,7 +191,7 @@ def table(results: dict) -> str:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """The whole comparison."""
+    """Run the whole comparison and return its results."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         source = arguments.model
@@ -203,6 +199,8 @@ def run(arguments: argparse.Namespace) -> dict:
             source = str(folder / "full_size")
             make_full_size(arguments.model, Path(source))
         parameters = export_towers(source, folder)
+
+        # Start a process for each backend, without GPU, and measure.
         command = [sys.executable, "-m", "rsmclip.benchmarks.serving", source, "--graphs", str(folder)]
         command += ["--threads", str(arguments.threads), "--side"]
         environment = {"OMP_NUM_THREADS": str(arguments.threads), "CUDA_VISIBLE_DEVICES": ""}
@@ -223,16 +221,18 @@ def run(arguments: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    """Runs the comparison, or in a process of its own one side of it."""
+    """Run the comparison, or one backend in a process of its own."""
     parser = argparse.ArgumentParser(prog="python -m rsmclip.benchmarks.serving", description=__doc__)
-    parser.add_argument("model", help="folder of a model")
-    parser.add_argument("--full_size", action="store_true", help="the released architecture, random weights")
+    parser.add_argument("model", help="model folder")
+    parser.add_argument(
+        "--full_size", action="store_true", help="measure the released architecture with random weights"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of each backend (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each backend (default: %(default)s)")
     parser.add_argument("--calls", type=int, default=32, help="calls of one image in a turn (default: %(default)s)")
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--side", choices=BACKENDS, help="be this side, with graphs that are made")
-    parser.add_argument("--graphs", type=Path, help="where they are")
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
+    parser.add_argument("--side", choices=BACKENDS, help=argparse.SUPPRESS)  # of the child processes
+    parser.add_argument("--graphs", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
         Backend(arguments.side, arguments.model, arguments.graphs, arguments.threads).serve()

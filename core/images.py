@@ -1,4 +1,4 @@
-"""Opening and checking the images of corpora and users: which formats are read, and what is refused."""
+"""Open and check the images of corpora and users: which formats are read, and what is refused."""
 
 import io
 import re
@@ -7,20 +7,22 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-# The formats that a corpus may hold. Pillow reads others too, by plugins that few have tried to break; of EPS it has
-# Ghostscript make a picture.
+from rsmclip.core.errors import UserError, user_errors
+
+# Formats that a corpus may hold. Pillow's other plugins are less tested, and its EPS plugin starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PPM")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".jp2", ".j2k", ".ppm")
 
-MAX_RATIO = 50  # of an image's longer side to its shorter one, which models bring to their size
+MAX_RATIO = 50  # longer side / shorter side; preprocessing resizes the shorter side to the model's size
 
-MAX_SCANS = 50  # of a JPEG, which are ten if it is progressive; each decodes the whole picture anew
+MAX_SCANS = 50  # of a JPEG; a progressive one has about ten, and each scan decodes the whole picture again
 
-# The head of a scan of one to four components. The two bytes alone also stand in what follows a picture, such as the
-# video of a phone's.
+# Header of a JPEG scan with one to four components. The first two bytes alone also occur in data that follows a
+# picture, such as the video of a phone.
 JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
-# What Pillow's plugins raise for bytes that are no image, only half of one, or one of absurd size. A TIFF whose fields
-# are of another type than they should be, or missing, raises the second line.
+# What Pillow's plugins raise on bytes that are not an image, on half an image, and on an image of absurd size. The
+# second line comes from TIFF fields that are missing or have another type. Catch these around calls of Pillow alone.
 IMAGE_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
     *(TypeError, AttributeError, LookupError, ArithmeticError),
@@ -29,37 +31,75 @@ IMAGE_ERRORS = (
 
 def open_encoded(encoded: bytes) -> Image.Image:
     """
-    An image of a corpus, of one of `FORMATS`; its pixels are not decoded yet.
+    Open an image without decoding its pixels.
+
+    Args:
+        encoded (`bytes`): Content of an image file in one of `FORMATS`.
 
     Raises:
-        One of `IMAGE_ERRORS`: The bytes are no such image, one that is too long and narrow, or one of more pixels than
-        Pillow takes: 179 million, twice its `MAX_IMAGE_PIXELS`.
+        [`UserError`]: The bytes are not such an image; it is a JPEG of more than `MAX_SCANS` scans; one side is more
+            than `MAX_RATIO` times the other; or it has over 179 million pixels (twice Pillow's `MAX_IMAGE_PIXELS`).
     """
     if encoded.startswith(b"\xff\xd8") and sum(1 for _ in JPEG_SCAN.finditer(encoded)) > MAX_SCANS:
-        raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
-    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        raise UserError(f"the JPEG has more than {MAX_SCANS} scans")
+    with user_errors(*IMAGE_ERRORS):
+        try:
+            image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        except UnidentifiedImageError as error:  # its own message has the address of an object
+            raise UserError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
     if max(image.size) > MAX_RATIO * min(image.size):
-        raise ValueError("{:,} × {:,} pixels; a side may be {} times the other".format(*image.size, MAX_RATIO))
+        raise UserError("{:,} × {:,} pixels: one side is over {} times the other".format(*image.size, MAX_RATIO))
     return image
 
 
+def decode_rgb(encoded: bytes, short_side: int | None = None) -> Image.Image:
+    """
+    Decode an image to RGB with 8 bits a channel.
+
+    Args:
+        encoded (`bytes`): Content of an image file.
+        short_side (`int`, *optional*): Size in pixels that the caller needs. A JPEG may then be decoded at a half, a
+            quarter or an eighth of its size, which is faster.
+
+    Raises:
+        [`UserError`]: See [`open_encoded`]; or the pixels are damaged, or their range of values is unknown.
+    """
+    from rsmclip.image_processing_rsmclip import as_image  # imports torch, which most commands do not need
+
+    image = open_encoded(encoded)
+    with user_errors(*IMAGE_ERRORS):
+        if short_side:
+            image.draft("RGB", (short_side, short_side))
+        image.load()
+    with user_errors(ValueError):
+        return as_image(image).convert("RGB")
+
+
 def image_bytes(image: dict | None) -> bytes | None:
-    """The file of an image that is still encoded: in the table, or beside it; `None` if it is missing."""
+    """Return the encoded image of a row, from the table or from the file it names; `None` if it is missing."""
     if image is None or image.get("bytes") is not None:
         return image and image["bytes"]
     path = Path(image["path"]) if image.get("path") else None
-    return path.read_bytes() if path and path.is_file() else None
+    if path is None or not path.is_file():
+        return None
+    with user_errors(OSError, prefix=f"{path} cannot be read"):
+        return path.read_bytes()
 
 
-def decode_image(image: dict, image_id: str) -> Image.Image:
-    """An encoded image in RGB, 8 bits a channel; `ValueError` with its id if it is none."""
+def decode_image(image: dict | None, image_id: str) -> Image.Image:
+    """
+    Decode the image of a row to RGB with 8 bits a channel.
+
+    Args:
+        image (`dict`, *optional*): `{"bytes": …, "path": …}`, as `datasets` stores an image that is not decoded.
+        image_id (`str`): Id of the row, for the error line.
+
+    Raises:
+        [`UserError`]: The image is missing or cannot be decoded.
+    """
     if (encoded := image_bytes(image)) is None:
-        raise ValueError(f"image {image_id} is missing")
-    from rsmclip.image_processing_rsmclip import as_image  # imports torch, which most commands can do without
-
+        raise UserError(f"image {image_id} is missing")
     try:
-        return as_image(open_encoded(encoded)).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise ValueError(f"image {image_id} cannot be decoded: it is of no format that a corpus may hold") from error
-    except IMAGE_ERRORS as error:
-        raise ValueError(f"image {image_id} cannot be decoded: {error}") from error
+        return decode_rgb(encoded)
+    except UserError as error:
+        raise UserError(f"image {image_id} cannot be decoded: {error}") from error

@@ -1,7 +1,7 @@
-"""Photographs the Space: `python tests/space_pictures.py ADDRESS FOLDER [LANGUAGE]`, with the Space running there.
+"""Take pictures of a running Space: `python tests/space_pictures.py ADDRESS FOLDER [LANGUAGE]`.
 
-Each of its tabs on a desk and on a phone, and `space.png`, which the documents show: a search in Korean, and on the
-phone the comparison. The machine needs fonts for Chinese and Korean.
+Writes each tab on a desktop and on a phone, and `space.png`, which the docs show: a search in Korean, and the
+comparison on a phone. The machine needs fonts for Chinese and Korean.
 """
 
 import io
@@ -19,7 +19,6 @@ WIDTH = 1200  # of space.png
 
 
 def photograph(page: Page, folder: Path, screen: str) -> None:
-    """Each tab in its whole length."""
     for number, name in enumerate(TABS):
         page.get_by_role("tab").nth(number).click()
         page.wait_for_timeout(700)
@@ -27,14 +26,12 @@ def photograph(page: Page, folder: Path, screen: str) -> None:
 
 
 def screen_of(page: Page) -> Image.Image:
-    """What is in sight."""
     page.mouse.move(0, 0)
     page.wait_for_timeout(1000)
     return Image.open(io.BytesIO(page.screenshot()))
 
 
 def main(address: str, folder: Path, language: str = "en") -> None:
-    """Takes all pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as running:
         browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

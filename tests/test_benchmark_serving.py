@@ -1,4 +1,4 @@
-"""The serving benchmark: each backend is the handler with another model, and the figures are what they are called."""
+"""The serving benchmark: the backends agree, and the figures are right."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rsmclip.benchmarks import serving
-from rsmclip.benchmarks.serving import Backend, compare, export_towers, summarise, table
+from rsmclip.benchmarks.serving import Backend, compare, export_towers, summarize, table
 from rsmclip.models.folder import save_model_folder
 
 
@@ -36,7 +36,7 @@ def test_backends_give_the_scores_of_the_same_model(tiny_model, tiny_processor, 
 
 def test_latencies_are_percentiles_and_the_rate_is_of_all_calls():
     seconds = [0.010 * number for number in range(1, 101)]
-    found = summarise(seconds, images=32)
+    found = summarize(seconds, images=32)
     assert found == {"p50_ms": 505.0, "p95_ms": 950.5, "images_per_second": 63.4, "calls": 100}  # 3,200 in 50.5 s
     kinds = dict.fromkeys(serving.CALLS, found)
     quality = compare({"torch": [[0.9, 0.1]], "onnx": [[0.4, 0.6]]})
@@ -46,7 +46,7 @@ def test_latencies_are_percentiles_and_the_rate_is_of_all_calls():
 
 
 def test_the_recorded_command_is_the_one_that_was_given(monkeypatch, tmp_path):
-    zeros = dict.fromkeys(serving.CALLS, summarise([0.01], images=1))
+    zeros = dict.fromkeys(serving.CALLS, summarize([0.01], images=1))
     found = {"backends": {"torch": zeros}, "quality": {"torch": {"largest_difference": 0}}}
     monkeypatch.setattr(serving, "run", lambda _: found | {"torch_stages_ms_per_image": {}})
     given = "--full_size --threads 1 --rounds 2 --calls 16"

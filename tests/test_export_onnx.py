@@ -1,4 +1,4 @@
-"""ONNX graphs against torch, at other sizes than they were exported at, and their int8 form."""
+"""ONNX graphs compared with torch at other sizes than they were exported at, and their int8 form."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_graphs_give_torchs_outputs_for_any_batch_and_length(
     printed = capsys.readouterr().out
     names = {f"{name}{suffix}.onnx" for name in ("vision_model", "text_model", "model") for suffix in ("", "_int8")}
     assert names <= {path.name for path in out.iterdir()}
-    assert "model.onnx: logits_per_image differs by at most" in printed
+    assert "model.onnx: logits_per_image" in printed
     assert [line.split(":")[0] for line in printed.splitlines()[-3:]] == ["torch", "onnx", "onnx int8"]
 
     processor = AutoProcessor.from_pretrained(out, trust_remote_code=True)
@@ -41,27 +41,21 @@ def test_graphs_give_torchs_outputs_for_any_batch_and_length(
     np.testing.assert_allclose(found, expected.logits_per_image.numpy(), atol=1e-4)
     longest = {"input_ids": np.full((1, 78), 7), "attention_mask": np.ones((1, 78), dtype=np.int64)}
     assert np.isfinite(onnxruntime.InferenceSession(out / "text_model.onnx").run(None, longest)[0]).all()
-    quantised = onnxruntime.InferenceSession(out / "vision_model_int8.onnx").run(
+    quantized = onnxruntime.InferenceSession(out / "vision_model_int8.onnx").run(
         None, {"pixel_values": pixels.numpy()}
     )
-    cosine = (quantised[0] * expected.image_embeds.numpy()).sum(-1)
+    cosine = (quantized[0] * expected.image_embeds.numpy()).sum(-1)
     assert 0.9 < cosine.min() < 1 - 1e-6  # close, and not the same graph
     assert json.loads((out / "config.json").read_text())["model_type"] == "rsmclip"
 
 
-def test_a_graph_that_differs_is_not_kept(model_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export_onnx, "TOLERANCE", 0.0)
+@pytest.mark.parametrize("difference", [1e-3, float("nan")])
+def test_a_graph_that_differs_is_not_kept(model_folder, tmp_path, monkeypatch, capsys, difference):
+    monkeypatch.setattr(export_onnx, "compare", lambda encoder, path: dict.fromkeys(encoder.outputs, difference))
     with pytest.raises(SystemExit):
         main(["export-onnx", str(model_folder), str(tmp_path / "onnx")])
-    assert "from torch, more than 0" in capsys.readouterr().err
+    assert f"{difference:.1e}" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-def test_nan_is_a_difference(model_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export_onnx, "compare", lambda encoder, *rest: dict.fromkeys(encoder.outputs, float("nan")))
-    with pytest.raises(SystemExit):
-        main(["export-onnx", str(model_folder), str(tmp_path / "onnx")])
-    assert "differs by nan" in capsys.readouterr().err and not (tmp_path / "onnx").exists()
 
 
 def test_a_model_that_lacks_weights_is_no_graph_of_random_ones(model_folder, tmp_path, capsys):
@@ -70,14 +64,14 @@ def test_a_model_that_lacks_weights_is_no_graph_of_random_ones(model_folder, tmp
     save_file(weights, model_folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(SystemExit):
         main(["export-onnx", str(model_folder), str(tmp_path / "onnx")])
-    assert "lack visual_projection.weight" in capsys.readouterr().err and not (tmp_path / "onnx").exists()
+    assert "visual_projection.weight" in capsys.readouterr().err and not (tmp_path / "onnx").exists()
 
 
 def test_other_models_and_models_without_a_tokenizer_are_refused(tiny_model, tiny_processor, tmp_path, capsys):
     save_model_folder(tiny_model, tiny_processor.image_processor, tmp_path / "images")
     for arguments, message in (
-        ([str(tmp_path / "images"), "--int8"], "no tokenizer"),
-        ([str(tmp_path)], "no config.json"),
+        ([str(tmp_path / "images"), "--int8"], "tokenizer"),
+        ([str(tmp_path)], "config.json"),
     ):
         with pytest.raises(SystemExit):
             main(["export-onnx", arguments[0], str(tmp_path / "onnx"), *arguments[1:]])

@@ -27,7 +27,7 @@ from rsmclip.hub import handler, run_space
 from rsmclip.hub.__main__ import main
 from rsmclip.hub.push_space import space_files
 from rsmclip.hub.space import gallery as gallery_module
-from rsmclip.hub.space.answers import MOST_LABELS, MOST_LETTERS, Answers, Refusal, UnusableImage
+from rsmclip.hub.space.answers import MAX_CHARACTERS, MAX_LABELS, Answers, Refusal, UnusableImage
 from rsmclip.hub.space.app import build_app
 from rsmclip.hub.space.gallery import make_gallery
 from rsmclip.hub.space.tabs import Upload
@@ -40,43 +40,41 @@ DEMO = yaml.safe_load((ROOT / "eval" / "benchmarks" / "demo.yaml").read_text(enc
 
 
 class PlainModel:
-    """A model whose image embeddings are mean colours, and which knows the texts red, green and blue."""
+    """A model whose image embeddings are mean colors, and which knows the texts red, green and blue."""
 
     TEXTS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
     def embed_images(self, images: Iterable[Image.Image]) -> np.ndarray:
-        """Unit vectors of mean colours."""
         means = np.array([np.asarray(image, np.float32).mean((0, 1)) for image in images])
         return means / np.linalg.norm(means, axis=1, keepdims=True)
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
-        """Unit vectors of colours."""
         return np.array([self.TEXTS[text] for text in texts], np.float32)
 
 
-def picture(*colour: int) -> bytes:
-    """A PNG of one colour."""
+def picture(*color: int) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (300, 200), colour).save(buffer, "PNG")
+    Image.new("RGB", (300, 200), color).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def row(content: bytes | None, label: str | None = None, **captions: str | None) -> dict:
-    """A row of a dataset."""
-    return {"image": {"bytes": content, "path": None}, "label": label,
-            "captions": {code: [text] for code, text in captions.items()}}  # fmt: skip
+    by_language = {code: [text] for code, text in captions.items()}
+    return {"image": {"bytes": content, "path": None}, "label": label, "captions": by_language}
 
 
 @pytest.fixture
 def answers() -> Answers:
-    """Answers with a gallery of a red, a green, a broken and a blue image."""
-    rows = [row(picture(200, 20, 20), "fire", en="Red & hot.", ko="빨강"), row(picture(20, 200, 20), "green_field"),
-            row(b"no image"), row(picture(20, 20, 200), None, en=None)]  # fmt: skip
-    return Answers(handler, PlainModel(), make_gallery("colours", rows, handler, PlainModel()))
+    rows = [
+        row(picture(200, 20, 20), "fire", en="Red & hot.", ko="빨강"),
+        row(picture(20, 200, 20), "green_field"),
+        row(b"no image"),
+        row(picture(20, 20, 200), None, en=None),
+    ]
+    return Answers(handler, PlainModel(), make_gallery("colors", rows, handler, PlainModel()))
 
 
 def found(html: str) -> list[int]:
-    """The images in an answer."""
     return [int(index) for index in re.findall(r'<img[^>]* data-index="(\d+)"', html)]
 
 
@@ -115,11 +113,10 @@ def test_what_users_write_is_filled_in_as_it_is():
     [
         ("ko-KR,ko;q=0.9,en-US;q=0.8", "ko"),
         ("pt-BR", "pt"),
-        ("sv,fr;q=0.3,de;q=0.7", "de"),
+        ("sv, de;q=0.7, it;q=0.5", "de"),
         ("sv, fi;q=0.8", "en"),
         ("", "en"),
-        ("de;q=x,*;q=0.1,it;q=0", "en"),
-        ("sv, de; q=0.7, it ;Q=0.8", "it"),
+        ("*;q=x,;", "en"),
     ],
 )
 def test_the_browser_s_first_known_language_is_taken(header, language):
@@ -133,28 +130,22 @@ def test_a_gallery_leaves_out_what_cannot_be_opened_and_keeps_thumbnails(answers
     assert Image.open(io.BytesIO(base64.b64decode(content))).size == (192, 128)
     assert [answers.describe(index, "ko") for index in range(3)] == ["빨강", "green field", "이미지 3"]
     assert answers.describe(0, "fr") == "Red & hot."
-    with pytest.raises(ValueError, match="no image of nothing can be opened"):
+    with pytest.raises(ValueError, match="nothing"):
         make_gallery("nothing", [row(None)], handler, PlainModel())
 
 
 def test_a_large_split_is_thinned_evenly(monkeypatch, capsys):
-    monkeypatch.setattr(gallery_module, "MOST", 3)
+    monkeypatch.setattr(gallery_module, "MAX_IMAGES", 3)
     rows = [row(picture(200, number, 0)) for number in range(0, 50, 10)]
     assert make_gallery("many", rows, handler, PlainModel()).kept == [0, 2, 4]
-    assert "many has 5 images: the gallery takes 3 of them" in capsys.readouterr().out
+    assert re.search("many .*5.* 3 ", capsys.readouterr().out)
 
 
 def test_batches_give_the_embeddings_of_their_own_images(monkeypatch):
     monkeypatch.setattr(gallery_module, "BATCH_SIZE", 2)
-    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
-    gallery = make_gallery("five", [row(picture(*colour)) for colour in colours], handler, PlainModel())
-    np.testing.assert_allclose(gallery.embeds, np.array(colours) / np.linalg.norm(colours, axis=1)[:, None], rtol=1e-6)
-
-
-def test_a_gallery_reads_images_that_lie_beside_the_table(tmp_path):
-    (tmp_path / "a.png").write_bytes(picture(200, 0, 0))
-    rows = [{"image": {"bytes": None, "path": str(tmp_path / "a.png")}}]
-    assert len(make_gallery("beside", rows, handler, PlainModel())) == 1
+    colors = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
+    gallery = make_gallery("five", [row(picture(*color)) for color in colors], handler, PlainModel())
+    np.testing.assert_allclose(gallery.embeds, np.array(colors) / np.linalg.norm(colors, axis=1)[:, None], rtol=1e-6)
 
 
 def test_only_a_few_images_of_a_batch_lie_in_memory(monkeypatch):
@@ -172,7 +163,8 @@ def test_only_a_few_images_of_a_batch_lie_in_memory(monkeypatch):
             return np.concatenate([super(OneByOne, self).embed_images([image]) for image in images])
 
     rows = [row(picture(200, number, 0)) for number in range(20)]
-    assert len(make_gallery("many", rows, SimpleNamespace(open_image=open_image), OneByOne())) == 20
+    counting = SimpleNamespace(open_image=open_image, InputError=handler.InputError)
+    assert len(make_gallery("many", rows, counting, OneByOne())) == 20
     assert most <= 4
 
 
@@ -226,11 +218,8 @@ def test_comparison_puts_the_user_s_language_first_and_counts_what_is_shared(ans
     html = answers.compare({"en": "red", "pt": " ", "ko": "green", "ru": "red"}, "ko")
     rows = html.split('class="rs-query"')[1:]
     assert [re.search(r'lang="(\w+)"', part)[1] for part in rows] == ["ko", "en", "ru"]
-    sets = [set(found(part)) for part in rows]
-    assert [f"2장 중 {len(sets[0] & part)}장" in text for part, text in zip(sets, rows, strict=True)][1:] == [
-        True,
-        True,
-    ]
+    first, *others = [set(found(part)) for part in rows]
+    assert all(f"2장 중 {len(first & part)}장" in text for part, text in zip(others, rows[1:], strict=True))
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -253,32 +242,28 @@ def test_what_cannot_be_answered_is_said_in_the_user_s_language(answers, questio
 
 
 def test_long_texts_and_many_labels_are_refused_with_their_number(answers):
-    with pytest.raises(Refusal, match=rf"{MOST_LETTERS + 1}.*{MOST_LETTERS}"):
-        answers.search_text("x" * (MOST_LETTERS + 1), "de")
-    with pytest.raises(Refusal, match=rf"{MOST_LABELS + 1}.*{MOST_LABELS}"):
-        answers.classify("x", ",".join(map(str, range(MOST_LABELS + 1))), "{}", "de")
+    with pytest.raises(Refusal, match=rf"{MAX_CHARACTERS + 1}.*{MAX_CHARACTERS}"):
+        answers.search_text("x" * (MAX_CHARACTERS + 1), "de")
+    with pytest.raises(Refusal, match=rf"{MAX_LABELS + 1}.*{MAX_LABELS}"):
+        answers.classify("x", ",".join(map(str, range(MAX_LABELS + 1))), "{}", "de")
 
 
 def test_files_are_bounded_before_they_are_opened(answers, tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(picture(1, 2, 3))
     monkeypatch.setattr(handler, "MAX_PIXELS", 300 * 200 - 1)
-    with pytest.raises(UnusableImage, match="million pixels"):
+    with pytest.raises(UnusableImage, match=say("en", "bad_image", megapixels=0)[:20]):
         answers.search_image(str(path), "en")
     monkeypatch.setattr(handler, "MAX_IMAGE_BYTES", 10)
     monkeypatch.setattr(handler, "open_image", None)  # it is not even read
-    with pytest.raises(UnusableImage, match="larger than"):
+    with pytest.raises(UnusableImage, match=" 0 MB"):
         answers.search_image(str(path), "en")
 
 
 def test_a_file_that_was_deleted_meanwhile_is_asked_for_again(answers, tmp_path):
-    for question in (
-        lambda path: answers.search_image(path, "nl"),
-        lambda path: answers.classify(path, "a", "", "nl"),
-    ):
-        with pytest.raises(UnusableImage) as refusal:
-            question(str(tmp_path / "gone.png"))
-        assert str(refusal.value) == say("nl", "no_image")
+    with pytest.raises(UnusableImage) as refusal:
+        answers.search_image(str(tmp_path / "gone.png"), "nl")
+    assert str(refusal.value) == say("nl", "no_image")
 
 
 def test_markup_in_captions_labels_and_queries_stays_text(tmp_path):
@@ -291,25 +276,27 @@ def test_markup_in_captions_labels_and_queries_stays_text(tmp_path):
     gallery = make_gallery("evil", [row(picture(9, 9, 9), evil, en=evil)], handler, model)
     answers = Answers(handler, model, gallery)
     (tmp_path / "a").write_bytes(picture(1, 1, 1))
-    texts = [answers.search_text(evil, "en"), answers.search_like(0, "en"), answers.compare({"en": evil}, "en"),
-             answers.classify(str(tmp_path / "a"), evil, "{}", "en"), answers.example_list("en")]  # fmt: skip
-    for html in texts:
+    for html in (
+        answers.search_text(evil, "en"),
+        answers.search_like(0, "en"),
+        answers.compare({"en": evil}, "en"),
+        answers.classify(str(tmp_path / "a"), evil, "{}", "en"),
+        answers.example_list("en"),
+    ):
         assert "onerror=&quot;" in html or "onerror" not in html
         assert "<img src=x" not in html
 
 
 def test_an_address_is_no_upload(tmp_path):
     upload = Upload(type="filepath", sources=["upload"])
-    with pytest.raises(ValueError, match="uploaded, not named by its address"):
+    with pytest.raises(ValueError, match="URL"):
         asyncio.run(upload.async_move_resource_to_block_cache("https://example.com/a.png"))
     assert not (ROOT / "hub" / "space" / "tabs.pyi").exists()  # Gradio writes one beside a component's source
 
 
 @pytest.fixture
-def endpoint(tiny_model, tiny_processor, tmp_path) -> handler.EndpointHandler:
-    """The handler of a tiny model."""
-    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
-    return handler.EndpointHandler(str(tmp_path / "model"))
+def endpoint(model) -> handler.EndpointHandler:
+    return handler.EndpointHandler(model)
 
 
 def test_all_that_the_page_asks_for_shares_one_limit(endpoint, corpus):
@@ -332,12 +319,11 @@ def test_an_app_starts_with_large_images(endpoint, size):
 
 
 def test_scores_are_those_of_the_handler_in_percent(endpoint, corpus, tmp_path):
-    model = endpoint
-    answers = Answers(handler, model, make_gallery("corpus", corpus["test"].select(range(3)), handler, model))
+    answers = Answers(handler, endpoint, make_gallery("corpus", corpus["test"].select(range(3)), handler, endpoint))
     (tmp_path / "image").write_bytes(answers.gallery.content(1))
     html = answers.classify(str(tmp_path / "image"), "Wald，港口、лес\nWald", "Bild: {}", "fr")
     image = handler.open_image(answers.gallery.content(1))
-    (expected,) = model.classify([image], ["Wald", "港口", "лес"], "Bild: {}")
+    (expected,) = endpoint.classify([image], ["Wald", "港口", "лес"], "Bild: {}")
     shown = re.findall(r'<span>([^<]+)</span><data value="([\d.]+)">([\d.]+)%</data>', html)
     assert [label for label, _, _ in shown] == [each["label"] for each in expected]
     assert [float(score) for _, score, _ in shown] == pytest.approx([each["score"] for each in expected], abs=1e-6)
@@ -348,9 +334,8 @@ def test_prepared_labels_are_read_as_that_many(answers, tmp_path):
     (tmp_path / "a").write_bytes(picture(1, 1, 1))
     for code in LANGUAGES:
         seen = []
-        answers.model = SimpleNamespace(
-            classify=lambda images, labels, sentence, seen=seen: [seen.extend(labels) or []]
-        )
+        classify = lambda images, labels, sentence, seen=seen: [seen.extend(labels) or []]  # noqa: E731
+        answers.model = SimpleNamespace(classify=classify)
         answers.classify(str(tmp_path / "a"), prepared_labels(code), SENTENCES[code], code)
         assert seen == [names[code] for names in list(QUERIES.values())[:8]]
 
@@ -374,51 +359,61 @@ def test_a_space_s_repository_names_what_it_serves_and_pins_what_it_needs(tmp_pa
     assert {names.get(name, name) for name in imported - own} - sys.stdlib_module_names <= installed
 
 
-def test_a_command_without_a_model_or_split_is_one_line(tmp_path, monkeypatch, capsys, tiny_model, tiny_processor):
-    monkeypatch.chdir(tmp_path)
-    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
-    (tmp_path / "no_images").mkdir()
+def fails(capsys, *arguments: str) -> str:
     capsys.readouterr()
-    for arguments, line in [
-        ([], "error: there is no demo model in outputs/demo: make train makes it; or give a model's folder\n"),
-        (["no/such/one"], "error: there is no folder 'no/such/one', and no repository of the Hub has such an id\n"),
-        (["model", "--gallery", "no_images"], "error: the folder no_images holds no dataset: make one with python -m "
-         "rsmclip.data build\n"),
-    ]:  # fmt: skip
-        with pytest.raises(SystemExit, match="2"):
-            main(["space", *arguments])
-        assert capsys.readouterr().err == line
-
-
-def test_a_gallery_without_split_or_images_is_one_line(
-    tmp_path, capsys, tiny_model, tiny_processor, corpus_folder, corpus
-):
-    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
-    (tmp_path / "t").mkdir()
-    corpus["test"].remove_columns("image").to_parquet(tmp_path / "t" / "test.parquet")
-    for gallery, split, line in [
-        (corpus_folder, "tset", f"error: {corpus_folder} has no split 'tset'; it has train, val, test\n"),
-        (tmp_path / "t", "test", "has no column 'image'; it has image_id, source, label, captions\n"),
-    ]:
-        with pytest.raises(SystemExit, match="2"):
-            main(["space", str(tmp_path / "model"), "--gallery", str(gallery), "--split", split])
-        assert capsys.readouterr().err.endswith(line)
-
-
-def test_a_space_of_a_model_that_is_not_there_is_one_line(tmp_path, monkeypatch, capsys):
-    with HubServer(root=tmp_path) as hub:
-        use_hub(monkeypatch, hub.endpoint, "a token")
-        with pytest.raises(SystemExit, match="2"):
-            main(["push-space", "user/shop", "--model", "user/none", "--gallery", "user/captions"])
-    error = capsys.readouterr().err
-    assert error.startswith("error: there is no model user/none at main for the Space: ") and error.count("\n") == 1
-    assert not hub.repositories
+    with pytest.raises(SystemExit, match="2"):
+        main(list(arguments))
+    error = capsys.readouterr().err.splitlines()[-1]  # after progress bars
+    assert error.startswith("error: ")
+    return error
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path, tiny_model, tiny_processor, corpus_folder) -> HubServer:
-    """A Hub with a model and a gallery, to which this process is a client."""
+def model(tiny_model, tiny_processor, tmp_path) -> str:
     save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_a_command_without_a_model_a_gallery_a_split_or_images_is_one_line(
+    tmp_path, monkeypatch, capsys, model, corpus_folder, corpus
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    corpus["test"].remove_columns("image").to_parquet(tmp_path / "texts" / "test.parquet")
+    (tmp_path / "numbers").mkdir()
+    Dataset.from_dict({"image": [1, 2]}).to_parquet(tmp_path / "numbers" / "test.parquet")
+    assert "outputs/demo" in fails(capsys, "space")
+    assert "no/such/one" in fails(capsys, "space", "no/such/one")
+    assert "empty" in fails(capsys, "space", model, "--gallery", "empty")
+    assert "'tset'" in fails(capsys, "space", model, "--gallery", str(corpus_folder), "--split", "tset")
+    for gallery in ("texts", "numbers"):
+        assert "'image'" in fails(capsys, "space", model, "--gallery", gallery)
+    assert "'v1'" in fails(capsys, "space", model, "--revision", "v1")
+    assert "v2" in fails(capsys, "space", model, "--gallery", str(corpus_folder), "--gallery_revision", "v2")
+
+
+def test_damaged_results_are_told_before_the_gallery_is_embedded(capsys, model, corpus_folder):
+    path = Path(model) / "eval_results.json"
+    path.write_text('{"dataset": "de')
+    assert str(path) in fails(capsys, "space", model, "--gallery", str(corpus_folder))
+
+
+def test_a_bug_in_the_page_is_no_user_error(model, corpus_folder, monkeypatch):
+    monkeypatch.setattr(run_space, "run_app", lambda *_: [][0])
+    with pytest.raises(IndexError):
+        main(["space", model, "--gallery", str(corpus_folder)])
+
+
+def test_a_port_that_cannot_be_used_is_told_before_anything_is_loaded(tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for number in (taken.getsockname()[1], 99999, 0):
+            assert str(number) in fails(capsys, "space", str(tmp_path / "none"), "--port", str(number))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path, model, corpus_folder) -> HubServer:
     repositories = {"user/model": tmp_path / "model", "datasets/user/captions": corpus_folder}
     with HubServer(repositories, root=tmp_path / "hub") as hub:
         use_hub(monkeypatch, hub.endpoint, "a token")
@@ -434,38 +429,29 @@ def hub(monkeypatch, tmp_path, tiny_model, tiny_processor, corpus_folder) -> Hub
 PUSH = ["push-space", "user/shop", "--model", "user/model", "--gallery", "user/captions"]
 
 
-def test_a_space_is_not_pushed_if_its_gallery_has_no_such_split_or_images(hub, tmp_path, corpus, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--split", "tset"], "'tset'"),
+        (["--gallery", "user/texts"], "'image'"),
+        (["--model", "user/none"], "user/none"),
+    ],
+)
+def test_a_space_is_not_pushed_without_its_model_split_or_images(hub, tmp_path, corpus, capsys, arguments, named):
     corpus["test"].remove_columns("image").to_parquet(tmp_path / "t" / "test.parquet")
     hub.repositories["datasets/user/texts"] = tmp_path / "t"
-    capsys.readouterr()
-    for arguments, line in [
-        (["--split", "tset"], "error: user/captions has no split 'tset'; it has train, val, test\n"),
-        (
-            ["--gallery", "user/texts"],
-            "error: user/texts has no column 'image'; it has image_id, source, label, captions\n",
-        ),
-    ]:
-        with pytest.raises(SystemExit, match="2"):
-            main([*PUSH, *arguments])
-        assert capsys.readouterr().err == line
+    assert named in fails(capsys, *PUSH, *arguments)
     assert "spaces/user/shop" not in hub.repositories
 
 
 @pytest.mark.parametrize(
-    ("file", "line"),
-    [
-        ("config.json", "has no config.json"),  # an adapter
-        ("model.safetensors", "has no weights in safetensors"),
-        ("tokenizer.json", "has no tokenizer"),
-    ],
+    ("file", "named"),
+    [("config.json", "config.json"), ("model.safetensors", "safetensors"), ("tokenizer.json", "tokenizer")],
 )
-def test_a_space_is_not_pushed_if_it_could_not_serve_its_model(hub, tmp_path, capsys, file, line):
-    (tmp_path / "model" / file).unlink()
-    capsys.readouterr()
-    with pytest.raises(SystemExit, match="2"):
-        main(PUSH)
-    error = capsys.readouterr().err
-    assert error.startswith("error: user/model at ") and line in error and error.count("\n") == 1
+def test_a_space_is_not_pushed_if_it_could_not_serve_its_model(hub, tmp_path, capsys, file, named):
+    (tmp_path / "model" / file).unlink()  # an adapter has no config.json
+    error = fails(capsys, *PUSH)
+    assert "user/model" in error and named in error
     assert "spaces/user/shop" not in hub.repositories
 
 
@@ -476,28 +462,13 @@ def test_a_space_is_not_pushed_without_gradio_whose_version_it_gets(hub, monkeyp
         return version(package)
 
     monkeypatch.setattr("rsmclip.hub.push_space.version", installed)
-    with pytest.raises(SystemExit, match="2"):
-        main(PUSH)
-    error = capsys.readouterr().err
-    assert "gradio" in error and error.endswith(": pip install -e '.[space]'\n") and error.count("\n") == 1
+    assert "'.[space]'" in fails(capsys, *PUSH)
     assert "spaces/user/shop" not in hub.repositories
 
 
 def test_a_space_of_one_s_own_has_a_title_too():
     files = space_files("shop", ("user/model", "a" * 40), ("user/captions", "b" * 40), "test")
     assert SpaceCard(files["README.md"].decode()).data.title == "shop"
-
-
-def test_a_revision_of_what_is_a_folder_here_is_refused(tiny_model, tiny_processor, corpus_folder, tmp_path, capsys):
-    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
-    for arguments, line in [
-        (["--revision", "v1"], "is a folder here, of which there is no revision 'v1': leave it out\n"),
-        (["--gallery_revision", "v2"], "is here, without a revision 'v2': leave it out\n"),
-    ]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit, match="2"):
-            main(["space", str(tmp_path / "model"), "--gallery", str(corpus_folder), *arguments])
-        assert capsys.readouterr().err.endswith(line)
 
 
 def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch, tmp_path, corpus):
@@ -517,33 +488,3 @@ def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch,
     _, folder, name, gallery_name, rows, _ = served
     assert {path.name for path in folder.iterdir()} == files and name == "user/model"
     assert len(rows) == 5 and gallery_name == "user/captions (test)"
-
-
-def test_a_port_that_cannot_be_used_is_told_before_anything_is_loaded(tmp_path, capsys):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        for number, line in [
-            (port, f"error: port {port} cannot be used (Address already in use): give another --port, or none\n"),
-            (99999, "error: argument --port: 99999 is no port: give a number from 1 to 65535"),
-            (0, "error: argument --port: 0 is no port"),
-        ]:
-            with pytest.raises(SystemExit, match="2"):
-                main(["space", str(tmp_path / "none"), "--port", str(number)])
-            error = capsys.readouterr().err
-            assert error.startswith(line) and error.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("content", "wrong"), [('{"dataset": "de', "is not valid JSON: "), ("[]", "holds a list, not ")]
-)
-def test_damaged_results_are_told_before_the_gallery_is_embedded(
-    tmp_path, capsys, tiny_model, tiny_processor, corpus_folder, content, wrong
-):
-    save_model_folder(tiny_model, tiny_processor, tmp_path / "model")
-    (tmp_path / "model" / "eval_results.json").write_text(content)
-    capsys.readouterr()
-    with pytest.raises(SystemExit, match="2"):
-        main(["space", str(tmp_path / "model"), "--gallery", str(corpus_folder)])
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'model' / 'eval_results.json'} {wrong}")

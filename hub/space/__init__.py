@@ -1,4 +1,4 @@
-"""The model's shop window: an app in ten languages that classifies images and searches and compares in a gallery.
+"""The Space: a page in ten languages that classifies images, and searches and compares in a gallery.
 
-It imports nothing of this repository, since it travels: on the Hub, this folder lies beside `app.py` and `handler.py`.
+On the Hub it is beside `app.py` and `handler.py`, without the rest of this repository, and imports nothing of it.
 """

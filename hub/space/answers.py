@@ -1,4 +1,4 @@
-"""What the Space answers: HTML in the user's language from a user's image and words, without a word of Gradio."""
+"""What the Space answers: HTML in the user's language. Nothing here depends on Gradio."""
 
 import re
 from functools import lru_cache
@@ -11,38 +11,31 @@ from PIL import Image
 from .gallery import Gallery
 from .texts import DEFAULT, LABELS, LANGUAGES, QUERIES, say
 
-MOST_LABELS = 50
-MOST_LETTERS = 300  # of a query, a label or a sentence
+MAX_LABELS = 50
+MAX_CHARACTERS = 300  # of a query, a label or a sentence
 FOUND = 12  # images that a search shows
 COMPARED = 5  # images that a comparison shows for each language
 CACHED_TEXTS = 4096
 
-# Things to search for with a click: each in another language, to show that any will do.
-CHIPS = (
-    ("harbour", "ko"),
-    ("forest", "fr"),
-    ("stadium", "zh"),
-    ("solar_farm", "de"),
-    ("desert", "ru"),
-    ("airport", "pt"),
-)
+# Example queries, each in another language to show that any language works.
+CHIPS = {"harbour": "ko", "forest": "fr", "stadium": "zh", "solar_farm": "de", "desert": "ru", "airport": "pt"}
 
 
 class Refusal(ValueError):
-    """The message says, in the user's language, what the user has to change."""
+    """A request that cannot be answered. The message tells the user what to change, in the user's language."""
 
 
 class UnusableImage(Refusal):
-    """The uploaded file is no image, or too much of one."""
+    """The uploaded file is not an image, is damaged or is too large. The page then clears the field."""
 
 
 class Answers:
     """
-    Answers from a model and a gallery.
+    Answers from a model and a gallery. Each method raises [`Refusal`] if the user has to change something.
 
     Args:
         handler (`ModuleType`): The module `handler.py`.
-        model (`EndpointHandler`): Its handler.
+        model (`EndpointHandler`): The model.
         gallery ([`Gallery`]): The images to search.
     """
 
@@ -52,34 +45,25 @@ class Answers:
         self.embed_text = lru_cache(CACHED_TEXTS)(lambda text: model.embed_texts([text])[0])
 
     def open(self, path: str, language: str) -> Image.Image:
-        """
-        An uploaded image.
-
-        Raises:
-            [`UnusableImage`]: It is none, or too large.
-        """
-        if not Path(path).is_file():  # deleted since
+        if not Path(path).is_file():  # Gradio deletes uploads after a while
             raise UnusableImage(say(language, "no_image"))
         if Path(path).stat().st_size > self.handler.MAX_IMAGE_BYTES:
             raise UnusableImage(say(language, "too_large", megabytes=self.handler.MAX_IMAGE_BYTES // 2**20))
         try:
             return self.handler.open_image(Path(path).read_bytes())
-        except ValueError as error:
+        except self.handler.InputError as error:
             megapixels = self.handler.MAX_PIXELS // 10**6
             raise UnusableImage(say(language, "bad_image", megapixels=megapixels)) from error
 
     def classify(self, path: str | None, labels: str, sentence: str, language: str) -> str:
         """
-        How well each label fits an image.
+        Return how well each label fits an image.
 
         Args:
             path (`str`, *optional*): File of the image.
-            labels (`str`): Labels separated by commas, of any script, semicolons or line breaks.
-            sentence (`str`): What the model reads, with `{}` for a label.
+            labels (`str`): Labels, separated by commas of any script, semicolons or line breaks.
+            sentence (`str`): Hypothesis template with `{}` where the label goes; empty for the labels alone.
             language (`str`): Language of the answer.
-
-        Raises:
-            [`Refusal`]: There is no image or label, too many labels, or the sentence has no place for one.
         """
         if not path:
             raise Refusal(say(language, "no_image"))
@@ -88,17 +72,16 @@ class Answers:
         sentence = (sentence or "").strip() or "{}"
         if not names:
             raise Refusal(say(language, "no_labels"))
-        if len(names) > MOST_LABELS:
-            raise Refusal(say(language, "too_many_labels", found=len(names), limit=MOST_LABELS))
+        if len(names) > MAX_LABELS:
+            raise Refusal(say(language, "too_many_labels", found=len(names), limit=MAX_LABELS))
         if sentence.count("{}") != 1 or re.search(r"[{}]", sentence.replace("{}", "")):
             raise Refusal(say(language, "bad_sentence"))
         check_length([*names, sentence], language)
-        image = self.open(path, language)
-        (scores,) = self.model.classify([image], names, sentence)
+        (scores,) = self.model.classify([self.open(path, language)], names, sentence)
         return score_list(scores, language)
 
     def search_text(self, query: str, language: str) -> str:
-        """The images closest to a text. [`Refusal`] if there is none, or too much."""
+        """Return the images that are closest to a text."""
         query = " ".join((query or "").split())
         if not query:
             raise Refusal(say(language, "no_query"))
@@ -107,24 +90,24 @@ class Answers:
         return self.grid(found, say(language, "found_text", query=query), language)
 
     def search_image(self, path: str | None, language: str) -> str:
-        """The images closest to an uploaded one. [`Refusal`] if there is none, or it cannot be used."""
+        """Return the images that are closest to an uploaded image."""
         if not path:
             raise Refusal(say(language, "no_query"))
         (query,) = self.model.embed_images([self.open(path, language)])
         return self.grid(self.gallery.closest(query, FOUND), say(language, "found_image"), language)
 
     def search_like(self, index: int, language: str) -> str:
-        """The images closest to one of the gallery, without it."""
+        """Return the images that are closest to an image of the gallery, without that image."""
         found = self.gallery.closest(self.gallery.embeds[index], FOUND, without=index)
         return self.grid(found, say(language, "found_like", image=self.describe(index, language)), language)
 
     def compare(self, queries: dict[str, str], language: str) -> str:
         """
-        The images closest to a query in several languages, and how many of them are those of the first row.
+        Return the images closest to a query in each language, and how many of them the first row has too.
 
         Args:
-            queries (`dict[str, str]`): Language: query; empty ones are left out.
-            language (`str`): Language of the answer, which comes first.
+            queries (`dict[str, str]`): Language: query; empty queries are left out.
+            language (`str`): Language of the answer. Its row is the first.
         """
         asked = {code: " ".join((text or "").split()) for code, text in queries.items()}
         asked = {code: asked[code] for code in sorted(asked, key=lambda code: code != language) if asked[code]}
@@ -145,13 +128,12 @@ class Answers:
         return f'<ol class="rs-compare">{"".join(rows)}</ol>'
 
     def describe(self, index: int, language: str) -> str:
-        """An image in words: its caption in a language or in English, else its class, else its number."""
+        """Return the caption of an image in a language or in English, else its class, else its number."""
         captions, label = self.gallery.captions[index], self.gallery.labels[index]
         number = say(language, "unnamed", number=index + 1)
         return captions.get(language) or captions.get(DEFAULT) or (label or "").replace("_", " ") or number
 
     def picture(self, index: int, cosine: float, language: str) -> str:
-        """An image of the gallery with its score."""
         alt = escape(self.describe(index, language))
         return (
             f'<img src="{self.gallery.thumbnails[index]}" alt="{alt}" title="{alt}" data-index="{index}">'
@@ -159,8 +141,7 @@ class Answers:
         )
 
     def grid(self, found: list[tuple[int, float]], heading: str, language: str) -> str:
-        """Images that are buttons to search for others like them."""
-        cells = []
+        cells = []  # each image is a button that searches for similar images
         for index, cosine in found:
             name = escape(say(language, "similar", image=self.describe(index, language)))
             cells.append(
@@ -171,7 +152,7 @@ class Answers:
         return f"<h2>{escape(heading)}</h2>{cells}{note(say(language, 'found_note'))}"
 
     def example_list(self, language: str) -> str:
-        """The images of the gallery to classify with a click."""
+        """Return the images of the gallery that can be classified with a click."""
         cells = []
         for index in self.examples:
             name = escape(say(language, "choose", image=self.describe(index, language)))
@@ -181,18 +162,16 @@ class Answers:
 
 
 def check_length(texts: list[str], language: str) -> None:
-    """Raises [`Refusal`] if a text is too long."""
-    if (longest := max(map(len, texts))) > MOST_LETTERS:
-        raise Refusal(say(language, "too_long", found=longest, limit=MOST_LETTERS))
+    if (longest := max(map(len, texts))) > MAX_CHARACTERS:
+        raise Refusal(say(language, "too_long", found=longest, limit=MAX_CHARACTERS))
 
 
 def bar(share: float) -> str:
-    """A bar of a share between zero and one; the figure beside it says the same to those who don't see it."""
+    # Hidden from screen readers, which read the number beside it.
     return f'<span class="rs-bar" aria-hidden="true"><span style="width: {100 * share:.1f}%"></span></span>'
 
 
 def score_list(scores: list[dict], language: str) -> str:
-    """Labels with their shares as bars, from the highest."""
     entries = "".join(
         f'<li><span>{escape(entry["label"])}</span><data value="{entry["score"]:.6f}">{entry["score"]:.1%}</data>'
         f"{bar(entry['score'])}</li>"
@@ -203,20 +182,20 @@ def score_list(scores: list[dict], language: str) -> str:
 
 
 def chips(language: str) -> str:
-    """Queries to search with at a click."""
+    """Return buttons that search for example queries."""
     buttons = "".join(
         f'<button type="button" lang="{code}" data-query="{escape(QUERIES[thing][code])}">'
         f"{escape(QUERIES[thing][code])}</button>"
-        for thing, code in CHIPS
+        for thing, code in CHIPS.items()
     )
     return f'<div class="rs-chips"><span>{escape(say(language, "search_examples"))}</span>{buttons}</div>'
 
 
 def note(text: str) -> str:
-    """Something to know."""
+    """Return a paragraph."""
     return f"<p>{escape(text)}</p>"
 
 
 def message(text: str) -> str:
-    """What a user has to change."""
+    """Return an alert that tells the user what to change."""
     return f'<p class="rs-message" role="alert">{escape(text)}</p>'

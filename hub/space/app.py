@@ -1,4 +1,4 @@
-"""The Space as a whole: its tabs under one header, its colours, and how it is served."""
+"""The page of the Space: a header above three tabs, its colors, and the server."""
 
 import json
 import os
@@ -17,46 +17,44 @@ from .tabs import QUIET, ClassifyTab, CompareTab, SearchTab, Words
 from .texts import DEFAULT, LANGUAGES, preferred_language, say
 
 FOLDER = Path(__file__).parent
-KEPT_SECONDS = 3600  # for which an uploaded file stays on the disk
+KEPT_SECONDS = 3600  # after which Gradio deletes an uploaded file
 AT_ONCE = 2  # requests that are computed at the same time
-WAITING = 40  # requests that may wait; more are turned away
+WAITING = 40  # requests that may wait; further ones are refused
 TABS = {"classify": ClassifyTab, "search": SearchTab, "compare": CompareTab}
 TITLES = json.dumps({code: say(code, "title") for code in LANGUAGES})
-# What a screen reader reads by, and reads first.
+# Screen readers use the language of the document, and read its title first.
 SET_PAGE_LANGUAGE = f"(code) => {{ document.documentElement.lang = code; document.title = {TITLES}[code]; }}"
 
-# From the lightest to the darkest, as Gradio's own colours have it.
+# Eleven shades each, from the lightest to the darkest, as `gr.themes.Color` takes them.
 TEAL = "#eef8f7 #d5eeeb #aedcd8 #7dc3be #4aa5a0 #2b8a86 #1f6f6d #1b5958 #194847 #173c3c #0a2323"
 STONE = "#f7f8f7 #eef0ef #dfe3e1 #c5ccc9 #98a29e #6b7672 #515b57 #3f4845 #272e2c #181d1c #0e1211"
-FONTS = ["system-ui", "sans-serif"]  # what the reader has: nothing is fetched
+FONTS = ["system-ui", "sans-serif"]  # no font is downloaded
 
 
 def run_app(
     handler: ModuleType, folder: Path, name: str, gallery_name: str, rows: Sequence[dict], port: int | None = None
 ) -> None:
     """
-    Loads a model, embeds a gallery, and serves the app until it is interrupted.
+    Load a model, embed a gallery, and serve the page until it is interrupted.
 
     Args:
         handler (`ModuleType`): The module `handler.py`.
         folder (`Path`): The model folder.
-        name (`str`): What people call the model.
-        gallery_name (`str`): What people call the gallery.
-        rows (`Sequence[dict]`): Its rows, see [`make_gallery`].
-        port (`int`, *optional*): Where; by default the first free one from 7860.
+        name (`str`): Name of the model on the page.
+        gallery_name (`str`): Name of the gallery on the page.
+        rows (`Sequence[dict]`): Rows of the gallery, see [`make_gallery`].
+        port (`int`, *optional*): Port of the server; by default the first free one from 7860.
 
     Raises:
-        `ValueError`: The model's results cannot be read, or no image of the gallery.
-        `OSError`: The port is taken.
+        `ValueError`: The model, its `eval_results.json` or the images of the gallery cannot be read.
     """
-    is_toy = has_learned_from_drawings(folder)
+    is_toy = is_demo_model(folder)
     model = handler.EndpointHandler(str(folder))
     answers = Answers(handler, model, make_gallery(gallery_name, rows, handler, model))
     serve(build_app(answers, name, is_toy), handler.MAX_IMAGE_BYTES, port)
 
 
-def has_learned_from_drawings(folder: Path) -> bool:
-    """Whether a model folder's results are those of the demo corpus, whose scenes are drawn."""
+def is_demo_model(folder: Path) -> bool:
     path = folder / "eval_results.json"
     if not path.is_file():
         return False
@@ -64,37 +62,35 @@ def has_learned_from_drawings(folder: Path) -> bool:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(results, dict):
-        raise ValueError(f"{path} holds a {type(results).__name__}, not fields")
-    return results.get("dataset") == "demo"
+    return isinstance(results, dict) and results.get("dataset") == "demo"
 
 
 def build_app(answers: Answers, name: str, is_toy: bool) -> gr.Blocks:
     """
-    The app, in English until a browser says what it prefers.
+    Build the page. It is in English until the browser tells its language.
 
     Args:
-        answers ([`Answers`]): What it answers with.
-        name (`str`): What people call the model.
-        is_toy (`bool`): Whether to say that it has learned from drawn scenes.
+        answers ([`Answers`]): The answers.
+        name (`str`): Name of the model on the page.
+        is_toy (`bool`): Whether to say that the model is a toy, trained on drawn scenes.
     """
     words = Words()
     title = say(DEFAULT, "title")
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as blocks:
+        # Header with the choice of the language, then the tabs.
         with gr.Row(elem_id="rs-top"):
             words.add(gr.HTML, lambda code: {"value": header(answers, name, is_toy, code)}, elem_id="rs-header")
-            language = words.add(
-                gr.Dropdown, lambda code: {"label": say(code, "language")}, value=DEFAULT, filterable=False,
-                choices=[(own_name, code) for code, own_name in LANGUAGES.items()], elem_id="rs-language",
-            )  # fmt: skip
+            choices = [(own_name, code) for code, own_name in LANGUAGES.items()]
+            options = {"value": DEFAULT, "filterable": False, "choices": choices, "elem_id": "rs-language"}
+            language = words.add(gr.Dropdown, lambda code: {"label": say(code, "language")}, **options)
         tabs = []
         with gr.Tabs(overflow_behavior="wrap", elem_id="rs-tabs"):
             for key, tab in TABS.items():
                 with words.add(gr.Tab, lambda code, key=key: {"label": say(code, f"tab_{key}")}, id=key):
                     tabs.append(tab(answers, words, language))
 
+        # A new language changes every word of the page, but not what the user wrote.
         def translate(code: str, *values: Any) -> list:
-            """Everything in another language; what the user has written stays."""
             rest = iter(values)
             updates = words.update(code)
             for tab in tabs:
@@ -111,17 +107,15 @@ def build_app(answers: Answers, name: str, is_toy: bool) -> gr.Blocks:
 
 
 def first_language(request: gr.Request) -> str:
-    """The language that the address asks for (`?lang=ko`), else the browser."""
-    wanted = request.query_params.get("lang")
+    wanted = request.query_params.get("lang")  # /?lang=ko
     return wanted if wanted in LANGUAGES else preferred_language(request.headers.get("accept-language", ""))
 
 
 def header(answers: Answers, name: str, is_toy: bool, language: str) -> str:
-    """Title, what is served here, and what the script in the browser has to say."""
     gallery, limit = answers.gallery, answers.handler.MAX_IMAGE_BYTES
     facts = [say(language, "model", name=name), say(language, "gallery", name=gallery.name, count=len(gallery))]
     toy = f'<p class="rs-toy">{escape(say(language, "toy"))}</p>' if is_toy else ""
-    too_large = escape(say(language, "too_large", megabytes=limit // 2**20))
+    too_large = escape(say(language, "too_large", megabytes=limit // 2**20))  # script.js shows it
     return (
         f"<h1>{escape(say(language, 'title'))}</h1><p>{escape(say(language, 'subtitle'))}</p>"
         f'<p class="rs-facts">{"".join(f"<span>{escape(fact)}</span>" for fact in facts)}</p>{toy}'
@@ -130,7 +124,6 @@ def header(answers: Answers, name: str, is_toy: bool, language: str) -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Colours of water and stone."""
     teal, stone = (gr.themes.Color(*shades.split()) for shades in (TEAL, STONE))
     return gr.themes.Base(primary_hue=teal, neutral_hue=stone, font=FONTS, font_mono=["monospace"]).set(
         body_background_fill="*neutral_50",
@@ -143,25 +136,20 @@ def theme() -> gr.themes.Base:
     )
 
 
-def serve(blocks: gr.Blocks, limit: int, port: int | None = None) -> None:
-    """
-    Serves the app until it is interrupted. Nothing is told to anyone, and nothing is fetched.
-
-    Args:
-        blocks (`gr.Blocks`): What [`build_app`] gave.
-        limit (`int`): Bytes that an uploaded file may have.
-        port (`int`, *optional*): Where; by default the first free one from 7860.
-
-    Raises:
-        `OSError`: The port is taken.
-    """
+def serve(blocks: gr.Blocks, max_file_size: int, port: int | None) -> None:
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
     blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+    looks = {"theme": theme(), "css_paths": FOLDER / "style.css", "favicon_path": FOLDER / "icon.svg"}
+    script = (FOLDER / "script.js").read_text(encoding="utf-8")
+    private = {"share": False, "ssr_mode": False, "enable_monitoring": False, "footer_links": []}
     _, address, _ = blocks.launch(
-        server_port=port, max_file_size=limit, prevent_thread_lock=True, quiet=True, share=False, ssr_mode=False,
-        enable_monitoring=False, footer_links=[], theme=theme(), css_paths=FOLDER / "style.css",
-        favicon_path=FOLDER / "icon.svg",
-        head=f"<script>{(FOLDER / 'script.js').read_text(encoding='utf-8')}</script>",
-    )  # fmt: skip
+        **looks,
+        **private,
+        head=f"<script>{script}</script>",
+        server_port=port,
+        max_file_size=max_file_size,
+        prevent_thread_lock=True,
+        quiet=True,
+    )
     print(f"{address} (Ctrl+C ends it)", flush=True)
     blocks.block_thread()

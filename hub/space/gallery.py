@@ -1,4 +1,4 @@
-"""The images that the Space searches: embedded once, and kept as thumbnails."""
+"""The images that the Space searches: embedded once at the start, and kept as thumbnails."""
 
 import base64
 import io
@@ -14,20 +14,20 @@ from tqdm import tqdm
 
 from .texts import DEFAULT
 
-MOST = 2000  # images; of a larger split, as many evenly spaced ones
+MAX_IMAGES = 2000  # of a larger split, this many evenly spaced images
 THUMBNAIL = 192  # pixels, the longer side
 BATCH_SIZE = 32
 
 
 @dataclass
 class Gallery:
-    """Images with their embeddings; all lists are in the same order."""
+    """Images with their embeddings. All lists have the same order."""
 
     name: str
-    rows: Sequence[dict]  # with the images as they are encoded
-    kept: list[int]  # which rows these are
-    thumbnails: list[str]  # as data: URLs
-    captions: list[dict[str, str]]  # by language, without those that are missing
+    rows: Sequence[dict]  # of the dataset, images not decoded
+    kept: list[int]  # index in `rows` of each image
+    thumbnails: list[str]  # `data:` URLs
+    captions: list[dict[str, str]]  # language: caption, without missing ones
     labels: list[str | None]
     embeds: np.ndarray  # (images, dim) float32, unit rows
 
@@ -35,27 +35,27 @@ class Gallery:
         return len(self.kept)
 
     def content(self, index: int) -> bytes:
-        """The file of an image."""
+        """Return the encoded image."""
         return image_content(self.rows[self.kept[index]])
 
     def closest(self, query: np.ndarray, count: int, without: int | None = None) -> list[tuple[int, float]]:
         """
-        The images closest to an embedding.
+        Return the images that are closest to an embedding.
 
         Args:
             query (`np.ndarray` of shape `(dim,)`): A unit vector.
-            count (`int`): How many.
-            without (`int`, *optional*): An image that is not to be among them.
+            count (`int`): Number of images to return.
+            without (`int`, *optional*): Index of an image to leave out.
 
         Returns:
-            `list[tuple[int, float]]`: Indices and cosines, from the highest; of equal ones the first comes first.
+            `list[tuple[int, float]]`: Indices and cosines, from the highest cosine; ties in the order of the gallery.
         """
         cosines = self.embeds @ query
         order = (index for index in np.argsort(-cosines, kind="stable").tolist() if index != without)
-        return [(index, float(cosines[index])) for index, _ in zip(order, range(count), strict=False)]
+        return [(index, float(cosines[index])) for index in islice(order, count)]
 
     def examples(self, labels: Sequence[str], count: int) -> list[int]:
-        """Indices of different images: the first of each label that it has, then evenly spaced ones."""
+        """Return indices of up to `count` different images: the first of each label, then evenly spaced ones."""
         first = [self.labels.index(label) for label in labels if label in self.labels]
         spaced = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int).tolist()
         return list(dict.fromkeys(first + spaced))[:count]
@@ -63,29 +63,25 @@ class Gallery:
 
 def make_gallery(name: str, rows: Sequence[dict], handler: ModuleType, model: object) -> Gallery:
     """
-    Embeds a split of a dataset. Images that cannot be opened are left out, and counted in a line.
+    Embed a split of a dataset. Images that cannot be opened are left out, and their number is printed.
 
     Args:
-        name (`str`):
-            What people call it.
-        rows (`Sequence[dict]`):
-            Rows with an encoded `image` (`{"bytes": …, "path": …}`), and perhaps `label` and `captions`: a text, or
-            the number of a class that the dataset names; a text, several, or either by language.
-        handler (`ModuleType`):
-            The module `handler.py`.
-        model (`EndpointHandler`):
-            Its handler.
+        name (`str`): Name of the gallery on the page.
+        rows (`Sequence[dict]`): Rows with an encoded `image` (`{"bytes": …, "path": …}`). `label` may be a text or the
+            number of a class that the dataset names; `captions` a text, a list of texts, or either by language.
+        handler (`ModuleType`): The module `handler.py`.
+        model (`EndpointHandler`): The model.
 
     Raises:
         `ValueError`: No image can be opened.
     """
     chosen = range(len(rows))
-    if len(rows) > MOST:
-        chosen = np.linspace(0, len(rows) - 1, MOST).astype(int).tolist()
-        print(f"{name} has {len(rows):,} images: the gallery takes {MOST:,} of them, evenly spaced")
+    if len(rows) > MAX_IMAGES:
+        chosen = np.linspace(0, len(rows) - 1, MAX_IMAGES).astype(int).tolist()
+        print(f"{name} has {len(rows):,} images: the gallery takes {MAX_IMAGES:,} of them, evenly spaced")
     gallery = Gallery(name, rows, [], [], [], [], np.empty((0, 0), np.float32))
-    images = take_in(gallery, tqdm(chosen, desc="embedding the gallery", unit="image"), handler)
-    # The handler takes a batch's images one by one: not all of them lie decoded in memory.
+    images = add_rows(gallery, tqdm(chosen, desc="embedding the gallery", unit="image"), handler)
+    # The handler takes the images of a batch one by one, so only a few are decoded at a time.
     embeds = [model.embed_images(chain([first], islice(images, BATCH_SIZE - 1))) for first in images]
     if not gallery.kept:
         raise ValueError(f"no image of {name} can be opened")
@@ -95,54 +91,50 @@ def make_gallery(name: str, rows: Sequence[dict], handler: ModuleType, model: ob
     return gallery
 
 
-def take_in(gallery: Gallery, chosen: Iterable[int], handler: ModuleType) -> Iterator[Image.Image]:
-    """Enters rows into a gallery, all but their embeddings, and yields their images; leaves out what is none."""
+def add_rows(gallery: Gallery, chosen: Iterable[int], handler: ModuleType) -> Iterator[Image.Image]:
+    """Add rows to a gallery, without their embeddings, and yield their images."""
     classes = getattr(getattr(gallery.rows, "features", {}).get("label"), "names", ())
     for index in chosen:
         row = gallery.rows[index]
         try:
             image = handler.open_image(image_content(row))
-        except ValueError:
+        except handler.InputError:
             continue
         gallery.kept.append(index)
         gallery.thumbnails.append(thumbnail(image))
-        gallery.captions.append(first_captions(row))
+        gallery.captions.append(first_captions(row.get("captions")))
         gallery.labels.append(class_name(row.get("label"), classes))
         yield image
 
 
 def image_content(row: dict) -> bytes:
-    """The file of a row's image: in the table, or beside it; empty if it is missing."""
+    """Return the encoded image of a row, from the table or from the file it names; empty if it is missing."""
     image = row["image"] or {}
     if image.get("bytes") is None and image.get("path") and Path(image["path"]).is_file():
         return Path(image["path"]).read_bytes()
     return image.get("bytes") or b""
 
 
-def first_captions(row: dict) -> dict[str, str]:
-    """The first caption in each language that has one; those of no known language count as the default's."""
-    captions = row.get("captions")
-    if not isinstance(captions, dict):
-        captions = {DEFAULT: captions}
-    found = {language: first_text(texts) for language, texts in captions.items()}
-    return {language: text for language, text in found.items() if text}
-
-
-def first_text(texts: object) -> str | None:
-    """A text, or the first of several that is not empty."""
-    candidates = texts if isinstance(texts, list) else [texts]
-    return next((text for text in candidates if isinstance(text, str) and text), None)
+def first_captions(captions: object) -> dict[str, str]:
+    """Return the first caption in each language. Captions of an unknown language count as English."""
+    by_language = captions if isinstance(captions, dict) else {DEFAULT: captions}
+    found = {}
+    for language, texts in by_language.items():
+        texts = texts if isinstance(texts, list) else [texts]
+        if text := next((text for text in texts if isinstance(text, str) and text), None):
+            found[language] = text
+    return found
 
 
 def class_name(label: object, classes: Sequence[str]) -> str | None:
-    """A label in words: itself, or the name of the class of that number; `None` if neither describes an image."""
-    if isinstance(label, int) and 0 <= label < len(classes):  # unlabelled images have -1
+    """Return a label that is a text, or the class with that number; `None` for any other."""
+    if isinstance(label, int) and 0 <= label < len(classes):  # unlabeled images have -1
         return classes[label]
     return label if isinstance(label, str) else None
 
 
 def thumbnail(image: Image.Image) -> str:
-    """A small JPEG of an image as a `data:` URL."""
+    """Return a small JPEG as a `data:` URL."""
     small, buffer = image.copy(), io.BytesIO()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     small.save(buffer, "JPEG", quality=85)

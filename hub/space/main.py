@@ -1,6 +1,6 @@
-"""Where the Space on the Hub starts: it lies there as `app.py`, beside `handler.py`, `settings.json` and this folder.
+"""Start the Space on the Hub. This file is `app.py` there, beside `handler.py`, `settings.json` and `space/`.
 
-`python -m rsmclip.hub push-space` writes the settings: which commits of which model and gallery.
+`rsmclip hub push-space` writes the settings: the model and the gallery, each with its commit.
 """
 
 import json

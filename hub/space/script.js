@@ -1,4 +1,4 @@
-// A file that is too large is told so here, in the user's language, before it is sent. The server refuses it as well.
+// Refuses a file that is too large before it is sent, in the user's language. The server refuses it too.
 function refuseTooLarge(event) {
   const words = document.getElementById('rs-words');
   const files = event.type === 'drop' ? event.dataTransfer?.files : event.target.type === 'file' && event.target.files;
@@ -13,7 +13,7 @@ function clearAlert() {
   document.getElementById('rs-alert').textContent = '';
 }
 
-// Screen readers read out what changes in a place that was there before, not a place that comes with its text.
+// Screen readers announce a change in an element that exists already, but not a new element with its text.
 function makePlaces() {
   for (const role of ['alert', 'status']) {
     const place = document.createElement('div');
@@ -23,7 +23,7 @@ function makePlaces() {
   }
 }
 
-// Gradio adds this script once the page is there; as a part of it, it runs before the body.
+// Gradio may add this script after the page is loaded, or in its head, where there is no body yet.
 if (document.body) makePlaces();
 else addEventListener('DOMContentLoaded', makePlaces);
 

@@ -1,26 +1,27 @@
-"""The words of the Space in each of its languages, from `texts.yaml`."""
+"""The words of the Space in each of its languages, read from `texts.yaml`."""
 
+import re
 from itertools import islice
 from pathlib import Path
 
 import yaml
 
 CONTENT = yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text(encoding="utf-8"))
-LANGUAGES: dict[str, str] = CONTENT["languages"]  # code: its own name
+LANGUAGES: dict[str, str] = CONTENT["languages"]  # code: name of the language in that language
 QUERIES: dict[str, dict[str, str]] = CONTENT["queries"]  # thing: language: name
-SENTENCES: dict[str, str] = CONTENT["sentences"]  # language: a sentence with {} for a label
+SENTENCES: dict[str, str] = CONTENT["sentences"]  # language: a sentence with {} where the label goes
 DEFAULT = "en"
-LABELS = 8  # how many of QUERIES are prepared labels
+LABELS = 8  # the first entries of QUERIES are the prepared labels
 
 
 def say(language: str, name: str, /, **values: object) -> str:
     """
-    A text.
+    Return a text of the page.
 
     Args:
-        language (`str`): One of `LANGUAGES`.
-        name (`str`): Which of `texts`.
-        **values (`object`): What its words in braces stand for. Other braces stay.
+        language (`str`): A key of `LANGUAGES`.
+        name (`str`): A key of `texts` in `texts.yaml`.
+        **values (`object`): Values for the words in braces. Other braces are left unchanged.
     """
     text = CONTENT["texts"][name][language]
     for word, value in values.items():
@@ -29,25 +30,17 @@ def say(language: str, name: str, /, **values: object) -> str:
 
 
 def prepared_labels(language: str) -> str:
-    """The names of the first things of `QUERIES`, as one writes labels."""
+    """Return the names of the first `LABELS` things of `QUERIES` in one language, separated by commas."""
     comma = "，" if language == "zh" else ", "
     return comma.join(names[language] for names in islice(QUERIES.values(), LABELS))
 
 
 def preferred_language(accepted: str) -> str:
     """
-    The language for a browser.
+    Return the language of the page that a browser prefers.
 
     Args:
-        accepted (`str`): Its header `Accept-Language`, like `pt-BR,pt;q=0.9,en;q=0.8`.
+        accepted (`str`): The header `Accept-Language`, such as `pt-BR,pt;q=0.9,en;q=0.8`.
     """
-    weights = {}
-    for entry in accepted.split(","):
-        tag, _, weight = entry.partition(";")
-        code = tag.strip().lower().split("-")[0]
-        try:
-            weights.setdefault(code, float(weight.strip().lower().removeprefix("q=") or 1))
-        except ValueError:  # not a weight: whoever sends that gets no say
-            continue
-    known = [code for code in weights if code in LANGUAGES and weights[code] > 0]
-    return max(known, key=weights.__getitem__, default=DEFAULT)
+    codes = [re.split("[-;]", entry.strip().lower())[0] for entry in accepted.split(",")]  # the preferred one first
+    return next((code for code in codes if code in LANGUAGES), DEFAULT)

@@ -1,7 +1,6 @@
-"""The Space in a real browser, as the command starts it and as it lies on the Hub."""
+"""The Space in a real browser: started by the command, and pushed to a Hub."""
 
 import io
-import json
 import os
 import re
 import shutil
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,8 +29,8 @@ from tests.conftest import TINY
 from tests.hub_server import HubServer, run_python
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[test]'")
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+QUIET += ["--disable-component-update", "--disable-sync"]
 PHONE = {"width": 375, "height": 720}
 START_SECONDS = 120
 # A process that runs a file as a script, in which importing the package is an error.
@@ -41,8 +39,6 @@ WITHOUT_PACKAGE = "import runpy, sys; sys.modules['rsmclip'] = None; runpy.run_p
 
 @dataclass
 class Served:
-    """An app that is being served, with what it embeds computed another way."""
-
     address: str
     process: psutil.Process
     log: Path
@@ -51,14 +47,12 @@ class Served:
     images: list[Image.Image] = field(default_factory=list)
 
     def embed_images(self, images: list[Image.Image]) -> np.ndarray:
-        """By the model itself: float64 unit rows."""
         with torch.no_grad():
             pixels = self.processor(images=images, return_tensors="pt")
             embeds = self.model.get_image_features(**pixels).pooler_output.double()
         return torch.nn.functional.normalize(embeds).numpy()
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
-        """The same of texts, one by one."""
         with torch.no_grad():
             inputs = [self.processor(text=[text], return_tensors="pt") for text in texts]
             embeds = torch.cat([self.model.get_text_features(**each).pooler_output for each in inputs]).double()
@@ -67,7 +61,6 @@ class Served:
 
 @contextmanager
 def serve(*command: str, log: Path, **options: object) -> Iterator[tuple[str, psutil.Process]]:
-    """Runs a command that serves the app; its address and its process. It ends as with Ctrl+C."""
     with log.open("w") as output:
         process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT, **options)
     deadline = time.monotonic() + START_SECONDS
@@ -87,7 +80,6 @@ def serve(*command: str, log: Path, **options: object) -> Iterator[tuple[str, ps
 
 
 def free_port() -> int:
-    """A port that nobody uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -95,7 +87,6 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def model_folder(tokenizer, tmp_path_factory) -> Path:
-    """A tiny model, whose results say that it has learned from drawn scenes."""
     folder = tmp_path_factory.mktemp("space") / "tiny-model"
     torch.manual_seed(0)
     save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)).eval(), make_processor(tokenizer, 32), folder)
@@ -105,7 +96,6 @@ def model_folder(tokenizer, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(model_folder, corpus_folder, corpus, tokenizer, tmp_path_factory) -> Iterator[Served]:
-    """The app as the command serves it."""
     log = tmp_path_factory.mktemp("log") / "log"
     command = [sys.executable, "-m", "rsmclip.hub", "space", str(model_folder), "--gallery", str(corpus_folder)]
     with serve(*command, "--port", str(free_port()), log=log) as (address, process):
@@ -116,7 +106,6 @@ def served(model_folder, corpus_folder, corpus, tokenizer, tmp_path_factory) -> 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["playwright.Browser"]:
-    """Chromium: the system's, or the one that playwright has installed."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with playwright.sync_playwright() as running:
         if not chromium and not Path(running.chromium.executable_path).exists():
@@ -128,7 +117,7 @@ def browser() -> Iterator["playwright.Browser"]:
 
 @pytest.fixture
 def visit(browser, served) -> Iterator:
-    """Opens the app in a window of its own; all that it asks for comes from the app, and nothing goes wrong there."""
+    # Opens the page in a new window. In the end, every request went to the app, and no script failed.
     contexts, asked, errors = [], [], []
 
     def open_page(query: str = "", address: str = served.address, **options: object) -> "playwright.Page":
@@ -152,29 +141,25 @@ def visit(browser, served) -> Iterator:
 
 
 def go_to(page, name: str):
-    """Opens a tab of the app."""
     page.get_by_role("tab", name=name, exact=True).click()
 
 
 def indices(page, selector: str) -> list[int]:
-    """The images that are shown, by their place in the gallery."""
     return [int(image.get_attribute("data-index")) for image in page.locator(f"{selector} img").all()]
 
 
 def wait_for_heading(page, answer: str, text: str) -> None:
-    """Waits for the answer to a question."""
     page.locator(f"{answer} h2", has_text=text).wait_for()
 
 
 def assert_closest(page, selector: str, cosines: np.ndarray, count: int) -> None:
-    """The images shown are those of the highest cosines, in their order, but for what float32 can't tell apart."""
+    # Images whose cosines differ by less than float32 can tell may change places.
     shown = indices(page, selector)
     assert len(set(shown)) == count
     np.testing.assert_allclose(cosines[shown], np.sort(cosines)[::-1][:count], atol=1e-5)
 
 
 def assert_scores(page, served: Served, image: Image.Image, labels: list[str], sentence: str) -> None:
-    """The labels shown have the probabilities that the model gives them."""
     texts = served.embed_texts([sentence.replace("{}", label) for label in labels])
     logits = torch.from_numpy(served.embed_images([image]) @ texts.T) * served.model.logit_scale.exp().item()
     items = page.locator("#rs-scores li").all()
@@ -185,7 +170,6 @@ def assert_scores(page, served: Served, image: Image.Image, labels: list[str], s
 
 
 def set_image(page, field_id: str, path: Path) -> None:
-    """Uploads a file, in place of an image if there is one."""
     field = page.locator(field_id)
     if field.get_by_label("Remove Image").count():
         field.get_by_label("Remove Image").click()
@@ -281,20 +265,6 @@ def test_a_query_of_one_s_own_needs_not_all_languages(visit):
     assert page.locator("#rs-rows .rs-query").count() == 1
 
 
-def test_nothing_asked_is_answered_in_words(visit):
-    page = visit("?lang=de")
-    page.locator("#rs-image").get_by_label("Remove Image").click()
-    page.locator("#rs-image input[type=file]").wait_for(state="attached")  # there is none any more
-    page.get_by_role("button", name="Einordnen", exact=True).click()
-    page.locator("#rs-scores [role=alert]").wait_for()
-    assert page.locator("#rs-scores [role=alert]").inner_text() == say("de", "no_image")
-    go_to(page, "Suchen")
-    page.get_by_label(say("de", "query")).fill("  ")
-    page.get_by_role("button", name="Suchen", exact=True).click()
-    page.locator("#rs-found [role=alert]").wait_for()
-    assert page.locator("#rs-found [role=alert]").inner_text() == say("de", "no_query")
-
-
 def test_a_file_of_50_mb_is_refused_before_it_is_sent_and_by_the_server(visit, served, tmp_path):
     (tmp_path / "large.jpg").write_bytes(b"\xff\xd8\xff" + bytes(50_000_000))
     page = visit("?lang=fr")
@@ -319,27 +289,21 @@ def test_the_app_gives_away_no_file_and_no_function(served):
     assert httpx.get(f"{served.address}monitoring", follow_redirects=True).status_code == 403
 
 
-@pytest.mark.parametrize("kind", ["text", "bomb", "cut off"])
-def test_a_file_that_is_no_image_or_too_much_of_one_is_told_so(visit, served, tmp_path, kind):
-    name, content = {"text": ("notes.jpg", text), "bomb": ("bomb.png", bomb), "cut off": ("half.png", half_an_image)}[
-        kind
-    ]
-    path = tmp_path / name
-    path.write_bytes(content())
+def test_an_image_of_too_many_pixels_is_refused_without_decoding_it(visit, served, tmp_path):
+    Image.new("RGB", (8_000, 8_000)).save(tmp_path / "bomb.png")
     page = visit()
     go_to(page, "Search")
-    before = peak_memory(served.process, anew=True)
-    set_image(page, "#rs-search-image", path)
+    before = peak_memory(served.process, reset=True)
+    set_image(page, "#rs-search-image", tmp_path / "bomb.png")
     alert = page.locator("#rs-found [role=alert]")
     alert.wait_for()
     assert alert.inner_text() == say("en", "bad_image", megapixels=50)
-    page.locator("#rs-search-image input[type=file]").wait_for(state="attached")  # the field is free again
-    assert peak_memory(served.process) < before + 100e6  # the bomb's pixels take 256 MB
+    page.locator("#rs-search-image input[type=file]").wait_for(state="attached")  # the field is empty again
+    assert peak_memory(served.process) < before + 100e6  # its pixels take 256 MB
     assert not page.get_by_text("Traceback").count()
 
 
 def dropped(page, size: int) -> "playwright.JSHandle":
-    """A file that is dragged onto the page."""
     script = """size => {
         const transfer = new DataTransfer();
         transfer.items.add(new File([new Uint8Array(size)], 'large.png', { type: 'image/png' }));
@@ -348,38 +312,10 @@ def dropped(page, size: int) -> "playwright.JSHandle":
     return page.evaluate_handle(script, size)
 
 
-def peak_memory(process: psutil.Process, anew: bool = False) -> int:
-    """The most bytes of memory that a process has had at a time, or has now if that is to be counted from here."""
-    if anew:
+def peak_memory(process: psutil.Process, reset: bool = False) -> int:
+    if reset:  # count from the present memory
         Path(f"/proc/{process.pid}/clear_refs").write_text("5")
     return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())[1])
-
-
-def text() -> bytes:
-    """No image."""
-    return b"Not an image at all.\n" * 50
-
-
-def bomb() -> bytes:
-    """A PNG of 8,000 × 8,000 pixels in a megabyte; Pillow alone would decode it."""
-    width, rows = 8_000, 8_000
-    packer = zlib.compressobj(1)
-    pixels = b"".join(packer.compress(bytes(3 * width + 1)) for _ in range(rows)) + packer.flush()
-    chunks = [
-        (b"IHDR", width.to_bytes(4) + rows.to_bytes(4) + bytes([8, 2, 0, 0, 0])),  # red, green and blue
-        (b"IDAT", pixels),
-        (b"IEND", b""),
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        len(body).to_bytes(4) + name + body + zlib.crc32(name + body).to_bytes(4) for name, body in chunks
-    )
-
-
-def half_an_image() -> bytes:
-    """A PNG whose second half is missing."""
-    buffer = io.BytesIO()
-    Image.effect_noise((200, 200), 50).save(buffer, "PNG")
-    return buffer.getvalue()[: len(buffer.getvalue()) // 2]
 
 
 @pytest.mark.parametrize("language", ["de", "ru", "ko"])
@@ -421,7 +357,6 @@ def test_the_keyboard_alone_is_enough(visit, served):
 
 
 def tab_to(page, reached) -> None:
-    """Presses Tab until something has the focus."""
     for _ in range(30):
         page.keyboard.press("Tab")
         if reached():
@@ -430,7 +365,6 @@ def tab_to(page, reached) -> None:
 
 
 def focused(page, name: str) -> str:
-    """A property of what has the focus."""
     return page.evaluate(f"document.activeElement.{name} || ''")
 
 
@@ -491,9 +425,7 @@ def test_a_pushed_space_runs_without_the_package(browser, model_folder, corpus_f
         pushed = run_python(hub.endpoint, "-m", "rsmclip.hub", "push-space", "user/shop", *names)
         assert pushed.returncode == 0, pushed.stderr
         space = hub.repositories["spaces/user/shop"]
-        assert (
-            len(hub.commits) == 1 and len(json.loads((space / "settings.json").read_text())["model"]["revision"]) == 40
-        )
+        assert len(hub.commits) == 1
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))}
         kept |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": home, "GRADIO_SERVER_PORT": str(free_port())}
         command = (sys.executable, "-c", WITHOUT_PACKAGE)
