@@ -9,9 +9,8 @@ from pathlib import Path
 from datasets import Dataset, Features, Image, Value
 
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.images import IMAGE_SUFFIXES
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, known_benchmarks, load_benchmark, load_prompts
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 
 
 def read_image_folder(folder: Path) -> Dataset:

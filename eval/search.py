@@ -22,9 +22,8 @@ from transformers.utils import logging as transformers_logging
 from rsmclip.core.drawing import save
 from rsmclip.core.errors import UserError, extra, user_errors
 from rsmclip.core.files import read_json
-from rsmclip.core.images import decode_image
+from rsmclip.core.images import IMAGE_SUFFIXES, decode_image
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.image_folder import IMAGE_SUFFIXES
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.sheet import contact_sheet

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 from rsmclip.core.errors import UserError
 from rsmclip.data.schema import LANGUAGES
 from rsmclip.image_processing_rsmclip import RSMCLIPImageProcessor, scale_to_8_bit
-from rsmclip.training import batches as module
 from rsmclip.training.batches import (
     CaptionedViews,
     CaptionSampling,
@@ -176,13 +175,14 @@ def test_a_bug_in_our_code_is_no_undecodable_image(corpus, tokenizer, workers, m
     def broken(image):
         raise TypeError("a bug of ours")
 
-    monkeypatch.setattr(module, "as_image", broken)
+    monkeypatch.setattr("rsmclip.image_processing_rsmclip.as_image", broken)
     with pytest.raises(TypeError, match="a bug of ours"):
         batches(corpus["train"], tokenizer, workers, batch_size=8)
 
 
 def test_values_of_unknown_range_are_an_undecodable_image(corpus, monkeypatch):
-    monkeypatch.setattr(module, "as_image", lambda image: scale_to_8_bit(np.array([300.0])))
+    unknown = "rsmclip.image_processing_rsmclip.as_image"
+    monkeypatch.setattr(unknown, lambda image: scale_to_8_bit(np.array([300.0])))
     assert isinstance(CaptionedViews(corpus["train"], CAPTIONS, SPECS, 48)[(0, 0)], UserError)
 
 

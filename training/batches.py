@@ -19,8 +19,7 @@ from torch.utils.data import Sampler, default_collate
 from transformers import PreTrainedTokenizerBase
 
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.images import IMAGE_ERRORS, image_bytes, open_encoded
-from rsmclip.image_processing_rsmclip import as_image
+from rsmclip.core.images import decode_rgb, image_bytes
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
@@ -150,8 +149,7 @@ class CaptionedViews(TorchDataset):
             example = self.corpus[row]
             if self.captions.available(example["captions"]):
                 try:
-                    with user_errors(OSError):  # of an image file beside the table
-                        encoded = image_bytes(example["image"]) or b""
+                    encoded = image_bytes(example["image"]) or b""
                     return example, decode_image(encoded, self.short_side), undecodable
                 except UserError:
                     undecodable.append(example["image_id"])
@@ -185,12 +183,7 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     Raises:
         [`UserError`]: Pillow cannot decode the bytes, or the range of the values is unknown.
     """
-    with user_errors(*IMAGE_ERRORS):  # from Pillow
-        image = open_encoded(encoded)
-        image.draft("RGB", (short_side, short_side))  # decodes a JPEG at 1/2, 1/4 or 1/8 of its size if that suffices
-        image.load()
-    with user_errors(ValueError):  # unknown range, or a mode that Pillow cannot convert
-        image = as_image(image).convert("RGB")
+    image = decode_rgb(encoded, short_side)
     ratio = min(short_side / min(image.size), LONGEST * short_side / max(image.size))
     if ratio < 1:
         image = image.resize([max(1, round(side * ratio)) for side in image.size], Image.Resampling.BICUBIC)

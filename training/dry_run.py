@@ -11,8 +11,8 @@ from datasets import Dataset
 from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import RSMCLIPModel
-from rsmclip.core.errors import user_errors
-from rsmclip.core.images import IMAGE_ERRORS, image_bytes, open_encoded
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.images import image_bytes, open_encoded
 from rsmclip.training.batch_picture import draw_batch, drawn_captions
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.optimizer import layers_above, parameter_groups
@@ -76,7 +76,7 @@ def image_sizes(rows: Dataset) -> str:
     for index in np.linspace(0, len(rows) - 1, min(IMAGES_READ, len(rows)), dtype=int):
         try:
             sizes.append(open_encoded(image_bytes(rows[int(index)]["image"]) or b"").size)
-        except IMAGE_ERRORS:
+        except UserError:
             continue
     if not sizes:
         return "none can be read"
