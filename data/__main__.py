@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from rsmclip.core.command_line import OneLineParser, hub_id, run_command
-from rsmclip.core.errors import UserError
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.data import LANGUAGES
 from rsmclip.data.sources import READERS
 
@@ -52,10 +52,9 @@ def build(arguments: argparse.Namespace) -> None:
 
     sources = [open_source(name, place) for name, place in arguments.source]
     translations = load_translations(arguments.translations) if arguments.translations else None
+    options = {"skip_bad": arguments.skip_bad, "overwrite": arguments.overwrite_output_dir}
     try:
-        report = build_corpus(
-            sources, arguments.output, translations, arguments.skip_bad, arguments.overwrite_output_dir
-        )
+        report = build_corpus(sources, arguments.output, translations, **options)
     except UnusableRows as error:
         print(fault_table(error.faults), file=sys.stderr)
         raise
@@ -120,8 +119,6 @@ def audit(arguments: argparse.Namespace) -> None:
         note_audit(folder, findings)
     if arguments.remove:
         print(f"removed from train: {len(dropped):,} rows")
-    if arguments.push_to_hub:
-        push(folder, arguments)
 
 
 def is_built(folder: Path) -> bool:
@@ -131,9 +128,9 @@ def is_built(folder: Path) -> bool:
 def check_audit(folder: Path, arguments: argparse.Namespace) -> None:
     from rsmclip.data.write import check_output
 
-    if (arguments.remove or arguments.push_to_hub) and not is_built(folder):
-        raise UserError(f"{folder} was not made by rsmclip data build: --remove and --push_to_hub need such a folder")
     if arguments.remove:
+        if not is_built(folder):
+            raise UserError(f"{folder} was not made by rsmclip data build, so --remove cannot change it")
         check_output(folder, overwrite=True)
     for place in (arguments.dataset, *arguments.against):
         if Path(place).resolve() in arguments.output.resolve().parents:  # the next audit would read its pictures
@@ -165,8 +162,9 @@ def demo(arguments: argparse.Namespace) -> None:
 
     build_demo(arguments.output, arguments.seed, overwrite=arguments.overwrite_output_dir)
     if arguments.contact_sheet:
-        arguments.contact_sheet.parent.mkdir(parents=True, exist_ok=True)
-        demo_contact_sheet(arguments.seed).save(arguments.contact_sheet)
+        with user_errors(OSError):
+            arguments.contact_sheet.parent.mkdir(parents=True, exist_ok=True)
+            demo_contact_sheet(arguments.seed).save(arguments.contact_sheet)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -175,25 +173,21 @@ def make_parser() -> argparse.ArgumentParser:
     making = argparse.ArgumentParser(add_help=False)
     making.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
     making.add_argument("--overwrite_output_dir", action="store_true", help="replace a corpus in this folder")
-    pushing = argparse.ArgumentParser(add_help=False)
-    pushing.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")
-    pushing.add_argument("--private", action="store_true", help="make the repository private if it is new")
-
-    add_build(commands.add_parser("build", parents=[making, pushing], help="join caption corpora with translations"))
+    add_build(commands.add_parser("build", parents=[making], help="join caption corpora with translations"))
     add_translate(commands.add_parser("translate", help="translate the captions of a corpus by machine"))
-    add_audit(commands.add_parser("audit", parents=[pushing], help="find rows that show the same picture"))
+    add_audit(commands.add_parser("audit", help="find rows that show the same picture"))
     add_demo(commands.add_parser("demo", parents=[making], help="draw the demo corpus"))
     return parser
 
 
 def add_build(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=build)
-    source_help = f"a corpus and its folder, may be repeated; NAME is one of {', '.join(READERS)}"
-    parser.add_argument(
-        "--source", action="append", required=True, type=named_source, metavar="NAME=DIR", help=source_help
-    )
+    corpus = {"type": named_source, "help": f"corpus and its folder, repeatable; NAME: {', '.join(READERS)}"}
+    parser.add_argument("--source", action="append", required=True, metavar="NAME=DIR", **corpus)
     parser.add_argument("--translations", type=Path, metavar="DIR", help="output of translate, or your own *.jsonl")
     parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
+    parser.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")
+    parser.add_argument("--private", action="store_true", help="make the repository private if it is new")
 
 
 def add_translate(parser: argparse.ArgumentParser) -> None:
@@ -230,12 +224,7 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """
-    Run a command.
-
-    Args:
-        argv (`Sequence[str]`, *optional*): Arguments, by default those of the process.
-    """
+    """Run a command with the given arguments, by default those of the process."""
     parsed = make_parser().parse_args(argv)
     run_command(lambda: parsed.run(parsed))
 

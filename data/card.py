@@ -27,14 +27,7 @@ NOT_AUDITED = "Not run: `rsmclip data audit DIR --output REPORT.json`."
 
 
 def corpus_card(sources: Sequence[Source], report: BuildReport, translations: Translations) -> DatasetCard:
-    """
-    Return the dataset card of a corpus whose rows have been written.
-
-    Args:
-        sources (`Sequence[Source]`): Sources of the corpus.
-        report ([`~rsmclip.data.build.BuildReport`]): Counts of the build.
-        translations ([`~rsmclip.data.translation.translations.Translations`]): Translations of its captions.
-    """
+    """Return the dataset card of a corpus whose rows have been written."""
     languages = [code for code in LANGUAGES if any(report.captions[split, code] for split in SPLITS)]
     metadata = DatasetCardData(
         language=languages,

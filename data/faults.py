@@ -27,13 +27,7 @@ class Fault(NamedTuple):
 
 
 def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
-    """
-    Return the first fault of a row, or `None`. [`encode_image`] checks the image itself.
-
-    Args:
-        row ([`~rsmclip.data.sources.SourceRow`]): The row.
-        seen (`set[str]`): Ids of earlier rows.
-    """
+    """Return the first fault of a row, or `None`. [`encode_image`] checks the image itself."""
     problem, place, captions = None, row["file"], row["captions_en"]
     if row["image_id"] in seen:
         problem = "duplicate id"
@@ -70,16 +64,10 @@ def printable(text: str) -> str:
 
 def load_image(encoded: bytes, draft_side: int | None = None) -> Image.Image:
     """
-    Decode an image.
-
-    Args:
-        encoded (`bytes`):
-            Image file.
-        draft_side (`int`, *optional*):
-            Decode a large JPEG in gray, at a fraction of its size but at least this many pixels per side.
+    Decode an image; with `draft_side`, a large JPEG in gray and reduced to at least this many pixels per side.
 
     Raises:
-        [`UserError`]: The bytes are not an image, are incomplete, or have more than 8 bits per channel.
+        [`UserError`]: The image is damaged, or has more than 8 bits per channel.
     """
     try:
         image = open_encoded(encoded)
@@ -94,12 +82,7 @@ def load_image(encoded: bytes, draft_side: int | None = None) -> Image.Image:
 
 
 def encode_image(encoded: bytes) -> bytes:
-    """
-    Return the bytes of a JPEG or PNG unchanged, and those of any other format, such as TIFF, as PNG.
-
-    Raises:
-        [`UserError`]: The image is damaged or has more than 8 bits per channel.
-    """
+    """Return the bytes of a JPEG or PNG unchanged, and those of any other image, such as TIFF, as PNG."""
     image = load_image(encoded)
     if image.format in ("JPEG", "MPO", "PNG"):  # MPO: a JPEG from a camera that stores a second picture after it
         return encoded

@@ -99,14 +99,7 @@ def write_shards(examples: Iterable[tuple[str, dict]], features: Features, folde
 
 
 class SplitWriter:
-    """
-    Writer of one split in shards of `ROWS_PER_SHARD` rows.
-
-    Args:
-        folder (`Path`): Folder of the shards.
-        split (`str`): Name of the split.
-        features (`Features`): Columns.
-    """
+    """Writer of one split in shards of `ROWS_PER_SHARD` rows."""
 
     def __init__(self, folder: Path, split: str, features: Features):
         self.folder, self.split, self.schema = folder, split, features.arrow_schema

@@ -305,13 +305,6 @@ def test_any_dataset_with_images_and_captions_is_read(tmp_path):
     assert (second["image_id"], second["split"]) == ("theirs/val/0", "val")
 
 
-def test_a_dataset_in_the_current_folder_is_called_after_it(tmp_path, monkeypatch):
-    columns = {"image": [{"bytes": write_image(tmp_path / "a.png"), "path": None}], "text": ["A ."]}
-    folder = save_dataset(tmp_path / "theirs", columns, IMAGE_AND_TEXT)
-    monkeypatch.chdir(folder)
-    assert next(iter(open_source("hub", ".").rows()))["image_id"] == "theirs/train/0"
-
-
 def test_rows_without_an_id_are_numbered(tmp_path):
     image = [{"bytes": write_image(tmp_path / "a.png"), "path": None}] * 2
     theirs = save_dataset(

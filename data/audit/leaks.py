@@ -10,7 +10,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import combinations, islice, product
+from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,17 +90,7 @@ class Pictures:
 
 
 def load_audited(place: str) -> DatasetDict:
-    """
-    Load a corpus or a folder of pictures.
-
-    Args:
-        place (`str`):
-            Folder or Hub id of a corpus, or any other folder. The pictures of such a folder and its subfolders become
-            one split.
-
-    Raises:
-        [`UserError`]: The folder has neither a corpus nor pictures.
-    """
+    """Load a corpus, or the pictures in any other folder and its subfolders as one split."""
     folder = Path(place)
     if folder.is_dir() and not any(path.suffix in (".parquet", ".arrow") for path in folder.rglob("*")):
         return DatasetDict(pictures=picture_rows(folder))
@@ -115,12 +105,9 @@ def picture_rows(folder: Path) -> Dataset:
     paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not paths:
         raise UserError(f"{folder} holds neither a corpus nor pictures")
-    # An id keeps the suffix only where another file has the same name without it.
-    counts = Counter(path.with_suffix("") for path in paths)
-    names = (path if counts[path.with_suffix("")] > 1 else path.with_suffix("") for path in paths)
     columns = {
         "image": [{"bytes": None, "path": str(path)} for path in paths],
-        "image_id": [name.relative_to(folder).as_posix() for name in names],
+        "image_id": [path.relative_to(folder).as_posix() for path in paths],
         "captions": [{"en": []}] * len(paths),
     }
     types = {name: feature for name, feature in features(["en"]).items() if name in columns}
@@ -138,9 +125,6 @@ def audit(datasets: Mapping[str, DatasetDict], audited: str, num_processes: int 
             Name of the dataset whose rows may be removed.
         num_processes (`int`, *optional*):
             Processes that decode, and threads that search; by default one per core.
-
-    Returns:
-        [`AuditReport`]
 
     Raises:
         [`UserError`]: A picture cannot be decoded.
@@ -242,21 +226,17 @@ def find_pairs(pictures: Pictures, report: AuditReport, threads: int) -> list[Pa
     return [pair for pair in pairs if report.audited in (pair.first.dataset, pair.second.dataset)]
 
 
-def pairs_of(
-    one: Sequence[int], other: Sequence[int], pictures: Pictures, report: AuditReport
-) -> Iterable[tuple[int, int]]:
+def pairs_of(one: list[int], other: list[int], pictures: Pictures, report: AuditReport) -> list[tuple[int, int]]:
     # Pairs between the copies of two pictures, or within one list of copies. An archive may hold thousands of empty
     # tiles. Then each copy is paired only with the first copy and with the first evaluated one, so that the number of
     # pairs does not grow with the square and every leak still has a pair.
     def few(copies: Sequence[int]) -> list[int]:
         evaluated = (index for index in copies if report.is_evaluated(pictures.rows[index]))
-        return list(dict.fromkeys([copies[0], *islice(evaluated, 1)]))
+        return [copies[0], *islice(evaluated, 1)]
 
-    if max(len(one), len(other)) <= MOST_COPIES:
-        return combinations(one, 2) if one is other else product(one, other)
-    if one is other:
-        return sorted({(min(pair), max(pair)) for pair in product(one, few(one)) if pair[0] != pair[1]})
-    return sorted({*product(one, few(other)), *product(few(one), other)})
+    many = max(len(one), len(other)) > MOST_COPIES
+    pairs = {*product(one, few(other)), *product(few(one), other)} if many else set(product(one, other))
+    return sorted({tuple(sorted(pair)) for pair in pairs if pair[0] != pair[1]} if one is other else pairs)
 
 
 def as_pair(match: Match, rows: Sequence[AuditedRow]) -> Pair:

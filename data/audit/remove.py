@@ -15,16 +15,13 @@ from rsmclip.data.write import write_corpus
 
 def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], audit_summary: str) -> None:
     """
-    Write a corpus again without some rows of `train`, and count its card again.
+    Write a built corpus again without some rows of `train`, and update its card.
 
     Args:
         folder (`Path`): Folder of the corpus, which is replaced when the new one is complete.
         corpus (`DatasetDict`): Its rows, as [`~rsmclip.data.schema.load_corpus`] returned them.
         dropped (`Collection[str]`): Values of `image_id` to remove.
         audit_summary (`str`): Text of the audit section of the card, in Markdown.
-
-    Raises:
-        [`UserError`]: The folder holds files that are not of a corpus, or cannot be written.
     """
     dropped, report = frozenset(dropped), BuildReport()
     with user_errors(OSError, ValueError, prefix=f"the card of {folder} cannot be read"):
@@ -50,6 +47,5 @@ def note_audit(folder: Path, audit_summary: str) -> None:
     path = folder / "README.md"
     with user_errors(OSError):
         text = path.read_text(encoding="utf-8")
-    text = with_sections(text, {AUDIT_HEADING: audit_summary})
     with user_errors(OSError):
-        write_whole(path, text)
+        write_whole(path, with_sections(text, {AUDIT_HEADING: audit_summary}))

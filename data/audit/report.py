@@ -40,12 +40,7 @@ def summary(report: AuditReport) -> str:
 
 def write_report(report: AuditReport, datasets: Mapping[str, DatasetDict], path: Path) -> None:
     """
-    Write a report as JSON, as Markdown, and as a folder of pictures. Earlier files of these names are replaced.
-
-    Args:
-        report ([`AuditReport`]): Report that [`audit`] returned.
-        datasets (`Mapping[str, DatasetDict]`): The audited datasets, for their pictures.
-        path (`Path`): The JSON file, `REPORT.json`. Markdown goes to `REPORT.md`, pictures to `REPORT_pairs`.
+    Write `REPORT.json`, `REPORT.md` and the pictures `REPORT_pairs/*.jpg`, and replace an earlier report.
 
     Raises:
         [`UserError`]: `REPORT_pairs` holds other files, or a file cannot be written.
@@ -81,8 +76,6 @@ def as_json(report: AuditReport) -> dict:
 
 def as_markdown(report: AuditReport, folder: str) -> str:
     parts = [f"# Audit of {report.audited}", summary(report)]
-
-    # Pairs with their pictures.
     if report.pairs:
         parts.append("## The same picture")
     for number, pair in enumerate(report.pairs[:SHOWN_PAIRS], start=1):
@@ -92,8 +85,6 @@ def as_markdown(report: AuditReport, folder: str) -> str:
         parts.append(f"![pair {number}]({folder}/{number:03}.jpg)")
     if len(report.pairs) > SHOWN_PAIRS:
         parts.append(f"… and {len(report.pairs) - SHOWN_PAIRS:,} more pairs, in the JSON file.")
-
-    # Rows with equal captions.
     if report.caption_sets:
         parts.append("## The same captions")
     for group in report.caption_sets[:SHOWN_PAIRS]:

@@ -76,27 +76,15 @@ class Match(NamedTuple):
 
 
 def make_thumbnail(encoded: bytes) -> np.ndarray:
-    """
-    Return a picture squashed to a gray square, `(64, 64)`, `uint8`.
-
-    It is squashed, not cropped, because a quarter turn exchanges width and height.
-
-    Raises:
-        [`UserError`]: The picture cannot be decoded, or has more than 8 bits per channel.
-    """
+    """Return a picture squashed to a gray square, `(64, 64)`, `uint8`: a quarter turn exchanges width and height."""
     image = load_image(encoded, draft_side=2 * THUMBNAIL).convert("L")
     return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC))
 
 
 def copy_key(encoded: bytes, thumbnail: np.ndarray, blank: bool) -> bytes:
-    """
-    Return a key that is equal for copies of a picture.
-
-    Pictures with detail are copies if their thumbnails are equal. Thumbnails of blank pictures may be equal by chance,
-    so their key is made from all pixels.
-    """
+    """Return a key that is equal for copies of a picture."""
     pixels = thumbnail.tobytes()
-    if blank:
+    if blank:  # thumbnails of blank pictures may be equal by chance
         image = load_image(encoded)
         pixels = repr(image.size).encode() + image.convert("RGBA").tobytes()
     return hashlib.sha256(pixels).digest()
@@ -111,10 +99,6 @@ def is_blank(thumbnail: np.ndarray) -> bool:
 def search(thumbnails: np.ndarray, threads: int) -> np.ndarray:
     """
     Find pictures that have a crop whose fingerprint is near that of another picture.
-
-    Args:
-        thumbnails (`np.ndarray`): `(pictures, 64, 64)`.
-        threads (`int`): Threads of the k-d tree.
 
     Returns:
         `np.ndarray`: `(candidates, 2)`, index of the larger and of the smaller picture, sorted.
@@ -137,13 +121,7 @@ def search(thumbnails: np.ndarray, threads: int) -> np.ndarray:
 
 
 def compare(thumbnails: np.ndarray, candidates: np.ndarray) -> Iterator[Match]:
-    """
-    Yield the candidates that show the same picture, in their order.
-
-    Args:
-        thumbnails (`np.ndarray`): `(pictures, 64, 64)`.
-        candidates (`np.ndarray`): `(candidates, 2)`, as [`search`] returns them.
-    """
+    """Yield the candidates, `(candidates, 2)`, that show the same picture, in their order."""
     # Transforms of all whole pictures, at length 1, so that a dot product is a correlation.
     weights, matrices = detail_weights(), np.stack([cosines(side, FREQUENCIES) for side in COMPARED_CROPS])
     blocks = range(0, len(thumbnails), PICTURES_PER_BLOCK)

@@ -22,16 +22,7 @@ SourceError = UserError  # rsmclip.data.translation still imports this name
 
 
 def open_source(name: str, place: str) -> Source:
-    """
-    Return the reader of a corpus.
-
-    Args:
-        name (`str`): One of `READERS`.
-        place (`str`): Folder of the corpus; for `hub`, id of a dataset and options.
-
-    Raises:
-        [`UserError`]: The reader or the folder does not exist.
-    """
+    """Return the reader of a corpus; `place` is its folder, or for `hub` a dataset id and options."""
     if name not in READERS:
         raise UserError(f"unknown source {name!r}; known sources are {', '.join(READERS)}")
     module, reader = READERS[name].split(".")

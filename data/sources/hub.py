@@ -25,12 +25,7 @@ ID_NAMES = ("image_id", "file_name", "filename", "id")
 
 
 class HubDataset:
-    """
-    A dataset.
-
-    Args:
-        place (`str`): Folder or id, then options, separated by commas.
-    """
+    """A dataset; `place` is its folder or id, then options, separated by commas."""
 
     citation = None
 

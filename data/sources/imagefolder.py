@@ -19,12 +19,7 @@ SPLIT_FOLDERS = {".": "train", "train": "train", "val": "val", "validation": "va
 
 
 class ImageFolder:
-    """
-    A folder of images. The name of the folder is the name of the corpus.
-
-    Args:
-        place (`str`): The folder.
-    """
+    """A folder of images. The name of the folder is the name of the corpus."""
 
     license = None
     citation = None

@@ -23,12 +23,7 @@ QU_2016 = (
 
 
 class KarpathySource:
-    """
-    A corpus in this layout.
-
-    Args:
-        place (`str`): Folder of the annotation file.
-    """
+    """A corpus in this layout; `place` is the folder of its annotation file."""
 
     name: str
     license = None

@@ -61,12 +61,7 @@ def read_field(entry: object, name: str, kind: type | UnionType, place: str) -> 
 def make_row(
     source: str, folder: Path, file_name: str, split: str, captions: list[str], label: str | None, place: str
 ) -> SourceRow:
-    """
-    Return the row of the image `file_name` in `folder`.
-
-    Raises:
-        [`UserError`]: The file name leads out of the folder, or the file cannot be read. The line begins with `place`.
-    """
+    """Return the row of the image `file_name` in `folder`; `place` is the file and entry, for error lines."""
     check_inside(file_name, place)
     path = folder / file_name
     with user_errors(OSError, prefix=place):
