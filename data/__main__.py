@@ -162,9 +162,10 @@ def demo(arguments: argparse.Namespace) -> None:
 
     build_demo(arguments.output, arguments.seed, overwrite=arguments.overwrite_output_dir)
     if arguments.contact_sheet:
+        sheet = demo_contact_sheet(arguments.seed)
         with user_errors(OSError):
             arguments.contact_sheet.parent.mkdir(parents=True, exist_ok=True)
-            demo_contact_sheet(arguments.seed).save(arguments.contact_sheet)
+            sheet.save(arguments.contact_sheet)
 
 
 def make_parser() -> argparse.ArgumentParser:
