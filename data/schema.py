@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Value
 from datasets.exceptions import DatasetsError
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of the HTTP client
 
 from rsmclip.core.errors import UserError
 from rsmclip.data import LANGUAGES as LANGUAGES  # other modules import it from here
@@ -87,13 +87,13 @@ def one_line_errors(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, HFValidationError) as error:  # no such folder or repository, or the Hub is out of reach
+    except (OSError, HTTPError, HFValidationError) as error:  # no such folder or id, or the Hub is out of reach
         cause = type(error).__name__
-        raise UserError(f"{name} is neither a folder nor a dataset on the Hub that can be read ({cause})") from error
+        raise UserError(f"no folder {name}, and no such dataset on the Hub can be read ({cause})") from error
     except (DatasetsError, pa.ArrowException) as error:
         raise UserError(f"the dataset {name} is damaged: {' '.join(str(error.__cause__ or error).split())}") from error
     except (ValueError, RuntimeError) as error:  # no such configuration or bad JSON; a dataset that is a script
-        raise UserError(f"the dataset {name} cannot be read: {str(error).strip().partition(chr(10))[0]}") from error
+        raise UserError(f"the dataset {name} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def keep_encoded(rows: Dataset) -> Dataset:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from rsmclip.data.audit.remove import remove_rows
 from rsmclip.data.build import BuildReport, build_corpus
-from rsmclip.data.card import corpus_card, split_table, with_sections
+from rsmclip.data.card import corpus_card, with_sections
 from rsmclip.data.faults import Fault
 from rsmclip.data.schema import features, load_corpus
 from rsmclip.data.sources import open_source
@@ -60,6 +60,7 @@ def test_the_card_tells_sources_counts_translations_and_faults(report, tmp_path)
         "1 unusable rows (image missing: 1)",
     ):
         assert line in text
+    assert "| val |" not in text
 
 
 def test_the_card_tells_translations_of_unknown_origin_from_none(report, tmp_path):
@@ -72,10 +73,6 @@ def test_the_metadata_is_what_the_hub_reads(report, tmp_path):
     make_card(report, tmp_path).save(tmp_path / "README.md")
     data = DatasetCard.load(tmp_path / "README.md").data
     assert data.language == ["en", "pt"] and data.license == "other" and "remote-sensing" in data.tags
-
-
-def test_splits_without_rows_are_not_in_the_table(report):
-    assert "| val |" not in split_table(report)
 
 
 def test_a_section_is_replaced_or_added_and_the_others_stay():

@@ -382,8 +382,8 @@ def test_a_command_without_a_model_or_split_is_one_line(tmp_path, monkeypatch, c
     for arguments, line in [
         ([], "error: there is no demo model in outputs/demo: make train makes it; or give a model's folder\n"),
         (["no/such/one"], "error: there is no folder 'no/such/one', and no repository of the Hub has such an id\n"),
-        (["model", "--gallery", "no_images"], "error: the folder no_images holds no dataset: make one with python -m "
-         "rsmclip.data build\n"),
+        (["model", "--gallery", "no_images"], "error: the folder no_images holds no dataset: make one with "
+         "rsmclip data build\n"),
     ]:  # fmt: skip
         with pytest.raises(SystemExit, match="2"):
             main(["space", *arguments])
