@@ -81,7 +81,7 @@ def turn(image: Image.Image, rotation: Image.Transpose | None) -> Image.Image:
 
 
 def peer(truth: set[tuple[str, str]], rows: Dataset, pictures: dict[str, bytes]) -> dict:
-    # Pairs whose perceptual hashes have a Hamming distance of at most 10.
+    # Pairs of perceptual hashes with a Hamming distance of at most 10.
     with ProcessPoolExecutor() as pool:
         encoded = (image["bytes"] for image in rows["image"])
         known = np.array(list(pool.map(partial(hash_bits, False), encoded, chunksize=50)), np.uint64)[:, 0]

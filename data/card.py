@@ -27,7 +27,7 @@ NOT_AUDITED = "Not run: `rsmclip data audit DIR --output REPORT.json`."
 
 
 def corpus_card(sources: Sequence[Source], report: BuildReport, translations: Translations) -> DatasetCard:
-    """Return the dataset card of a corpus whose rows have been written."""
+    """Return the dataset card of a corpus after its rows have been written."""
     languages = [code for code in LANGUAGES if any(report.captions[split, code] for split in SPLITS)]
     metadata = DatasetCardData(
         language=languages,
@@ -93,7 +93,7 @@ def translation_section(translations: Translations) -> str:
     if translations.model:
         origin = f"By `{translations.model}`, revision `{translations.revision}`."
     return (
-        f"{origin} Distinct English captions whose translations were accepted, or rejected by a check of "
+        f"{origin} Distinct English captions with an accepted translation, or one rejected by a check of "
         f"`rsmclip.data.translation.checks`:\n\n{acceptance_table(translations.counts)}"
     )
 

@@ -127,11 +127,6 @@ def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
     assert f"({problem}: 1)" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_build_without_usable_rows_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no usable rows"):
-        build_corpus([made_source(tmp_path / "made", rows=1, captions=[])], tmp_path / "out", skip_bad=True)
-
-
 def test_a_folder_that_is_not_empty_is_kept(tmp_path):
     source = made_source(tmp_path / "made")
     build_corpus([source], tmp_path / "out")
@@ -172,10 +167,12 @@ def test_a_file_that_cannot_be_written_is_a_user_error(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists() and not leftovers(tmp_path)
 
 
-def test_two_sources_of_one_name_are_refused(tmp_path):
-    sources = [made_source(tmp_path / "one" / "same"), made_source(tmp_path / "two" / "same")]
+def test_sources_of_one_name_or_without_usable_rows_are_refused(tmp_path):
+    sources = [made_source(tmp_path / "one" / "same"), made_source(tmp_path / "two" / "same", rows=1, captions=[])]
     with pytest.raises(UserError, match="same"):
         build_corpus(sources, tmp_path / "out")
+    with pytest.raises(UserError, match="no usable rows"):
+        build_corpus(sources[1:], tmp_path / "out", skip_bad=True)
 
 
 def test_the_card_names_only_languages_that_have_captions(tmp_path):

@@ -56,13 +56,6 @@ def test_build_takes_several_sources_and_counts_what_it_left_out(tmp_path, made,
     assert "image missing: 1" in capsys.readouterr().out
 
 
-def test_a_folder_that_is_not_empty_needs_a_word(tmp_path, made, capsys):
-    arguments = ["build", "--source", f"imagefolder={made}", "--output", str(tmp_path / "out")]
-    cli.main(arguments)
-    assert refusal(capsys, *arguments).count("\n") == 1
-    cli.main([*arguments, "--overwrite_output_dir"])
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -99,14 +99,14 @@ def test_a_corpus_holds_known_formats_only():
 
 
 def bomb() -> bytes:
-    """A PNG whose header claims 180 million pixels."""
+    """A PNG with a header that claims 180 million pixels."""
     content = encode(Image.new("RGB", (123, 123)), "PNG")
     content = content.replace(struct.pack(">II", 123, 123), struct.pack(">II", 18_000, 10_000))
     return content[:29] + struct.pack(">I", zlib.crc32(content[12:29])) + content[33:]
 
 
 def broken_tiff() -> bytes:
-    """A TIFF whose offset of the pixels has the type of text, for which Pillow raises `TypeError`."""
+    """A TIFF in which the offset of the pixels has the type of text, for which Pillow raises `TypeError`."""
     content, offset = encode(Image.new("RGB", (9, 9)), "TIFF"), struct.pack("<HH", 273, 4)
     assert content.count(offset) == 1
     return content.replace(offset, struct.pack("<HH", 273, 2))

@@ -47,11 +47,8 @@ def image_folder(root: Path, *lines: dict) -> None:
 def test_rsicd_is_read_in_its_own_layout(tmp_path):
     encoded = write_image(tmp_path / "RSICD_images" / "airport_1.jpg")
     write_image(tmp_path / "RSICD_images" / "00623.jpg")
-    images = [
-        {"file": "airport_1.jpg", "raw": ["many planes .", " a  runway . "]},
-        {"file": "00623.jpg", "split": "test"},
-    ]
-    karpathy(tmp_path, "dataset_rsicd.json", images)
+    airport = {"file": "airport_1.jpg", "raw": ["many planes .", " a  runway . "]}
+    karpathy(tmp_path, "dataset_rsicd.json", [airport, {"file": "00623.jpg", "split": "test"}])
     first, second = open_source("rsicd", tmp_path).rows()
     assert first == SourceRow(
         image=encoded,
@@ -65,12 +62,21 @@ def test_rsicd_is_read_in_its_own_layout(tmp_path):
     assert (second["image_id"], second["label"], second["split"]) == ("rsicd/00623", None, "test")
 
 
-@pytest.mark.parametrize(("name", "label"), [("ucm", "agricultural"), ("sydney", None)])
-def test_ucm_and_sydney_are_read_in_their_own_layout(tmp_path, name, label):
-    write_image(tmp_path / "imgs" / "1.tif")
-    karpathy(tmp_path, "dataset.json", [{"file": "1.tif", "split": "val"}])
+@pytest.mark.parametrize(
+    ("name", "annotation", "image", "label"),
+    [
+        ("ucm", "dataset.json", "imgs/1.tif", "agricultural"),
+        ("sydney", "dataset.json", "imgs/1.tif", None),
+        ("rsitmd", "dataset_RSITMD.json", "images/baseballfield_452.tif", "baseballfield"),
+    ],
+)
+def test_the_other_corpora_after_karpathy_are_read_in_their_own_layout(tmp_path, name, annotation, image, label):
+    file = tmp_path / image
+    write_image(file)
+    karpathy(tmp_path, annotation, [{"file": file.name, "split": "val"}])
     (only,) = open_source(name, tmp_path).rows()
-    assert (only["image_id"], only["source"], only["label"], only["split"]) == (f"{name}/1", name, label, "val")
+    assert (only["image_id"], only["source"]) == (f"{name}/{file.stem}", name)
+    assert (only["label"], only["split"]) == (label, "val")
     assert Image.open(io.BytesIO(encode_image(only["image"]))).format == "PNG"
 
 
@@ -78,14 +84,6 @@ def test_ucm_counts_a_hundred_images_to_a_class(tmp_path):
     reader = open_source("ucm", tmp_path)
     labels = [reader.label_of(f"{number}.tif") for number in (1, 100, 101, 2001, 2100, 2101, 0)]
     assert labels == ["agricultural", "agricultural", "airplane", "tenniscourt", "tenniscourt", None, None]
-
-
-def test_rsitmd_is_read_in_its_own_layout(tmp_path):
-    write_image(tmp_path / "images" / "baseballfield_452.tif")
-    karpathy(tmp_path, "dataset_RSITMD.json", [{"file": "baseballfield_452.tif", "split": "test"}])
-    (only,) = open_source("rsitmd", tmp_path).rows()
-    assert (only["image_id"], only["label"], only["split"]) == ("rsitmd/baseballfield_452", "baseballfield", "test")
-    assert only["image"] is not None
 
 
 def nwpu(root: Path, classes: object) -> None:
@@ -96,13 +94,9 @@ def nwpu(root: Path, classes: object) -> None:
 def test_nwpu_is_read_in_its_own_layout(tmp_path):
     encoded = write_image(tmp_path / "NWPU_images" / "airplane" / "airplane_001.jpg")
     captions = {"raw": "A .", "raw_1": "B .", "raw_2": "C .", "raw_3": "D .", "raw_4": "E ."}
-    nwpu(
-        tmp_path,
-        {
-            "airplane": [{"filename": "airplane_001.jpg", "imgid": 0, "split": "train", **captions}],
-            "sea_ice": [{"filename": "sea_ice_700.jpg", "imgid": 1, "split": "test", **captions}],
-        },
-    )
+    airplane = {"filename": "airplane_001.jpg", "imgid": 0, "split": "train", **captions}
+    sea_ice = {"filename": "sea_ice_700.jpg", "imgid": 1, "split": "test", **captions}
+    nwpu(tmp_path, {"airplane": [airplane], "sea_ice": [sea_ice]})
     first, second = open_source("nwpu", tmp_path).rows()
     assert first == SourceRow(
         image=encoded,

@@ -61,7 +61,7 @@ class Pair(NamedTuple):
 class AuditReport:
     """Result of an audit."""
 
-    audited: str  # name of the dataset whose rows may be removed
+    audited: str  # name of the dataset that may lose rows
     rows: Counter = field(default_factory=Counter)  # by (dataset, split)
     evaluated: set[tuple[str, str]] = field(default_factory=set)  # (dataset, split) that models are evaluated on
     pairs: list[Pair] = field(default_factory=list)  # leaks first, then in the order of the rows
@@ -122,7 +122,7 @@ def audit(datasets: Mapping[str, DatasetDict], audited: str, num_processes: int 
         datasets (`Mapping[str, DatasetDict]`):
             Datasets by name, as [`load_audited`] returns them. Pairs without a row of `audited` are left out.
         audited (`str`):
-            Name of the dataset whose rows may be removed.
+            Name of the dataset that may lose rows.
         num_processes (`int`, *optional*):
             Processes that decode, and threads that search; by default one per core.
 

@@ -49,11 +49,13 @@ def write_report(report: AuditReport, datasets: Mapping[str, DatasetDict], path:
     folder = path.with_name(f"{path.stem}_pairs")
     if folder.exists() and any(file.suffix != ".jpg" for file in folder.iterdir()):
         raise UserError(f"{folder} is not overwritten, because it holds more than pictures of pairs")
+    written = json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n"
+    markdown = as_markdown(report, quote(folder.name))
     with user_errors(OSError, prefix="the report cannot be written"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_whole(path, json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n")
-        write_whole(path.with_suffix(".md"), as_markdown(report, quote(folder.name)))
+        write_whole(path, written)
+        write_whole(path.with_suffix(".md"), markdown)
     for number, image in enumerate(draw_pairs(report.pairs[:SHOWN_PAIRS], datasets), start=1):
         with user_errors(OSError, prefix="the report cannot be written"):
             image.save(folder / f"{number:03}.jpg", quality=90)

@@ -38,8 +38,8 @@ SEARCH_RADIUS = 0.32
 BRIGHTNESS_TOLERANCE = 6.0  # gray levels that use up the radius alone; the same pictures differ by at most 1.5
 CONTRAST_TOLERANCE = 0.2  # relative change that uses up the radius alone; the same pictures differ by at most 0.15
 # Correlation: at least 0.874 for the same picture, except 0.67 to 0.87 for six of the 400 flattest. Different places:
-# at most 0.77 (two stadiums); in 50,000 parts of pictures one pair reaches 0.896, whose detail is one straight bright
-# edge, which SAME_EVERYWHERE rejects. Another view of the same place, shifted or enlarged, reaches 0.863.
+# at most 0.77 (two stadiums); in 50,000 parts of pictures one pair reaches 0.896, with one straight bright edge,
+# which SAME_EVERYWHERE rejects. Another view of the same place, shifted or enlarged, reaches 0.863.
 SAME = 0.87
 # Correlation in the fifth of places that agree least: at least 0.84 for the same picture, 0.81 for the flattest (below
 # 0.75 for 1 % of pictures saved at quality 20 or at 0.3 of their size). Different pictures that share a black corner,
@@ -98,7 +98,7 @@ def is_blank(thumbnail: np.ndarray) -> bool:
 
 def search(thumbnails: np.ndarray, threads: int) -> np.ndarray:
     """
-    Find pictures that have a crop whose fingerprint is near that of another picture.
+    Find pictures that have a crop with a fingerprint near that of another picture.
 
     Returns:
         `np.ndarray`: `(candidates, 2)`, index of the larger and of the smaller picture, sorted.
