@@ -7,13 +7,16 @@ OLDEST := .venv-oldest
 help:  ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-train: $(VENV)/.installed  ## install, then train the demo model from a random start into outputs/demo (minutes, on a CPU)
-	$(BIN)/accelerate launch train.py
+# The demo's own folder is replaced by every run. With a folder or recipe of yours in ARGS nothing is deleted.
+OVERWRITE = $(if $(or $(findstring --output_dir,$(ARGS)),$(findstring --config,$(ARGS))),,--overwrite_output_dir)
+
+train: $(VENV)/.installed  ## install, then train the demo model into outputs/demo; options: ARGS="--max_train_steps 50"
+	$(BIN)/python train.py $(OVERWRITE) $(ARGS)
 
 test: $(VENV)/.installed-test  ## install, then run the whole test suite, a process for each core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-test-oldest: $(OLDEST)/.installed  ## the same on the oldest transformers and huggingface_hub that pyproject.toml admits
+test-oldest: $(OLDEST)/.installed  ## run the suite on the oldest transformers and huggingface_hub that pyproject.toml admits
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev  ## check style
@@ -24,7 +27,7 @@ format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## delete the environment and what runs have left in outputs/
+clean:  ## delete the environments and outputs/
 	rm -rf $(VENV) $(OLDEST) outputs
 
 $(BIN)/python:
@@ -32,15 +35,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet -e . -c constraints.txt
+	@echo "installing PyTorch, transformers and what else pyproject.toml names into $(VENV): 1.4 GB, one to five minutes"
+	@$(BIN)/pip install --quiet -e . -c constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet -e '.[test]' -c constraints.txt
+	@echo "installing the packages that the tests need into $(VENV): one to three minutes"
+	@$(BIN)/pip install --quiet -e '.[test]' -c constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt
+	@echo "installing the packages of the tests and ruff into $(VENV)"
+	@$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt
 	@touch $@
 
 # The pins of constraints.txt but for the packages in constraints-oldest.txt.

@@ -1,8 +1,8 @@
-"""Preprocessing of RS-M-CLIP: CLIP's, to the pixel as OpenCLIP does it, for the images that remote sensing has.
+"""Preprocessing of RS-M-CLIP: that of CLIP, equal to OpenCLIP's pixels, for the kinds of images in remote sensing.
 
-Two things differ from `CLIPImageProcessor`. The centre crop rounds as torchvision does, so that images that are not
-square give OpenCLIP's pixels. And 16-bit, grey and float images are brought to 8 bits by their range, where Pillow's
-conversion to RGB clips 16 bits to white without a word.
+Two parts differ from `CLIPImageProcessor`. The center crop rounds as torchvision does, so images that are not square
+have OpenCLIP's pixels. And 16-bit and float images are scaled to 8 bits by the range of their type (Pillow clips
+16-bit values to white).
 """
 
 import numpy as np
@@ -14,22 +14,21 @@ from transformers.image_utils import SizeDict
 
 def as_image(image, channels: str | None = None):
     """
-    One image as Pillow has it.
+    Convert an image to a Pillow image with 8 bits per channel.
 
     Args:
         image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
-            8-bit, 16-bit (`uint16`, Pillow's `I;16`), boolean, or float in 0 to 1 or 0 to 255, give or take the
-            twentieth by which resampling overshoots; grey of shape `(height, width)`, or with 1, 3 or 4 channels.
+            Gray of shape `(height, width)`, or 1, 3 or 4 channels. Values are 8-bit, 16-bit (`uint16`, Pillow's
+            `I;16`), boolean, or float from 0 to 1 or from 0 to 255. Resampling may overshoot these ranges by 5 %.
         channels (`str`, *optional*):
-            `"channels_first"` or `"channels_last"`. By default where there are 1, 3 or 4 of them; where that is both,
-            first in a tensor and last in an array.
+            `"channels_first"` or `"channels_last"`. By default the side of 1, 3 or 4 channels. If both sides can be
+            channels, they are first in a tensor and last in an array.
 
     Returns:
-        `PIL.Image.Image`: 8 bits a channel, transparency over white. What is no image, the path or address of one say,
-        as it is.
+        `PIL.Image.Image`: The image on a white background. Paths, URLs and other non-images are returned unchanged.
 
     Raises:
-        `ValueError`: The range of the values or the place of the channels is not known.
+        `ValueError`: The range of the values or the side of the channels is unknown.
     """
     is_image, is_tensor = isinstance(image, Image.Image), isinstance(image, torch.Tensor)
     if not is_image and not is_tensor and not isinstance(image, np.ndarray):
@@ -53,7 +52,6 @@ def as_image(image, channels: str | None = None):
 
 
 def scale_to_8_bit(array: np.ndarray) -> np.ndarray:
-    """Values of a known range to 8 bits."""
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
@@ -70,23 +68,23 @@ def scale_to_8_bit(array: np.ndarray) -> np.ndarray:
 
 class RSMCLIPImageProcessor(CLIPImageProcessorPil):
     """
-    Resize of the short side by Pillow, centre crop, CLIP's mean and standard deviation: [`CLIPImageProcessor`] and its
-    options, the same on every machine, with torchvision or without it. Transparency is laid over white.
+    [`CLIPImageProcessor`] for the images of remote sensing: resize of the short side with Pillow, center crop, CLIP's
+    mean and standard deviation. The result does not depend on torchvision. Transparent images get a white background.
     """
 
     def preprocess(self, images, *args, **kwargs):
         """
+        Convert images with [`as_image`] and preprocess them.
+
         Args:
-            images (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of them):
-                What [`as_image`] takes.
+            images (`PIL.Image.Image`, `np.ndarray`, `torch.Tensor` or a list of them): Images.
 
         Returns:
             `BatchFeature`: `pixel_values` of shape `(images, 3, height, width)`.
         """
-        options = [kwargs.get(name) for name in ("do_rescale", "rescale_factor")]
-        own = [self.do_rescale, self.rescale_factor]
-        do_rescale, factor = (own[i] if option is None else option for i, option in enumerate(options))
-        if do_rescale and factor == 1 / 255:  # else the caller has scaled the values
+        given = {name: kwargs[name] for name in ("do_rescale", "rescale_factor") if kwargs.get(name) is not None}
+        do_rescale, factor = given.get("do_rescale", self.do_rescale), given.get("rescale_factor", self.rescale_factor)
+        if do_rescale and factor == 1 / 255:  # otherwise the caller has scaled the values
             channels = kwargs.get("input_data_format")
             if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
                 images = [as_image(image, channels) for image in images]
@@ -95,7 +93,7 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         return super().preprocess(images, *args, **kwargs)
 
     def resize(self, image: np.ndarray, size: SizeDict, *args, **kwargs) -> np.ndarray:
-        """`(channels, height, width)` resized; to a longest side with OpenCLIP's rounding, and no side of nothing."""
+        """Resize `(channels, height, width)`. A longest side is rounded as in OpenCLIP, to at least one pixel."""
         if size.longest_edge and size.longest_edge == size.shortest_edge:
             ratio = max(image.shape[1:]) / size.longest_edge
             height, width = (max(1, round(side / ratio)) for side in image.shape[1:])
@@ -103,7 +101,7 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         return super().resize(image, size, *args, **kwargs)
 
     def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
-        """`(channels, height, width)` to `size`: black where it is too small, halves rounded as torchvision does."""
+        """Crop `(channels, height, width)` to `size`, rounded as in torchvision. Pad smaller images with black."""
         missing = [
             max(wanted - found, 0) for wanted, found in zip((size.height, size.width), image.shape[1:], strict=True)
         ]
@@ -112,7 +110,7 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         return image[:, top : top + size.height, left : left + size.width]
 
     def to_dict(self) -> dict:
-        """Names the class that a loader told `trust_remote_code=False` takes."""
+        """Name `CLIPImageProcessor` for loading with `trust_remote_code=False`."""
         return super().to_dict() | {"image_processor_type": "CLIPImageProcessor"}
 
 

@@ -1,11 +1,15 @@
-"""RS-M-CLIP (Silva et al. 2024, arXiv 2410.23370): a ViT image tower and an XLM-RoBERTa text tower in one space.
+"""RS-M-CLIP (Silva et al. 2024, arXiv 2410.23370): a ViT image tower and an XLM-RoBERTa text tower with a shared
+embedding space.
 
-The towers are those of `transformers`, so attention backends, gradient checkpointing and adapters work as they do
-there. What is written here is what joins them: masked mean pooling and an MLP on the text, a linear projection
-on the image, the logit scale, and the head that the self-supervised objective trains beside them.
+The towers are models of `transformers`, with its attention backends, gradient checkpointing and adapters. This file
+adds the parts that join them:
 
-The architecture is the one that OpenCLIP builds from a ViT and an XLM-RoBERTa (`CustomTextCLIP`), so weights convert
-both ways without a difference: `python -m rsmclip.hub convert-openclip` and `export-openclip`.
+    image -> ViT -> visual_projection -> image embedding
+    image -> ViT -> self_distillation_head -> prototype logits (training only)
+    text -> XLM-RoBERTa -> mean over the tokens -> text_projection (MLP) -> text embedding
+
+The architecture is OpenCLIP's `CustomTextCLIP` with a ViT and an XLM-RoBERTa. `rsmclip hub convert-openclip` and
+`export-openclip` convert weights in both directions without a difference.
 """
 
 from dataclasses import dataclass
@@ -25,28 +29,24 @@ from .configuration_rsmclip import RSMCLIPConfig
 @dataclass
 class RSMCLIPOutput(CLIPOutput):
     """
+    Output of [`RSMCLIPModel`].
+
     Args:
-        loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `return_loss=True`):
-            InfoNCE of the batch, both directions averaged.
-        logits_per_image (`torch.Tensor` of shape `(image_batch_size, text_batch_size)`, *optional*):
-            Cosine similarities times `exp(logit_scale)`.
-        logits_per_text (`torch.Tensor` of shape `(text_batch_size, image_batch_size)`, *optional*):
-            The same, transposed.
-        text_embeds (`torch.Tensor` of shape `(text_batch_size, projection_dim)`, *optional*):
-            Text embeddings of unit length.
-        image_embeds (`torch.Tensor` of shape `(image_batch_size, projection_dim)`, *optional*):
-            Image embeddings of unit length.
-        text_model_output (`BaseModelOutputWithPooling`, *optional*):
-            Output of the text tower; its `pooler_output` is the embedding before normalisation.
-        vision_model_output (`BaseModelOutputWithPooling`, *optional*):
-            Output of the image tower; its `pooler_output` is the embedding before normalisation.
+        loss (`torch.Tensor` of shape `()`, *optional*): InfoNCE, mean of both directions, with `return_loss=True`.
+        logits_per_image (`torch.Tensor` of shape `(images, texts)`, *optional*): Cosines times `exp(logit_scale)`.
+        logits_per_text (`torch.Tensor` of shape `(texts, images)`, *optional*): Transpose of `logits_per_image`.
+        text_embeds (`torch.Tensor` of shape `(texts, projection_dim)`, *optional*): Embeddings of unit length.
+        image_embeds (`torch.Tensor` of shape `(images, projection_dim)`, *optional*): Embeddings of unit length.
+        text_model_output (`BaseModelOutputWithPooling`, *optional*): Result of `get_text_features`.
+        vision_model_output (`BaseModelOutputWithPooling`, *optional*): Result of `get_image_features`.
     """
 
 
 class RSMCLIPSelfDistillationHead(nn.Module):
     """
-    From the pooled image to prototype logits: a three-layer MLP, L2 normalisation, and a linear layer whose rows, the
-    prototypes, have unit length (Caron et al. 2021, section 3.1 and appendix C).
+    Head of the self-distillation objective: pooled image to prototype logits (Caron et al. 2021, section 3.1 and
+    appendix C). It has a three-layer MLP, L2 normalization, and a linear layer. The rows of the linear layer are the
+    prototypes and have unit length.
     """
 
     def __init__(self, in_size: int, hidden_size: int, bottleneck_size: int, num_prototypes: int):
@@ -61,13 +61,13 @@ class RSMCLIPSelfDistillationHead(nn.Module):
         self.prototypes = nn.Linear(bottleneck_size, num_prototypes, bias=False)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """`(batch, in_size)` to cosines with the prototypes, `(batch, num_prototypes)`."""
+        """Return the cosines of `(batch, in_size)` with the prototypes, `(batch, num_prototypes)`."""
         bottleneck = F.normalize(self.mlp(pooled), dim=-1)
         return F.linear(bottleneck, F.normalize(self.prototypes.weight, dim=-1))
 
 
 class RSMCLIPPreTrainedModel(PreTrainedModel):
-    """Initialisation, saving, and what the model supports."""
+    """Base class: initialization of weights and supported features."""
 
     config_class = RSMCLIPConfig
     base_model_prefix = "rsmclip"
@@ -79,12 +79,12 @@ class RSMCLIPPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # A model loaded with `self_distillation=None` leaves a head in the file where it is.
+    # No warning if a model with `self_distillation=None` is loaded from weights with a head.
     _keys_to_ignore_on_load_unexpected = [r"^self_distillation_head\."]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        # The towers are models of their own and initialise themselves; `init` leaves loaded weights alone.
+        # The towers initialize themselves. `init` skips loaded weights.
         super()._init_weights(module)
         if isinstance(module, RSMCLIPModel):
             for layer in [module.visual_projection, *module.text_projection.modules()]:
@@ -95,11 +95,10 @@ class RSMCLIPPreTrainedModel(PreTrainedModel):
 
 class RSMCLIPModel(RSMCLIPPreTrainedModel):
     """
-    Multilingual CLIP for remote sensing: images and texts as vectors whose cosine says how well they match.
+    Multilingual CLIP for remote sensing. Images and texts that match have embeddings with a high cosine similarity.
 
     Args:
-        config ([`RSMCLIPConfig`]):
-            Architecture. Built from a config the weights are random; [`~PreTrainedModel.from_pretrained`] loads them.
+        config ([`RSMCLIPConfig`]): Architecture. Weights are random unless `from_pretrained` loads them.
 
     Example:
 
@@ -112,9 +111,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
     >>> model(**inputs).logits_per_image.softmax(dim=-1)
     ```
 
-    There is no `encode_text(list[str])`: a model takes tensors and the tokenizer is the processor's, so that one is
-    saved, compiled, exported and sharded without the other. For strings and images in and vectors out, in batches, the
-    same folder is a [`SentenceTransformer`]:
+    The model takes tensors. To embed strings and images directly, load the folder as a [`SentenceTransformer`]:
 
     ```python
     >>> from sentence_transformers import SentenceTransformer
@@ -136,10 +133,9 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         )
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         self.self_distillation_head = None
-        if config.self_distillation is not None:
+        if (head := config.self_distillation) is not None:
             self.self_distillation_head = RSMCLIPSelfDistillationHead(
-                vision_width,
-                *(config.self_distillation[name] for name in ("hidden_size", "bottleneck_size", "num_prototypes")),
+                vision_width, head["hidden_size"], head["bottleneck_size"], head["num_prototypes"]
             )
         self.post_init()
 
@@ -149,9 +145,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
             return nn.Linear(in_size, out_size, bias=False)
         if projection_type == "none":
             if in_size != out_size:
-                raise ValueError(
-                    f"without a text projection the tower is as wide as projection_dim: {in_size} != {out_size}"
-                )
+                raise ValueError(f"text_projection_type none: hidden_size {in_size} is not projection_dim {out_size}")
             return nn.Identity()
         hidden_size = (in_size + out_size) // 2  # OpenCLIP's width, 640 for XLM-R-base
         return nn.Sequential(
@@ -167,20 +161,12 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         **kwargs,
     ) -> None:
         """
-        Saves the model; see [`~PreTrainedModel.save_pretrained`].
+        Save the model. All arguments but one are those of [`~PreTrainedModel.save_pretrained`].
 
         Args:
-            save_directory (`str`):
-                Where it goes.
-            is_main_process (`bool`, *optional*, defaults to `True`):
-                As in the base class.
-            state_dict (`dict[str, torch.Tensor]`, *optional*):
-                As in the base class.
             keep_self_distillation_head (`bool`, *optional*, defaults to `True`):
-                `False` leaves the head of the self-supervised objective out, for a release: retrieval and
-                classification don't use it. What was saved loads as a model without a head.
-            kwargs:
-                Those of [`~PreTrainedModel.save_pretrained`].
+                Save the self-distillation head. Retrieval and classification don't use it, so a release can leave it
+                out. Without it the saved config has `self_distillation=None`.
         """
         head, sizes = self.self_distillation_head, self.config.self_distillation
         if not keep_self_distillation_head:
@@ -197,13 +183,12 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, **kwargs
     ) -> BaseModelOutputWithPooling:
         """
-        Image embeddings, not normalised.
+        Compute image embeddings. They are not normalized.
 
         Args:
-            pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`):
-                Normalised pixels.
+            pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`): Normalized pixels.
             interpolate_pos_encoding (`bool`, *optional*, defaults to `False`):
-                Take any image whose sides are multiples of the patch size, not only the configured size.
+                Accept any height and width that are multiples of the patch size.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` has shape `(batch, projection_dim)`.
@@ -223,22 +208,24 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         """
-        Text embeddings, not normalised: the last hidden states pooled over the attention mask, and projected.
+        Compute text embeddings: pool the last hidden states over the attention mask, and project. They are not
+        normalized.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                Token ids, at most `max_position_embeddings - 2` of them (512): a tokenizer that is not told
-                `truncation=True` gives more for a long text.
+                Token ids. The largest length is `max_position_embeddings - 2` (512): use `truncation=True` in the
+                tokenizer.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*):
-                1 for tokens, 0 for padding. Without it whatever isn't the padding token counts.
+                1 for tokens, 0 for padding. By default 0 for padding tokens.
             inputs_embeds (`torch.Tensor` of shape `(batch, length, width)`, *optional*):
-                Word embeddings in place of token ids, padded on the right. Without a mask all of them count.
+                Word embeddings instead of token ids, padded on the right. The default attention mask is 1 everywhere.
 
         Returns:
             `BaseModelOutputWithPooling`: `pooler_output` has shape `(batch, projection_dim)`.
         """
         if input_ids is None and inputs_embeds is None:
             raise ValueError("give input_ids or inputs_embeds")
+        # The mask, and the largest length that the position embeddings allow.
         if attention_mask is None and input_ids is None:
             attention_mask = inputs_embeds.new_ones(inputs_embeds.shape[:2], dtype=torch.long)
         elif attention_mask is None:
@@ -249,14 +236,16 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
                 f"a text has {attention_mask.shape[1]} tokens and the text tower takes at most {longest}: "
                 f"give the tokenizer truncation=True, max_length={longest}"
             )
+
+        # The tower, pooling and projection.
         mask = attention_mask
         if self.training and self.text_model.config._attn_implementation == "sdpa":
-            # transformers would ask the device whether any token is masked, and a training step would wait for that.
+            # With a 2D mask transformers checks if any token is masked, and a training step waits for the device.
             mask = attention_mask[:, None, None].bool()
         outputs = self.text_model(
             input_ids=input_ids, attention_mask=mask, inputs_embeds=inputs_embeds, return_dict=True, **kwargs
         )
-        pooled = outputs.pooler_output  # None unless the tower has a pooler
+        pooled = outputs.pooler_output  # None without a pooler
         if self.config.text_pooling != "pooler":
             pooled = self._pool_tokens(outputs.last_hidden_state, attention_mask)
         return BaseModelOutputWithPooling(
@@ -274,23 +263,23 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         if self.config.text_pooling == "max":
             return hidden.masked_fill(mask == 0, torch.finfo(hidden.dtype).min).amax(dim=1)
         mask = mask.to(hidden.dtype)
-        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)  # a text without tokens is zero, not NaN
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)  # zero, not NaN, without tokens
 
     def get_prototype_logits(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = True) -> torch.Tensor:
         """
-        Cosines of the images with the prototypes of the self-distillation head.
+        Compute the cosines of images with the prototypes of the self-distillation head.
 
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, 3, height, width)`):
-                Normalised pixels of global or local views.
+                Normalized pixels of global or local views.
             interpolate_pos_encoding (`bool`, *optional*, defaults to `True`):
-                Take views smaller than the configured image.
+                Accept views of other sizes than the configured size.
 
         Returns:
             `torch.Tensor` of shape `(batch, num_prototypes)`.
         """
         if self.self_distillation_head is None:
-            raise ValueError("this model has no self-distillation head (config.self_distillation is None)")
+            raise ValueError("the model has no self-distillation head: config.self_distillation is None")
         outputs = self.vision_model(pixel_values=pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
         return self.self_distillation_head(outputs.pooler_output)
 
@@ -305,25 +294,22 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         **kwargs,
     ) -> RSMCLIPOutput:
         """
-        Embeds images, texts, or both, and compares them.
+        Embed images, texts, or both, and compare them.
 
         Args:
-            input_ids (`torch.LongTensor` of shape `(text_batch, length)`, *optional*):
-                Token ids.
-            pixel_values (`torch.FloatTensor` of shape `(image_batch, 3, height, width)`, *optional*):
-                Normalised pixels.
-            attention_mask (`torch.Tensor` of shape `(text_batch, length)`, *optional*):
-                1 for tokens, 0 for padding.
-            return_loss (`bool`, *optional*):
-                Return InfoNCE, text `i` being the one of image `i`. Needs both and equally many.
+            input_ids (`torch.LongTensor` of shape `(texts, length)`, *optional*): Token ids.
+            pixel_values (`torch.FloatTensor` of shape `(images, 3, height, width)`, *optional*): Normalized pixels.
+            attention_mask (`torch.Tensor` of shape `(texts, length)`, *optional*): 1 for tokens, 0 for padding.
+            return_loss (`bool`, *optional*): Compute InfoNCE. Text `i` must belong to image `i`.
             interpolate_pos_encoding (`bool`, *optional*, defaults to `False`):
-                Take images of other sizes than the configured one.
+                Accept images of other sizes than the configured size.
 
         Returns:
-            [`RSMCLIPOutput`]: what was not given is `None` in it.
+            [`RSMCLIPOutput`]: Fields of an absent input are `None`.
         """
         if input_ids is None and pixel_values is None:
             raise ValueError("give input_ids, pixel_values or both")
+        # Embeddings of unit length.
         image = text = image_embeds = text_embeds = logits_per_image = logits_per_text = loss = None
         if pixel_values is not None:
             image = self.get_image_features(pixel_values, interpolate_pos_encoding, return_dict=True, **kwargs)
@@ -331,6 +317,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         if input_ids is not None:
             text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
             text_embeds = F.normalize(text.pooler_output, dim=-1)
+        # Cosines times the inverse temperature, and InfoNCE.
         if image_embeds is not None and text_embeds is not None:
             logits_per_text = (
                 self.logit_scale.exp().to(text_embeds.device) * text_embeds @ image_embeds.t().to(text_embeds.device)

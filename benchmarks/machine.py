@@ -1,4 +1,4 @@
-"""What a result needs beside its figures: when, where and with which versions it was measured."""
+"""The date, machine, versions and command that a benchmark records with its figures."""
 
 import os
 import platform
@@ -9,11 +9,11 @@ from pathlib import Path
 
 def describe_run(command: str, *packages: str) -> dict:
     """
-    Date, machine, versions and command of a benchmark that is running.
+    Return the date, machine, versions and command of a running benchmark.
 
     Args:
-        command (`str`): How to make the result again.
-        packages (`str`): Distributions whose versions matter. Where torch is one of them, its accelerator is named.
+        command (`str`): The command that makes the result again.
+        packages (`str`): Distributions whose versions are recorded. With torch among them, the GPU is recorded too.
     """
     return {
         "command": command,
@@ -25,14 +25,12 @@ def describe_run(command: str, *packages: str) -> dict:
 
 
 def accelerator() -> str | None:
-    """Name of the first GPU that torch sees."""
-    import torch  # not before a result needs it: it takes seconds and memory
+    import torch  # imported here because it takes seconds and memory, which a benchmark may measure
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def processor() -> str:
-    """Name of the processor, where the system tells it."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,12 +1,13 @@
-"""OpenCLIP's side of the training benchmark: its own training command, which trains when it is told to.
+"""OpenCLIP's side of the training benchmark: OpenCLIP's own training command, which trains on request.
 
     PYTHON benchmarks/openclip_training.py --model_config FILE.json --threads 2 [options of open_clip_train.main]
 
-It lives in an environment of OpenCLIP's (`pip install 'open_clip_torch[training]'`) and imports nothing of ours. All
-of `open_clip_train.main` runs as it is: model, data, optimiser, schedule, and its loop over epochs. Only the call of
-`train_one_epoch` waits for a line on stdin first and is given a loader that ends after the steps which that line asks
-for, `{"do": "steps", "settle": 1, "steps": 4}`; the next call continues behind them. The answer on stdout,
-`{"seconds": …, "waited": …, "parameters": …}`, leaves out the `settle` first steps. The end of stdin ends it.
+The script runs in an environment with OpenCLIP (`pip install 'open_clip_torch[training]'`) and imports nothing of this
+package. `open_clip_train.main` runs unchanged: model, data, optimizer, schedule and the loop over epochs. Only its
+call of `train_one_epoch` is replaced. The replacement waits for a request on stdin, such as
+`{"do": "steps", "settle": 1, "steps": 4}`, and trains for that number of steps. The next request continues with the
+next batches. The answer on stdout is `{"seconds": …, "waited": …, "parameters": …}`; the first `settle` steps are not
+measured. The end of stdin ends the process.
 """
 
 import argparse
@@ -25,27 +26,25 @@ from open_clip_train.train import train_one_epoch
 from torch.utils.data import DataLoader
 
 
-def synchronise() -> None:
-    """Waits until the accelerator is done; a CPU always is."""
+def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def endless(loader: DataLoader) -> Iterator:
-    """Batches of one epoch after the other."""
     while True:
         yield from loader
 
 
 class TimedLoader:
     """
-    What `train_one_epoch` asks of a loader, over so many batches, and how long they take.
+    A loader for `train_one_epoch` that ends after a number of batches and measures their time.
 
     Args:
-        batches (`Iterator`): Where the batches come from.
-        batch_size (`int`): Pairs of a batch.
-        settle (`int`): Steps before the clock starts.
-        steps (`int`): Steps on the clock.
+        batches (`Iterator`): The batches.
+        batch_size (`int`): Pairs in a batch.
+        settle (`int`): Number of unmeasured steps at the start.
+        steps (`int`): Number of measured steps.
     """
 
     def __init__(self, batches: Iterator, batch_size: int, settle: int, steps: int):
@@ -56,7 +55,7 @@ class TimedLoader:
     def __iter__(self) -> Iterator:
         for number in range(self.num_batches):
             if number == self.settle:
-                synchronise()
+                synchronize()
                 self.began, self.waited = time.perf_counter(), 0.0
             asked = time.perf_counter()
             batch = next(self.batches)
@@ -64,24 +63,23 @@ class TimedLoader:
             yield batch
 
     def times(self) -> dict[str, float]:
-        """Seconds from the first step on the clock until now, and those spent waiting for batches."""
-        synchronise()
+        """Return the seconds since the first measured step, and the seconds of waiting for batches."""
+        synchronize()
         return {"seconds": time.perf_counter() - self.began, "waited": self.waited}
 
 
 class Turns:
     """
-    Takes the place of `train_one_epoch` in OpenCLIP's loop over epochs; every epoch is one request.
+    The replacement of `train_one_epoch` in OpenCLIP's loop over epochs: every epoch is one request.
 
     Args:
-        answers (`io.TextIOBase`): Where answers go.
+        answers (`io.TextIOBase`): File for the answers.
     """
 
     def __init__(self, answers):
         self.answers, self.batches = answers, None
 
     def __call__(self, model, data, loss, epoch, optimizer, scaler, scheduler, dist_model, args, tb_writer=None):
-        """Waits for a request and trains for so many steps."""
         line = sys.stdin.readline()
         if not line:
             sys.exit(0)
@@ -96,23 +94,21 @@ class Turns:
 
 
 def main() -> None:
-    """Starts OpenCLIP's training command."""
+    """Start OpenCLIP's training command."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # else OpenCLIP's --model would be taken for the beginning of --model_config
+        allow_abbrev=False,  # argparse would read OpenCLIP's --model as --model_config
     )
-    parser.add_argument(
-        "--model_config", required=True, help="a model configuration of OpenCLIP's; its name is --model"
-    )
-    parser.add_argument("--threads", type=int, help="threads on a CPU")
+    parser.add_argument("--model_config", required=True, help="model configuration of OpenCLIP, named by --model")
+    parser.add_argument("--threads", type=int, help="CPU threads")
     own, arguments = parser.parse_known_args()
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # libraries print to stderr from here on, so that stdout holds answers only
     if own.threads:
         torch.set_num_threads(own.threads)
     open_clip.add_model_config(own.model_config)
-    # Random weights: the command would load those of the text tower, which the benchmark has no need of.
+    # The benchmark needs no pretrained weights of the text tower, which the command would load.
     openclip_main.create_model_and_transforms = functools.partial(
         open_clip.create_model_and_transforms, pretrained_text=False
     )

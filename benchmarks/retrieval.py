@@ -1,10 +1,10 @@
-"""Time and memory of retrieval figures, against the plain dense definition.
+"""Measure time and memory of the exact retrieval figures against a dense implementation.
 
     python -m rsmclip.benchmarks.retrieval --output FILE.json
 
-Dense is one full similarity matrix and an argsort of it in each direction. Each side is a process of its own that
-makes the same embeddings; its memory is the peak of the whole process: interpreter, libraries and embeddings too.
-Both must give the same figures. Then the exact ranks alone for a large gallery.
+The dense implementation computes one full similarity matrix and sorts it in each direction. Each implementation runs
+in its own process with equal embeddings. Memory is the peak of the whole process, with interpreter, libraries and
+embeddings. Both must give equal figures. At the end the exact figures of a large gallery are measured alone.
 """
 
 import argparse
@@ -22,11 +22,10 @@ from rsmclip.benchmarks.machine import describe_run
 from rsmclip.eval.retrieval import retrieval_metrics, unit_rows
 
 DIM = 512
-NOISE = 12.0  # standard deviations of a text's noise: figures well between chance and perfect
+NOISE = 12.0  # standard deviation of the noise of a text; figures are well between chance and perfect
 
 
 def make_embeddings(images: int, texts: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Random image embeddings, texts near them, and the image of each text."""
     generator = torch.Generator().manual_seed(0)
     image_embeds = torch.randn(images, DIM, generator=generator)
     owner = torch.arange(texts) % images
@@ -39,7 +38,7 @@ def make_embeddings(images: int, texts: int) -> tuple[torch.Tensor, torch.Tensor
 def dense_metrics(
     image_embeds: torch.Tensor, text_embeds: torch.Tensor, owner: torch.Tensor, ks: tuple[int, ...] = (1, 5, 10)
 ) -> dict[str, float]:
-    """Recalls by the definition: sort everything, look where the right item is."""
+    # By definition: sort all items and find the first right one.
     similarity = unit_rows(image_embeds, "image") @ unit_rows(text_embeds, "text").t()
     rows = torch.arange(len(image_embeds))
     values = {}
@@ -54,7 +53,6 @@ def dense_metrics(
 
 
 def measure(side: str, images: int, texts: int) -> dict:
-    """Seconds, peak memory in MB and figures of one side, in this process."""
     embeddings = make_embeddings(images, texts)
     start = time.perf_counter()
     metrics = {"dense": dense_metrics, "exact": retrieval_metrics}[side](*embeddings)
@@ -64,7 +62,6 @@ def measure(side: str, images: int, texts: int) -> dict:
 
 
 def measure_apart(side: str, images: int, texts: int) -> dict:
-    """The same in a process of its own."""
     command = [sys.executable, "-m", "rsmclip.benchmarks.retrieval", "--side", side]
     command += ["--images", str(images), "--texts", str(texts)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -72,15 +69,14 @@ def measure_apart(side: str, images: int, texts: int) -> dict:
 
 
 def run(arguments: argparse.Namespace) -> dict:
-    """Both sides in turn, then the large gallery."""
     size = (arguments.images, arguments.texts)
     rounds = []
     for _ in range(arguments.rounds):
         rounds.append({side: measure_apart(side, *size) for side in ("exact", "dense")})
         print(json.dumps(rounds[-1]), flush=True)
         exact, dense = rounds[-1]["exact"]["metrics"], rounds[-1]["dense"]["metrics"]
-        if any(abs(exact[name] - dense[name]) > 0.01 for name in dense):  # float32 may swap neighbours
-            raise ValueError(f"the two sides differ: {exact} and {dense}")
+        if any(abs(exact[name] - dense[name]) > 0.01 for name in dense):  # float32 may swap neighbors
+            raise RuntimeError(f"the figures differ: {exact} (exact) and {dense} (dense)")
     results = {"images": size[0], "texts": size[1], "dim": DIM, "rounds": rounds}
     results["times_faster"] = round(
         float(np.median([r["dense"]["seconds"] / r["exact"]["seconds"] for r in rounds])), 1
@@ -95,13 +91,13 @@ def run(arguments: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    """Runs the comparison, or in a process of its own one side of it."""
+    """Run the comparison, or with `--side` one side of it in this process."""
     parser = argparse.ArgumentParser(prog="python -m rsmclip.benchmarks.retrieval", description=__doc__)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--texts", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--large", type=int, default=50_000, help="images of the large gallery, 5 texts each; 0: none")
-    parser.add_argument("--side", choices=("dense", "exact"), help="measure this side alone and print it")
+    parser.add_argument("--large", type=int, default=50_000, help="images of the large gallery (0: none)")
+    parser.add_argument("--side", choices=("dense", "exact"), help="measure only this side and print it")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     if arguments.side:

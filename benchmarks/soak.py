@@ -1,7 +1,9 @@
-"""Kills runs with SIGKILL at random moments, inside saves too, resumes them, and compares how they end with a run that
-nothing interrupted: weights, teacher, optimiser, random states and the log must be the same bit for bit, on a CPU.
+"""Kill training runs with SIGKILL at random moments, resume them, and compare them with an uninterrupted run.
 
     python -m rsmclip.benchmarks.soak --kills 30 --output FILE.json
+
+Some kills hit a run while it saves a checkpoint. On a CPU, the weights, the teacher, the optimizer, the random states
+and the log of a resumed run must equal those of the uninterrupted run bit for bit.
 """
 
 import argparse
@@ -34,18 +36,25 @@ from rsmclip.training.checkpoints import UNFINISHED, checkpoints
 ROOT = Path(__file__).parent.parent
 STEPS = 60
 KILLS_A_RUN = 3
-# A model that trains a step in 0.03 s, so that most of a run is no more than its start. With dropout: each step
-# depends on the random state that the step before has left.
+# A step takes 0.03 s, so most of the time of a run is its start. The model has dropout, so each step depends on the
+# random state after the step before.
+TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
 RECIPE = {
     "model_config": {
         "projection_dim": 16,
         "vision_config": {
-            **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2},
-            **{"image_size": 32, "patch_size": 16, "attention_dropout": 0.1},
+            **TOWER,
+            "num_hidden_layers": 2,
+            "image_size": 32,
+            "patch_size": 16,
+            "attention_dropout": 0.1,
         },
         "text_config": {
-            **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2},
-            **{"max_position_embeddings": 80, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+            **TOWER,
+            "num_hidden_layers": 1,
+            "max_position_embeddings": 80,
+            "hidden_dropout_prob": 0.1,
+            "attention_probs_dropout_prob": 0.1,
         },
         "self_distillation": {"hidden_size": 32, "bottleneck_size": 16, "num_prototypes": 24},
     },
@@ -61,20 +70,19 @@ RECIPE = {
     "num_workers": 1,
     "checkpoint_steps": 5,
     "evaluation_steps": 11,
-    "run_card_examples": False,
-    "logging_steps": 2,  # every second checkpoint finds a step that is not yet in the log
+    "logging_steps": 2,  # at every second checkpoint, the last step is not yet in the log
 }
 
 
 @dataclass
 class Trial:
     """
-    A run that is killed and resumed, in processes of its own.
+    A training run that is killed and resumed.
 
     Args:
-        config (`Path`): Its recipe.
-        output (`Path`): Its folder.
-        options (`tuple[str, ...]`, *optional*): More of its command line.
+        config (`Path`): Recipe of the run.
+        output (`Path`): Output folder of the run.
+        options (`tuple[str, ...]`, *optional*): Further options of train.py.
     """
 
     config: Path
@@ -82,7 +90,7 @@ class Trial:
     options: tuple[str, ...] = ()
 
     def start(self) -> subprocess.Popen:
-        """A process that begins the run, or continues it where its last checkpoint is, in a session of its own."""
+        """Start a process, in its own session, that begins the run or resumes it from its last checkpoint."""
         command = [sys.executable, str(ROOT / "train.py"), "--config", str(self.config), "--cpu_threads", "1"]
         command += ["--output_dir", str(self.output), *self.options]
         if checkpoints(self.output / "checkpoints"):
@@ -95,34 +103,34 @@ class Trial:
             )
 
     def steps(self) -> int:
-        """Steps in the log."""
+        """Return the number of steps in the log."""
         log = self.output / "train_log.jsonl"
         return log.read_bytes().count(b'"loss"') if log.is_file() else 0
 
     def unfinished(self) -> set[int]:
-        """Folders of checkpoints that are being written or deleted, by inode: a later one can have the same name."""
+        """Return the inodes of checkpoints that are being written or deleted. Their names can be used again."""
         found = set()
         for pattern in UNFINISHED:
             for path in (self.output / "checkpoints").glob(pattern):
                 try:
                     found.add(path.stat().st_ino)
-                except FileNotFoundError:  # written or deleted by now
+                except FileNotFoundError:  # renamed or deleted in the meantime
                     continue
         return found
 
     def kill(self, moment: str, rng: random.Random, seconds: float, within: int = STEPS) -> str | None:
         """
-        Starts the run and kills it.
+        Start the run and kill it.
 
         Args:
-            moment (`str`): `"save"`: while a checkpoint is written; `"training"`: at or after a step;
-                `"any"`: at any time, the start and the end of the process included.
-            rng (`random.Random`): What draws the moment.
-            seconds (`float`): How long a run takes in all.
-            within (`int`, *optional*): In so many steps from those in the log, or the save that follows them.
+            moment (`str`): `"save"`: while a checkpoint is written. `"training"`: during or after a step. `"any"`: at
+                any time, including the start and the end of the process.
+            rng (`random.Random`): Generator that draws the moment.
+            seconds (`float`): Duration of a whole run.
+            within (`int`, *optional*): The kill comes at most this number of steps after the last step in the log.
 
         Returns:
-            `str`, *optional*: What the kill hit, by what it left; nothing if the run ended before it.
+            `str`, *optional*: What the kill interrupted, or `None` if the run ended before the kill.
         """
         before, left = self.steps() if checkpoints(self.output / "checkpoints") else 0, self.unfinished()
         process = self.start()
@@ -133,7 +141,8 @@ class Trial:
             wait(process, lambda: before < self.steps() >= until)
             if moment == "save":
                 wait(process, lambda: self.unfinished() - left)
-            wait(process, lambda: False, rng.uniform(0, 0.02 if moment == "save" else 0.05))  # what either takes
+            duration = 0.02 if moment == "save" else 0.05  # of a save, or of a step, in seconds
+            wait(process, lambda: False, rng.uniform(0, duration))
         ended = process.poll() is not None
         stop(process, signal.SIGKILL)
         if ended:
@@ -145,36 +154,36 @@ class Trial:
         return "after the last step" if self.steps() == STEPS else "between saves"
 
     def finish(self) -> None:
-        """Runs it to its end."""
+        """Run the training to its end."""
         if status := self.start().wait():
             raise RuntimeError(f"the run ended with status {status}: {self.printed()}")
 
     def printed(self) -> str:
-        """What its processes have printed."""
+        """Return the output of all processes of the run."""
         return (self.output.parent / f"{self.output.name}.txt").read_text(encoding="utf-8")
 
 
 def heed_interrupts() -> None:
-    """Undoes what a shell does to the jobs of a script's background: they, and what they start, ignore SIGINT."""
+    """Make a process react to SIGINT again, which a shell script's background jobs ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait(process: subprocess.Popen, condition: object, seconds: float = 120) -> None:
-    """Waits until the condition holds, the process ends or the time is over."""
+    """Wait until the condition is true, the process ends or the time is over."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None and not condition():
         time.sleep(0.0005)
 
 
 def stop(process: subprocess.Popen, number: signal.Signals) -> int:
-    """Sends a signal to a process and all that it has started, and waits for its end."""
+    """Send a signal to the session of a process and wait for the end of the process. Return its exit status."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
     return process.wait()
 
 
 def differences(first: Path, second: Path) -> list[str]:
-    """In what two finished runs differ."""
+    """Return the names of the files in which two finished runs differ."""
     found = []
     if not same(load_file(first / "model.safetensors"), load_file(second / "model.safetensors")):
         found.append("model.safetensors")
@@ -190,13 +199,13 @@ def differences(first: Path, second: Path) -> list[str]:
 
 
 def steps_of(output: Path) -> list[dict]:
-    """All records of the log but for the time."""
+    """Return the records of the log without their times."""
     records = [json.loads(line) for line in (output / "train_log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
 def same(first: object, second: object) -> bool:
-    """Whether two nested states are equal to the last bit."""
+    """Return whether two nested states are equal bit for bit."""
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
     if isinstance(first, list | tuple):
@@ -207,7 +216,7 @@ def same(first: object, second: object) -> bool:
 
 
 def write_recipe(folder: Path, **fields: object) -> Path:
-    """A small corpus and the recipe that trains on it."""
+    """Write a small corpus and the recipe that trains on it."""
     rows = {"train": 60, "val": 18, "test": 18}
     write_corpus(demo_examples(rows=rows), features(LANGUAGES), folder / "corpus", False, demo_card)
     (folder / "recipe.yaml").write_text(yaml.safe_dump({"dataset": str(folder / "corpus"), **RECIPE, **fields}))
@@ -216,19 +225,22 @@ def write_recipe(folder: Path, **fields: object) -> Path:
 
 def soak(folder: Path, kills: int, inside_saves: int, seed: int) -> dict:
     """
-    Runs that are killed three times each, until there were so many kills in all.
+    Start runs and kill each of them three times, until the number of kills is reached.
 
     Args:
-        folder (`Path`): Where the runs go.
-        kills (`int`): SIGKILLs that hit a running process.
-        inside_saves (`int`): At least so many of them while a checkpoint was written or deleted.
+        folder (`Path`): Folder for the runs.
+        kills (`int`): Number of SIGKILLs that hit a running process.
+        inside_saves (`int`): Smallest number of kills while a checkpoint is written or deleted.
         seed (`int`): Seed of the moments.
     """
+    # The reference: a run from start to end, which also gives the duration of a run.
     rng, config = random.Random(seed), write_recipe(folder)
     whole = Trial(config, folder / "uninterrupted")
     began = time.monotonic()
     whole.finish()
     seconds = time.monotonic() - began
+
+    # Killed runs. Moments inside a save are forced when only as many kills are left as are needed.
     hits, differing, runs = [], [], 0
     while len(hits) < kills:
         trial, runs = Trial(config, folder / f"killed-{runs}"), runs + 1
@@ -243,17 +255,15 @@ def soak(folder: Path, kills: int, inside_saves: int, seed: int) -> dict:
         trial.finish()
         if found := differences(whole.output, trial.output):
             differing.append({"run": runs, "differs_in": found})
-    return {
-        **{"kills": len(hits), "hits": dict(Counter(hits)), "runs": runs, "steps_a_run": STEPS},
-        **{"runs_that_differ": differing, "seconds": round(time.monotonic() - began)},
-    }
+    outcome = {"kills": len(hits), "hits": dict(Counter(hits)), "runs": runs, "steps_a_run": STEPS}
+    return outcome | {"runs_that_differ": differing, "seconds": round(time.monotonic() - began)}
 
 
 def main() -> None:
-    """Soaks, prints the outcome, and exits with status 1 if a run ended in another way than the uninterrupted one."""
+    """Run the soak and print its outcome. Exit with status 1 if a killed run differs from the uninterrupted run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=30, help="SIGKILLs in all")
-    parser.add_argument("--inside_saves", type=int, default=8, help="at least so many of them inside a save")
+    parser.add_argument("--kills", type=int, default=30, help="number of SIGKILLs")
+    parser.add_argument("--inside_saves", type=int, default=8, help="smallest number of them inside a save")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--output", type=Path, help="JSON file for the outcome")
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Where the time of a training step goes: the functions that a step calls, each with a clock around it.
+"""The time of a training step by stage: each function that a step calls has a clock around it.
 
-Every clock waits for the device before and after, so a stage is charged its own work, and what stages would do at the
-same time they now do one after the other. The sum is therefore longer than a step without clocks, which is measured
-beside it. A function inside another counts for its own stage only.
+Every clock waits for the device before and after its stage, so that a stage is charged only for its own work. Stages
+can no longer overlap, and their sum is longer than a step without clocks. The benchmark measures that step too. The
+time of a stage inside another stage counts for the inner stage only.
 """
 
 import time
@@ -12,30 +12,29 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 from rsmclip import train
+from rsmclip.training import loading
 
-STAGES = (
-    "data wait", "host to device", "views", "image tower", "text tower", "teacher", "head and losses", "backward",
-    "gradient clipping", "optimiser", "teacher update", "rest",
-)  # fmt: skip
+STAGES = ("data wait", "host to device", "views", "image tower", "text tower", "teacher", "head and losses")
+STAGES += ("backward", "gradient clipping", "optimizer", "teacher update", "rest")
 
 
 class Clock:
     """
-    Exclusive seconds by stage.
+    The seconds of each stage, without the stages inside it.
 
     Args:
-        synchronise (`Callable`): Waits for the device.
+        synchronize (`Callable`): Wait for the device.
     """
 
-    def __init__(self, synchronise: Callable[[], None]):
-        self.synchronise = synchronise
+    def __init__(self, synchronize: Callable[[], None]):
+        self.synchronize = synchronize
         self.seconds: dict[str, float] = defaultdict(float)
         self.open: list[str] = []  # from the outermost stage to the innermost
         self.since = 0.0
 
     def switch(self) -> None:
-        """Charges the time since the last switch to the innermost stage."""
-        self.synchronise()
+        """Charge the time since the last switch to the innermost stage."""
+        self.synchronize()
         now = time.perf_counter()
         if self.open:
             self.seconds[self.open[-1]] += now - self.since
@@ -43,7 +42,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """What runs in here is a stage, but for the stages inside it."""
+        """Count the time of a block as a stage."""
         self.switch()
         self.open.append(name)
         try:
@@ -53,7 +52,7 @@ class Clock:
             self.open.pop()
 
     def around(self, name: str, function: Callable) -> Callable:
-        """The function with a stage around it."""
+        """Return the function with a stage around it."""
 
         def timed(*arguments, **options):
             with self.stage(name):
@@ -63,44 +62,43 @@ class Clock:
 
 
 def places(run: "train.Run") -> list[tuple[str, object, str]]:
-    """The functions of a step that are stages, as stage, owner and attribute."""
+    """Return the functions of a step that are stages, as stage, owner and attribute."""
     model, student = run.model, run.accelerator.unwrap_model(run.student)
     found = [
-        ("host to device", train, "send_to_device"),
+        ("host to device", loading, "send_to_device"),
         ("views", train, "render_views"),
-        ("views", train, "normalise"),
         ("image tower", model.vision_model, "forward"),
         ("text tower", student, "embed_captions"),
-        ("head and losses", student, "embed_views"),  # the image tower inside it is a stage of its own
+        ("head and losses", student, "embed_views"),  # the image tower inside is its own stage
         ("head and losses", train, "clip_loss"),
         ("backward", run.accelerator, "backward"),
         ("gradient clipping", run.accelerator, "clip_grad_norm_"),
-        ("optimiser", run.optimizer, "step"),
-        ("optimiser", run.optimizer, "zero_grad"),
+        ("optimizer", run.optimizer, "step"),
+        ("optimizer", run.optimizer, "zero_grad"),
     ]
     if run.teacher is not None:
-        found += [("teacher", run.teacher, "forward"), ("teacher", run.centring, "forward")]
+        found += [("teacher", run.teacher, "forward"), ("teacher", run.centering, "forward")]
         found += [("teacher update", run.teacher, "update")]
     return found
 
 
 def measure_stages(
-    run: "train.Run", next_batch: Callable[[], dict], step: Callable[[dict], None], steps: int, synchronise: Callable
+    run: "train.Run", next_batch: Callable[[], dict], step: Callable[[dict], None], steps: int, synchronize: Callable
 ) -> dict[str, float]:
     """
-    Mean seconds of a step by stage.
+    Measure the mean seconds of a step by stage.
 
     Args:
-        run (`Run`): What trains.
-        next_batch (`Callable`): Gives the next batch, on the device.
-        step (`Callable`): Trains on it.
-        steps (`int`): Steps to measure; another before them is not.
-        synchronise (`Callable`): Waits for the device.
+        run (`Run`): The training run.
+        next_batch (`Callable`): Return the next batch, on the device.
+        step (`Callable`): Train on a batch.
+        steps (`int`): Number of measured steps. One unmeasured step comes before them.
+        synchronize (`Callable`): Wait for the device.
 
     Returns:
-        `dict[str, float]`: Seconds of each of [`STAGES`] that the run has.
+        `dict[str, float]`: Seconds of each stage in [`STAGES`] that the run has.
     """
-    clock = Clock(synchronise)
+    clock = Clock(synchronize)
     with ExitStack() as stack:
         for stage, owner, attribute in places(run):
             stack.enter_context(patch.object(owner, attribute, clock.around(stage, getattr(owner, attribute))))

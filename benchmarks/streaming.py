@@ -1,11 +1,12 @@
-"""What a stream costs against a corpus that is there as a whole, and how well its blocks shuffle.
+"""Measure the cost of a stream compared with a local corpus, and how well a shuffle buffer shuffles.
 
     python -m rsmclip.benchmarks.streaming [--output benchmarks/results/streaming.json]
 
-Draws 4,096 JPEGs of 256 pixels in eight shards and reads them as training does, decoded and with views drawn, in
-epochs that alternate between both, with 0 and 2 workers. The stream's cache is empty at the start of each epoch, so
-every shard is rewritten as Arrow while the epoch runs. Figures are medians. Where other programs use the machine as
-well, compare the processor's time for an image (all processes, start and rewriting included), not the rate.
+The benchmark draws 4,096 JPEGs of 256 pixels in eight shards and reads them as training does: it decodes the images
+and draws their views. Epochs of the stream and of the local corpus alternate, with 0 and 2 workers. The cache of the
+stream is empty at the start of each epoch, so every shard is converted to Arrow during the epoch. Figures are medians.
+If other programs use the machine, compare the processor time per image instead of the rate. It includes all processes,
+their start and the conversion.
 """
 
 import argparse
@@ -33,7 +34,7 @@ SPECS = {"global": ViewSpec(2, 224, (0.4, 1.0)), "local": ViewSpec(8, 96, (0.05,
 
 
 def write_shards(folder: Path) -> list[str]:
-    """Parquet shards of smooth random pictures, as large as photographs are after compression."""
+    """Write parquet shards of smooth random pictures, which compress to the size of photographs."""
     rng = np.random.default_rng(0)
     files = []
     for shard in range(SHARDS):
@@ -44,11 +45,10 @@ def write_shards(folder: Path) -> list[str]:
 
 
 def example(image_id: str, rng: np.random.Generator) -> dict:
-    """A row: noise of 32 pixels, enlarged, with a little noise over it."""
-    coarse = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).resize(
-        (SIDE, SIDE), Image.Resampling.BICUBIC
-    )
-    noisy = np.asarray(coarse, np.int16) + rng.integers(-8, 9, (SIDE, SIDE, 3))
+    """Draw a row with a picture of enlarged noise and a little fine noise."""
+    coarse = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
+    enlarged = coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    noisy = np.asarray(enlarged, np.int16) + rng.integers(-8, 9, (SIDE, SIDE, 3))
     encoded = io.BytesIO()
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(encoded, "JPEG", quality=85)
     captions = {language: [f"caption {number} of {image_id}" for number in range(5)] for language in ("en", "pt")}
@@ -57,15 +57,14 @@ def example(image_id: str, rng: np.random.Generator) -> dict:
 
 
 def read_epoch(files: list[str], workers: int, streamed: bool, scratch: Path) -> dict:
-    """Rate and cost of an epoch, the time to its first batch, and the largest size of the cache."""
+    """Measure the rate and the cost of an epoch, the time to its first batch, and the largest size of the cache."""
     began, used = time.perf_counter(), processor_seconds()
     if streamed:
         corpus = StreamedCorpus(files, scratch / "stream", SHUFFLE_BUFFER, seed=0)
         options, order = {"replacement": corpus.replacement}, corpus.order
     else:
-        corpus = keep_encoded(
-            load_dataset("parquet", data_files=files, split="train", cache_dir=str(scratch / "whole"))
-        )
+        rows = load_dataset("parquet", data_files=files, split="train", cache_dir=str(scratch / "whole"))
+        corpus = keep_encoded(rows)
         options, order = {}, None
     views = CaptionedViews(corpus, CaptionSampling({"en": 1.0, "pt": 1.0}, count=2), SPECS, SIDE, **options)
     sampler = StepSampler(len(corpus), BATCH_SIZE, ROWS // BATCH_SIZE, order=order)
@@ -83,13 +82,13 @@ def read_epoch(files: list[str], workers: int, streamed: bool, scratch: Path) ->
 
 
 def processor_seconds() -> float:
-    """Time of the processor that this process and those it has waited for have used."""
+    """Return the processor time of this process and of its ended children."""
     return sum(os.times()[:4])
 
 
 def measure(files: list[str], repeats: int, scratch: Path) -> list[dict]:
-    """Medians for each number of workers and both ways to read; the ways alternate."""
-    read_epoch(files, 0, False, scratch)  # writes what load_dataset keeps, and warms the page cache
+    """Return medians for each number of workers and both ways to read. The two ways alternate."""
+    read_epoch(files, 0, False, scratch)  # fills the cache of load_dataset and the page cache
     results = []
     for workers in (0, 2):
         runs: dict[bool, list[dict]] = {False: [], True: []}
@@ -105,8 +104,10 @@ def measure(files: list[str], repeats: int, scratch: Path) -> list[dict]:
 
 def shuffle_quality(rows: int, rows_per_shard: int, buffers: list[int]) -> list[dict]:
     """
-    How well buffers of several sizes shuffle a corpus that is sorted by class, 100 of equal size: classes and shards
-    in a batch of 256, and the distance of neighbours as a share of that in a permutation of all rows.
+    Measure how well buffers of several sizes shuffle a corpus that is sorted by its 100 equally large classes.
+
+    The figures of a buffer are the number of classes and shards in a batch of 256, and the distance between successive
+    rows divided by the distance in a permutation of all rows.
     """
     results = []
     for buffer in buffers:
@@ -123,8 +124,8 @@ def shuffle_quality(rows: int, rows_per_shard: int, buffers: list[int]) -> list[
 
 
 def main() -> None:
-    """Measures, prints and writes the results."""
-    parser = argparse.ArgumentParser(description="Rows a second of a stream.")
+    """Measure, print and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/streaming.json"))
     arguments = parser.parse_args()

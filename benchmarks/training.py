@@ -1,15 +1,18 @@
-"""The speed and memory of training, each part of it on its own.
+"""Measure the speed and the memory of training.
 
     python -m rsmclip.benchmarks.training PART … --corpus DIR --tokenizer DIR --output FILE [--peer_python PYTHON]
     python -m rsmclip.benchmarks.training table FILE
 
-`compare`: our contrastive loss alone against OpenCLIP's own training loop, on the same images and English
-captions; PYTHON is one of an environment with OpenCLIP. `views`: 2 global and 8 local views with the teacher, against
-what the count of floating-point operations predicts from our contrastive loss alone. `stages`: where a step's time
-goes. `pipeline`: decoding, drawing and tokenising alone, and how long the demo waits for it. `memory`: the peak of a
-GPU at several batch sizes. `throughput`: with `torch.compile` off and on. `table` prints a results file as Markdown.
-
-Every part adds its results to FILE when it is done. Parts of one command that train alike share the process.
+The parts:
+    compare      the contrastive loss alone against OpenCLIP's training loop, on equal images and English captions;
+                 PYTHON is the interpreter of an environment with OpenCLIP
+    views        2 global and 8 local views with the teacher against the contrastive loss alone, and the ratio that
+                 the count of floating-point operations predicts
+    stages       the time of each stage of a step
+    pipeline     decoding, drawing and tokenizing alone, and how long the training of the demo waits for data
+    memory       the peak memory of a GPU at several batch sizes
+    throughput   the rate without and with torch.compile
+`table` prints a results file as Markdown. Every part adds its results to FILE when it ends.
 """
 
 import argparse
@@ -34,56 +37,45 @@ from transformers import AutoTokenizer
 from rsmclip import RSMCLIPConfig
 from rsmclip.benchmarks.machine import describe_run
 from rsmclip.benchmarks.training_tables import as_markdown
-from rsmclip.benchmarks.turns import Side, alternate, ratio, summarise
+from rsmclip.benchmarks.turns import Side, alternate, ratio, summarize
+from rsmclip.core.command_line import run_command
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.data.schema import LANGUAGES, check_schema, load_corpus
 from rsmclip.models.folder import make_processor
 from rsmclip.models.openclip import describe
 from rsmclip.training.batches import CaptionedViews, Collate
-from rsmclip.training.config import DEFAULT_CONFIG, TrainingConfig, read_yaml
+from rsmclip.training.command_line import DEFAULT_CONFIG, read_yaml
+from rsmclip.training.config import TrainingConfig
 from rsmclip.training.initial_model import token_ids
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "pillow")
+TINY_TOWER = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIZES = {  # fields of RSMCLIPConfig, and the side of local views
     "full": ({}, 96),
     "tiny": (
         {
             "projection_dim": 32,
-            "vision_config": {
-                "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-                "image_size": 64, "patch_size": 16,
-            },
-            "text_config": {
-                "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
-            },
+            "vision_config": TINY_TOWER | {"image_size": 64, "patch_size": 16},
+            "text_config": TINY_TOWER,
             "self_distillation": {"hidden_size": 64, "bottleneck_size": 32, "num_prototypes": 256},
         },
         32,
     ),
-}  # fmt: skip
+}
 CLIP_ONLY = {"self_distillation_weight": 0.0, "num_global_views": 1, "captions_per_image": 1}
-# OpenCLIP's augmentation is a crop and nothing else.
+# OpenCLIP augments by a crop only.
 OPENCLIP_VIEWS = {"global_scale": [0.9, 1.0], **dict.fromkeys(("brightness", "contrast", "saturation"), 0.0)}
 OPENCLIP_VIEWS |= dict.fromkeys(("hue", "grayscale", "blur"), 0.0)
 ALL_VIEWS = "two_and_eight_views"
 TWO_AND_EIGHT = {"num_global_views": 2, "num_local_views": 8}
-SETTINGS = (
-    "size",
-    "languages",
-    "batch_size",
-    "precision",
-    "workers",
-    "threads",
-    "warmup",
-    "rounds",
-    "settle",
-    "steps",
-)
+SETTINGS = ("size", "languages", "batch_size", "precision", "workers", "threads", "warmup", "rounds", "settle")
+SETTINGS += ("steps",)
 PLACES = {"--corpus": "DIR", "--tokenizer": "DIR", "--peer_python": "PYTHON", "--output": "FILE"}
-EPOCHS, IMAGES = 100, 50_000  # of the run whose duration `throughput` works out
+EPOCHS, IMAGES = 100, 50_000  # of the run in the last columns of `throughput`
 
 
 def compare(options: argparse.Namespace, folder: Path) -> dict:
-    """Our step with the contrastive loss alone, and OpenCLIP's training loop in turn with it."""
+    """Measure our step with the contrastive loss alone and OpenCLIP's training loop, in turns."""
     ours = our_side("ours", options, folder, CLIP_ONLY | OPENCLIP_VIEWS | {"languages": ["en"]})
     sides = [ours] + ([openclip_side(options, folder)] if options.peer_python else [])
     with ExitStack() as stack:
@@ -100,13 +92,13 @@ def compare(options: argparse.Namespace, folder: Path) -> dict:
 
 
 def check_same_size(parameters: dict[str, int]) -> None:
-    """A comparison of two architectures would be none."""
+    """Raise if the sides train models of different sizes."""
     if len(set(parameters.values())) > 1:
-        raise ValueError(f"the sides train different models: their numbers of parameters are {parameters}")
+        raise UserError(f"the sides train models with different numbers of parameters: {parameters}")
 
 
 def views(options: argparse.Namespace, folder: Path) -> dict:
-    """Two global and eight local views with the teacher, in turn with our contrastive loss alone."""
+    """Measure two global and eight local views with the teacher, and the contrastive loss alone, in turns."""
     names = ("clip_only", ALL_VIEWS)
     with our_side(names[0], options, folder, CLIP_ONLY) as clip_only:
         sides = [clip_only, all_views(options, folder)]
@@ -124,19 +116,19 @@ def views(options: argparse.Namespace, folder: Path) -> dict:
 
 
 def stages(options: argparse.Namespace, folder: Path) -> dict:
-    """Where the time of a step with two global and eight local views goes."""
+    """Measure the time of each stage of a step with two global and eight local views."""
     side = all_views(options, folder)
     side.ask("steps", settle=0, steps=options.warmup)
     found = alternate([side], options.rounds, options.settle, options.steps, options.batch_size)[side.name]
     seconds = side.ask("stages", steps=options.steps)["seconds"]
-    found |= utilisation(side, found["pairs_per_second"], options)
+    found |= utilization(side, found["pairs_per_second"], options)
     found["seconds_per_step"] = round(options.batch_size / found["pairs_per_second"], 4)
     found["stages"] = {name: round(value, 5) for name, value in seconds.items()}
     return found
 
 
 def pipeline(options: argparse.Namespace, folder: Path) -> dict:
-    """Images a second of the input pipeline alone, and the time that the demo's training waits for it."""
+    """Measure the rate of the input pipeline alone, and how long the training of the demo waits for data."""
     fields = run_fields(options, folder / "pipeline", TWO_AND_EIGHT)
     config = TrainingConfig(**fields)
     rows = check_schema(load_corpus(config.dataset), "train", config.languages)
@@ -152,12 +144,12 @@ def pipeline(options: argparse.Namespace, folder: Path) -> dict:
         with worker_side(f"demo with {workers} workers", demo, folder, options) as side:
             side.ask("steps", settle=0, steps=20)
             turns = [side.ask("steps", settle=5, steps=30) for _ in range(options.rounds)]
-        found["demo"][f"{workers} workers"] = summarise(turns, 30 * demo["batch_size"])
+        found["demo"][f"{workers} workers"] = summarize(turns, 30 * demo["batch_size"])
     return found
 
 
 def pipeline_rate(examples: CaptionedViews, collate: Collate, options: argparse.Namespace) -> float:
-    """Images a second of the input pipeline in this process, on one thread, batch after batch."""
+    """Return the images per second of the input pipeline in this process, on one thread."""
     torch.set_num_threads(1)
     count = min(len(examples), 1024) // options.batch_size * options.batch_size
     starts = range(0, count, options.batch_size)
@@ -171,11 +163,11 @@ def pipeline_rate(examples: CaptionedViews, collate: Collate, options: argparse.
 
 
 def memory(options: argparse.Namespace, folder: Path) -> dict:
-    """Peak memory of a GPU at several batch sizes, whole and in parts."""
+    """Measure the peak memory of a GPU at several batch sizes, with whole batches and batches in chunks."""
     if not torch.cuda.is_available():
-        raise ValueError("memory measures a GPU's; train.py --dry_run works out what a run would need")
+        raise UserError("the part memory needs a GPU")
     found, side = [], all_views(options, folder)
-    side.ask("steps", settle=0, steps=2)  # the optimiser's state is part of the peak
+    side.ask("steps", settle=0, steps=2)  # the optimizer's state is part of the peak
     for batch_size in sorted(options.batch_sizes):
         for chunks in options.chunks:
             answer = side.ask("memory", batch_size=batch_size, chunks=chunks, steps=2)
@@ -185,37 +177,33 @@ def memory(options: argparse.Namespace, folder: Path) -> dict:
 
 
 def throughput(options: argparse.Namespace, folder: Path) -> dict:
-    """Two global and eight local views as fast as they go, with `torch.compile` off and on."""
+    """Measure two global and eight local views without and with `torch.compile`."""
     compiled = {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "true"}
     plain, found, used = all_views(options, folder), {}, {}
     for name in ("compile off", "compile on"):
-        with (
-            nullcontext(plain)
-            if name == "compile off"
-            else our_side("compiled", options, folder, TWO_AND_EIGHT, compiled) as side
-        ):
+        if name == "compile off":
+            context = nullcontext(plain)
+        else:
+            context = our_side("compiled", options, folder, TWO_AND_EIGHT, compiled)
+        with context as side:
             began = time.perf_counter()
             side.ask("steps", settle=0, steps=options.warmup)
             start = time.perf_counter() - began
             measured = alternate([side], options.rounds, options.settle, options.steps, options.batch_size)[side.name]
             if side is plain:
-                used = utilisation(side, measured["pairs_per_second"], options)
+                used = utilization(side, measured["pairs_per_second"], options)
                 if torch.cuda.is_available():
-                    used["synchronisations"] = side.ask("synchronisations", steps=3)
-        # The operations are those of the model, whatever the compiler makes of them.
+                    used["synchronizations"] = side.ask("synchronizations", steps=3)
+        # The number of operations is that of the model without the compiler.
         share = measured["pairs_per_second"] * used["gflop_per_pair"] / 1e3 / used["peak_tflops"]
         hours = EPOCHS * IMAGES / measured["pairs_per_second"] / 3600
-        more = {
-            "utilisation_percent": round(100 * share, 1),
-            "hours": round(hours, 2),
-            "start_seconds": round(start, 1),
-        }
-        found[name] = measured | more
+        more = {"utilisation_percent": round(100 * share, 1), "hours": round(hours, 2)}
+        found[name] = measured | more | {"start_seconds": round(start, 1)}
     return {**used, **found}
 
 
-def utilisation(side: Side, pairs_per_second: float, options: argparse.Namespace) -> dict:
-    """Model operations of a pair, and which share they are of what the device could do in that time."""
+def utilization(side: Side, pairs_per_second: float, options: argparse.Namespace) -> dict:
+    """Return the model's operations per pair, and their share of what the device can compute in that time."""
     gflop = side.ask("flops")["flops_per_pair"] / 1e9
     found = {"gflop_per_pair": round(gflop, 2)}
     if options.peak_tflops:
@@ -230,7 +218,7 @@ def utilisation(side: Side, pairs_per_second: float, options: argparse.Namespace
 
 
 def run_fields(options: argparse.Namespace, output_dir: Path, fields: dict) -> dict:
-    """Fields of the training configuration of a measured run."""
+    """Return the fields of the training configuration of a measured run."""
     model_config, local_size = SIZES[options.size]
     return {
         "dataset": str(options.corpus.resolve()),
@@ -252,13 +240,12 @@ def run_fields(options: argparse.Namespace, output_dir: Path, fields: dict) -> d
 def our_side(
     name: str, options: argparse.Namespace, folder: Path, fields: dict, environment: dict[str, str] | None = None
 ) -> Side:
-    """The process of a run of ours."""
     values = run_fields(options, folder / name.replace(" ", "_"), fields)
     return worker_side(name, values, folder, options, environment)
 
 
 def all_views(options: argparse.Namespace, folder: Path) -> Side:
-    """The run with two global and eight local views and the teacher, one process for all parts of a command."""
+    """Return the run with two global and eight local views and the teacher, which all parts of a command share."""
     if options.shared is None:
         options.shared = options.processes.enter_context(our_side(ALL_VIEWS, options, folder, TWO_AND_EIGHT))
     return options.shared
@@ -267,7 +254,6 @@ def all_views(options: argparse.Namespace, folder: Path) -> Side:
 def worker_side(
     name: str, fields: dict, folder: Path, options: argparse.Namespace, environment: dict[str, str] | None = None
 ) -> Side:
-    """The process of a run with these fields of the training configuration."""
     path = folder / f"{name.replace(' ', '_')}.json"
     path.write_text(json.dumps(dataclasses.asdict(TrainingConfig(**fields))), encoding="utf-8")
     command = [sys.executable, "-m", "rsmclip.benchmarks.training_worker", str(path)]
@@ -275,12 +261,11 @@ def worker_side(
 
 
 def thread_environment(options: argparse.Namespace) -> dict[str, str]:
-    """Variables that give a process its threads."""
     return {"OMP_NUM_THREADS": str(options.threads)} if options.threads else {}
 
 
 def openclip_side(options: argparse.Namespace, folder: Path) -> Side:
-    """The process of OpenCLIP's training command, with the same model, images and captions."""
+    """Return the process of OpenCLIP's training command, with our architecture, images and captions."""
     export_pairs(check_schema(load_corpus(str(options.corpus.resolve())), "train", ["en"]), folder)
     model_config = export_architecture(options, folder)
     arguments = {
@@ -297,7 +282,7 @@ def openclip_side(options: argparse.Namespace, folder: Path) -> Side:
 
 
 def export_pairs(rows: Dataset, folder: Path) -> None:
-    """Images as files and `pairs.csv` with a line for each of their English captions, as OpenCLIP reads them."""
+    """Write what OpenCLIP reads: the images as files, and `pairs.csv` with a line for each English caption."""
     (folder / "images").mkdir()
     with (folder / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -310,14 +295,13 @@ def export_pairs(rows: Dataset, folder: Path) -> None:
 
 
 def export_architecture(options: argparse.Namespace, folder: Path) -> Path:
-    """OpenCLIP's configuration of our architecture; the text tower's sizes and tokeniser lie in a folder beside it."""
+    """Write OpenCLIP's configuration of our architecture, and a folder with the text tower's sizes and tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
     fields = dict(SIZES[options.size][0])
     fields["text_config"] = fields.get("text_config", {}) | token_ids(tokenizer)
     config = RSMCLIPConfig(**fields | {"self_distillation": None})
-    model_cfg = describe(config, make_processor(tokenizer, config.vision_config.image_size).image_processor)[
-        "model_cfg"
-    ]
+    processor = make_processor(tokenizer, config.vision_config.image_size)
+    model_cfg = describe(config, processor.image_processor)["model_cfg"]
     text_model = folder / "text_model"
     config.text_config.save_pretrained(text_model)
     tokenizer.save_pretrained(text_model)
@@ -333,7 +317,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path], dict]] = {
 
 
 def published_command(arguments: list[str]) -> str:
-    """The command without what only this machine has."""
+    """Return the command with placeholders for the folders and files of this machine."""
     shown = []
     for argument in arguments:
         name, equals, _ = argument.partition("=")
@@ -346,35 +330,34 @@ def published_command(arguments: list[str]) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line but for `table`."""
+    """Make the parser of every command except `table`."""
     gpu = torch.cuda.is_available()
     common = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     common.add_argument("parts", nargs="+", choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    common.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="a built corpus")
-    common.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="XLM-RoBERTa's tokeniser")
+    common.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="folder of a built corpus")
+    common.add_argument("--tokenizer", type=Path, required=True, metavar="DIR", help="XLM-RoBERTa's tokenizer")
     common.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file for the results")
-    common.add_argument("--size", choices=list(SIZES), default="full", help="of the model; tiny is for trying out")
-    common.add_argument(
-        "--languages", nargs="+", default=list(LANGUAGES), help="of the captions; compare takes English"
-    )
+    common.add_argument("--size", choices=list(SIZES), default="full", help="size of the model; tiny for a trial")
+    languages = "languages of the captions; compare uses English"
+    common.add_argument("--languages", nargs="+", default=list(LANGUAGES), help=languages)
     common.add_argument("--batch_size", type=int, default=256 if gpu else 16, help="pairs in a step")
     common.add_argument("--precision", choices=["no", "bf16"], default="bf16" if gpu else "no")
     common.add_argument("--workers", type=int, default=2, help="processes that load data")
-    common.add_argument("--threads", type=int, default=None if gpu else os.cpu_count(), help="threads on a CPU")
+    common.add_argument("--threads", type=int, default=None if gpu else os.cpu_count(), help="CPU threads")
     common.add_argument("--warmup", type=int, default=30 if gpu else 2, help="steps before the first turn")
-    common.add_argument("--rounds", type=int, default=5, help="turns of each side")
-    common.add_argument("--settle", type=int, default=10 if gpu else 1, help="steps of a turn before its clock starts")
-    common.add_argument("--steps", type=int, default=30 if gpu else 4, help="steps of a turn on the clock")
-    common.add_argument("--peak_tflops", type=float, help="what the device can do; by default measured")
-    common.add_argument("--peer_python", help="Python of an environment with OpenCLIP; else only our side runs")
-    common.add_argument("--batch_sizes", type=int, nargs="+", default=[256, 512, 1024], help="of memory")
-    common.add_argument("--chunks", type=int, nargs="+", default=[1, 4], help="gradient_accumulation_chunks of memory")
+    common.add_argument("--rounds", type=int, default=5, help="number of turns of each side")
+    common.add_argument("--settle", type=int, default=10 if gpu else 1, help="unmeasured steps of a turn")
+    common.add_argument("--steps", type=int, default=30 if gpu else 4, help="measured steps of a turn")
+    common.add_argument("--peak_tflops", type=float, help="peak of the device (default: measured)")
+    common.add_argument("--peer_python", help="Python of an environment with OpenCLIP (default: our side only)")
+    common.add_argument("--batch_sizes", type=int, nargs="+", default=[256, 512, 1024], help="for the part memory")
+    common.add_argument("--chunks", type=int, nargs="+", default=[1, 4], help="for the part memory")
     common.set_defaults(shared=None, processes=None)
     return common
 
 
 def measure(options: argparse.Namespace, arguments: list[str]) -> None:
-    """Runs the parts, and adds what each found to the results file."""
+    """Run the parts and add the results of each part to the results file."""
     described = describe_run(published_command(arguments), *PACKAGES)
     settings = {name: getattr(options, name) for name in SETTINGS}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as options.processes:
@@ -382,25 +365,25 @@ def measure(options: argparse.Namespace, arguments: list[str]) -> None:
             (place := Path(folder) / part).mkdir()
             found = PARTS[part](options, place)
             shown = settings | ({"languages": ["en"]} if part == "compare" else {})
-            results = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
+            with user_errors(OSError, ValueError, prefix=str(options.output)):
+                results = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
             results[part] = {**described, "settings": shown, "results": found}
             text = json.dumps(results, indent=2, ensure_ascii=False)
-            options.output.write_text(text + "\n", encoding="utf-8")
+            with user_errors(OSError, prefix=str(options.output)):
+                options.output.write_text(text + "\n", encoding="utf-8")
             print(as_markdown({part: results[part]}), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs parts or prints a table; bad input is one clear line and exit status 2."""
+    """Run parts of the benchmark or print a table."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = make_parser()
-    try:
-        if arguments[:1] == ["table"] and len(arguments) == 2:
-            print(as_markdown(json.loads(Path(arguments[1]).read_text(encoding="utf-8"))))
-        else:
-            measure(parser.parse_args(arguments), arguments)
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"training benchmark: error: {error}\n")
+    if arguments[:1] == ["table"] and len(arguments) == 2:
+        with user_errors(OSError, ValueError, prefix=arguments[1]):
+            results = json.loads(Path(arguments[1]).read_text(encoding="utf-8"))
+        print(as_markdown(results))
+    else:
+        measure(make_parser().parse_args(arguments), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "training benchmark")

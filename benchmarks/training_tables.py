@@ -1,21 +1,21 @@
-"""The results of the training benchmark as Markdown: a table for each part, under the command that made it."""
+"""Markdown tables of the training benchmark: a table for each part, below the command that measured it."""
 
 from collections.abc import Callable, Mapping, Sequence
 
+from rsmclip.core.errors import UserError
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table whose first column is text and whose others are numbers."""
+    """Format a Markdown table with text in its first column and numbers in the others."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def spread(side: Mapping) -> str:
-    """The slowest and fastest turn."""
     return f"{min(side['turns']):.2f} – {max(side['turns']):.2f}"
 
 
 def rate_row(name: str, side: Mapping, *more: object) -> list[str]:
-    """A line of a table of rates."""
     return [name, f"{side['pairs_per_second']:.2f}", spread(side), f"{side['waited_percent']:.1f}", *map(str, more)]
 
 
@@ -23,11 +23,9 @@ RATES = ("pairs/s", "slowest – fastest turn", "data wait, %")
 
 
 def compare(found: Mapping) -> str:
-    """Our rate, OpenCLIP's and their ratio."""
     names = {"ours": "RS-M-CLIP", "openclip": "OpenCLIP"}
-    rows = [
-        rate_row(names[side], found[side], f"{found[side]['parameters'] / 1e6:.1f}") for side in names if side in found
-    ]
+    sides = [side for side in names if side in found]
+    rows = [rate_row(names[side], found[side], f"{found[side]['parameters'] / 1e6:.1f}") for side in sides]
     text = table(["contrastive loss only", *RATES, "parameters, M"], rows)
     if "ratio" in found:
         text += "\n\n" + ratio_line("RS-M-CLIP / OpenCLIP", found["ratio"])
@@ -35,14 +33,11 @@ def compare(found: Mapping) -> str:
 
 
 def ratio_line(name: str, ratio: Mapping) -> str:
-    """The ratio of two rates in a sentence."""
-    return (
-        f"{name}: **{ratio['median']:.2f}** (median of the rounds; {ratio['smallest']:.2f} – {ratio['largest']:.2f})"
-    )
+    spread = f"{ratio['smallest']:.2f} – {ratio['largest']:.2f}"
+    return f"{name}: **{ratio['median']:.2f}** (median of the rounds; {spread})"
 
 
 def views(found: Mapping) -> str:
-    """The rate with views and teacher beside the one without, and beside the prediction."""
     names = {"clip_only": "contrastive loss only, 1 view", "two_and_eight_views": "2 + 8 views and teacher"}
     rows = [rate_row(text, found[side], f"{found[side]['gflop_per_pair']:.1f}") for side, text in names.items()]
     lines = [
@@ -54,7 +49,6 @@ def views(found: Mapping) -> str:
 
 
 def used(found: Mapping) -> str:
-    """Operations, and their share of what the device can do, in a sentence."""
     return (
         f"{found['gflop_per_pair']:.1f} GFLOP a pair; {found['achieved_tflops']:.3g} TFLOP/s, "
         f"{found['utilisation_percent']:.1f} % of {found['peak_tflops']:.3g} ({found['peak']})"
@@ -62,7 +56,6 @@ def used(found: Mapping) -> str:
 
 
 def stages(found: Mapping) -> str:
-    """Seconds and percent by stage."""
     total = sum(found["stages"].values())
     rows = [[name, f"{1000 * value:.1f}", f"{100 * value / total:.1f}"] for name, value in found["stages"].items()]
     rows.append(["sum, each stage waited for", f"{1000 * total:.1f}", "100.0"])
@@ -71,43 +64,30 @@ def stages(found: Mapping) -> str:
 
 
 def pipeline(found: Mapping) -> str:
-    """Images a second, and how long the demo waits."""
     rows = [rate_row(name, side) for name, side in found["demo"].items()]
     text = f"The input pipeline alone, one core: **{found['images_per_second_and_core']:.0f} images/s**"
     return text + "\n\n" + table(["training of the demo", *RATES], rows)
 
 
 def memory(found: Mapping) -> str:
-    """Peak memory by batch size and chunks."""
     rows = [[f"{peak['batch_size']}, {peak['chunks']}", gibibytes(peak["peak_bytes"])] for peak in found["peaks"]]
     return table(["batch size, gradient_accumulation_chunks", "peak, GiB"], rows)
 
 
 def gibibytes(size: int | None) -> str:
-    """Bytes for a reader; nothing was measured where it did not fit."""
     return f"{size / 2**30:.1f}" if size else "out of memory"
 
 
 def throughput(found: Mapping) -> str:
-    """Rates with the compiler off and on."""
-    names = ("compile off", "compile on")
-    rows = [
-        rate_row(
-            name, side, f"{side['utilisation_percent']:.1f}", f"{side['hours']:.1f}", f"{side['start_seconds']:.0f}"
-        )
-        for name in names
-        if (side := found.get(name))
-    ]
-    header = [
-        "2 + 8 views and teacher",
-        *RATES,
-        "utilisation, %",
-        "hours for 100 epochs of 50,000 images",
-        "warm-up, s",
-    ]
-    text = table(header, rows) + "\n\n" + used(found)
-    if "synchronisations" in found:
-        waits = found["synchronisations"]
+    rows = []
+    for name in ("compile off", "compile on"):
+        if side := found.get(name):
+            more = (f"{side['utilisation_percent']:.1f}", f"{side['hours']:.1f}", f"{side['start_seconds']:.0f}")
+            rows.append(rate_row(name, side, *more))
+    more = ("utilization, %", "hours for 100 epochs of 50,000 images", "warm-up, s")
+    text = table(["2 + 8 views and teacher", *RATES, *more], rows) + "\n\n" + used(found)
+    if "synchronizations" in found:
+        waits = found["synchronizations"]
         places = ", ".join(f"{place} ({count})" for place, count in waits["places"].items())
         text += f"  \nhost waits for the GPU inside a step: **{waits['per_step']:g}** {places}".rstrip()
     return text
@@ -120,16 +100,16 @@ TABLES: dict[str, Callable[[Mapping], str]] = {
 
 def as_markdown(results: Mapping[str, Mapping]) -> str:
     """
-    All parts of a results file.
+    Format all parts of a results file.
 
     Args:
-        results (`Mapping[str, Mapping]`): What `python -m rsmclip.benchmarks.training` wrote, by part.
+        results (`Mapping[str, Mapping]`): Results that `python -m rsmclip.benchmarks.training` wrote, by part.
 
     Raises:
-        `ValueError`: It did not write that.
+        [`UserError`]: The results have an unknown part.
     """
     if unknown := [part for part in results if part not in TABLES]:
-        raise ValueError(f"no results of the training benchmark: it has no part {unknown[0]!r}")
+        raise UserError(f"unknown part {unknown[0]!r} in the results of the training benchmark")
     sections = []
     for part, record in results.items():
         machine = record["machine"] + (f", {record['accelerator']}" if "accelerator" in record else "")

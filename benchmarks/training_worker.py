@@ -1,9 +1,10 @@
-"""Our side of the training benchmark: a run as `train.start` makes it, which trains when it is told to.
+"""Our side of the training benchmark: a training run that trains on request.
 
     python -m rsmclip.benchmarks.training_worker CONFIG.json     # fields of the training configuration
 
-Requests are lines of JSON on stdin, `{"do": NAME, …}`, one of [`REQUESTS`]; answers are lines on stdout. The end of
-stdin ends it. Nothing is simulated: batches come from `train.make_batches` and steps are `train.training_step`.
+Requests are lines of JSON on stdin, `{"do": NAME, …}`, with a NAME of [`REQUESTS`]. Answers are lines on stdout. The
+end of stdin ends the process. The run comes from `train.start`, its batches from `train.make_batches`, and a step is
+`train.training_step`.
 """
 
 import dataclasses
@@ -30,57 +31,54 @@ MATRIX_SIZES = {"cuda": (8192, torch.bfloat16), "cpu": (2048, torch.float32)}
 
 class Worker:
     """
-    A run and where it is in its data.
+    A training run and its position in the data.
 
     Args:
-        config ([`TrainingConfig`]): The run.
+        config ([`TrainingConfig`]): Configuration of the run.
     """
 
     def __init__(self, config: TrainingConfig):
-        self.run = train.start(config)
+        self.run = train.start(train.plan(config))
         self.run.student.train()
         self.numbers = itertools.count()
         self.batches: Iterator[dict] | None = None
 
     def next_batch(self) -> dict:
-        """The next batch, on the device."""
+        """Return the next batch, on the device."""
         self.batches = self.batches or train.make_batches(self.run, 0)
         return next(self.batches)
 
     def step(self, batch: dict) -> None:
-        """One step."""
+        """Train on a batch."""
         train.training_step(self.run, batch, next(self.numbers))
 
     def steps(self, settle: int, steps: int) -> dict:
-        """Steps on the clock, after `settle` that are not: their seconds, and those waiting for batches."""
+        """Measure the seconds of `steps` steps, and of waiting for data, after `settle` unmeasured steps."""
         began = waited = 0.0
         for number in range(settle + steps):
             if number == settle:
-                synchronise()
+                synchronize()
                 began, waited = time.perf_counter(), 0.0
             asked = time.perf_counter()
             batch = self.next_batch()
             waited += time.perf_counter() - asked
             self.step(batch)
-        synchronise()
+        synchronize()
         seconds = time.perf_counter() - began
-        return {
-            "seconds": seconds,
-            "waited": waited,
-            "parameters": sum(p.numel() for p in self.run.model.parameters()),
-        }
+        parameters = sum(p.numel() for p in self.run.model.parameters())
+        return {"seconds": seconds, "waited": waited, "parameters": parameters}
 
     def flops(self) -> dict:
-        """Floating-point operations of a step for each pair, forward and backward, all views and the teacher."""
+        """Count the floating-point operations of a step per pair: forward, backward, all views and the teacher."""
         batch = self.next_batch()
         return {"flops_per_pair": count_flops(lambda: self.step(batch)) / len(batch["image_ids"])}
 
     def stages(self, steps: int) -> dict:
-        """Seconds by stage over some steps, see [`measure_stages`]."""
-        return {"seconds": measure_stages(self.run, self.next_batch, self.step, steps, synchronise)}
+        """Measure the seconds of a step by stage, see [`measure_stages`]."""
+        return {"seconds": measure_stages(self.run, self.next_batch, self.step, steps, synchronize)}
 
-    def synchronisations(self, steps: int) -> dict:
-        """Where the host waits for the GPU inside a step, and how often."""
+    def synchronizations(self, steps: int) -> dict:
+        """Count how often a step waits for the GPU, by place in the code."""
         found: dict[str, int] = {}
         for _ in range(steps):
             batch = self.next_batch()
@@ -96,7 +94,7 @@ class Worker:
         return {"per_step": sum(found.values()) / steps, "places": found}
 
     def memory(self, batch_size: int, chunks: int, steps: int) -> dict:
-        """Peak memory of the GPU over some steps of another batch size; `peak_bytes` is null where it does not fit."""
+        """Measure the peak GPU memory of steps with another batch size; `peak_bytes` is null if they do not fit."""
         config = self.run.config
         self.change(dataclasses.replace(config, batch_size=batch_size, gradient_accumulation_chunks=chunks))
         batches = train.make_batches(self.run, 0)
@@ -115,14 +113,14 @@ class Worker:
         return {"peak_bytes": peak}
 
     def change(self, config: TrainingConfig) -> None:
-        """Another batch size or other chunks from here on."""
+        """Use another batch size or number of chunks."""
         self.run.config = config
         self.run.accelerator.unwrap_model(self.run.student).chunks = config.gradient_accumulation_chunks
         if self.run.teacher is not None:
             self.run.teacher.chunks = config.gradient_accumulation_chunks
 
     def matrix_product(self) -> dict:
-        """Operations a second of a large matrix product: what the device can reach at best."""
+        """Measure the operations per second of a large matrix product, the most that the device can reach."""
         device = self.run.accelerator.device
         size, dtype = MATRIX_SIZES[device.type]
         left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -130,43 +128,44 @@ class Worker:
         return {"size": size, "dtype": str(dtype).removeprefix("torch."), "flops_per_second": 2 * size**3 / seconds}
 
     def time_product(self, left: torch.Tensor, right: torch.Tensor) -> float:
-        """Seconds of one product."""
-        synchronise()
+        synchronize()
         began = time.perf_counter()
         left @ right
-        synchronise()
+        synchronize()
         return time.perf_counter() - began
 
 
-REQUESTS = ("steps", "flops", "stages", "synchronisations", "memory", "matrix_product")  # methods of Worker
+REQUESTS = ("steps", "flops", "stages", "synchronizations", "memory", "matrix_product")  # methods of Worker
 
 
 def count_flops(step: Callable[[], object]) -> int:
     """
-    Floating-point operations of what is called, by PyTorch's own counter: 2·m·n·k for a matrix product. Attention is
-    computed as two plain products here: the fused kernels of a CPU are not counted, and those of a GPU repeat work.
+    Count the floating-point operations of a call with PyTorch's counter: 2·m·n·k for a matrix product.
+
+    Attention is computed as two plain products here. PyTorch does not count the fused kernels of a CPU, and the fused
+    kernels of a GPU compute some products twice.
     """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         step()
     return counter.get_total_flops()
 
 
-def synchronise() -> None:
-    """Waits until the accelerator is done; a CPU always is."""
+def synchronize() -> None:
+    """Wait until the accelerator has finished its work."""
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
 
 
 def main() -> None:
-    """Answers requests until there are no more."""
+    """Answer requests until the end of stdin."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # libraries print to stderr from here on, so that stdout holds answers only
     worker = Worker(TrainingConfig(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
         do = request.pop("do")
         if do not in REQUESTS:
-            raise ValueError(f"no request {do!r}: {', '.join(REQUESTS)}")
+            raise ValueError(f"unknown request {do!r}; known are {', '.join(REQUESTS)}")
         answers.write(json.dumps(getattr(worker, do)(**request)) + "\n")
         answers.flush()
 

@@ -1,9 +1,9 @@
-"""How many right translations the checks accept, and how many spoilt ones they find.
+"""Measure how many right translations the checks accept, and how many spoilt ones they reject.
 
     python -m rsmclip.benchmarks.translation_checks --translations DIR --output FILE
 
-DIR holds `*.jsonl` with right translations, `{"en": …, "pt": …}` a line; captions that lack one of its languages are
-left out. For each way of spoiling, a tenth of a language's translations is spoilt and judged among the others.
+DIR contains `*.jsonl` files with right translations, `{"en": …, "pt": …}` a line. Captions without all languages are
+left out. For each way of spoiling, a tenth of the translations is spoilt and judged with the others.
 """
 
 import argparse
@@ -18,10 +18,16 @@ from rsmclip.data.translation.checks import judge
 from rsmclip.data.translation.translations import read_translations
 
 INTRODUCTIONS = {
-    "pt": "Claro! Aqui está a tradução: ", "es": "La traducción es: ", "fr": "Voici la traduction : ",
-    "de": "Gerne, hier ist die Übersetzung: ", "nl": "Natuurlijk! De vertaling is: ", "it": "Ecco la traduzione: ",
-    "zh": "以下是翻译：", "ko": "번역은 다음과 같습니다: ", "ru": "Вот перевод: ",
-}  # fmt: skip
+    "pt": "Claro! Aqui está a tradução: ",
+    "es": "La traducción es: ",
+    "fr": "Voici la traduction : ",
+    "de": "Gerne, hier ist die Übersetzung: ",
+    "nl": "Natuurlijk! De vertaling is: ",
+    "it": "Ecco la traduzione: ",
+    "zh": "以下是翻译：",
+    "ko": "번역은 다음과 같습니다: ",
+    "ru": "Вот перевод: ",
+}
 Texts = Mapping[str, Mapping[str, str]]
 WAYS: dict[str, Callable[[random.Random, Texts, str, str], str]] = {
     "English came back": lambda rng, texts, english, language: english,
@@ -37,22 +43,21 @@ WAYS: dict[str, Callable[[random.Random, Texts, str, str], str]] = {
     "two other sentences after it": lambda rng, texts, english, language: " ".join(
         texts[text][language] for text in (english, *rng.sample(list(texts), 2))
     ),
-    "its second half missing": lambda rng, texts, english, language: half(texts[english][language]),
+    "its second half missing": lambda rng, texts, english, language: first_half(texts[english][language]),
 }
 
 
 def repeated_beginning(text: str) -> str:
-    """The first three words, or four characters of Chinese, four times."""
+    """Repeat the first three words, or four characters of Chinese, four times."""
     return " ".join(text.split()[:3] * 4) if " " in text else text[:4] * 4
 
 
-def half(text: str) -> str:
-    """The first half."""
+def first_half(text: str) -> str:
     return text[: len(text) // 2]
 
 
 def measure(texts: Texts, language: str, seed: int) -> dict:
-    """Accepted right translations of a language, and found spoilt ones by the way of spoiling, in percent."""
+    """Count accepted translations into a language, and measure the rejected part of spoilt ones in percent."""
     pairs = {english: known[language] for english, known in texts.items()}
     right = Counter(judge(pairs, language).reasons.values())
     result = {"translations": len(pairs), "accepted": right.pop(None, 0), "rejected": dict(right), "found": {}}
@@ -65,27 +70,23 @@ def measure(texts: Texts, language: str, seed: int) -> dict:
 
 
 def main() -> None:
-    """Measures every language and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--translations", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--translations", type=Path, required=True, metavar="DIR", help="folder of right translations")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the spoiling (defaults to 0)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file to write")
     arguments = parser.parse_args()
     given = read_translations(arguments.translations, "*.jsonl")
     languages = sorted({language for known in given.values() for language in known})
     texts = {english: known for english, known in given.items() if len(known) == len(languages)}
     if len(languages) < 2 or len(texts) < 10:
-        parser.error(f"{arguments.translations} needs ten captions or more, in the same two languages or more")
+        parser.error(f"{arguments.translations} needs at least ten captions, each in the same two or more languages")
     results = {language: measure(texts, language, arguments.seed) for language in languages}
     mean = {way: round(sum(found["found"][way] for found in results.values()) / len(results), 1) for way in WAYS}
     command = (
         f"python -m rsmclip.benchmarks.translation_checks --translations DIR --seed {arguments.seed} --output FILE"
     )
-    report = {
-        **describe_run(command, "lingua-language-detector"),
-        "languages": results,
-        "found, mean over languages": mean,
-    }
+    run = describe_run(command, "lingua-language-detector")
+    report = {**run, "languages": results, "found, mean over languages": mean}
     arguments.output.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     print(json.dumps({"found, mean over languages": mean}, indent=2))
 

@@ -26,8 +26,10 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
     try:
         command()
     except UserError as error:
-        tqdm.write(f"{prefix}error: {' '.join(str(error).split())}", file=sys.stderr)  # keeps progress bars whole
-        sys.exit(2)
+        tqdm.write(
+            f"{prefix}{error.label}{' '.join(str(error).split())}", file=sys.stderr
+        )  # keeps progress bars whole
+        sys.exit(error.exit_status)
     except KeyboardInterrupt:
         tqdm.write(f"{prefix}interrupted", file=sys.stderr)
         sys.exit(130)

@@ -1,7 +1,7 @@
-"""What all figures share: size, colours, fonts for every script, line breaking.
+"""Settings of all pictures: size, colors, fonts for every script, line breaks.
 
-The pictures are 1,200 pixels wide, to be read at the 800 that a page of the Hub gives them. The colours are those of
-Okabe and Ito (2008), which colour-blind people can tell apart.
+Pictures are 1,200 pixels wide; the Hub shows them at 800. The colors are from Okabe and Ito (2008);
+color-blind people can tell them apart.
 """
 
 import string
@@ -10,19 +10,21 @@ import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # who draws nothing loads no matplotlib
+from rsmclip.core.errors import user_errors
+
+if TYPE_CHECKING:  # commands that draw nothing do not import matplotlib
     from matplotlib.figure import Figure
 
-WIDTH, DOTS = 8.0, 150  # inches; pixels an inch
+WIDTH, DOTS = 8.0, 150  # inches; pixels per inch
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 SIZE, SMALL_SIZE = 9.0, 8.0  # points
-FONT = "DejaVu Sans"  # comes with matplotlib
-NO_FONT = "Last Resort"  # has a box for every letter; comes with matplotlib too
-CLOSING = "。，、；：？！）」』》”"  # never begin a line
+FONT = "DejaVu Sans"  # part of matplotlib
+NO_FONT = "Last Resort"  # part of matplotlib; draws a box for every letter
+CLOSING = "。，、；：？！）」』》”"  # signs that must not begin a line
 
 
 def new_figure(height: float, width: float = WIDTH, dots: int = DOTS, **options: object) -> "Figure":
-    """A white figure of a height and width in inches, `dots` pixels an inch, that depends on no global state."""
+    """Make a white figure, height and width in inches, `dots` pixels per inch, independent of pyplot's state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -32,29 +34,30 @@ def new_figure(height: float, width: float = WIDTH, dots: int = DOTS, **options:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Writes a figure as PNG; the same figure gives the same bytes."""
-    figure.savefig(path, format="png", metadata={"Software": None})
+    """Write a figure as PNG. Equal figures give equal bytes."""
+    with user_errors(OSError, prefix=f"{path} could not be written"):
+        figure.savefig(path, format="png", metadata={"Software": None})
 
 
 def fonts_for(text: str) -> list[str] | None:
-    """Names of fonts that together have all letters of a text; `None` if no font that is installed completes them."""
+    """Return installed fonts that together have all letters of a text, or `None` if there are none."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
     def missing(letters: set[int], file: str) -> set[int]:
         return letters - get_font(file).get_charmap().keys()
 
-    letters = set(map(ord, text)) - set(map(ord, string.whitespace))  # of which the line breaks are not drawn
+    letters = set(map(ord, text)) - set(map(ord, string.whitespace))  # line breaks are not drawn
     if not (letters := missing(letters, findfont(FontProperties(family=[FONT])))):
         return [FONT]
     for font in fontManager.ttflist:
-        is_there = Path(font.fname).is_file()  # the list is kept for later, and fonts may have been removed
+        is_there = Path(font.fname).is_file()  # matplotlib caches the list; a font may be uninstalled since
         if is_there and not font.name.startswith(NO_FONT) and not missing(letters, font.fname):
             return [FONT, font.name]
     return None
 
 
 def wrap(text: str, letters: int) -> list[str]:
-    """Lines of a text, of so many letters; letters of East Asia are twice as wide as others."""
+    """Break a text into lines of at most `letters` letters. East Asian letters count twice."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     lines: list[str] = []
     for line in textwrap.wrap(text, round(letters / (1 + wide / len(text)))):

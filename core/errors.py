@@ -10,7 +10,12 @@ class UserError(ValueError):
 
     Raise it where the cause is known. The message says in one line what is wrong, where (file, row, field, value) and
     what to do. Commands print it and exit with status 2; any other exception is a bug and shows its traceback.
+
+    A subclass may have another `exit_status`, and another `label` in front of its line.
     """
+
+    exit_status = 2
+    label = "error: "
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rsmclip.core.command_line import OneLineParser, hub_id, run_command
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.data import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.sources import READERS
 
 DEFAULT_MODEL = "Unbabel/TowerInstruct-7B-v0.2"  # trained on exactly the ten languages

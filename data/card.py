@@ -12,7 +12,7 @@ import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, hf_hub_download
 from huggingface_hub.errors import HTTPError  # the class of the HTTP client, which depends on the version
 
-from rsmclip.data import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.faults import SPLITS, fault_table
 from rsmclip.data.sources import Source
 from rsmclip.data.translation.report import acceptance_table

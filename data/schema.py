@@ -13,12 +13,10 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of the HTTP client
 
 from rsmclip.core.errors import UserError
-from rsmclip.data import LANGUAGES as LANGUAGES  # other modules import it from here
+from rsmclip.core.languages import LANGUAGES as LANGUAGES  # other modules import it from here
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
 ROWS_PER_BATCH = 10_000  # captions held in memory while they are checked
-
-SchemaError = UserError  # rsmclip.training still imports this name
 
 
 def features(languages: Sequence[str], raw: bool = False) -> Features:

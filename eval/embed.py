@@ -1,9 +1,11 @@
-"""Embeddings of images and texts by a model, in batches: images are decoded ahead of the model, texts of similar
-length lie together, several processes share the batches, and what a cache holds is not computed again.
+"""Embeddings of images and texts by a model.
 
-Batches are cut in the same places whatever the number of processes, and each is computed whole by one of them: so the
-embeddings are the same to the bit for any number of processes on the same kind of machine. (On a CPU that takes the
-same number of threads in each too: `OMP_NUM_THREADS`.)
+Threads decode images while the model works. Texts of similar length share a batch, so that there is little padding.
+Several processes share the batches, and a cache avoids computing embeddings twice.
+
+The rows of a batch do not depend on the number of processes, and one process computes a whole batch. The embeddings
+are therefore bitwise equal for any number of processes on the same kind of machine. (On a CPU, each process must also
+use the same number of threads: `OMP_NUM_THREADS`.)
 """
 
 import os
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Literal
 
 import torch
@@ -21,46 +24,38 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
+from rsmclip.core.errors import UserError
 from rsmclip.core.images import decode_image
 from rsmclip.eval.cache import EmbeddingCache, cache_key, fingerprint, model_hash, text_fingerprint
 
 DECODERS = min(8, os.cpu_count() or 1)  # threads
-PIECE = 16  # images that a thread prepares at a time
+PIECE = 16  # images that a thread decodes at a time
 
 
 @dataclass(frozen=True)
 class TextInput:
-    """
-    How a model takes texts.
+    """Tokenization that a model was trained with."""
 
-    Args:
-        padding (`str`, *optional*, defaults to `"longest"`): To the longest text of the batch, or to `"max_length"`.
-        padding_side (`str`, *optional*): `"left"` or `"right"`; by default the tokenizer's.
-        context_length (`int`, *optional*): Tokens to which a text is cut; by default the tokenizer's limit.
-        attention_mask (`bool`, *optional*, defaults to `True`): Whether padding is masked.
-        lower_case (`bool`, *optional*, defaults to `False`): Whether the model knows lower case only.
-    """
-
-    padding: Literal["longest", "max_length"] = "longest"
-    padding_side: Literal["left", "right"] | None = None
-    context_length: int | None = None
-    attention_mask: bool = True
-    lower_case: bool = False
+    padding: Literal["longest", "max_length"] = "longest"  # to the longest text of the batch, or to the context length
+    padding_side: Literal["left", "right"] | None = None  # by default the side of the tokenizer
+    context_length: int | None = None  # tokens; by default the limit of the tokenizer
+    attention_mask: bool = True  # whether padding is masked
+    lower_case: bool = False  # whether to lower-case the texts
 
 
 class Embedder:
     """
-    A model with its processor.
+    A model with its processor, which embeds images and texts in batches.
 
     Args:
         model (`PreTrainedModel`): A model with `get_image_features` and `get_text_features`.
         processor (`ProcessorMixin`): Its processor.
-        batch_size (`int`, *optional*, defaults to 128): Images or texts a batch.
-        text_input ([`TextInput`], *optional*): How the model takes texts; the default is that of RS-M-CLIP.
-        cache ([`EmbeddingCache`], *optional*): Where embeddings are kept; by default they are not.
+        batch_size (`int`, *optional*, defaults to 128): Images or texts per batch.
+        text_input ([`TextInput`], *optional*): Tokenization; by default that of RS-M-CLIP.
+        cache ([`EmbeddingCache`], *optional*): Cache of embeddings; by default there is none.
         shared (`bool`, *optional*, defaults to `False`):
-            Whether all processes of `accelerate launch` call this together, share the batches, and all get all
-            embeddings. By default a process that calls it computes all for itself.
+            Whether all processes of `accelerate launch` make every call together. They share the batches, and each
+            receives all embeddings. By default, a process computes all embeddings itself.
     """
 
     def __init__(
@@ -78,101 +73,93 @@ class Embedder:
 
     @cached_property
     def hash(self) -> str:
-        """[`model_hash`] of this model, as it is when first asked."""
+        """[`model_hash`] of the model at the first access."""
         return model_hash(self.model, self.processor, self.text_input)
 
     def images(self, rows: Dataset) -> torch.Tensor:
         """
-        Embeddings of images.
+        Embed images.
 
         Args:
             rows (`datasets.Dataset`): Columns `image` (encoded) and `image_id`.
 
         Returns:
-            `torch.Tensor` of shape `(rows, dim)`, float32 on the CPU, not normalised.
+            `torch.Tensor` of shape `(rows, dim)`, float32 on the CPU, not normalized.
 
         Raises:
-            `ValueError`: There are no rows, or an image that cannot be decoded or whose embedding is not finite.
+            [`UserError`]: There are no rows, an image cannot be decoded, or an embedding is not finite.
         """
         rows = rows.select_columns(["image", "image_id"])
-
-        def compute() -> torch.Tensor:
-            return self.compute(len(rows), lambda batches: self.image_features(rows, batches), "images")
-
-        embeds = self.cached("images", lambda: fingerprint(rows), len(rows), compute)
+        embeds = self.cached("images", rows, lambda: fingerprint(rows), self.image_features)
         if (bad := first_not_finite(embeds)) is not None:
-            raise ValueError(f"the model gives image {rows[bad]['image_id']} an embedding that is not finite")
+            raise UserError(f"the model gives image {rows[bad]['image_id']} an embedding that is not finite")
         return embeds
 
     def texts(self, texts: list[str]) -> torch.Tensor:
         """
-        Embeddings of texts; equal texts are embedded once.
-
-        Args:
-            texts (`list[str]`): The texts.
+        Embed texts. Equal texts are computed once.
 
         Returns:
-            `torch.Tensor` of shape `(texts, dim)`, float32 on the CPU, not normalised.
+            `torch.Tensor` of shape `(texts, dim)`, float32 on the CPU, not normalized.
 
         Raises:
-            `ValueError`: There are no texts, or one whose embedding is not finite.
+            [`UserError`]: There are no texts, or an embedding is not finite.
         """
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
-
-        def compute() -> torch.Tensor:
-            return self.compute(len(distinct), lambda batches: self.text_features(distinct, batches), "texts")
-
-        embeds = self.cached("texts", lambda: text_fingerprint(distinct), len(distinct), compute)
+        embeds = self.cached("texts", distinct, lambda: text_fingerprint(distinct), self.text_features)
         if (bad := first_not_finite(embeds)) is not None:
-            raise ValueError(f"the model gives the text {distinct[bad]!r} an embedding that is not finite")
+            raise UserError(f"the model gives the text {distinct[bad]!r} an embedding that is not finite")
         row = {text: index for index, text in enumerate(distinct)}
         return embeds[[row[text] for text in texts]]
 
     def cached(
-        self, what: str, content: Callable[[], str], rows: int, compute: Callable[[], torch.Tensor]
+        self, what: str, items: Dataset | list[str], content: Callable[[], str], features: Callable
     ) -> torch.Tensor:
-        """Embeddings from the cache, else computed and kept. The main process alone reads and writes."""
+        """Return embeddings from the cache, or compute and keep them. Only the main process reads and writes files."""
         if self.cache is None:
-            return compute()
+            return self.compute(what, items, features)
         is_main, embeds, key = self.state is None or self.state.is_main_process, None, None
         if is_main:
             key = cache_key(what, self.hash, content(), str(self.batch_size), self.model.device.type)
-            embeds = self.cache.read(key, rows)
+            embeds = self.cache.read(key)
         if self.state is not None:
-            embeds = from_main(embeds, self.state)
+            (embeds,) = broadcast_object_list([embeds])
         if embeds is None:
-            embeds = compute()
+            embeds = self.compute(what, items, features)
             if is_main and first_not_finite(embeds) is None:
                 self.cache.write(key, embeds)
         return embeds
 
-    def compute(
-        self, rows: int, features: Callable[[Sequence[slice]], Iterable[torch.Tensor]], what: str
-    ) -> torch.Tensor:
-        """
-        Embeddings of all rows, those of a process's own batches by `features`.
+    def compute(self, what: str, items: Dataset | list[str], features: Callable) -> torch.Tensor:
+        """Compute embeddings `(items, dim)`; `features(items, batches)` yields those of each batch (a slice)."""
+        if not len(items):
+            raise UserError(f"there are no {what} to embed")
+        starts = range(0, len(items), self.batch_size)
+        batches = [slice(start, min(start + self.batch_size, len(items))) for start in starts]
 
-        Args:
-            rows (`int`): Their number.
-            features (`Callable`): Batches as slices of the rows to the embeddings of each, `(batch, dim)`.
-            what (`str`): What they are, for the progress bar and the error.
-        """
-        if not rows:
-            raise ValueError(f"there are no {what} to embed")
-        batches = [slice(start, min(start + self.batch_size, rows)) for start in range(0, rows, self.batch_size)]
-        if self.state is None:
-            return torch.cat(list(with_progress(batches, features(batches), what)))
-        batches = batches[self.state.process_index :: self.state.num_processes]
-        own, failure = [], None
-        try:
-            embeds = with_progress(batches, features(batches), what, hidden=not self.state.is_main_process)
-            own += zip(batches, embeds, strict=True)
-        except ValueError as error:  # the others learn of it before they wait for this process's rows in vain
-            failure = str(error)
-        return gather_rows(rows, own, failure, self.state)
+        # Process i of n computes the batches i, i + n, i + 2n …
+        rank, count = (self.state.process_index, self.state.num_processes) if self.state else (0, 1)
+        own, failure, batches = [], None, batches[rank::count]
+        total = sum(batch.stop - batch.start for batch in batches)
+        with tqdm(total=total, unit=f" {what}", desc="embed", leave=False, disable=True if rank else None) as bar:
+            try:
+                for embeds in features(items, batches):
+                    own.append(embeds)
+                    bar.update(len(embeds))
+            except UserError as error:
+                if count == 1:
+                    raise
+                failure = str(error)  # every process must raise it, else the others would wait for this one forever
+
+        # Give every process the embeddings of all.
+        shares = gather_object([(failure, own)]) if count > 1 else [(None, own)]
+        if failures := [failure for failure, _ in shares if failure]:
+            raise UserError(failures[0])
+        rounds = zip_longest(*(share for _, share in shares))
+        return torch.cat([embeds for batches in rounds for embeds in batches if embeds is not None])
 
     def image_features(self, rows: Dataset, batches: Sequence[slice]) -> Iterator[torch.Tensor]:
-        """Embeddings of each batch of images, `(batch, dim)`; threads prepare the next ones meanwhile."""
+        """Yield the embeddings `(batch, dim)` of each batch, while threads decode the next images."""
         starts = [range(batch.start, batch.stop, PIECE) for batch in batches]
         pieces = (
             rows[start : min(start + PIECE, batch.stop)]
@@ -186,17 +173,15 @@ class Embedder:
             yield self.run(self.model.get_image_features, inputs)
 
     def prepare_images(self, columns: dict[str, list]) -> BatchFeature:
-        """What the model takes of some rows."""
         images = [decode_image(*entry) for entry in zip(columns["image"], columns["image_id"], strict=True)]
         return self.processor.image_processor(images, return_tensors="pt")
 
     def text_features(self, texts: list[str], batches: Sequence[slice]) -> Iterator[torch.Tensor]:
-        """Embeddings of each batch of texts, `(batch, dim)`; one thread, which a tokenizer bears, is ahead."""
+        """Yield the embeddings `(batch, dim)` of each batch. One thread tokenizes: tokenizers are not thread-safe."""
         for inputs in ahead(self.prepare_texts, (texts[batch] for batch in batches), 1):
             yield self.run(self.model.get_text_features, inputs)
 
     def prepare_texts(self, texts: list[str]) -> dict[str, torch.Tensor]:
-        """What the model takes of some texts."""
         settings = self.text_input
         encoded = self.processor.tokenizer(
             [text.lower() for text in texts] if settings.lower_case else texts,
@@ -211,23 +196,23 @@ class Embedder:
 
     @torch.inference_mode()
     def run(self, features: Callable, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """A batch through a tower: `(batch, dim)`, float32 on the CPU."""
+        """Return the embeddings `(batch, dim)` of a batch, float32 on the CPU."""
         kind, device = self.model.dtype, self.model.device
         inputs = {name: t.to(device, kind if t.is_floating_point() else t.dtype) for name, t in inputs.items()}
-        output = features(**inputs)  # remote code written for transformers 4 gives the tensor itself
+        output = features(**inputs)  # remote code written for transformers 4 returns the tensor itself
         embeds = output if isinstance(output, torch.Tensor) else output.pooler_output
         if not isinstance(embeds, torch.Tensor) or embeds.ndim != 2:
-            raise ValueError(f"{type(self.model).__name__}.{features.__name__} does not give one embedding a row")
+            raise UserError(f"{type(self.model).__name__}.{features.__name__} does not return one embedding per row")
         return embeds.float().cpu()
 
 
 def processes() -> PartialState:
-    """The processes of `accelerate launch`, or this one alone. (`PartialState()` would not see those on CPUs.)"""
+    """Return the processes of `accelerate launch`. (Plain `PartialState()` does not find several on a CPU.)"""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
-    """`map` in threads, in order, with so many items in work beyond the one that is asked for."""
+    """Map a function in threads and yield results in order; at most `threads` results are computed in advance."""
     with ThreadPoolExecutor(threads) as pool:
         waiting = deque()
         for item in items:
@@ -238,55 +223,6 @@ def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
             yield waiting.popleft().result()
 
 
-def with_progress(
-    batches: Sequence[slice], embeds: Iterable[torch.Tensor], what: str, hidden: bool = False
-) -> Iterator[torch.Tensor]:
-    """The embeddings of the batches as they come, with a bar that shows when they will all be there."""
-    total = sum(batch.stop - batch.start for batch in batches)
-    with tqdm(total=total, unit=f" {what}", desc="embed", leave=False, disable=True if hidden else None) as bar:
-        for batch in embeds:
-            bar.update(len(batch))
-            yield batch
-
-
 def first_not_finite(embeds: torch.Tensor) -> int | None:
-    """The first row that holds NaN or infinity."""
     bad = (~torch.isfinite(embeds).all(dim=1)).nonzero()
     return int(bad[0]) if len(bad) else None
-
-
-def gather_rows(
-    rows: int, own: list[tuple[slice, torch.Tensor]], failure: str | None, state: PartialState
-) -> torch.Tensor:
-    """
-    The rows of all processes, on each of them.
-
-    Args:
-        rows (`int`): Their number.
-        own (`list[tuple[slice, torch.Tensor]]`): Places and values of this process's rows.
-        failure (`str`, *optional*): Why it has not all of them: an error on every process.
-        state (`PartialState`): The processes.
-    """
-    said = gather_object([(failure, own[0][1].shape[1] if own else None)])
-    if failures := [failure for failure, _ in said if failure]:
-        raise ValueError(failures[0])
-    whole = torch.zeros(rows, next(dim for _, dim in said if dim), device=state.device)
-    for place, embeds in own:
-        whole[place] = embeds.to(state.device)
-    if state.num_processes > 1:
-        torch.distributed.all_reduce(
-            whole.view(torch.int32)
-        )  # each row is one process's: a sum of integers keeps bits
-    return whole.cpu()
-
-
-def from_main(embeds: torch.Tensor | None, state: PartialState) -> torch.Tensor | None:
-    """What the main process has, on every process."""
-    if state.num_processes == 1:
-        return embeds
-    (shape,) = broadcast_object_list([None if embeds is None else embeds.shape])
-    if shape is None:
-        return None
-    whole = torch.empty(shape, device=state.device) if embeds is None else embeds.to(state.device)
-    torch.distributed.broadcast(whole, src=0)
-    return whole.cpu()

@@ -1,4 +1,4 @@
-"""Measures a model on a dataset: cross-modal retrieval and zero-shot classification in every language."""
+"""Retrieval, zero-shot classification and probes of a model on a dataset, in every language."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from rsmclip.core.errors import UserError
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.outcomes import Classification, Outcomes, Retrieval, chance_of, statistics
 from rsmclip.eval.probes import few_shot_probe, knn_probe, linear_probe
@@ -16,82 +17,52 @@ from rsmclip.eval.retrieval import retrieval_ranks
 from rsmclip.eval.zero_shot import class_embeddings, label_ranks
 
 SHOTS = (1, 2, 4, 8, 16)
-MOST_SENTENCES = 5000  # that are compared between languages
+MAX_SENTENCES = 5000  # for text-to-text retrieval between languages
 
 
 @dataclass
 class Captions:
-    """
-    The captions of a dataset in one language.
-
-    Args:
-        texts (`list[str]`): All of them.
-        rows (`np.ndarray` of shape `(texts,)`): Row of the image of each.
-        numbers (`np.ndarray` of shape `(texts,)`): Its place among the image's captions, the same in each language.
-        embeds (`torch.Tensor` of shape `(texts, dim)`): Embeddings.
-    """
+    """The captions of a dataset in one language."""
 
     texts: list[str]
-    rows: np.ndarray
-    numbers: np.ndarray
-    embeds: torch.Tensor
+    rows: np.ndarray  # (texts,), row of each caption's image
+    numbers: np.ndarray  # (texts,), index among the captions of the image; translations share it
+    embeds: torch.Tensor  # (texts, dim)
 
     def select(self, kept: np.ndarray) -> "Captions":
-        """Those of a mask `(texts,)`."""
+        """Return the captions of a mask of shape `(texts,)`."""
         texts = [text for text, keep in zip(self.texts, kept, strict=True) if keep]
         return Captions(texts, self.rows[kept], self.numbers[kept], self.embeds[torch.from_numpy(kept)])
 
 
 @dataclass
 class Embedded:
-    """
-    A corpus as a model sees it.
+    """The embeddings of a corpus."""
 
-    Args:
-        image_embeds (`torch.Tensor` of shape `(images, dim)`): Embeddings of its images.
-        captions (`dict[str, Captions]`): Captions by language.
-    """
-
-    image_embeds: torch.Tensor
-    captions: dict[str, Captions]
+    image_embeds: torch.Tensor  # (images, dim)
+    captions: dict[str, Captions]  # by language
 
 
 def evaluate_corpus(
     embedder: Embedder, corpus: Dataset, languages: Sequence[str], benchmark: Benchmark | None = None
 ) -> dict[str, dict[str, float]]:
-    """
-    Retrieval in each language over the rows that have captions in it, and zero-shot accuracy with that language's
-    class names and templates over the rows that have a label.
-
-    Args:
-        embedder ([`Embedder`]):
-            The model.
-        corpus (`datasets.Dataset`):
-            A split in the project's schema, images not decoded.
-        languages (`Sequence[str]`):
-            Language codes.
-        benchmark ([`Benchmark`], *optional*):
-            Class names; without it there is no zero-shot figure.
-
-    Returns:
-        `dict[str, dict[str, float]]`: What [`metrics_by_language`] gives.
-    """
+    """Embed a corpus, measure it, and return [`metrics_by_language`]. See [`embed_corpus`] for the arguments."""
     return metrics_by_language(measure_corpus(embedder, corpus, embed_corpus(embedder, corpus, languages), benchmark))
 
 
 def embed_corpus(embedder: Embedder, corpus: Dataset, languages: Sequence[str], capitalize: bool = False) -> Embedded:
     """
-    Embeds images and captions.
+    Embed images and captions.
 
     Args:
-        embedder ([`Embedder`]):
-            The model.
-        corpus (`datasets.Dataset`):
-            A split in the project's schema, images not decoded.
-        languages (`Sequence[str]`):
-            Language codes.
-        capitalize (`bool`, *optional*, defaults to `False`):
-            Whether captions begin with a capital letter, as RemoteCLIP has them (Liu et al. 2024).
+        embedder ([`Embedder`]): The model.
+        corpus (`datasets.Dataset`): A split in the schema of this project, images not decoded.
+        languages (`Sequence[str]`): Language codes.
+        capitalize (`bool`, *optional*, defaults to `False`): Whether to begin each caption with a capital letter, as
+            RemoteCLIP does (Liu et al. 2024).
+
+    Raises:
+        [`UserError`]: A language has no captions, or an image cannot be decoded.
     """
     columns = corpus["captions"]
     captions = {
@@ -105,19 +76,16 @@ def measure_corpus(
     embedder: Embedder, corpus: Dataset, embedded: Embedded, benchmark: Benchmark | None = None, thorough: bool = False
 ) -> Outcomes:
     """
-    What a model does with each image of a corpus.
+    Measure retrieval and zero-shot classification in each language. Retrieval uses the rows with captions in the
+    language; zero-shot classification uses the rows with a label, and the class names and templates of the language.
 
     Args:
-        embedder ([`Embedder`]):
-            The model.
-        corpus (`datasets.Dataset`):
-            A split in the project's schema.
-        embedded ([`Embedded`]):
-            What [`embed_corpus`] made of it.
-        benchmark ([`Benchmark`], *optional*):
-            Class names; without it there is no zero-shot figure.
-        thorough (`bool`, *optional*, defaults to `False`):
-            Whether to measure retrieval with equal captions as right answers as well, and the gap to English.
+        embedder ([`Embedder`]): The model.
+        corpus (`datasets.Dataset`): A split in the schema of this project.
+        embedded ([`Embedded`]): The result of [`embed_corpus`].
+        benchmark ([`Benchmark`], *optional*): Class names; without them there is no zero-shot classification.
+        thorough (`bool`, *optional*, defaults to `False`): Whether to measure as well retrieval with equal captions
+            counted as right, and the gap to English.
     """
     image_embeds, labels = embedded.image_embeds, list(corpus["label"])
     outcomes = Outcomes(list(corpus["image_id"]))
@@ -135,7 +103,7 @@ def measure_corpus(
 def embed_captions(
     embedder: Embedder, captions: list[list[str | None] | None], language: str, capitalize: bool = False
 ) -> Captions:
-    """Captions in one language, with their embeddings; a row without any takes no part."""
+    """Embed the captions of a language, one list per row. Rows without captions are left out."""
     found = [
         (row, number, text[:1].upper() + text[1:] if capitalize else text)
         for row, texts in enumerate(captions)
@@ -143,13 +111,13 @@ def embed_captions(
         if text
     ]
     if not found:
-        raise ValueError(f"no row has a caption in {language!r}")
+        raise UserError(f"no row has a caption in {language!r}")
     rows, numbers, texts = zip(*found, strict=True)
     return Captions(list(texts), np.array(rows), np.array(numbers), embedder.texts(list(texts)))
 
 
 def measure_retrieval(image_embeds: torch.Tensor, captions: Captions, equal_are_right: bool = False) -> Retrieval:
-    """Retrieval in one language, of the images that have captions in it."""
+    """Measure retrieval in one language among the images that have captions in it."""
     rows, owner = np.unique(captions.rows, return_inverse=True)
     sentences = np.unique(captions.texts, return_inverse=True)[1] if equal_are_right else None
     image_ranks, text_ranks = retrieval_ranks(image_embeds[rows], captions.embeds, owner, sentences)
@@ -157,62 +125,68 @@ def measure_retrieval(image_embeds: torch.Tensor, captions: Captions, equal_are_
 
 
 def shared_texts(captions: Captions) -> bool:
-    """Whether several images have the same caption."""
+    """Return whether several images have the same caption."""
     return len(set(captions.texts)) < len(set(zip(captions.rows.tolist(), captions.texts, strict=True)))
 
 
 def measure_english(
     outcomes: Outcomes, image_embeds: torch.Tensor, captions: dict[str, Captions]
 ) -> dict[str, Retrieval]:
-    """For each other language, retrieval in English over just the captions whose translations it has."""
+    """Measure English retrieval for each other language, with only the captions that have a translation in it."""
     if "en" not in captions:
         return {}
     english = captions["en"]
-    measured = {np.ones(len(english.texts), dtype=bool).tobytes(): outcomes.retrieval["en"]}
-    by_language = {}
-    for language in captions.keys() - {"en"}:
-        theirs = set(zip(captions[language].rows.tolist(), captions[language].numbers.tolist(), strict=True))
-        pairs = zip(english.rows.tolist(), english.numbers.tolist(), strict=True)
-        kept = np.array([pair in theirs for pair in pairs])
-        if kept.sum() != len(theirs):  # captions that translate none
-            continue
-        if kept.tobytes() not in measured:
-            measured[kept.tobytes()] = measure_retrieval(image_embeds, english.select(kept))
-        by_language[language] = measured[kept.tobytes()]
-    return dict(sorted(by_language.items()))
+    pairs = list(zip(english.rows.tolist(), english.numbers.tolist(), strict=True))
+    measured = {}
+    for language in sorted(captions.keys() - {"en"}):
+        translated = set(zip(captions[language].rows.tolist(), captions[language].numbers.tolist(), strict=True))
+        kept = np.array([pair in translated for pair in pairs])
+        if kept.all():
+            measured[language] = outcomes.retrieval["en"]
+        elif kept.sum() == len(translated):  # else a caption has no English original, and galleries would differ
+            measured[language] = measure_retrieval(image_embeds, english.select(kept))
+    return measured
 
 
 def measure_agreement(embedder: Embedder, corpus: Dataset, languages: Sequence[str]) -> Outcomes | None:
     """
-    Whether a sentence in one language finds its translation in another, for each two languages. Sentences that have
-    all languages take part, of those that are equal in a language the first, and at most 5,000; `None` if there are
-    fewer than two.
+    Measure whether a sentence finds its translation, for each pair of languages.
+
+    Uses up to 5,000 sentences that exist in every language, without duplicates. Returns `None` for fewer than two
+    languages or sentences.
     """
-    seen: dict[str, set[str]] = {language: set() for language in languages}
-    sentences = []
-    for captions in corpus["captions"]:
-        for number in range(max(len(captions.get(language) or []) for language in languages)):
-            texts = [(captions.get(language) or [])[number : number + 1] for language in languages]
-            if all(text and text[0] for text in texts) and len(sentences) < MOST_SENTENCES:
-                sentence = dict(zip(languages, (text[0] for text in texts), strict=True))
-                if not any(text in seen[language] for language, text in sentence.items()):
-                    sentences.append(sentence)
-                    for language, text in sentence.items():
-                        seen[language].add(text)
+    sentences = shared_sentences(corpus, languages)
     if len(languages) < 2 or len(sentences) < 2:
         return None
-    embeds = {language: embedder.texts([sentence[language] for sentence in sentences]) for language in languages}
-    outcomes = Outcomes([sentence[languages[0]] for sentence in sentences])
+    embeds = {
+        language: embedder.texts(list(texts))
+        for language, texts in zip(languages, zip(*sentences, strict=True), strict=True)
+    }
+    outcomes = Outcomes([sentence[0] for sentence in sentences])
     for one, other in combinations(languages, 2):
         there, back = retrieval_ranks(embeds[one], embeds[other], np.arange(len(sentences)))
         outcomes.agreement |= {f"{one}>{other}": there, f"{other}>{one}": back}
     return outcomes
 
 
+def shared_sentences(corpus: Dataset, languages: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return sentences as tuples of their translations; no text occurs twice in a language."""
+    seen: list[set[str]] = [set() for _ in languages]
+    sentences = []
+    for captions in corpus["captions"]:
+        for sentence in zip(*(captions.get(language) or [] for language in languages), strict=False):
+            is_new = not any(text in known for text, known in zip(sentence, seen, strict=True))
+            if all(sentence) and is_new and len(sentences) < MAX_SENTENCES:
+                sentences.append(sentence)
+                for text, known in zip(sentence, seen, strict=True):
+                    known.add(text)
+    return sentences
+
+
 def measure_zero_shot(
     embedder: Embedder, image_embeds: torch.Tensor, labels: list[str | None], benchmark: Benchmark, language: str
 ) -> Classification:
-    """Zero-shot classification in one language over the rows that have a label."""
+    """Measure zero-shot classification in one language on the rows that have a label."""
     check_labels(labels, benchmark)
     rows = np.array([row for row, label in enumerate(labels) if label is not None])
     names = [benchmark.class_names[language][label] for label in benchmark.labels]
@@ -230,18 +204,10 @@ def measure_probes(
     test_rows: np.ndarray,
 ) -> dict[str, Classification]:
     """
-    What classifiers on frozen embeddings do with each test image.
+    Train classifiers on frozen image embeddings, `(images, dim)`, and return the outcomes of the test images by probe.
 
-    Args:
-        train_embeds (`torch.Tensor` of shape `(train images, dim)`): Image embeddings.
-        train_labels (`Sequence[str]`): Their classes.
-        test_embeds (`torch.Tensor` of shape `(test images, dim)`): Image embeddings.
-        test_labels (`Sequence[str]`): Their classes.
-        test_rows (`np.ndarray` of shape `(test images,)`): Rows of the dataset that they are.
-
-    Returns:
-        `dict[str, Classification]`: By probe; of several draws the share of hits. Few-shot probes are left out where a
-        class has fewer images.
+    `test_rows` are the rows of the test images in their dataset. A few-shot probe has the share of hits over its
+    draws, and is left out if a class has too few images.
     """
     data = (train_embeds, train_labels, test_embeds, test_labels)
     classes, labels = np.unique(np.array(test_labels), return_inverse=True)
@@ -255,21 +221,17 @@ def measure_probes(
 
 
 def check_labels(labels: Iterable[str | None], benchmark: Benchmark) -> None:
-    """Raises `ValueError` if a label is not a class of the benchmark."""
+    """Raise [`UserError`] if a label is not a class of the benchmark."""
     if unknown := sorted(set(labels) - {None} - set(benchmark.labels)):
-        raise ValueError(
-            f"label {unknown[0]!r} is not a class of benchmark {benchmark.name!r}; name another benchmark or none"
+        raise UserError(
+            f"label {unknown[0]!r} is not a class of benchmark {benchmark.name!r}; choose another benchmark or none"
         )
 
 
 def metrics_by_language(outcomes: Outcomes) -> dict[str, dict[str, float]]:
     """
-    The figures of each language beside what a random ranking would give.
-
-    Returns:
-        `dict[str, dict[str, float]]`: For each language what [`~rsmclip.eval.outcomes.statistics`] gives, with
-        `images` and `texts`, the numbers compared, and `chance_mean_recall`; with zero-shot figures also
-        `chance_zero_shot_accuracy`.
+    Return by language the metrics of [`~rsmclip.eval.outcomes.statistics`] in percent, `images` and `texts` (numbers
+    compared), and the values of a random ranking: `chance_mean_recall`, `chance_zero_shot_accuracy`.
     """
     results: dict[str, dict[str, float]] = {}
     for (language, metric), value in statistics(outcomes, np.ones((1, len(outcomes.ids)))).items():

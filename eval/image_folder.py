@@ -1,14 +1,14 @@
-"""Classification datasets as they lie on disk: one folder of images a class, matched with a benchmark's classes."""
+"""Classification datasets on disk: one folder of images per class, matched with the classes of a benchmark."""
 
 import difflib
 import re
-import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from datasets import Dataset, Features, Image, Value
 
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, known_benchmarks, load_benchmark, load_prompts
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
@@ -16,19 +16,19 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 
 def read_image_folder(folder: Path) -> Dataset:
     """
-    Images and labels of a folder.
+    List the images and labels of a folder. The images are not read.
 
     Args:
         folder (`Path`):
-            Holds a folder for each class, whose name is the label; or, if its folders hold only folders, one for each
-            category with the classes in it.
+            Folder with one folder per class, named after the label. Class folders may be grouped into category
+            folders, one level deep; the category is ignored.
 
     Returns:
-        `datasets.Dataset`: `image` (the path of its file), `image_id` (its path in the folder) and `label`, ordered
-        by label and file name.
+        `datasets.Dataset`: `image` (path of the file), `image_id` (path within the folder) and `label`, ordered by
+        label and file name.
 
     Raises:
-        `ValueError`: If a class has no images or lies in two categories.
+        [`UserError`]: The folder has no class folders, a class has no images, or two folders have the same class.
     """
     files = [(name, file) for name, place in sorted(class_folders(folder).items()) for file in images_of(place)]
     types = Features({"image": Image(decode=False), "image_id": Value("string"), "label": Value("string")})
@@ -41,123 +41,98 @@ def read_image_folder(folder: Path) -> Dataset:
 
 
 def class_folders(folder: Path) -> dict[str, Path]:
-    """The folder of each class in a folder, from its first or, under categories, its second level."""
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
+        raise UserError(f"there is no folder {folder}")
     places = [place for place in visible(folder) if place.is_dir()]
     if not places:
-        raise ValueError(f"{folder} holds no folders: expected {folder}/<class>/<image>")
+        raise UserError(f"{folder} holds no folders: expected {folder}/<class>/<image>")
     inner = [visible(place) for place in places]
-    if all(entries and all(entry.is_dir() for entry in entries) for entries in inner):
+    if all(entries and all(entry.is_dir() for entry in entries) for entries in inner):  # categories
         places = [place for entries in inner for place in entries]
     found: dict[str, Path] = {}
     for place in places:
         if place.name in found:
-            raise ValueError(f"class {place.name!r} lies in two folders: {found[place.name]} and {place}")
+            raise UserError(f"class {place.name!r} has two folders: {found[place.name]} and {place}; merge them")
         found[place.name] = place
     return found
 
 
 def visible(folder: Path) -> list[Path]:
-    """What a folder holds but for hidden files, such as those that macOS leaves (`._a.jpg`)."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    """Return the sorted entries of a folder without hidden files, such as `._a.jpg` of macOS."""
+    with user_errors(OSError, prefix=f"{folder} cannot be read"):
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def images_of(folder: Path) -> list[Path]:
-    """The images of a class."""
     files = [file for file in visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
-        raise ValueError(f"class folder {folder} holds no images; remove it if it is no class")
+        raise UserError(f"class folder {folder} holds no images; remove it if it is not a class")
     return files
 
 
 def benchmark_for(name: str, labels: Iterable[str], prompts: str = DEFAULT_PROMPTS) -> Benchmark:
     """
-    The benchmark of that name with its classes spelt as the labels are, so that labels and classes can be compared.
+    Load a benchmark and respell its classes as the labels are spelled; `match_labels` has the errors.
 
-    Without a file of that name the classes are the labels, with English names read from them: `baseball_diamond`,
-    `DenseResidential` and `aGrass` are a baseball diamond, a dense residential and grass. With a file, a class that no
-    image has stays a candidate, since published figures have all classes; a warning tells it.
-
-    Args:
-        name (`str`): Name of the benchmark.
-        labels (`Iterable[str]`): Class folders.
-        prompts (`str`, *optional*, defaults to `"small"`): Prompt set.
-
-    Raises:
-        `ValueError`: If a label is no class of the benchmark, or two labels are the same class.
+    Classes without images stay candidates, because published figures are computed over all classes. Without a
+    benchmark file of that name, the classes are the labels, with English names made from them: `baseball_diamond`
+    becomes "baseball diamond", `DenseResidential` "dense residential", `aGrass` "grass".
     """
     labels = sorted(set(labels))
     if name not in known_benchmarks():
         return unnamed_benchmark(name, labels, prompts)
     benchmark = load_benchmark(name, prompts)
-    spelt = {label: on_disk for on_disk, label in match_labels(labels, benchmark).items()}
-    if absent := [label for label in benchmark.labels if label not in spelt]:
-        candidates = len(benchmark.labels)
-        warnings.warn(
-            f"benchmark {name!r}: no images of {', '.join(absent)}; all {candidates} classes stay candidates",
-            stacklevel=2,
-        )
+    spelled = {label: on_disk for on_disk, label in match_labels(labels, benchmark).items()}
     return replace(
         benchmark,
-        labels=[spelt.get(label, label) for label in benchmark.labels],
+        labels=[spelled.get(label, label) for label in benchmark.labels],
         class_names={
-            code: {spelt.get(label, label): name for label, name in names.items()}
+            code: {spelled.get(label, label): name for label, name in names.items()}
             for code, names in benchmark.class_names.items()
         },
     )
 
 
 def unnamed_benchmark(name: str, labels: list[str], prompts: str) -> Benchmark:
-    """A benchmark without a file: English names read from the labels."""
-    names: dict[str, str] = {}
+    label_of: dict[str, str] = {}
     for label in labels:
-        if (words := english_name(label)) in names.values():
-            first = next(other for other, taken in names.items() if taken == words)
-            raise ValueError(
-                f"class folders {first!r} and {label!r} have the same name, {words!r}: merge or rename one"
-            )
-        names[label] = words
+        words = english_name(label)
+        if (first := label_of.setdefault(words, label)) != label:
+            raise UserError(f"class folders {first!r} and {label!r} have the same name {words!r}: merge or rename one")
+    names = {label: words for words, label in label_of.items()}
     return Benchmark(name, labels, {"en": names}, {"en": load_prompts(prompts)["en"]}, prompts)
 
 
 def match_labels(labels: Iterable[str], benchmark: Benchmark) -> dict[str, str]:
     """
-    The class of the benchmark that each label is. Case and signs don't count: `storage_tank`, `StorageTank` and
-    `storage tank` are one.
+    Return each label with its spelling in the benchmark. Case and punctuation are ignored: `storage_tank`,
+    `StorageTank` and `storage tank` are the same class.
 
-    Args:
-        labels (`Iterable[str]`): Labels as a folder or a dataset spells them.
-        benchmark ([`Benchmark`]): The benchmark.
-
-    Returns:
-        `dict[str, str]`: Label to the benchmark's spelling.
+    Raises:
+        [`UserError`]: A label is not a class of the benchmark, or two labels are the same class.
     """
     if not benchmark.labels:
-        raise ValueError(f"benchmark {benchmark.name!r} has no classes: it is for retrieval alone")
+        raise UserError(f"benchmark {benchmark.name!r} has no classes: it is for retrieval only")
     known = {bare(label): label for label in benchmark.labels}
     known |= {bare(alias): label for alias, label in benchmark.aliases.items()}
-    matched: dict[str, str] = {}
-    taken: dict[str, str] = {}
+    label_of: dict[str, str] = {}
     for label in sorted(set(labels)):
         if bare(label) not in known:
             nearest = known[difflib.get_close_matches(bare(label), known, n=1, cutoff=0.0)[0]]
-            raise ValueError(
-                f"{label!r} is not a class of benchmark {benchmark.name!r}; the nearest of its classes is {nearest!r}"
+            raise UserError(
+                f"{label!r} is not a class of benchmark {benchmark.name!r}; the nearest class is {nearest!r}"
             )
-        matched[label] = known[bare(label)]
-        if (first := taken.setdefault(matched[label], label)) != label:
-            raise ValueError(f"{first!r} and {label!r} are the same class of benchmark {benchmark.name!r}: merge them")
-    return matched
+        if (first := label_of.setdefault(known[bare(label)], label)) != label:
+            raise UserError(f"{first!r} and {label!r} are the same class of benchmark {benchmark.name!r}: merge them")
+    return {label: known_label for known_label, label in label_of.items()}
 
 
 def bare(label: str) -> str:
-    """A label without case and signs: `harbor&port` and `Harbor_Port` are the same."""
+    """Return a label without case and punctuation, so that `harbor&port` equals `Harbor_Port`."""
     return re.sub(r"[\W_]+", "", label.casefold())
 
 
 def english_name(label: str) -> str:
-    """A class name from the name of its folder."""
     label = re.sub(r"^[a-z](?=[A-Z])", "", label)  # aGrass
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label).replace("_", " ").replace("-", " ").split()
     return " ".join(words).lower()

@@ -1,7 +1,7 @@
 """Bootstrap intervals over images (Efron & Tibshirani 1993, chapter 13).
 
-Images are drawn with replacement, each with all of its captions, from the queries; the gallery stays as it is. Draw n
-of a seed is the same for every model, so the difference of two models is drawn in pairs.
+Query images are drawn with replacement, each with all of its captions. The gallery does not change. Draw n of a seed
+is equal for every model, so the difference of two models has a paired bootstrap.
 """
 
 from collections.abc import Iterator
@@ -10,21 +10,11 @@ import numpy as np
 
 from rsmclip.eval.outcomes import Outcomes, chance_of, statistics
 
-AT_ONCE = 4_000_000  # weights
+AT_ONCE = 4_000_000  # weights in memory
 
 
 def resamples(rows: int, samples: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """
-    Draws of a bootstrap, a few at a time.
-
-    Args:
-        rows (`int`): Number of images.
-        samples (`int`): Number of draws.
-        seed (`int`, *optional*, defaults to 0): Seed.
-
-    Yields:
-        `np.ndarray` of shape `(draws, rows)`: How often each image was drawn.
-    """
+    """Yield bootstrap draws in batches `(draws, rows)`: how often each of `rows` images was drawn."""
     step = max(1, AT_ONCE // rows)
     for start in range(0, samples, step):
         draws = (np.random.default_rng([seed, draw]) for draw in range(start, min(start + step, samples)))
@@ -32,32 +22,29 @@ def resamples(rows: int, samples: int, seed: int = 0) -> Iterator[np.ndarray]:
 
 
 def draw_statistics(outcomes: Outcomes, samples: int, seed: int = 0) -> dict[tuple[str, str], np.ndarray]:
-    """Every figure in each draw, `(samples,)`."""
+    """Compute every figure in each bootstrap draw: by language and metric the values, `(samples,)`."""
     drawn = [statistics(outcomes, weights) for weights in resamples(len(outcomes.ids), samples, seed)]
     return {key: np.concatenate([part[key] for part in drawn]) for key in drawn[0]}
 
 
 def interval(draws: np.ndarray) -> list[float]:
-    """The 95 % percentile interval of draws, of those that hold an image which the figure is about."""
+    """Return the bounds of the 95 % percentile interval. Draws without an image of the figure (NaN) are left out."""
     return [float(bound) for bound in np.nanpercentile(draws, [2.5, 97.5])]
 
 
 def figures(outcomes: Outcomes, samples: int = 1000, seed: int = 0) -> list[dict]:
     """
-    Every figure of a dataset with its interval.
+    Compute every figure of a dataset with its interval.
 
     Args:
-        outcomes ([`Outcomes`]):
-            What a model did with it.
-        samples (`int`, *optional*, defaults to 1000):
-            Draws of the bootstrap.
-        seed (`int`, *optional*, defaults to 0):
-            Seed of the draws.
+        outcomes ([`Outcomes`]): Outcomes of a model.
+        samples (`int`, *optional*, defaults to 1000): Number of bootstrap draws.
+        seed (`int`, *optional*, defaults to 0): Seed of the draws.
 
     Returns:
-        `list[dict]`: Records of `metric`, `value`, `interval` (95 %), `language` (`None` of probes; `"mean"` over the
-        languages), `to` where a second language is involved, `chance` (what a random ranking gives, where that is
-        known), `rows` (images or sentences) and `texts`. Median ranks count from 1, all else is in percent.
+        `list[dict]`: Records of `metric`, `value`, `interval` (95 %), `language` (`None` for probes, `"mean"` over the
+        languages), `to` (the second language of a pair), `chance` (the expected value of a random ranking, if known),
+        `rows` (number of images or sentences) and `texts`. Median ranks count from 1, other figures are in percent.
     """
     drawn = draw_statistics(outcomes, samples, seed)
     records = []
@@ -70,7 +57,7 @@ def figures(outcomes: Outcomes, samples: int = 1000, seed: int = 0) -> list[dict
 
 
 def described(outcomes: Outcomes, language: str, metric: str) -> dict:
-    """Chance, and the numbers of rows and texts, of a figure."""
+    """Return `chance`, `rows` and `texts` of a figure."""
     if metric.startswith("zero_shot") and language in outcomes.zero_shot:
         classification = outcomes.zero_shot[language]
         guesses = 5 if metric == "zero_shot_top5_accuracy" else 1

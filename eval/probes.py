@@ -1,8 +1,7 @@
-"""
-Probes: what a classifier learns from frozen image embeddings. Linear, k-nearest-neighbour and few-shot.
+"""Probes: classifiers that learn from frozen image embeddings. Linear, k-nearest-neighbor and few-shot.
 
-Labels are class names or numbers. Embeddings are normalised here. Figures are in percent, and every probe also gives
-which test images it got right, so that intervals can be drawn from the same images.
+Labels are class names or numbers. Embeddings may have any length. Every probe returns figures in percent and `hits`,
+whether each test image was classified right, from which bootstrap intervals can be computed.
 """
 
 import warnings
@@ -16,70 +15,50 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from rsmclip.eval.retrieval import unit_rows
+from rsmclip.core.errors import UserError
+from rsmclip.eval.retrieval import Embeds, unit_rows
 from rsmclip.eval.zero_shot import hit_metrics
 
-VALIDATION_SHARE = 0.2  # of the train images, on which C is chosen
-COARSE_EXPONENTS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)  # of C, as powers of ten
-STEPS_PER_DECADE = 8  # resolution of the search
-FEW_SHOT_C = 31.6  # the C = 0.316 of CLIP's published example, whose embeddings have a norm near 10, for unit rows
-CHUNK_ENTRIES = 2**24  # similarities held at once, 128 MB
+VALIDATION_SHARE = 0.2  # share of the train images that chooses C
+COARSE_EXPONENTS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)  # powers of ten, the first values of C
+STEPS_PER_DECADE = 8  # resolution of the search for C
+FEW_SHOT_C = 31.6  # CLIP's published example has C = 0.316 for embeddings of norm near 10; this is C for norm 1
+CHUNK_ENTRIES = 2**24  # similarities in memory at once, 128 MB
+Labels = Sequence[str | int]
 
 
 @dataclass(frozen=True)
 class ProbeData:
-    """
-    What a probe learns from and is tested on.
-
-    Args:
-        names (`list[str]`): Names of the classes, sorted.
-        train (`np.ndarray` of shape `(train images, dim)`): Unit rows, float64.
-        train_classes (`np.ndarray` of shape `(train images,)`): For each row its class, as an index into `names`.
-        test (`np.ndarray` of shape `(test images, dim)`): Likewise.
-        test_classes (`np.ndarray` of shape `(test images,)`): Likewise.
-    """
-
-    names: list[str]
-    train: np.ndarray
-    train_classes: np.ndarray
-    test: np.ndarray
-    test_classes: np.ndarray
+    names: list[str]  # of the classes, sorted
+    train: np.ndarray  # (train images, dim), unit rows in float64
+    train_classes: np.ndarray  # (train images,), indices into names
+    test: np.ndarray  # (test images, dim), unit rows in float64
+    test_classes: np.ndarray  # (test images,), indices into names
 
 
 def linear_probe(
-    train_embeds: torch.Tensor | np.ndarray,
-    train_labels: Sequence[str | int],
-    test_embeds: torch.Tensor | np.ndarray,
-    test_labels: Sequence[str | int],
-    seed: int = 0,
+    train_embeds: Embeds, train_labels: Labels, test_embeds: Embeds, test_labels: Labels, seed: int = 0
 ) -> dict:
     """
-    Logistic regression on unit embeddings, its L2 penalty chosen on a fifth of the train images, then fitted on all
-    of them.
+    Fit a logistic regression on all train images. A fifth of the train images chooses its L2 penalty.
 
-    The choice is the parametric binary search of Radford et al. 2021 (appendix A.3): C = 10^-6, 10^-4, …, 10^6, then
-    twice as fine around the best until there are 8 steps a decade; 15 fits instead of 96. Of equally good ones the
-    smallest C, the strongest penalty, is taken.
+    The search is the parametric binary search of Radford et al. 2021 (appendix A.3): C = 10^-6, 10^-4, …, 10^6, then
+    half the step around the best value until there are 8 steps per decade. This takes 15 fits instead of 96. If
+    several values of C are equally good, the smallest one (the strongest penalty) is chosen.
 
     Args:
-        train_embeds (`torch.Tensor` of shape `(train images, dim)`):
-            Image embeddings.
-        train_labels (`Sequence[str | int]`):
-            The class of each.
-        test_embeds (`torch.Tensor` of shape `(test images, dim)`):
-            Image embeddings.
-        test_labels (`Sequence[str | int]`):
-            The class of each.
-        seed (`int`, *optional*, defaults to 0):
-            Draws the validation part.
+        train_embeds (`torch.Tensor` of shape `(train images, dim)`): Image embeddings.
+        train_labels (`Sequence[str | int]`): Class of each train image, at least two images of each class.
+        test_embeds (`torch.Tensor` of shape `(test images, dim)`): Image embeddings.
+        test_labels (`Sequence[str | int]`): Class of each test image.
+        seed (`int`, *optional*, defaults to 0): Seed that draws the fifth.
 
     Returns:
         `dict`: `accuracy` and `mean_per_class_recall` (over the classes that occur in test) in percent; `C`; `hits`,
         a bool array of shape `(test images,)`.
 
     Raises:
-        `ValueError`: fewer than two classes, a class with one train image, a test class without train images, labels
-        that don't fit the embeddings, embeddings that are zero or not finite.
+        [`UserError`]: There is only one class, a class has too few train images, or an embedding is not finite.
     """
     data = probe_data(train_embeds, train_labels, test_embeds, test_labels)
     best = choose_c(data, seed)
@@ -88,7 +67,6 @@ def linear_probe(
 
 
 def choose_c(data: ProbeData, seed: int) -> float:
-    """The best C of [`linear_probe`] on the validation part of train."""
     fit, validation = split_rows([data.names[index] for index in data.train_classes], seed, VALIDATION_SHARE)
     parts = data.train[fit], data.train_classes[fit], data.train[validation], data.train_classes[validation]
     accuracy = {}
@@ -106,40 +84,35 @@ def choose_c(data: ProbeData, seed: int) -> float:
 
 
 def knn_probe(
-    train_embeds: torch.Tensor | np.ndarray,
-    train_labels: Sequence[str | int],
-    test_embeds: torch.Tensor | np.ndarray,
-    test_labels: Sequence[str | int],
+    train_embeds: Embeds,
+    train_labels: Labels,
+    test_embeds: Embeds,
+    test_labels: Labels,
     k: int = 20,
     temperature: float = 0.07,
 ) -> dict:
     """
-    Weighted k-nearest neighbours by cosine similarity (Wu et al. 2018; k and temperature of DINO, Caron et al. 2021):
-    each of the k nearest train images votes for its class with exp(similarity / temperature).
+    Classify by weighted k-nearest neighbors (Wu et al. 2018; k and temperature of DINO, Caron et al. 2021): each of
+    the k nearest train images by cosine similarity votes for its class with exp(similarity / temperature).
 
-    The order of the rows never matters: train images as near as the k-th vote too, and a test image whose class ties
-    with another counts as an error. Similarities are exact ([`~rsmclip.eval.retrieval`]), the same for any chunk.
+    Train images that are as near as the k-th vote too. A tie of the right class with another one is an error. The
+    order of the rows and the chunk size therefore do not matter.
 
     Args:
-        train_embeds (`torch.Tensor` of shape `(train images, dim)`):
-            Image embeddings.
-        train_labels (`Sequence[str | int]`):
-            The class of each.
-        test_embeds (`torch.Tensor` of shape `(test images, dim)`):
-            Image embeddings.
-        test_labels (`Sequence[str | int]`):
-            The class of each.
-        k (`int`, *optional*, defaults to 20):
-            Number of neighbours.
-        temperature (`float`, *optional*, defaults to 0.07):
-            The smaller, the more the nearest count; `inf` gives every neighbour one vote.
+        train_embeds (`torch.Tensor` of shape `(train images, dim)`): Image embeddings.
+        train_labels (`Sequence[str | int]`): Class of each train image.
+        test_embeds (`torch.Tensor` of shape `(test images, dim)`): Image embeddings.
+        test_labels (`Sequence[str | int]`): Class of each test image.
+        k (`int`, *optional*, defaults to 20): Number of neighbors.
+        temperature (`float`, *optional*, defaults to 0.07): A small value gives the nearest images more weight; `inf`
+            gives every neighbor one vote.
 
     Returns:
         `dict`: `accuracy` and `mean_per_class_recall` in percent; `hits`, a bool array of shape `(test images,)`.
 
     Raises:
-        `ValueError`: as [`linear_probe`], except that one train image a class is enough; k or temperature out of
-        range.
+        [`UserError`]: There is only one class, a test class has no train images, or an embedding is not finite.
+        `ValueError`: `k` or `temperature` is out of range.
     """
     data = probe_data(train_embeds, train_labels, test_embeds, test_labels)
     if not 1 <= k <= len(data.train):
@@ -152,22 +125,22 @@ def knn_probe(
     for start in range(0, len(test), chunk):
         # Exact: unit rows are multiples of 2^-26, and float64 holds every partial sum of their products.
         similarity = test[start : start + chunk] @ train.t()
-        votes = neighbour_votes(similarity, data.train_classes, len(data.names), k, temperature)
+        votes = neighbor_votes(similarity, data.train_classes, len(data.names), k, temperature)
         own = data.test_classes[start : start + chunk, None]
         right = np.take_along_axis(votes, own, axis=1)
-        hits.append((votes >= right).sum(axis=1) == 1)  # only the right class itself has so many
+        hits.append((votes >= right).sum(axis=1) == 1)  # 1: the right class itself
     hits = np.concatenate(hits)
     return hit_metrics(hits, data.test_classes) | {"hits": hits}
 
 
-def neighbour_votes(
+def neighbor_votes(
     similarity: torch.Tensor, train_classes: np.ndarray, classes: int, k: int, temperature: float
 ) -> np.ndarray:
-    """Votes of shape `(queries, classes)` of the train images that are at least as similar as the k-th of a query."""
+    """Return votes `(queries, classes)` of the k nearest train images; `similarity` is `(queries, train images)`."""
     nearest = similarity.topk(k).values
     query, row = (index.numpy() for index in (similarity >= nearest[:, -1:]).nonzero(as_tuple=True))
-    distance = (nearest[:, :1] - similarity).numpy()[query, row]  # from the nearest, so that one is 1
-    order = np.lexsort((distance, query))  # equal neighbours of two classes then sum to equal votes, bit for bit
+    distance = (nearest[:, :1] - similarity).numpy()[query, row]  # the nearest votes with 1 at any temperature
+    order = np.lexsort((distance, query))  # classes with equal neighbors then get bitwise equal sums of votes
     query, row, distance = query[order], row[order], distance[order]
     cells = query * classes + train_classes[row]
     votes = np.bincount(cells, np.exp(-distance / temperature), minlength=len(similarity) * classes)
@@ -175,103 +148,92 @@ def neighbour_votes(
 
 
 def few_shot_probe(
-    train_embeds: torch.Tensor | np.ndarray,
-    train_labels: Sequence[str | int],
-    test_embeds: torch.Tensor | np.ndarray,
-    test_labels: Sequence[str | int],
+    train_embeds: Embeds,
+    train_labels: Labels,
+    test_embeds: Embeds,
+    test_labels: Labels,
     shots: Sequence[int] = (1, 2, 4, 8, 16),
     seeds: int = 5,
 ) -> dict[int, dict]:
     """
-    Logistic regression on a few images a class, drawn anew with each seed; the draw of n images holds that of fewer.
+    Fit logistic regressions on a few train images of each class, drawn again with each seed.
 
-    C is fixed (`FEW_SHOT_C`): choosing it on further labelled images would be more than n shots.
+    The draw of n images includes the images of smaller draws with the same seed. C is fixed (`FEW_SHOT_C`), because a
+    search for C would need more labeled images than n.
 
     Args:
-        train_embeds (`torch.Tensor` of shape `(train images, dim)`):
-            Image embeddings from which is drawn.
-        train_labels (`Sequence[str | int]`):
-            The class of each.
-        test_embeds (`torch.Tensor` of shape `(test images, dim)`):
-            Image embeddings.
-        test_labels (`Sequence[str | int]`):
-            The class of each.
-        shots (`Sequence[int]`, *optional*, defaults to `(1, 2, 4, 8, 16)`):
-            Numbers of images a class.
-        seeds (`int`, *optional*, defaults to 5):
-            Number of draws, at least 2; their seeds are 0, 1, ….
+        train_embeds (`torch.Tensor` of shape `(train images, dim)`): Image embeddings to draw from.
+        train_labels (`Sequence[str | int]`): Class of each train image.
+        test_embeds (`torch.Tensor` of shape `(test images, dim)`): Image embeddings.
+        test_labels (`Sequence[str | int]`): Class of each test image.
+        shots (`Sequence[int]`, *optional*, defaults to `(1, 2, 4, 8, 16)`): Numbers of images for each class.
+        seeds (`int`, *optional*, defaults to 5): Number of draws; their seeds are 0, 1, ….
 
     Returns:
-        `dict[int, dict]`: for each number of shots `accuracy` and `mean_per_class_recall`, means over the draws in
-        percent; `accuracy_std` and `mean_per_class_recall_std`, standard deviations over the draws (of a sample, so
-        divided by `seeds - 1`); `C`; `hits`, a bool array of shape `(seeds, test images)`.
+        `dict[int, dict]`: For each number of shots `accuracy` and `mean_per_class_recall`, means over the draws in
+        percent; `C`; `hits`, a bool array of shape `(seeds, test images)`.
 
     Raises:
-        `ValueError`: as [`linear_probe`], except that one train image a class is enough; a class with fewer train
-        images than shots; fewer than two seeds.
+        [`UserError`]: There is only one class, a class has too few train images, or an embedding is not finite.
+        `ValueError`: `shots` or `seeds` is below 1.
     """
     data = probe_data(train_embeds, train_labels, test_embeds, test_labels)
-    if seeds < 2:
-        raise ValueError(f"few-shot figures need at least 2 seeds for their standard deviation, not {seeds}")
-    if not len(shots) or min(shots) < 1:
-        raise ValueError(f"shots must be whole numbers from 1 on, not {list(shots)}")
+    if not len(shots) or min(*shots, seeds) < 1:
+        raise ValueError(f"shots and seeds must be whole numbers from 1 on, not {list(shots)} and {seeds}")
     counts = np.bincount(data.train_classes)
     if counts.min() < max(shots):
         name, count = data.names[counts.argmin()], counts.min()
-        raise ValueError(f"{max(shots)} shots need as many train images of each class; {name!r} has {count}")
+        raise UserError(f"{max(shots)} shots need {max(shots)} train images of each class, but {name!r} has {count}")
 
     labels = [data.names[index] for index in data.train_classes]
     draws = [list(shuffled_rows(labels, seed, "few-shot").values()) for seed in range(seeds)]
     results = {}
-    for number in shots:
-        drawn = [np.concatenate([rows[:number] for rows in draw]) for draw in draws]
-        hits = [
-            logistic_hits(data.train[rows], data.train_classes[rows], data.test, data.test_classes, FEW_SHOT_C)
-            for rows in drawn
-        ]
+    for number in shots:  # the first rows of the draws
+        hits = []
+        for draw in draws:
+            drawn = np.concatenate([rows[:number] for rows in draw])
+            train = data.train[drawn], data.train_classes[drawn]
+            hits.append(logistic_hits(*train, data.test, data.test_classes, FEW_SHOT_C))
         runs = [hit_metrics(run, data.test_classes) for run in hits]
         means = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
-        deviations = {f"{name}_std": float(np.std([run[name] for run in runs], ddof=1)) for name in runs[0]}
-        results[number] = means | deviations | {"C": FEW_SHOT_C, "hits": np.stack(hits)}
+        results[number] = means | {"C": FEW_SHOT_C, "hits": np.stack(hits)}
     return results
 
 
-def split_rows(labels: Sequence[str | int], seed: int = 0, test_share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+def split_rows(labels: Labels, seed: int = 0, test_share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     """
-    Train and test rows of a dataset that has no official split, the same share of every class.
+    Split a dataset that has no official split; train and test have an equal share of every class.
 
-    The split depends on the seed, the share, and for each class on its name and its number of rows: its images, in the
-    order in which they come, get the same places whatever lies between them and whatever other classes there are. So
-    give the rows in an order that does not change, as sorted by file name.
+    The split of a class depends only on the seed, the share, the name of the class, and the number and order of its
+    rows. Other classes do not matter. Give the rows in a fixed order, for example sorted by file name.
 
     Args:
-        labels (`Sequence[str | int]`):
-            The class of each row.
-        seed (`int`, *optional*, defaults to 0):
-            Of the generator.
-        test_share (`float`, *optional*, defaults to 0.5):
-            Share of each class that goes to test, rounded, but at least one row and not all.
+        labels (`Sequence[str | int]`): Class of each row.
+        seed (`int`, *optional*, defaults to 0): Seed of the random generator.
+        test_share (`float`, *optional*, defaults to 0.5): Share of each class that goes to test, between 0 and 1,
+            rounded. Each side gets at least one row of each class.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]`: rows of train and of test, ascending.
+        `tuple[np.ndarray, np.ndarray]`: Row numbers of train and of test, ascending.
 
     Raises:
-        `ValueError`: a class with one row, which cannot be on both sides; a share that is not between 0 and 1.
+        [`UserError`]: A class has only one row, or a row has no label.
+        `ValueError`: `test_share` is out of range.
     """
     if not 0 < test_share < 1:
-        raise ValueError(f"test_share must lie between 0 and 1, not {test_share}")
+        raise ValueError(f"test_share must be between 0 and 1, not {test_share}")
     train, test = [], []
     for name, rows in shuffled_rows(labels, seed, "split").items():
         if len(rows) < 2:
-            raise ValueError(f"class {name!r} has one image and cannot be split in two; leave it out or add images")
+            raise UserError(f"class {name!r} has one image and cannot be split in two; leave it out or add images")
         number = min(max(round(test_share * len(rows)), 1), len(rows) - 1)
         test.append(rows[:number])
         train.append(rows[number:])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(test))
 
 
-def shuffled_rows(labels: Sequence[str | int], seed: int, purpose: str) -> dict[str, np.ndarray]:
-    """The rows of each class in an order drawn by a generator of its own, named by purpose, class and seed."""
+def shuffled_rows(labels: Labels, seed: int, purpose: str) -> dict[str, np.ndarray]:
+    """Return the rows of each class in random order, with one generator for each purpose, class and seed."""
     names = class_names(labels, "a")
     rows = {}
     for name in np.unique(names).tolist():
@@ -280,13 +242,7 @@ def shuffled_rows(labels: Sequence[str | int], seed: int, purpose: str) -> dict[
     return rows
 
 
-def probe_data(
-    train_embeds: torch.Tensor | np.ndarray,
-    train_labels: Sequence[str | int],
-    test_embeds: torch.Tensor | np.ndarray,
-    test_labels: Sequence[str | int],
-) -> ProbeData:
-    """Unit rows and numbered classes; a `ValueError` in one line if they don't fit together."""
+def probe_data(train_embeds: Embeds, train_labels: Labels, test_embeds: Embeds, test_labels: Labels) -> ProbeData:
     train = unit_rows(train_embeds, "train").cpu().double().numpy()
     test = unit_rows(test_embeds, "test").cpu().double().numpy()
     if train.shape[1] != test.shape[1]:
@@ -297,30 +253,28 @@ def probe_data(
             raise ValueError(f"{len(labels)} labels for {len(rows)} {what} images")
     names, train_classes = np.unique(train_names, return_inverse=True)
     if len(names) < 2:
-        raise ValueError(f"a probe needs at least two classes; train has only {str(names[0])!r}")
+        raise UserError(f"a probe needs at least two classes, but all train images have the class {str(names[0])!r}")
     if len(unknown := np.setdiff1d(test_names, names)):
-        raise ValueError(f"class {str(unknown[0])!r} of test has no train images")
+        raise UserError(f"class {str(unknown[0])!r} has test images but no train images")
     return ProbeData(names.tolist(), train, train_classes, test, np.searchsorted(names, test_names))
 
 
-def class_names(labels: Sequence[str | int], what: str) -> np.ndarray:
-    """Labels as strings; `ValueError` if an image has none."""
+def class_names(labels: Labels, what: str) -> np.ndarray:
     labels = labels.tolist() if isinstance(labels, torch.Tensor | np.ndarray) else list(labels)
     if None in labels:
-        raise ValueError(f"{what} image in row {labels.index(None)} has no label; leave images without one out")
+        raise UserError(f"{what} image in row {labels.index(None)} has no label; leave images without a label out")
     return np.array([str(label) for label in labels], dtype=str)
 
 
 def logistic_hits(
     train: np.ndarray, train_classes: np.ndarray, test: np.ndarray, test_classes: np.ndarray, c: float
 ) -> np.ndarray:
-    """Which test rows a logistic regression fitted on the train rows gets right."""
     # The gradient of unit rows is small from the start: the default tolerance of 1e-4 would stop far from the optimum.
     model = LogisticRegression(C=c, tol=1e-6, max_iter=1000)
-    # One thread: several wait for each other at thousands of small products, for minutes where cores are shared.
+    # One thread: several threads wait for each other at thousands of small products, for minutes on shared cores.
     with threadpool_limits(1, "blas"), warnings.catch_warnings():
-        # One image a class looks like regression to scikit-learn, which says so.
+        # With one image for each class scikit-learn warns that this looks like a regression.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        warnings.simplefilter("ignore", ConvergenceWarning)  # CLIP's limit of iterations, reached where C is large
+        warnings.simplefilter("ignore", ConvergenceWarning)  # CLIP has this limit of iterations; a large C reaches it
         model.fit(train, train_classes)
     return model.predict(test) == test_classes

@@ -1,13 +1,12 @@
-"""Search by text or image in an index that an evaluation left: `python -m rsmclip.eval search INDEX QUERY`.
+"""Search images by text or by image: `rsmclip eval search INDEX QUERY`.
 
-An index is a folder: `dataset` (`image`, encoded, and `image_id`), `images.faiss` (their unit embeddings, searched
-exactly by inner product) and `index.json` (the model that made them, and of what).
+An index is a folder that `rsmclip eval … --index` writes. It holds `dataset` (`image`, encoded, and `image_id`),
+`images.faiss` (unit embeddings, searched exactly by inner product) and `index.json` (the model of the embeddings).
 """
 
 import argparse
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,14 +15,12 @@ from typing import NamedTuple
 import datasets
 import numpy as np
 import torch
-import transformers
 from datasets import Dataset, load_from_disk
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-import rsmclip
-from rsmclip.core.command_line import OneLineParser
 from rsmclip.core.drawing import save
+from rsmclip.core.errors import UserError, extra, user_errors
 from rsmclip.core.files import read_json
 from rsmclip.core.images import decode_image
 from rsmclip.eval.embed import Embedder
@@ -32,68 +29,46 @@ from rsmclip.eval.models import load_embedder
 from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.sheet import contact_sheet
 
-COLUMN = "image_embeds"  # what the FAISS index is called in the dataset
+COLUMN = "image_embeds"  # name of the FAISS index in the dataset
 FAISS_FILE, RECORD = "images.faiss", "index.json"
-ID_LETTERS = 48  # of an image's id on the contact sheet
+ID_LETTERS = 48  # shown of an image id on the contact sheet
 
 
 class Found(NamedTuple):
-    """
-    An image that was found.
+    """A search result."""
 
-    Args:
-        score (`float`): Cosine of the angle between its embedding and the query's.
-        image_id (`str`): Its id.
-        image (`PIL.Image.Image`): The image in RGB.
-    """
-
-    score: float
+    score: float  # cosine similarity of image and query
     image_id: str
-    image: Image.Image
+    image: Image.Image  # in RGB
 
 
 @dataclass
 class SearchIndex:
-    """
-    An open index.
-
-    Args:
-        folder (`Path`): Where it lies.
-        rows (`datasets.Dataset`): `image` (encoded) and `image_id`, with the FAISS index.
-        model (`str`): Folder or Hub id of the model that made it.
-        model_hash (`str`): Hash of that model.
-        dimension (`int`): Length of an embedding.
-        revision (`str`, *optional*): Branch, tag or commit of a Hub id.
-        dtype (`str`, *optional*, defaults to `"float32"`): What the model computed in.
-    """
+    """An open index."""
 
     folder: Path
-    rows: Dataset
-    model: str
+    rows: Dataset  # `image` (encoded) and `image_id`, with the FAISS index
+    model: str  # folder or Hub id of the model that computed the embeddings
     model_hash: str
-    dimension: int
     revision: str | None = None
     dtype: str = "float32"
 
 
 def import_faiss():
-    """The `faiss` module; `ValueError` says how to install it."""
-    try:
+    """Return the `faiss` module, or raise a [`UserError`] that says how to install it."""
+    with extra("search"):
         import faiss
-    except ImportError as error:
-        raise ValueError(f"an index needs FAISS: pip install -e '.[search]' ({error})") from error
     return faiss
 
 
 def is_index(folder: Path) -> bool:
-    """Whether a folder holds an index."""
     return (folder / RECORD).is_file() and (folder / FAISS_FILE).is_file()
 
 
 def check_place(folder: Path) -> None:
-    """Raises `ValueError` unless an index can go there: a new or an empty folder, or an older index."""
+    """Raise [`UserError`] unless a folder is new, empty, or an older index."""
     if folder.exists() and not is_index(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is no index; choose another folder for the index")
+        raise UserError(f"{folder} exists and is not an index; choose another folder for the index")
 
 
 def write_index(
@@ -102,123 +77,74 @@ def write_index(
     image_embeds: torch.Tensor | np.ndarray,
     model: str,
     model_hash: str,
-    fingerprint: str,
     revision: str | None = None,
     dtype: str = "float32",
 ) -> None:
     """
-    Writes an index: whole, or not at all. An older index in the folder is replaced.
+    Write an index. It replaces an older index of the folder when it is complete.
 
-    Args:
-        folder (`Path`):
-            Where it goes: a new or an empty folder, or an index.
-        rows (`datasets.Dataset`):
-            Columns `image` and `image_id`.
-        image_embeds (`torch.Tensor` of shape `(rows, dim)`):
-            The images' embeddings; they are normalised here.
-        model (`str`):
-            Folder or Hub id of the model that made them, loaded again to search.
-        model_hash (`str`):
-            Its hash.
-        fingerprint (`str`):
-            Of the rows.
-        revision (`str`, *optional*):
-            Branch, tag or commit of a Hub id.
-        dtype (`str`, *optional*, defaults to `"float32"`):
-            What the model computed in, as [`~rsmclip.eval.models.load_embedder`] takes it.
+    `rows` has the columns `image` and `image_id`. `image_embeds`, `(rows, dim)`, need not be normalized. A search
+    loads the model again: `model`, `revision` and `dtype` are arguments of [`~rsmclip.eval.models.load_embedder`].
 
     Raises:
-        `ValueError`: If the folder holds something else, FAISS is missing, or rows and embeddings don't fit.
+        [`UserError`]: The folder holds something else, FAISS is missing, or the index cannot be written.
     """
     faiss, folder = import_faiss(), folder.absolute()
     check_place(folder)
     embeds = unit_rows(image_embeds, "image").cpu().numpy()
     if len(embeds) != len(rows):
         raise ValueError(f"{len(embeds)} embeddings for {len(rows)} images")
-    modules = (rsmclip, datasets, faiss, torch, transformers)
-    record = {
-        "model": model,
-        "model_hash": model_hash,
-        "revision": revision,
-        "dtype": dtype,
-        "rows": len(rows),
-        "dimension": embeds.shape[1],
-        "fingerprint": fingerprint,
-        "versions": {module.__name__: module.__version__ for module in modules},
-    }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
-        fill_index(Path(aside) / "new", rows, embeds, record)
-        if folder.exists():
-            folder.rename(Path(aside) / "old")
-        (Path(aside) / "new").rename(folder)
-
-
-def fill_index(folder: Path, rows: Dataset, embeds: np.ndarray, record: dict) -> None:
-    """Writes the three parts of an index into a new folder; `embeds` are unit rows in float32, `(rows, dim)`."""
-    faiss = import_faiss()
+    record = {"model": model, "model_hash": model_hash, "revision": revision, "dtype": dtype}
     rows = rows.select_columns(["image", "image_id"]).cast_column("image", datasets.Image(decode=False))
-    rows.save_to_disk(folder / "dataset")
-    rows.add_faiss_index_from_external_arrays(embeds, COLUMN, metric_type=faiss.METRIC_INNER_PRODUCT)
-    rows.save_faiss_index(COLUMN, folder / FAISS_FILE)
-    (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    # Write beside the folder and rename, so that the folder always holds a complete index.
+    with user_errors(OSError, RuntimeError, prefix=f"the index {folder} cannot be written"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
+            new, old = Path(aside) / "new", Path(aside) / "old"
+            rows.save_to_disk(new / "dataset")
+            rows.add_faiss_index_from_external_arrays(embeds, COLUMN, metric_type=faiss.METRIC_INNER_PRODUCT)
+            rows.save_faiss_index(COLUMN, new / FAISS_FILE)
+            (new / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            if folder.exists():
+                folder.rename(old)
+            new.rename(folder)
 
 
 def open_index(folder: Path) -> SearchIndex:
-    """
-    Opens an index.
-
-    Args:
-        folder (`Path`): What [`write_index`] wrote.
-
-    Raises:
-        `ValueError`: If it is none, is damaged, or FAISS is missing.
-    """
+    """Open an index that [`write_index`] wrote; a damaged one, or missing FAISS, is a [`UserError`]."""
     import_faiss()
     if not is_index(folder):
-        raise ValueError(
-            f"{folder} is no index: it lacks {RECORD} and {FAISS_FILE}; an evaluation with --index makes one"
+        raise UserError(
+            f"{folder} is not an index (it lacks {RECORD} or {FAISS_FILE}); rsmclip eval --index writes one"
         )
     record = read_json(folder / RECORD)
-    rows = load_from_disk(folder / "dataset")
-    try:
+    # pyarrow raises ValueErrors and FAISS RuntimeErrors for damaged files.
+    with user_errors(OSError, ValueError, RuntimeError, prefix=f"{folder} is damaged, write it again"):
+        rows = load_from_disk(folder / "dataset")
         rows.load_faiss_index(COLUMN, folder / FAISS_FILE)
-    except RuntimeError as error:
-        raise ValueError(f"{folder / FAISS_FILE} is damaged, make the index again: {error}") from error
-    vectors = rows.get_index(COLUMN).faiss_index
-    if not len(rows) == vectors.ntotal == record["rows"] or vectors.d != record["dimension"]:
-        raise ValueError(
-            f"{folder} is damaged, make the index again: {len(rows)} images and {vectors.ntotal} embeddings of length "
-            f"{vectors.d} where {RECORD} says {record['rows']} of length {record['dimension']}"
-        )
-    made = {name: record[name] for name in ("model", "model_hash", "dimension", "revision", "dtype") if name in record}
+    made = {name: record[name] for name in ("model", "model_hash", "revision", "dtype") if name in record}
     return SearchIndex(folder, rows, **made)
 
 
 def search_index(index: SearchIndex, embedder: Embedder, query: str | Path, top: int = 10) -> list[Found]:
     """
-    The images that a query fits best, best first; equal scores in the order of the rows.
+    Find the images that fit a query best. Equal scores are in the order of the rows.
 
     Args:
-        index ([`SearchIndex`]):
-            The index.
-        embedder ([`~rsmclip.eval.embed.Embedder`]):
-            The model that made it.
-        query (`str` or `Path`):
-            A text in any of the model's languages, or an image's file.
-        top (`int`, *optional*, defaults to 10):
-            Number of images; all if there are fewer.
+        index ([`SearchIndex`]): The index.
+        embedder ([`~rsmclip.eval.embed.Embedder`]): The model that computed the embeddings of the index.
+        query (`str` or `Path`): A text in any language of the model, or an image file.
+        top (`int`, *optional*, defaults to 10): Number of images, at least 1; all images if there are fewer.
 
     Raises:
-        `ValueError`: If the query is empty or no image, or the model's embeddings have another length.
+        [`UserError`]: The query is empty or cannot be read, or the embeddings of the model have another length.
     """
-    if top < 1:
-        raise ValueError(f"top must be 1 or more, not {top}")
     vector = unit_rows(embed_query(embedder, query), "query")[0].numpy()
-    if len(vector) != index.dimension:
-        raise ValueError(
-            f"{index.folder} holds embeddings of length {index.dimension} by {index.model}; this model's have "
-            f"length {len(vector)}"
+    if len(vector) != (dimension := index.rows.get_index(COLUMN).faiss_index.d):
+        raise UserError(
+            f"{index.folder} holds embeddings of length {dimension} by {index.model}; this model's have length "
+            f"{len(vector)}"
         )
     scores, places = nearest(index.rows, vector, top)
     columns = index.rows[places]
@@ -229,26 +155,26 @@ def search_index(index: SearchIndex, embedder: Embedder, query: str | Path, top:
 
 
 def embed_query(embedder: Embedder, query: str | Path) -> torch.Tensor:
-    """A text's embedding, or an image's if the query is its file, `(1, dim)`."""
     check_query(query)
-    if os.path.isfile(query):
+    if not os.path.isfile(query):
+        return embedder.texts([query])
+    with user_errors(OSError, prefix=f"{query} cannot be read"):
         image = {"bytes": Path(query).read_bytes(), "path": None}
-        features = datasets.Features({"image": datasets.Image(decode=False), "image_id": datasets.Value("string")})
-        return embedder.images(Dataset.from_dict({"image": [image], "image_id": [str(query)]}, features=features))
-    return embedder.texts([query])
+    features = datasets.Features({"image": datasets.Image(decode=False), "image_id": datasets.Value("string")})
+    return embedder.images(Dataset.from_dict({"image": [image], "image_id": [str(query)]}, features=features))
 
 
 def check_query(query: str | Path) -> None:
-    """Raises `ValueError` if a query is empty or the name of an image that isn't there."""
+    """Raise [`UserError`] if a query is empty or names an image file that does not exist."""
     if not str(query).strip():
-        raise ValueError("the query is empty: give a text or an image's file")
+        raise UserError("the query is empty: give a text or an image file")
     is_name = isinstance(query, Path) or Path(query).suffix.lower() in IMAGE_SUFFIXES
     if is_name and not os.path.isfile(query):
-        raise ValueError(f"there is no image {query}")
+        raise UserError(f"there is no image {query}")
 
 
 def nearest(rows: Dataset, vector: np.ndarray, top: int) -> tuple[list[float], list[int]]:
-    """Scores and places of the best rows. FAISS leaves open which of several equal ones it gives, so all are asked."""
+    """Return scores and rows of the nearest embeddings. FAISS returns equal scores in any order, so fetch all."""
     count = min(top + 1, len(rows))
     while True:
         scores, places = rows.search(COLUMN, vector, k=count)
@@ -259,56 +185,32 @@ def nearest(rows: Dataset, vector: np.ndarray, top: int) -> tuple[list[float], l
     return scores[order].tolist(), places[order].tolist()
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The options."""
-    parser = OneLineParser(prog="python -m rsmclip.eval search", description="Searches an index by text or image.")
-    parser.add_argument("index", type=Path, metavar="INDEX", help="folder that an evaluation with --index wrote")
-    parser.add_argument("query", metavar="QUERY", help="a text in any of the model's languages, or an image's file")
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="images to find (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("search.png"), metavar="FILE.png",
-                        help="contact sheet to write (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--model", metavar="MODEL", help="where the model is now (default: where it was)")
-    return parser
-
-
 def run(arguments: argparse.Namespace) -> None:
-    """Searches, prints what was found and draws it."""
-    query, output, top = arguments.query, arguments.output, arguments.top
-    if top < 1:
-        raise ValueError(f"--top must be 1 or more, not {top}")
+    """Search, print the results and draw a contact sheet."""
+    transformers_logging.disable_progress_bar()
+    query, output = arguments.query, arguments.output
     check_query(query)
     if output.suffix.lower() != ".png" or output.is_dir():
-        raise ValueError(f"--output writes a PNG: give a name that ends in .png, not {output}")
+        raise UserError(f"--output {output} must be a file name that ends in .png")
+
+    # The query must be embedded by the model of the index.
     index = open_index(arguments.index)
     name, revision = (arguments.model, None) if arguments.model else (index.model, index.revision)
     embedder = load_embedder(name, dtype=index.dtype, revision=revision)
     if embedder.hash != index.model_hash:
-        raise ValueError(
-            f"the index {index.folder} is by {index.model} with hash {index.model_hash}, but {name} has hash "
-            f"{embedder.hash}: name the same model with --model, or make the index again"
+        raise UserError(
+            f"the index {index.folder} was made by {index.model} with hash {index.model_hash}, but {name} has hash "
+            f"{embedder.hash}: give the same model with --model, or write the index again"
         )
-    found = search_index(index, embedder, query, top)
+
+    found = search_index(index, embedder, query, arguments.top)
     titles = []
     for place, (score, image_id, _) in enumerate(found, start=1):
         print(f"{place:>{len(str(len(found)))}}  {score:.4f}  {image_id}")
-        shown = image_id if len(image_id) <= ID_LETTERS else "…" + image_id[-ID_LETTERS:]  # its end tells most
+        shown = image_id if len(image_id) <= ID_LETTERS else "…" + image_id[-ID_LETTERS:]  # the end differs most
         titles.append(f"{place}   {score:.3f}\n{shown}")
-    output.parent.mkdir(parents=True, exist_ok=True)
     heading = f"images like {Path(query).name}" if os.path.isfile(query) else query
+    with user_errors(OSError, prefix=f"{output} cannot be written"):
+        output.parent.mkdir(parents=True, exist_ok=True)
     save(contact_sheet([answer.image for answer in found], titles, heading), output)
     print(f"contact sheet: {output}")
-
-
-def main(arguments: list[str]) -> None:
-    """
-    Runs a search; bad input is one clear line and exit status 2.
-
-    Args:
-        arguments (`list[str]`): What stands on the command line after `search`.
-    """
-    transformers_logging.disable_progress_bar()
-    try:
-        run(make_parser().parse_args(arguments))
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)

@@ -1,4 +1,4 @@
-"""Zero-shot scene classification: an image belongs to the class whose name, put into sentences, is nearest to it."""
+"""Zero-shot scene classification: the class of an image is the class embedding with the highest cosine similarity."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,47 +6,42 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from rsmclip.eval.retrieval import unit_rows
+from rsmclip.eval.retrieval import Embeds, unit_rows
 
 
 def class_embeddings(
     embed_texts: Callable[[list[str]], torch.Tensor], class_names: Sequence[str], templates: Sequence[str]
 ) -> torch.Tensor:
     """
-    One embedding a class: the mean over the hypothesis templates of its name's unit embeddings (Radford et al. 2021,
-    section 3.1.4).
+    Return one embedding for each class: the mean of the unit embeddings of its name in every template (Radford et al.
+    2021, section 3.1.4).
 
     Args:
-        embed_texts (`Callable`):
-            Texts to embeddings of shape `(texts, dim)`.
-        class_names (`Sequence[str]`):
-            Names of the classes in the language of the templates.
-        templates (`Sequence[str]`):
-            Hypothesis templates with `{}` for the name.
+        embed_texts (`Callable`): Maps texts to embeddings of shape `(texts, dim)`.
+        class_names (`Sequence[str]`): Names of the classes in the language of the templates.
+        templates (`Sequence[str]`): Prompt templates, each with one `{}` for the name.
 
     Returns:
         `torch.Tensor` of shape `(classes, dim)`, unit rows.
+
+    Raises:
+        `ValueError`: A template does not have exactly one `{}`.
     """
     if bad := [template for template in templates if template.count("{}") != 1]:
-        raise ValueError(f"a hypothesis template needs exactly one {{}}: {bad[0]!r}")
+        raise ValueError(f"a template needs exactly one {{}} for the class name: {bad[0]!r}")
     texts = [template.replace("{}", name) for name in class_names for template in templates]
     embeds = F.normalize(embed_texts(texts).float(), dim=-1)
     return F.normalize(embeds.unflatten(0, (len(class_names), len(templates))).mean(dim=1), dim=-1)
 
 
-def zero_shot_metrics(
-    image_embeds: torch.Tensor | np.ndarray, class_embeds: torch.Tensor | np.ndarray, labels: Sequence[int]
-) -> dict[str, float]:
+def zero_shot_metrics(image_embeds: Embeds, class_embeds: Embeds, labels: Sequence[int]) -> dict[str, float]:
     """
-    Accuracy and mean per-class recall of the nearest class; a tie with the right class counts as an error.
+    Return accuracy and mean per-class recall of zero-shot classification. A tie with the right class is an error.
 
     Args:
-        image_embeds (`torch.Tensor` of shape `(images, dim)`):
-            Image embeddings.
-        class_embeds (`torch.Tensor` of shape `(classes, dim)`):
-            Class embeddings.
-        labels (`Sequence[int]`):
-            Row of the right class for each image.
+        image_embeds (`torch.Tensor` of shape `(images, dim)`): Image embeddings.
+        class_embeds (`torch.Tensor` of shape `(classes, dim)`): Class embeddings.
+        labels (`Sequence[int]`): Row of the right class of each image.
 
     Returns:
         `dict[str, float]`: `accuracy` and `mean_per_class_recall`, the mean over the classes that occur. In percent.
@@ -56,31 +51,29 @@ def zero_shot_metrics(
 
 
 def hit_metrics(hits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """
-    Accuracy and mean per-class recall, in percent.
-
-    Args:
-        hits (`np.ndarray` of shape `(images,)`): Whether each image was classified right.
-        labels (`np.ndarray` of shape `(images,)`): Its class; the mean is over the classes that occur.
-    """
+    """Return accuracy and mean recall of the classes that occur, in percent, of hits and classes `(images,)`."""
     recalls = [hits[labels == label].mean() for label in np.unique(labels)]
     return {"accuracy": 100 * float(hits.mean()), "mean_per_class_recall": 100 * float(np.mean(recalls))}
 
 
-def label_ranks(
-    image_embeds: torch.Tensor | np.ndarray, class_embeds: torch.Tensor | np.ndarray, labels: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
+def label_ranks(image_embeds: Embeds, class_embeds: Embeds, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """
-    Rank, from 0, of each image's class, the number of other classes that score at least as high, and the class that
-    was predicted. Exact, as [`~rsmclip.eval.retrieval`] says.
+    Return the rank of the right class of each image, and the predicted class.
+
+    The rank counts from 0: it is the number of other classes that score at least as high. Similarities are exact, as
+    in [`~rsmclip.eval.retrieval`].
 
     Args:
         image_embeds (`torch.Tensor` of shape `(images, dim)`): Image embeddings.
         class_embeds (`torch.Tensor` of shape `(classes, dim)`): Class embeddings.
-        labels (`Sequence[int]`): Row of the right class for each image.
+        labels (`Sequence[int]`): Row of the right class of each image.
 
     Returns:
-        `tuple[np.ndarray, np.ndarray]` of shape `(images,)`, int64.
+        `tuple[np.ndarray, np.ndarray]`, each of shape `(images,)`, int64.
+
+    Raises:
+        [`UserError`]: An embedding is zero or not finite.
+        `ValueError`: The shapes differ, or a label names no class.
     """
     images, classes = unit_rows(image_embeds, "image"), unit_rows(class_embeds, "class")
     if images.shape[1] != classes.shape[1]:
@@ -89,10 +82,11 @@ def label_ranks(
     if len(labels) != len(images):
         raise ValueError(f"{len(labels)} labels for {len(images)} images")
     if labels.min() < 0 or labels.max() >= len(classes):
-        raise ValueError(f"labels must name rows of the {len(classes)} classes")
+        raise ValueError(f"labels must be row numbers of the {len(classes)} classes")
     similarity = images.double() @ classes.double().t()
     right = similarity.gather(1, labels[:, None])
     ranks = (similarity >= right).sum(dim=1) - 1
+    # In a tie with the right class the prediction is another class, so that predictions and ranks agree.
     others = similarity.scatter(1, labels[:, None], -torch.inf)
     predicted = torch.where(ranks == 0, labels, others.argmax(dim=1)) if len(classes) > 1 else labels
     return ranks.cpu().numpy(), predicted.cpu().numpy()

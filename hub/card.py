@@ -103,7 +103,7 @@ def write_card(folder: Path, evaluations: Sequence[Path] = (), run_examples: boo
     by_language = [
         record for record in own.figures if record["language"] in results["languages"] and "to" not in record
     ]
-    plot = recall_by_language({name: by_language})
+    plot = recall_by_language(by_language, name)
     card = make_card(results, name, own, further, snippets, examples, shown, base is not None)
     save(plot, folder / LANGUAGE_PLOT)
     card.save(folder / "README.md")

@@ -1,4 +1,4 @@
-"""Captions as the corpora have them, in English with right translations into the nine other languages."""
+"""Captions as in the corpora, in English with right translations into the nine other languages."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What several tests need: a tiny model, a tiny tokenizer, a tiny corpus."""
+"""Fixtures of several test files: a tiny model, tokenizer and corpus."""
 
 from pathlib import Path
 
@@ -12,68 +12,68 @@ from rsmclip.data.write import write_corpus
 from rsmclip.models.folder import make_processor
 from rsmclip.training.tokenizer import train_tokenizer
 
-TINY = {
+TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+TINY = {  # fields of RSMCLIPConfig
     "projection_dim": 16,
-    "vision_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 16,
-    },
+    "vision_config": {**TOWER, "num_hidden_layers": 2, "image_size": 32, "patch_size": 16},
     "text_config": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
+        **TOWER,
         "num_hidden_layers": 1,
-        "num_attention_heads": 2,
         "max_position_embeddings": 80,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
     },
     "self_distillation": {"hidden_size": 32, "bottleneck_size": 16, "num_prototypes": 24},
 }
-SHARDS = [7, 5, 0, 6, 9, 4, 8, 6, 7, 8]  # rows
+TINY_RUN = {  # fields of TrainingConfig for a run of seconds
+    "model_config": TINY,
+    "vocab_size": 1000,
+    "short_side": 64,
+    "num_local_views": 2,
+    "local_size": 16,
+    "batch_size": 12,
+    "learning_rate": 0.001,
+    "warmup_steps": 2,
+    "checkpoint_steps": 4,
+    "evaluation_steps": 100,
+    "logging_steps": 1,
+    "cpu_threads": 1,
+}
+SHARDS = [7, 5, 0, 6, 9, 4, 8, 6, 7, 8]  # rows of each shard of `sharded_corpus`
 
 
 @pytest.fixture
 def tiny_config() -> RSMCLIPConfig:
-    """The architecture in small."""
     return RSMCLIPConfig(**TINY)
 
 
 @pytest.fixture
 def tiny_model(tiny_config) -> RSMCLIPModel:
-    """A random model, the same every time, in evaluation mode."""
     torch.manual_seed(0)
     return RSMCLIPModel(tiny_config).eval()
 
 
 @pytest.fixture(scope="session")
 def corpus_folder(tmp_path_factory) -> Path:
-    """The demo corpus in small: 60, 18 and 36 rows."""
     folder = tmp_path_factory.mktemp("corpus") / "tiny"
-    write_corpus(
-        demo_examples(rows={"train": 60, "val": 18, "test": 36}), features(LANGUAGES), folder, False, demo_card
-    )
+    examples = demo_examples(rows={"train": 60, "val": 18, "test": 36})
+    write_corpus(examples, features(LANGUAGES), folder, False, demo_card)
     return folder
 
 
 @pytest.fixture(scope="session")
 def corpus(corpus_folder):
-    """The same, loaded."""
     return load_corpus(str(corpus_folder))
 
 
 @pytest.fixture(scope="session")
 def sharded_corpus(corpus, tmp_path_factory) -> Path:
-    """The same with its training split in shards of `SHARDS` rows."""
     folder = tmp_path_factory.mktemp("sharded") / "corpus"
     (folder / "data").mkdir(parents=True)
     for number, length in enumerate(SHARDS):
         start = sum(SHARDS[:number])
         rows = corpus["train"].select(range(start, start + length))
-        # The size of a batch is given since older versions of datasets cannot work one out for no rows.
+        # Older versions of datasets cannot choose a batch size for a shard without rows.
         rows.to_parquet(folder / "data" / f"train-{number:05d}-of-{len(SHARDS):05d}.parquet", batch_size=100)
     for split in ("val", "test"):
         corpus[split].to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
@@ -82,12 +82,10 @@ def sharded_corpus(corpus, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer(corpus):
-    """A tokenizer of the tiny corpus."""
     captions = (text for row in corpus["train"]["captions"] for texts in row.values() for text in texts)
     return train_tokenizer(captions, vocab_size=1000, max_length=77)
 
 
 @pytest.fixture
 def tiny_processor(tokenizer):
-    """Processor of the tiny model."""
     return make_processor(tokenizer, 32)

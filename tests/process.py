@@ -1,4 +1,4 @@
-"""What one of several processes computes in tests of what they compute together; imported by name in each."""
+"""Functions that tests start in several processes at a time; each process imports them by name."""
 
 import os
 import resource
@@ -10,35 +10,45 @@ from datasets import Dataset, Image
 from torch import nn
 from torch.optim import Optimizer
 
+from rsmclip.core.errors import UserError
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.models import load_embedder
 from rsmclip.training.checkpoints import save_checkpoint
-from rsmclip.training.losses import Centring, clip_loss, sinkhorn_knopp
+from rsmclip.training.losses import Centering, clip_loss, sinkhorn_knopp
+
+
+def join_processes(rank: int, processes: int, folder: Path) -> None:
+    # Accelerate reads these variables of a launcher.
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), ACCELERATE_USE_CPU="true")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes)
+    torch.set_num_threads(1)
+
+
+def leave_processes() -> None:
+    torch.distributed.barrier()  # a process that leaves early would break the exchange of the others
+    torch.distributed.destroy_process_group()
 
 
 def one_of_several_processes(rank: int, processes: int, folder: Path) -> None:
-    """One of several processes: its rows' loss and what that and the others' give as gradients of its embeddings."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes)
-    torch.set_num_threads(1)
+    join_processes(rank, processes, folder)
     images, texts, sentences, logits = torch.load(folder / "inputs.pt", weights_only=True)
     rows = slice(rank * 12 // processes, (rank + 1) * 12 // processes)
     image_embeds, text_embeds = images[:, rows].clone().requires_grad_(), texts[:, rows].clone().requires_grad_()
     scale = torch.tensor(7.0, requires_grad=True)
     loss = clip_loss(image_embeds, text_embeds, scale, sentences[:, rows], "positive", 2)
     loss.backward()
-    centring = Centring(logits.shape[-1])
-    centring(logits[:, rows], 0.1)
+    centering = Centering(logits.shape[-1])
+    centering(logits[:, rows], 0.1)
     sinkhorn = sinkhorn_knopp(logits[:, rows].flatten(0, 1) / 0.1)
-    result = {"loss": loss.detach(), "images": image_embeds.grad, "texts": text_embeds.grad, "scale": scale.grad,
-              "center": centring.center, "use": centring.prototype_use(), "won": centring.ever_won,
-              "sinkhorn": sinkhorn.view(2, -1, logits.shape[-1])}  # fmt: skip
+    result = {"loss": loss.detach(), "images": image_embeds.grad, "texts": text_embeds.grad, "scale": scale.grad}
+    result |= {"center": centering.center, "use": centering.prototype_use(), "won": centering.ever_won}
+    result |= {"sinkhorn": sinkhorn.view(2, -1, logits.shape[-1])}
     torch.save(result, folder / f"{rank}.pt")
-    torch.distributed.barrier()  # one that leaves early would break the exchange of the others
-    torch.distributed.destroy_process_group()
+    leave_processes()
 
 
 def make_run() -> tuple[Accelerator, nn.Module, Optimizer]:
-    """A layer after a step, with what its checkpoint holds."""
     accelerator = Accelerator(cpu=True)
     layer = torch.nn.Linear(300, 200)
     optimizer = torch.optim.AdamW(layer.parameters())
@@ -49,32 +59,26 @@ def make_run() -> tuple[Accelerator, nn.Module, Optimizer]:
 
 
 def one_of_two(rank: int, folder: Path) -> None:
-    """A process of two; the second cannot write its random states."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    """Save two checkpoints. Process 1 cannot write its random states into the second one."""
+    join_processes(rank, 2, folder)
     accelerator = make_run()[0]
     save_checkpoint(accelerator, folder / "checkpoints", 5, keep=2)
     if rank == 1:
         resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     try:
         save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
-    except OSError as error:
+    except UserError as error:
         (folder / f"{rank}.txt").write_text(str(error))
 
 
 def embeds_its_share(rank: int, processes: int, folder: Path) -> None:
-    """One of several processes that embed together."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), ACCELERATE_USE_CPU="true")
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes)
-    torch.set_num_threads(1)
+    join_processes(rank, processes, folder)
     torch.save(embed_twice(folder, shared=True), folder / f"{rank}.pt")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    leave_processes()
 
 
 def embed_twice(folder: Path, shared: bool) -> dict:
-    """What the model in a folder makes of the rows in it, with an empty cache and then again, and of broken rows."""
+    """Embed the rows in a folder with an empty cache and again with a full one, then rows with broken images."""
     rows, broken = (
         Dataset.from_parquet(str(folder / f"{name}.parquet")).cast_column("image", Image(decode=False))
         for name in ("rows", "broken")

@@ -1,4 +1,4 @@
-"""The cache of embeddings: what is known is not computed, what differs has another key, damage is not used."""
+"""The cache of embeddings: known ones are not computed, others have other keys, damaged files are not used."""
 
 import copy
 
@@ -40,7 +40,7 @@ def changed(rows: Dataset, **columns) -> Dataset:
     return Dataset.from_dict({name: rows[name] for name in rows.column_names} | columns, features=rows.features)
 
 
-def test_what_is_known_is_not_computed_again(tiny_model, tiny_processor, rows, cache, calls):
+def test_known_embeddings_are_not_computed_again(tiny_model, tiny_processor, rows, cache, calls):
     plain = Embedder(tiny_model, tiny_processor, 3)
     expected = plain.images(rows), plain.texts(TEXTS)
     assert calls == {"images": 3, "texts": 1}
@@ -50,46 +50,39 @@ def test_what_is_known_is_not_computed_again(tiny_model, tiny_processor, rows, c
         assert torch.equal(embedder.texts(TEXTS[::-1]), expected[1].flip(0)), "neither order nor repetition matters"
         assert calls == {"images": 3 * computed, "texts": computed}
     assert len(list(cache.folder.iterdir())) == 2, "nothing unfinished is left"
+    Embedder(tiny_model, tiny_processor, 4, cache=cache).images(rows)
+    with torch.no_grad():
+        tiny_model.visual_projection.weight[0, 0] += 1e-3
+    Embedder(tiny_model, tiny_processor, 3, cache=cache).images(rows)
+    assert calls["images"] == 6 + 2 + 3, "another batch size or model has another key"
 
 
-@pytest.mark.parametrize("damage", ["cut off", "a bit", "other rows", "other type", "empty"])
-def test_a_damaged_file_is_said_and_computed_again(damage, tiny_model, tiny_processor, rows, cache, calls, capsys):
+@pytest.mark.parametrize("damage", ["cut off", "a bit", "other rows", "empty"])
+def test_a_damaged_file_is_reported_and_computed_again(damage, tiny_model, tiny_processor, rows, cache, calls, capsys):
     embedder = Embedder(tiny_model, tiny_processor, 3, cache=cache)
     expected = embedder.images(rows)
     (path,) = cache.folder.iterdir()
     whole = path.read_bytes()
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
     if damage == "other rows":
-        save_file({"embeds": expected[:-1]}, path, metadata)
-    elif damage == "other type":
-        save_file({"embeds": expected.double()}, path, metadata)
+        with safe_open(path, "pt") as file:
+            save_file({"embeds": expected[:-1]}, path, file.metadata())
     else:
         flipped = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]
         path.write_bytes({"cut off": whole[:-1], "a bit": flipped, "empty": b""}[damage])
     capsys.readouterr()
     assert torch.equal(embedder.images(rows), expected)
-    assert f"{path} is damaged and is computed again" in capsys.readouterr().err
+    assert str(path) in capsys.readouterr().err
     assert calls["images"] == 6 and path.read_bytes() == whole
 
 
-def test_where_nothing_can_be_kept_it_says_so_and_goes_on(tiny_model, tiny_processor, rows, tmp_path, capsys):
+def test_embeddings_that_cannot_be_kept_are_still_returned(tiny_model, tiny_processor, rows, tmp_path, capsys):
     (tmp_path / "file").touch()
     embedder = Embedder(tiny_model, tiny_processor, 3, cache=EmbeddingCache(tmp_path / "file" / "cache"))
     assert embedder.images(rows).shape == (7, 16)
-    assert "cannot be kept" in capsys.readouterr().err
+    assert str(tmp_path / "file" / "cache") in capsys.readouterr().err
 
 
-def test_another_batch_size_or_model_is_another_key(tiny_model, tiny_processor, rows, cache, calls):
-    Embedder(tiny_model, tiny_processor, 3, cache=cache).images(rows)
-    Embedder(tiny_model, tiny_processor, 4, cache=cache).images(rows)
-    with torch.no_grad():
-        tiny_model.visual_projection.weight[0, 0] += 1e-3
-    Embedder(tiny_model, tiny_processor, 3, cache=cache).images(rows)
-    assert calls["images"] == 3 + 2 + 3 and len(list(cache.folder.iterdir())) == 3
-
-
-def test_fingerprints_are_of_content_and_order(rows, tmp_path):
+def test_fingerprints_depend_on_content_and_order(rows, tmp_path):
     original = fingerprint(rows)
     rows.to_parquet(tmp_path / "elsewhere.parquet")
     elsewhere = Dataset.from_parquet(str(tmp_path / "elsewhere.parquet"), features=rows.features)
@@ -106,28 +99,23 @@ def test_fingerprints_are_of_content_and_order(rows, tmp_path):
     assert len({original, *map(fingerprint, others)}) == 5
 
 
-def test_the_fingerprint_of_a_corpus_is_of_images_and_captions_alone(rows, monkeypatch):
+def test_the_fingerprint_of_a_corpus_depends_on_images_and_captions_only(rows, monkeypatch):
     original = corpus_fingerprint(rows, ["a", "b"])
-    assert (
-        len({original, corpus_fingerprint(rows.select(range(6)), ["a", "b"]), corpus_fingerprint(rows, ["ab"])}) == 3
-    )
-    monkeypatch.setattr("rsmclip.eval.cache.version", lambda library: "99.0")  # of a later year
+    others = {corpus_fingerprint(rows.select(range(6)), ["a", "b"]), corpus_fingerprint(rows, ["ab"])}
+    assert len({original} | others) == 3
+    monkeypatch.setattr("rsmclip.eval.cache.version", lambda library: "99.0")
     assert corpus_fingerprint(rows, ["a", "b"]) == original
 
 
-def test_text_fingerprints_do_not_run_together():
+def test_different_texts_and_keys_have_different_hashes(monkeypatch):
     lists = [["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"], ["ab", "c", ""], ["ab c"], []]
     assert len({text_fingerprint(texts) for texts in lists}) == len(lists)
-    assert text_fingerprint(iter(["ab", "c"])) == text_fingerprint(lists[0])
-
-
-def test_keys_depend_on_every_part_and_version(monkeypatch):
     keys = {cache_key("images", "a", "b"), cache_key("texts", "a", "b"), cache_key("images", "b", "a")}
     monkeypatch.setattr("rsmclip.eval.cache.version", lambda name: "0")
     assert len(keys | {cache_key("images", "a", "b")}) == 4
 
 
-def test_a_model_has_one_hash_wherever_it_lies(tiny_model, tiny_processor, tmp_path):
+def test_the_hash_of_a_model_does_not_depend_on_its_folder(tiny_model, tiny_processor, tmp_path):
     expected = model_hash(tiny_model, tiny_processor, TextInput(context_length=77))
     for name in ("here", "there"):
         save_model_folder(tiny_model, tiny_processor, tmp_path / name)
@@ -136,7 +124,7 @@ def test_a_model_has_one_hash_wherever_it_lies(tiny_model, tiny_processor, tmp_p
         assert embedder.hash == expected
 
 
-def test_whatever_an_embedding_depends_on_is_in_the_hash(tiny_model, tiny_processor, tokenizer):
+def test_everything_that_an_embedding_depends_on_changes_the_hash(tiny_model, tiny_processor, tokenizer):
     def processor_with(**options):
         other = copy.deepcopy(tiny_processor)
         vars(other.image_processor).update(options)

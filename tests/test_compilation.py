@@ -1,4 +1,4 @@
-"""Layers of the towers by torch.compile."""
+"""Compiled layers of the towers."""
 
 import copy
 
@@ -12,7 +12,7 @@ from rsmclip.training.teacher import Student, Teacher
 
 @pytest.fixture
 def asked_for(monkeypatch):
-    """What `accelerate launch` leaves in the environment; this backend only traces and differentiates."""
+    # The environment variables of `accelerate launch`. This backend traces and differentiates only.
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "AOT_EAGER")
     monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "True")
     torch._dynamo.reset()
@@ -22,14 +22,13 @@ def asked_for(monkeypatch):
 
 
 def gradients(model, teacher, length: int, chunks: int) -> torch.Tensor:
-    """All gradients of a step on captions of a length."""
     generator = torch.Generator().manual_seed(length)
     views, local = torch.randn(2, 6, 3, 32, 32, generator=generator), torch.randn(2, 6, 3, 16, 16, generator=generator)
     ids = torch.randint(5, 200, (2, 6, length), generator=generator)
     mask = torch.ones_like(ids)
     mask[:, 0, length // 2 :] = 0
     targets = (teacher(views) / 0.1).softmax(dim=-1)
-    output = Student(model, 0.1, chunks)(views, local, ids, mask, None, targets)
+    output = Student(model, 0.1, chunks)(views, local, ids, mask, targets=targets)
     model.zero_grad()
     ((output.image_embeds * output.text_embeds).sum() * output.logit_scale + output.distillation.mean()).backward()
     return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
@@ -41,10 +40,8 @@ def test_compiled_layers_give_the_gradients_of_eager_ones_and_one_graph_serves_a
     names = list(compiled.state_dict())
     compile_layers(Student(compiled), teachers[1])
     for length, chunks in ((9, 1), (12, 1), (40, 1), (17, 2), (23, 2)):
-        expected, found = (
-            gradients(plain, teachers[0], length, chunks),
-            gradients(compiled, teachers[1], length, chunks),
-        )
+        expected = gradients(plain, teachers[0], length, chunks)
+        found = gradients(compiled, teachers[1], length, chunks)
         assert (found - expected).norm() < 1e-5 * expected.norm()
     assert counters["stats"]["unique_graphs"] == 3  # image layer of the student, of the teacher, and text layer
     assert list(compiled.state_dict()) == names  # so that a checkpoint of either continues as the other

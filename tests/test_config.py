@@ -1,14 +1,19 @@
 """The configuration: YAML, command line, and refusals in one line."""
 
 import re
+import subprocess
+import sys
+from dataclasses import fields
 
 import pytest
 import torch
 import yaml
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.core.errors import UserError
 from rsmclip.training.adapter import add_adapter
-from rsmclip.training.config import DEFAULT_CONFIG, TrainingConfig, parse_config, read_yaml
+from rsmclip.training.command_line import DEFAULT_CONFIG, parse_config, read_yaml
+from rsmclip.training.config import GROUPS, TrainingConfig
 from rsmclip.training.initial_model import check_sizes
 
 
@@ -38,10 +43,10 @@ def test_every_recipe_is_valid(path):
         model = RSMCLIPModel(RSMCLIPConfig(**config.model_config))
         if config.lora:
             add_adapter(model, config.lora)
-    check_sizes(config, model.config)
-    views = {name: torch.empty(1, 3, spec.size, spec.size, device="meta")
-             for name, spec in config.view_specs(model.config.vision_config.image_size).items()}  # fmt: skip
-    for pixels in views.values():
+    specs = config.view_specs(model.config.vision_config.image_size)
+    check_sizes(model.config, config.max_length, specs)
+    for spec in specs.values():
+        pixels = torch.empty(1, 3, spec.size, spec.size, device="meta")
         assert model.get_prototype_logits(pixels).shape == (1, model.config.self_distillation["num_prototypes"])
 
 
@@ -72,6 +77,24 @@ def test_a_precision_of_no_needs_no_quotes(config_file):
     assert parse_config(["--config", config_file("mixed_precision: no")]).mixed_precision == "no"
 
 
+def test_settings_of_an_earlier_version_can_be_resumed(config_file):
+    assert parse_config(["--config", config_file("run_card_examples: false\nseed: 3")]).seed == 3
+
+
+def test_the_card_shows_settings_and_none_of_a_teacher_that_does_not_train():
+    rows = dict(TrainingConfig(seed=7).card_rows())
+    assert rows["`seed`"] == "7" and "`teacher_momentum`" in rows and all(value != "None" for value in rows.values())
+    assert "`teacher_momentum`" not in dict(TrainingConfig(self_distillation_weight=0).card_rows())
+
+
+def test_help_has_every_field_in_a_group_and_does_not_import_torch():
+    code = "import sys; from rsmclip.__main__ import main; main(['train', '--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"--{spec.name} " in done.stdout for spec in fields(TrainingConfig))
+    assert all(f"\n{group.title}:\n" in done.stdout for group in GROUPS)
+
+
 def test_a_saved_configuration_reads_back(tmp_path):
     config = parse_config(["--batch_size", "10", "--seed", "3"])
     config.save(tmp_path / "saved.yaml")
@@ -79,40 +102,42 @@ def test_a_saved_configuration_reads_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, message",
+    "text, named",
     [
-        ("learning_rat: 1", "unknown field 'learning_rat'; did you mean 'learning_rate'"),
-        ("batch_size: many", "invalid int value"),
-        ("batch_size: [1]", "batch_size is \\[1\\], but must be of type int"),
-        ("overwrite_output_dir: 3", "must be of type bool"),
-        ("batch_size: 1", "at least two pairs"),
-        ("languages: [en, xx]", "unknown language code 'xx'"),
-        ("languages: [en, en]", "each once"),
-        ("global_scale: [0.9, 0.4]", "global_scale takes two shares"),
+        ("learning_rat: 1", "learning_rat.*learning_rate"),
+        ("batch_size: many", "batch_size.*many"),
+        ("batch_size: [1]", "batch_size.*int"),
+        ("overwrite_output_dir: 3", "overwrite_output_dir.*bool"),
+        ("batch_size: 1", "batch_size is 1.*2"),
+        ("languages: [en, xx]", "languages.*xx"),
+        ("languages: [en, en]", "languages"),
+        ("global_scale: [0.9, 0.4]", "global_scale"),
         ("learning_rate: 0", "learning_rate is 0"),
-        ("mixed_precision: int8", "mixed_precision is 'int8'"),
-        ("teacher_momentum: 1.5", "teacher_momentum is 1.5: it must be between 0 and 1"),
-        ("num_local_views: -1", "num_local_views is -1: it must be at least 0"),
+        ("mixed_precision: int8", "mixed_precision.*int8"),
+        ("teacher_momentum: 1.5", "teacher_momentum is 1.5.* 0 and 1"),
+        ("num_local_views: -1", "num_local_views is -1.* 0"),
         ("learning_rate: .nan", "learning_rate is nan"),
-        ("output_dir: ''", "output_dir must name a folder"),
-        ("model: a/b\ntokenizer: c/d", "give model or tokenizer, not both"),
-        ("log_with: pencil", "no tracker 'pencil' for log_with is installed"),
-        (
-            "model_config: {projecton_dim: 8}",
-            "model_config: unknown field 'projecton_dim'; did you mean 'projection_dim'",
-        ),
-        ("model_config: {text_config: {layers: 8}}", "model_config.text_config: unknown field 'layers'"),
-        ("base: 5", "base is 5, but must be the name of a file"),
-        ("- a list", "must hold fields and values"),
-        ("a: [", "is not valid YAML"),
+        ("output_dir: ''", "output_dir"),
+        ("model: a/b\ntokenizer: c/d", "model or tokenizer"),
+        ("log_with: pencil", "log_with.*pencil"),
+        ("language_sampling: en=x", "language_sampling.*x"),
+        ("freeze: (", "freeze.*[(]"),
+        ("merge_adapter: true", "merge_adapter.*lora"),
+        ("push_to_hub: true\nhub_model_id: a/b/c", "hub_model_id.*a/b/c"),
+        ("push_to_hub: true\nhub_model_id: a/b\nlora: {r: 2}\nmodel: ./here", "merge_adapter.*model"),
+        ("model_config: {projecton_dim: 8}", "model_config.*projecton_dim.*projection_dim"),
+        ("model_config: {text_config: {layers: 8}}", "model_config.text_config.*layers"),
+        ("base: 5", "base is 5"),
+        ("- a list", "config.yaml.*list"),
+        ("a: [", "config.yaml.*YAML"),
     ],
 )
-def test_bad_files_are_refused_in_one_line(config_file, capsys, text, message):
-    with pytest.raises((ValueError, SystemExit)) as refusal:
+def test_bad_files_are_refused_in_one_line(config_file, capsys, text, named):
+    with pytest.raises((UserError, SystemExit)) as refusal:
         parse_config(["--config", config_file(text)])
-    said = str(refusal.value) if refusal.type is ValueError else capsys.readouterr().err
+    said = str(refusal.value) if refusal.type is UserError else capsys.readouterr().err
     assert len(said.strip().splitlines()) == 1
-    assert re.search(message, said), said
+    assert re.search(named, said), said
 
 
 def test_unknown_option_and_missing_file_are_refused(capsys):

@@ -1,4 +1,4 @@
-"""Translation engines, with small models of the real architectures that know a few captions by heart."""
+"""Translation engines, with small models of the real architectures that memorized a few captions."""
 
 import json
 import shutil
@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
-from rsmclip.data.translation.engines import ChatEngine, EngineError, Seq2SeqEngine, clean, folder_hash, open_engine
+from rsmclip.core.errors import UserError
+from rsmclip.data.translation.engines import ChatEngine, Seq2SeqEngine, clean, folder_hash, open_engine
 from tests.captions import CAPTIONS as ALL_CAPTIONS
 from tests.translators import CHATML, make_chat_model, make_madlad, make_nllb
 
@@ -18,7 +21,7 @@ MAKERS = {"chat": make_chat_model, "nllb": make_nllb, "madlad": make_madlad}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, Path]:
-    """Models that know four captions in Portuguese and Korean."""
+    """Folders of models that memorized four captions in Portuguese and Korean."""
     root = tmp_path_factory.mktemp("translators")
     lessons = [(row["en"], code, row[code]) for row in CAPTIONS for code in ("pt", "ko")]
     return {name: make(root / name, lessons) for name, make in MAKERS.items()}
@@ -29,12 +32,12 @@ def test_every_architecture_translates_into_the_language_asked_for(folders, name
     engine = open_engine("transformers", str(folders[name]))
     assert isinstance(engine, kind)
     for language in ("pt", "ko"):
-        # Sentences of different length: padding must not disturb the shorter ones.
+        # The sentences have different lengths: padding must not change the shorter ones.
         assert engine.translate(ENGLISH, language) == [row[language] for row in CAPTIONS]
         assert engine.translate(ENGLISH[3:], language) == [CAPTIONS[3][language]]
 
 
-def test_the_chat_model_is_asked_in_its_own_template(folders):
+def test_the_prompt_of_a_chat_model_follows_its_template(folders):
     prompt = open_engine("transformers", str(folders["chat"])).prompt("A road.", "de")
     assert prompt == (
         "<|im_start|>user\nTranslate the following text from English into German.\nEnglish: A road.\nGerman:"
@@ -42,9 +45,8 @@ def test_the_chat_model_is_asked_in_its_own_template(folders):
     )
 
 
-def test_sampling_follows_its_seed_and_leaves_other_randomness_alone(folders, tmp_path):
-    folder = make_chat_model(tmp_path / "untrained", [])
-    engine = open_engine("transformers", str(folder))
+def test_sampling_follows_its_seed_and_does_not_change_the_global_generator(tmp_path):
+    engine = open_engine("transformers", str(make_chat_model(tmp_path / "untrained", [])))
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     first, again, other = (engine.translate(ENGLISH, "pt", seed=seed) for seed in (1, 1, 2))
@@ -61,39 +63,27 @@ def test_the_revision_of_a_folder_changes_with_its_files(folders, tmp_path):
     assert folder_hash(copy) != folder_hash(folders["chat"])
 
 
-def test_a_model_in_the_current_folder_is_called_after_it(folders, monkeypatch):
-    monkeypatch.chdir(folders["chat"])
-    assert open_engine("transformers", ".").name == folders["chat"].name
-
-
-def test_quotation_marks_around_an_answer_are_no_part_of_it(tmp_path):
-    lessons = [("A road.", "pt", '"Uma estrada."'), ("A field.", "pt", "« Um campo. »")]
-    engine = open_engine("transformers", str(make_chat_model(tmp_path / "quoting", lessons)))
-    assert engine.translate(["A road.", "A field."], "pt") == ["Uma estrada.", "Um campo."]
-
-
-def test_a_model_that_is_not_there_or_no_translator_is_refused(folders, tmp_path):
-    with pytest.raises(EngineError, match="cannot load the translation model"):
+def test_a_missing_model_and_a_model_that_is_no_translator_are_refused(folders, tmp_path):
+    with pytest.raises(UserError, match="nothing"):
         open_engine("transformers", str(tmp_path / "nothing"))
     silent = make_chat_model(tmp_path / "silent", [], chat_template=None)
-    with pytest.raises(EngineError, match="has no chat template"):
+    with pytest.raises(UserError, match="chat template"):
         open_engine("transformers", str(silent))
-    other = tmp_path / "other"
-    shutil.copytree(folders["madlad"], other)
+    other = Path(shutil.copytree(folders["madlad"], tmp_path / "other"))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (other / name).write_text((other / name).read_text().replace("<2pt>", "<2xx>"))
-    with pytest.raises(EngineError, match="language tokens of neither NLLB .* nor MADLAD"):
+    with pytest.raises(UserError, match="NLLB .* MADLAD"):
         open_engine("transformers", str(other))
 
 
 def test_vllm_is_an_extra(folders):
     engine = open_engine("vllm", str(folders["chat"]))
-    with pytest.raises(EngineError, match=r"pip install -e '.\[vllm\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '.\[vllm\]'"):
         engine.translate(ENGLISH, "pt")
 
 
 def with_settings(folder: Path, copy: Path, **settings) -> str:
-    """A copy of a model whose generation config has these settings."""
+    """Copy a model and change settings of its generation config."""
     shutil.copytree(folder, copy)
     path = copy / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
@@ -115,31 +105,27 @@ def test_greedy_is_greedy_whatever_the_model_asks_for(folders, tmp_path):
 
 
 def test_a_text_begins_as_in_training_whether_or_not_the_template_says_so(folders, tmp_path):
-    shutil.copytree(folders["chat"], tmp_path / "other")
-    engine = open_engine("transformers", str(tmp_path / "other"))
-    assert not engine.prompt("A road.", "de").startswith("<s>")  # this tokenizer adds nothing
-    text = json.loads((tmp_path / "other" / "tokenizer.json").read_text())
-    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    text["post_processor"] = {
-        "type": "TemplateProcessing", "single": single, "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
-    }  # fmt: skip
-    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(text))
+    other = Path(shutil.copytree(folders["chat"], tmp_path / "other"))
+    engine = open_engine("transformers", str(other))
+    assert not engine.prompt("A road.", "de").startswith("<s>")  # this tokenizer adds no first token
+    tokenizer = Tokenizer.from_file(str(other / "tokenizer.json"))
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.save(str(other / "tokenizer.json"))
     for template in (CHATML, "{{ bos_token }}" + CHATML):
-        (tmp_path / "other" / "chat_template.jinja").write_text(template)
-        prompt = open_engine("transformers", str(tmp_path / "other")).prompt("A road.", "de")
+        (other / "chat_template.jinja").write_text(template)
+        prompt = open_engine("transformers", str(other)).prompt("A road.", "de")
         assert prompt.startswith("<s><|im_start|>user") and prompt.count("<s>") == 1
 
 
-def test_damaged_weights_are_told(folders, tmp_path):
+def test_damaged_weights_are_an_error_of_one_line(folders, tmp_path):
     shutil.copytree(folders["chat"], tmp_path / "other")
     (tmp_path / "other" / "model.safetensors").write_bytes(b"abc")
-    with pytest.raises(EngineError, match="cannot load the weights of"):
+    with pytest.raises(UserError, match="^[^\n]*weights[^\n]*/other[^\n]*$"):
         open_engine("transformers", str(tmp_path / "other")).translate(ENGLISH, "pt")
 
 
 @pytest.mark.parametrize(
     ("answer", "text"), [(' "A." ', "A."), ("„A.“", "A."), ('"A" e "B"', '"A" e "B"'), ("A “B”", "A “B”"), ("", "")]
 )
-def test_only_quotation_marks_around_the_whole_are_taken_off(answer, text):
+def test_only_quotation_marks_around_the_whole_answer_are_removed(answer, text):
     assert clean([answer]) == [text]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.errors import UserError
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import check_labels, embed_captions, evaluate_corpus, measure_retrieval
 from rsmclip.eval.protocol import load_benchmark
@@ -46,36 +47,19 @@ def test_corpus_is_evaluated_in_every_language(embedder, corpus):
     assert results["zh"]["chance_zero_shot_accuracy"] == pytest.approx(100 / 18)
 
 
-def test_a_broken_image_is_named(embedder, corpus):
-    def cut_off(row, index):
-        return {"image": {"bytes": row["image"]["bytes"][: 200 if index == 1 else None], "path": None}}
-
-    rows = corpus["val"].select(range(3)).map(cut_off, with_indices=True, load_from_cache_file=False)
-    with pytest.raises(ValueError, match="image demo/val_1 cannot be decoded"):
-        embedder.images(rows)
-
-
 def test_without_labels_there_is_no_zero_shot_figure(embedder, corpus):
     rows = corpus["val"].select(range(4)).remove_columns("label").add_column("label", [None] * 4)
     assert "zero_shot_accuracy" not in evaluate_corpus(embedder, rows, ["en"], load_benchmark("demo"))["en"]
-    with pytest.raises(ValueError, match="label 'quarry' is not a class of benchmark 'demo'"):
+    with pytest.raises(UserError, match="'quarry'.*'demo'"):
         check_labels(["airport", None, "quarry"], load_benchmark("demo"))
 
 
-def test_rows_without_a_caption_in_the_language_take_no_part(embedder):
+def test_rows_without_a_caption_in_the_language_are_left_out(embedder):
     images = torch.randn(3, 16)
     retrieval = measure_retrieval(images, embed_captions(embedder, [["a"], None, ["b", None]], "en"))
     assert retrieval.rows.tolist() == retrieval.text_rows.tolist() == [0, 2]
-    with pytest.raises(ValueError, match="no row has a caption in 'nl'"):
+    with pytest.raises(UserError, match="'nl'"):
         embed_captions(embedder, [None, [None], []], "nl")
-
-
-def test_unknown_label_and_benchmark_are_named(embedder, corpus):
-    with pytest.raises(ValueError, match="label 'airport_x' is not a class of benchmark 'demo'"):
-        rows = corpus["val"].map(lambda row: {"label": "airport_x"}, load_from_cache_file=False)
-        evaluate_corpus(embedder, rows, ["en"], load_benchmark("demo"))
-    with pytest.raises(ValueError, match="unknown benchmark 'nope'; there are: aid, demo, eurosat, "):
-        load_benchmark("nope")
 
 
 def test_the_table_has_languages_mean_and_floors():

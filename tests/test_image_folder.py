@@ -1,11 +1,9 @@
 """Folders of images by class: what is read, and how folder names find their classes."""
 
-import re
-import warnings
-
 import pytest
 from PIL import Image
 
+from rsmclip.core.errors import UserError
 from rsmclip.core.images import image_bytes
 from rsmclip.eval.evaluate import check_labels
 from rsmclip.eval.image_folder import benchmark_for, match_labels, read_image_folder
@@ -13,13 +11,13 @@ from rsmclip.eval.protocol import load_benchmark
 
 
 def draw(root, *names):
-    """An image of its own colour for each name, in the format that its suffix says."""
+    """Save an image of another color for each name, in the format of its suffix."""
     for number, name in enumerate(names):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4), (number, 0, 0)).save(root / name)
 
 
-def test_images_come_by_label_and_file_name_with_their_bytes(tmp_path):
+def test_images_are_ordered_by_label_and_file_name(tmp_path):
     draw(tmp_path, "River/b.tif", "River/a.JPG", "Forest/z.png")
     (tmp_path / "readme.txt").write_text("no class")
     (tmp_path / "River" / "._a.jpg").write_bytes(b"left by macOS")
@@ -30,31 +28,31 @@ def test_images_come_by_label_and_file_name_with_their_bytes(tmp_path):
     assert [image_bytes(image) for image in rows["image"]] == [file.read_bytes() for file in files]
 
 
-def test_reading_a_folder_takes_no_memory_of_the_size_of_its_images(tmp_path):
+def test_reading_a_folder_does_not_load_its_images(tmp_path):
     (tmp_path / "River").mkdir()
     for number in range(4):
         (tmp_path / "River" / f"{number}.png").write_bytes(bytes(1_000_000))
     assert read_image_folder(tmp_path).data.nbytes < 10_000
 
 
-def test_categories_above_the_classes_are_no_labels(tmp_path):
+def test_category_folders_are_not_labels(tmp_path):
     draw(tmp_path, "water area/sea/1.png", "water area/dam/1.png", "woodland/forest/1.png")
     (tmp_path / "woodland" / ".DS_Store").write_bytes(b"")
     assert list(read_image_folder(tmp_path)["label"]) == ["dam", "forest", "sea"]
     draw(tmp_path, "woodland/sea/1.png")
-    with pytest.raises(ValueError, match="class 'sea' lies in two folders: .*water area/sea and .*woodland/sea"):
+    with pytest.raises(UserError, match="'sea'.*water area/sea.*woodland/sea"):
         read_image_folder(tmp_path)
 
 
 def test_a_folder_without_images_is_named(tmp_path):
-    with pytest.raises(ValueError, match="there is no folder .*nowhere"):
+    with pytest.raises(UserError, match="nowhere"):
         read_image_folder(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="holds no folders: expected .*/<class>/<image>"):
+    with pytest.raises(UserError, match="/<class>/<image>"):
         read_image_folder(tmp_path)
     draw(tmp_path, "River/a.png")
     (tmp_path / "Forest").mkdir()
     (tmp_path / "Forest" / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match="class folder .*Forest holds no images"):
+    with pytest.raises(UserError, match="Forest"):
         read_image_folder(tmp_path)
 
 
@@ -72,50 +70,37 @@ def test_a_folder_without_images_is_named(tmp_path):
     ],
 )
 def test_spellings_of_copies_are_matched(name, on_disk, label):
-    assert match_labels([on_disk], load_benchmark(name)) == {on_disk: label}
+    benchmark = load_benchmark(name)
+    assert match_labels([on_disk], benchmark) == {on_disk: label}
+    assert match_labels(benchmark.labels, benchmark) == {label: label for label in benchmark.labels}
 
 
-def test_every_label_matches_itself():
-    for name in ("aid", "mlrsnet", "rsi_cb128", "patternnet", "whu_rs19"):
-        benchmark = load_benchmark(name)
-        assert match_labels(benchmark.labels, benchmark) == {label: label for label in benchmark.labels}
-
-
-def test_a_folder_that_is_no_class_is_told_with_the_nearest():
-    with pytest.raises(
-        ValueError, match="'forrest' is not a class of benchmark 'eurosat'; the nearest .* is 'Forest'"
-    ):
+def test_an_unknown_class_is_named_with_the_nearest():
+    with pytest.raises(UserError, match="'forrest'.*'eurosat'.*'Forest'"):
         match_labels(["River", "forrest"], load_benchmark("eurosat"))
-    with pytest.raises(ValueError, match="'Sea_Lake' and 'sealake' are the same class of benchmark 'eurosat'"):
+    with pytest.raises(UserError, match="'Sea_Lake' and 'sealake'.*'eurosat'"):
         match_labels(["sealake", "Sea_Lake"], load_benchmark("eurosat"))
-    with pytest.raises(ValueError, match="'sydney_captions' has no classes"):
+    with pytest.raises(UserError, match="'sydney_captions' has no classes"):
         benchmark_for("sydney_captions", ["industrial"])
 
 
 def test_the_benchmark_takes_the_spelling_on_disk_and_keeps_absent_classes():
-    with pytest.warns(UserWarning, match=re.escape("no images of bField, cIndustry; all 7 classes stay candidates")):
-        benchmark = benchmark_for("rsscn7", ["grass", "RiverLake", "forest", "Resident", "gParking"] * 2)
+    benchmark = benchmark_for("rsscn7", ["grass", "RiverLake", "forest", "Resident", "gParking"] * 2)
     assert benchmark.labels == ["grass", "bField", "cIndustry", "RiverLake", "forest", "Resident", "gParking"]
     original = load_benchmark("rsscn7")
     for language, names in original.class_names.items():
         assert list(benchmark.class_names[language]) == benchmark.labels
         assert list(benchmark.class_names[language].values()) == list(names.values())
     check_labels(["grass", "RiverLake"], benchmark)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # nothing is absent
-        assert benchmark_for("rsscn7", original.labels, prompts="en3").prompts == "en3"
+    assert benchmark_for("rsscn7", original.labels, prompts="en3").prompts == "en3"
 
 
 def test_folders_without_a_file_give_english_names():
     benchmark = benchmark_for("mine", ["aGrass", "DenseResidential", "baseball_diamond", "aGrass"], prompts="single")
     assert benchmark.class_names == {
-        "en": {
-            "DenseResidential": "dense residential",
-            "aGrass": "grass",
-            "baseball_diamond": "baseball diamond",
-        }
+        "en": {"DenseResidential": "dense residential", "aGrass": "grass", "baseball_diamond": "baseball diamond"}
     }
     assert benchmark.labels == list(benchmark.class_names["en"])
     assert (benchmark.prompts, benchmark.templates) == ("single", {"en": ["a satellite image of {}."]})
-    with pytest.raises(ValueError, match="class folders 'BareLand' and 'bare_land' have the same name, 'bare land'"):
+    with pytest.raises(UserError, match="'BareLand' and 'bare_land'.*'bare land'"):
         benchmark_for("mine", ["BareLand", "bare_land"])

@@ -1,4 +1,4 @@
-"""Preprocessing: every kind of image, held against Pillow."""
+"""Preprocessing of every kind of image, against Pillow."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def pixels():
 
 
 def by_pillow(image: Image.Image) -> np.ndarray:
-    """The released preprocessing in Pillow and numpy, crop rounded as torchvision rounds it."""
+    # Pillow and numpy, with the crop rounded as in torchvision.
     width, height = image.size
     scale = 32 / min(width, height)
     size = (32, int(height * scale)) if width < height else (int(width * scale), 32)
@@ -53,27 +53,20 @@ def test_arrays_and_tensors_are_taken_like_images(processor, pixels):
 def test_floats_are_read_by_their_range(processor, pixels):
     expected = run(processor, pixels)
     np.testing.assert_array_equal(run(processor, pixels.astype(np.float32)), expected)
-    np.testing.assert_array_equal(run(processor, pixels.astype(np.float32) / 255), expected)
-    # a caller who says that the values are scaled is believed, as in CLIPImageProcessor
-    scaled = run(processor, pixels.astype(np.float32) / 255, do_rescale=False)
-    np.testing.assert_allclose(scaled, expected, atol=0.02)
-
-
-def test_overshoot_of_resampling_is_no_other_range(processor, pixels):
     unit = pixels.astype(np.float32) / 255
-    unit[0, 0], unit[0, 1] = 1.0001, -1e-4
+    np.testing.assert_array_equal(run(processor, unit), expected)
+    unit[0, 0], unit[0, 1] = 1.0001, -1e-4  # the overshoot of resampling
     clipped = pixels.copy()
     clipped[0, 0], clipped[0, 1] = 255, 0
     np.testing.assert_array_equal(run(processor, unit), run(processor, clipped))
 
 
-def test_a_caller_who_scales_the_values_is_left_alone(pixels):
+def test_a_caller_who_scales_the_values_is_believed(pixels):
     unit = pixels.astype(np.float32) / 255
     for options in ({"do_rescale": False}, {"rescale_factor": 1.0}):
         ours = RSMCLIPImageProcessor(do_resize=False, do_center_crop=False, do_normalize=False, **options)
-        np.testing.assert_allclose(
-            ours(unit, return_tensors="np")["pixel_values"][0], unit.transpose(2, 0, 1), atol=1e-6
-        )
+        found = ours(unit, return_tensors="np")["pixel_values"][0]
+        np.testing.assert_allclose(found, unit.transpose(2, 0, 1), atol=1e-6)
 
 
 def test_paths_and_half_precision_are_taken(processor, pixels, tmp_path):
@@ -91,12 +84,12 @@ def test_16_bits_are_scaled_not_clipped(processor, pixels):
     wide = pixels.astype(np.uint16) * 257
     for image in (wide, wide.astype(">u2")):
         np.testing.assert_array_equal(run(processor, image), run(processor, pixels))
-    grey = Image.fromarray(wide[..., 0])
-    assert grey.mode == "I;16"
-    np.testing.assert_array_equal(run(processor, grey), run(processor, Image.fromarray(pixels[..., 0])))
+    gray = Image.fromarray(wide[..., 0])
+    assert gray.mode == "I;16"
+    np.testing.assert_array_equal(run(processor, gray), run(processor, Image.fromarray(pixels[..., 0])))
 
 
-def test_grey_is_three_equal_channels(processor, pixels):
+def test_gray_is_three_equal_channels(processor, pixels):
     expected = run(processor, Image.fromarray(pixels[..., 0]))
     np.testing.assert_allclose(expected, by_pillow(Image.fromarray(pixels[..., 0])), atol=1e-5)
     for image in (pixels[..., 0], pixels[..., :1], torch.from_numpy(pixels[..., 0])):
@@ -113,24 +106,23 @@ def test_transparency_lies_over_white(processor, pixels):
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (3, 3)])
 def test_the_smallest_images_pass(processor, size, pixels):
     image = np.full((*size, 3), pixels[0, 0])
-    expected = (pixels[0, 0] / 255 - MEAN) / STD
+    expected = np.broadcast_to(((pixels[0, 0] / 255 - MEAN) / STD)[:, None, None], (3, 32, 32))
     for given in (image, Image.fromarray(image)):
-        np.testing.assert_allclose(
-            run(processor, given), np.broadcast_to(expected[:, None, None], (3, 32, 32)), atol=1e-5
-        )
+        np.testing.assert_allclose(run(processor, given), expected, atol=1e-5)
 
 
 def test_values_of_unknown_range_are_refused(processor):
-    with pytest.raises(ValueError, match="int32 has values from 0 to 4000: scale them to 0 to 255"):
+    with pytest.raises(ValueError, match="int32 .*4000"):
         processor(np.linspace(0, 4000, 1600).reshape(40, 40).astype(np.int32))
-    with pytest.raises(ValueError, match="values from nan"):
+    with pytest.raises(ValueError, match="nan"):
         processor(np.full((40, 40, 3), np.nan, dtype=np.float32))
 
 
-def test_a_long_side_is_padded_with_black(pixels):
-    processor = RSMCLIPImageProcessor(
-        size={"shortest_edge": 32, "longest_edge": 32}, crop_size={"height": 32, "width": 32}
-    )
+LONG_SIDE = {"shortest_edge": 32, "longest_edge": 32}
+
+
+def test_a_long_side_is_padded_with_black():
+    processor = RSMCLIPImageProcessor(size=LONG_SIDE, crop_size={"height": 32, "width": 32})
     found = run(processor, Image.fromarray(np.full((20, 40, 3), 255, np.uint8)))
     black, white = -MEAN / STD, (1 - MEAN) / STD
     np.testing.assert_allclose(found[:, [0, 7, -1], 5].T, np.stack([black] * 3), atol=1e-5)
@@ -138,10 +130,8 @@ def test_a_long_side_is_padded_with_black(pixels):
 
 
 @pytest.mark.parametrize("size", [(1, 31), (1, 64), (47, 90), (90, 47), (33, 64), (7, 100)])
-def test_a_long_side_is_rounded_as_openclip_rounds_it(size, pixels):
-    processor = RSMCLIPImageProcessor(
-        size={"shortest_edge": 32, "longest_edge": 32}, do_center_crop=False, do_normalize=False
-    )
+def test_a_long_side_is_rounded_as_openclip_rounds_it(size):
+    processor = RSMCLIPImageProcessor(size=LONG_SIDE, do_center_crop=False, do_normalize=False)
     found = processor(np.full((*size, 3), 255, np.uint8), return_tensors="np")["pixel_values"][0]
     ratio = max(size) / 32
     assert found.shape[1:] == tuple(max(1, round(side / ratio)) for side in size)

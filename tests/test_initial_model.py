@@ -7,10 +7,19 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.core.errors import UserError
 from rsmclip.models.folder import save_model_folder
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.initial_model import make_model
+from rsmclip.training.initial_model import check_sizes
+from rsmclip.training.initial_model import make_model as make_from_settings
 from tests.conftest import TINY
+
+
+def make_model(config: TrainingConfig, rows):
+    """The model of a run, checked as the run does it."""
+    model, processor = make_from_settings(config, rows, config.languages, config.self_distillation_weight > 0)
+    check_sizes(model.config, config.max_length, config.view_specs(model.config.vision_config.image_size))
+    return model, processor
 
 
 def test_a_random_start_takes_the_ids_of_its_tokenizer(corpus):
@@ -45,34 +54,35 @@ def test_published_weights_without_a_head_get_one_and_those_with_one_lose_it(cor
 def test_weights_that_are_no_rsmclip_or_lack_tensors_are_refused(tiny_model, tiny_processor, corpus, tmp_path):
     vision, text = TINY["vision_config"], {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     CLIPModel(CLIPConfig(vision_config=vision, text_config=text)).save_pretrained(tmp_path / "clip")
-    with pytest.raises(ValueError, match="holds a model of type 'clip', not 'rsmclip'"):
+    with pytest.raises(ValueError, match="'clip'.*'rsmclip'"):
         make_model(TrainingConfig(model=str(tmp_path / "clip")), corpus["train"])
     save_model_folder(tiny_model, tiny_processor, tmp_path / "cut")
     tiny_model.save_pretrained(
         tmp_path / "cut", state_dict={k: v for k, v in tiny_model.state_dict().items() if "visual_projection" not in k}
     )
-    with pytest.raises(ValueError, match="lack 1 tensors, the first is visual_projection.weight"):
+    with pytest.raises(ValueError, match="visual_projection.weight"):
         make_model(TrainingConfig(model=str(tmp_path / "cut"), local_size=16), corpus["train"])
 
 
 @pytest.mark.parametrize(
-    "changed, message",
+    "changed, named",
     [
-        ({"local_size": 20}, "local_size 20 is no multiple of the image tower's patch size 16"),
-        ({"max_length": 200}, "max_length is 200, but the text tower takes at most 78 tokens"),
-        ({"vocab_size": 20}, "vocab_size 20 is too small"),
-        ({"model_config": TINY | {"projection_dim": "x"}}, "model_config cannot be built"),
-        ({"model_config": TINY | {"projection_dim": -1}}, "model_config cannot be built"),
-        ({"model_config": TINY | {"text_config": None}}, "model_config cannot be built"),
-        ({"model_config": TINY | {"self_distillation": 3}}, "self_distillation is 3, but must be the sizes"),
-        ({"model_config": TINY | {"vision_config": {"num_attention_heads": 0}}}, "model_config cannot be built"),
-        ({"model_config": TINY | {"vision_config": {"patch_size": 0}}}, "model_config cannot be built"),
-        ({"model_config": TINY | {"vision_config": {"hidden_act": "foo"}}}, "model_config cannot be built"),
+        ({"local_size": 20}, "local_size 20.*16"),
+        ({"max_length": 200}, "max_length is 200.*78"),
+        ({"vocab_size": 20}, "vocab_size 20"),
+        ({"lora": {"r": 2}}, "lora.*model"),
+        ({"model_config": TINY | {"projection_dim": "x"}}, "model_config"),
+        ({"model_config": TINY | {"projection_dim": -1}}, "model_config"),
+        ({"model_config": TINY | {"text_config": None}}, "model_config"),
+        ({"model_config": TINY | {"self_distillation": 3}}, "model_config.self_distillation is 3"),
+        ({"model_config": TINY | {"vision_config": {"num_attention_heads": 0}}}, "model_config"),
+        ({"model_config": TINY | {"vision_config": {"patch_size": 0}}}, "model_config"),
+        ({"model_config": TINY | {"vision_config": {"hidden_act": "foo"}}}, "model_config"),
     ],
 )
-def test_what_does_not_fit_is_refused(corpus, changed, message):
+def test_what_does_not_fit_is_refused(corpus, changed, named):
     fields = {"model_config": TINY, "vocab_size": 1000, "local_size": 16} | changed
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=named):
         make_model(TrainingConfig(**fields), corpus["train"])
 
 

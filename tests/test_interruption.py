@@ -1,4 +1,4 @@
-"""Signals: noted until the end of a step, and kept from what loads the data."""
+"""Signals are recorded until the end of a step, and do not end the workers that load data."""
 
 import os
 import signal
@@ -18,15 +18,15 @@ def accelerator():
 
 
 @pytest.fixture(autouse=True)
-def interrupts_are_heeded():
-    """As in a terminal, also where the tests run in a script's background and SIGINT is ignored."""
+def sigint_has_an_effect():
+    # A script in the background ignores SIGINT; a terminal does not.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_noted_and_the_handlers_go_back_afterwards(accelerator, number):
+def test_a_signal_is_recorded_and_the_handlers_are_restored(accelerator, number):
     before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     with StopSignal(accelerator) as stop:
         assert stop.agreed() is None
@@ -36,7 +36,6 @@ def test_a_signal_is_noted_and_the_handlers_go_back_afterwards(accelerator, numb
 
 
 def test_a_second_sigint_interrupts_at_once(accelerator):
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with StopSignal(accelerator) as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.agreed() is signal.SIGINT
@@ -44,7 +43,7 @@ def test_a_second_sigint_interrupts_at_once(accelerator):
         time.sleep(1)
 
 
-def test_what_the_process_was_started_to_ignore_stays_ignored(accelerator):
+def test_an_ignored_signal_stays_ignored(accelerator):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with StopSignal(accelerator) as stop:
@@ -54,14 +53,14 @@ def test_what_the_process_was_started_to_ignore_stays_ignored(accelerator):
         signal.signal(signal.SIGINT, before)
 
 
-def test_an_evaluation_is_given_up_and_the_signal_is_not_forgotten(accelerator):
+def test_a_signal_ends_an_evaluation_and_is_recorded(accelerator):
     with StopSignal(accelerator) as stop:
         evaluated = False
         with stop.gives_up():
             os.kill(os.getpid(), signal.SIGTERM)
             evaluated = True
         assert not evaluated and stop.agreed() is signal.SIGTERM
-        os.kill(os.getpid(), signal.SIGTERM)  # outside of the block it is noted only
+        os.kill(os.getpid(), signal.SIGTERM)  # outside of the block it is only recorded
         with stop.gives_up():
             evaluated = True
         assert evaluated
@@ -73,11 +72,11 @@ def start_slowly(worker):
 
 
 @pytest.mark.parametrize("worker_init_fn", [end_with_the_training_process, start_slowly])
-def test_workers_load_on_after_a_signal_of_others_and_end_by_that_of_the_training_process(worker_init_fn):
+def test_workers_obey_only_the_training_process(worker_init_fn):
     loader = DataLoader(range(40), num_workers=2, worker_init_fn=worker_init_fn, prefetch_factor=1)
     batches = start_workers(loader)
     workers = batches._workers
-    for name in ("INT", "TERM"):  # as a scheduler sends them, or Ctrl-C; some of the workers are still starting
+    for name in ("INT", "TERM"):  # from a scheduler or Ctrl-C, while some workers start
         subprocess.run(["kill", f"-{name}", *(str(worker.pid) for worker in workers)], check=True)
     assert [*map(int, batches)] == list(range(40))
     batches = start_workers(loader)

@@ -1,6 +1,5 @@
 """The model: architecture, embeddings, losses, saving."""
 
-import json
 import logging
 
 import numpy as np
@@ -46,18 +45,6 @@ def test_text_embedding_is_the_masked_mean_through_the_mlp(tiny_model, inputs):
     np.testing.assert_allclose(text.pooler_output.detach().numpy(), inner @ second.T, atol=1e-5)
 
 
-def test_padding_does_not_change_a_text_embedding(tiny_model, inputs):
-    alone = tiny_model.get_text_features(inputs["input_ids"][2:, :3]).pooler_output
-    padded = tiny_model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output[2:]
-    torch.testing.assert_close(alone, padded, atol=1e-6, rtol=0)
-
-
-def test_a_missing_mask_is_read_from_the_padding_token(tiny_model, inputs):
-    ids = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, tiny_model.config.text_config.pad_token_id)
-    with_mask = tiny_model.get_text_features(ids, inputs["attention_mask"]).pooler_output
-    torch.testing.assert_close(tiny_model.get_text_features(ids).pooler_output, with_mask)
-
-
 def test_logits_are_scaled_cosines_and_loss_is_infonce(tiny_model, inputs):
     output = tiny_model(**inputs, return_loss=True)
     image, text = (e.detach().double().numpy() for e in (output.image_embeds, output.text_embeds))
@@ -72,12 +59,11 @@ def test_logits_are_scaled_cosines_and_loss_is_infonce(tiny_model, inputs):
     assert output.loss.item() == pytest.approx((cross_entropy(logits) + cross_entropy(logits.T)) / 2, abs=1e-5)
 
 
-def test_features_are_not_normalised(tiny_model, inputs):
+def test_features_are_not_normalized(tiny_model, inputs):
     features = tiny_model.get_image_features(inputs["pixel_values"]).pooler_output
     output = tiny_model(pixel_values=inputs["pixel_values"])
-    assert not torch.allclose(features.norm(dim=-1), torch.ones(3), atol=1e-2)
     torch.testing.assert_close(output.image_embeds, torch.nn.functional.normalize(features, dim=-1))
-    assert output.text_embeds is None and output.logits_per_image is None
+    assert output.text_embeds is None and not torch.allclose(features, output.image_embeds, atol=1e-2)
 
 
 def test_prototype_logits_are_cosines_of_views_of_any_size(tiny_model, inputs):
@@ -87,21 +73,22 @@ def test_prototype_logits_are_cosines_of_views_of_any_size(tiny_model, inputs):
         assert logits.abs().max() <= 1 + 1e-5
 
 
-def test_model_without_head_says_so(tiny_config, inputs):
+def test_wrong_inputs_are_refused(tiny_config, tiny_model, inputs):
+    with pytest.raises(ValueError, match="return_loss"):
+        tiny_model(input_ids=inputs["input_ids"][:2], pixel_values=inputs["pixel_values"], return_loss=True)
+    with pytest.raises(ValueError, match="input_ids, pixel_values"):
+        tiny_model()
+    with pytest.raises(ValueError, match="input_ids or inputs_embeds"):
+        tiny_model.get_text_features()
     tiny_config.self_distillation = None
-    with pytest.raises(ValueError, match="no self-distillation head"):
+    with pytest.raises(ValueError, match="self_distillation"):
         RSMCLIPModel(tiny_config).get_prototype_logits(inputs["pixel_values"])
 
 
-def test_return_loss_needs_pairs(tiny_model, inputs):
-    with pytest.raises(ValueError, match="as many texts as images"):
-        tiny_model(input_ids=inputs["input_ids"][:2], pixel_values=inputs["pixel_values"], return_loss=True)
-    with pytest.raises(ValueError, match="input_ids, pixel_values or both"):
-        tiny_model()
-
-
-def test_save_and_load_are_identical(tiny_model, inputs, tmp_path):
-    tiny_model.save_pretrained(tmp_path)
+@pytest.mark.parametrize("shard_size", ["5GB", "50KB"])
+def test_save_and_load_are_identical(tiny_model, inputs, tmp_path, shard_size):
+    tiny_model.save_pretrained(tmp_path, max_shard_size=shard_size)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 2) == (shard_size == "50KB")
     loaded, info = RSMCLIPModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     for name, tensor in tiny_model.state_dict().items():
@@ -109,13 +96,10 @@ def test_save_and_load_are_identical(tiny_model, inputs, tmp_path):
     assert torch.equal(tiny_model(**inputs).logits_per_image, loaded(**inputs).logits_per_image)
 
 
-def test_absent_head_survives_saving(tmp_path):
+def test_the_config_completes_the_head_or_leaves_it_out(tmp_path):
+    assert RSMCLIPConfig(self_distillation={"num_prototypes": 8}).self_distillation["hidden_size"] == 2048
     RSMCLIPConfig(self_distillation=None).save_pretrained(tmp_path)
     assert RSMCLIPConfig.from_pretrained(tmp_path).self_distillation is None
-
-
-def test_config_completes_and_checks_the_head():
-    assert RSMCLIPConfig(self_distillation={"num_prototypes": 8}).self_distillation["hidden_size"] == 2048
 
 
 def test_initial_weights(tiny_config):
@@ -127,19 +111,13 @@ def test_initial_weights(tiny_config):
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
 
 
-def test_outputs_can_be_tuples(tiny_model, inputs):
-    output = tiny_model(**inputs)
-    logits = tiny_model(**inputs, return_dict=False)[0]
-    assert torch.equal(logits, output.logits_per_image)
-
-
 def test_another_pooling_or_projection_is_refused_by_name(tiny_config):
-    with pytest.raises(ValueError, match="text_pooling is one of mean, max, cls, pooler, not 'median'"):
+    with pytest.raises(ValueError, match="text_pooling .*mean, max, cls, pooler.*'median'"):
         RSMCLIPConfig(text_pooling="median")
-    with pytest.raises(ValueError, match="text_projection_type is one of"):
+    with pytest.raises(ValueError, match="text_projection_type .*conv"):
         RSMCLIPConfig(text_projection_type="conv")
     tiny_config.text_projection_type = "none"
-    with pytest.raises(ValueError, match="as wide as projection_dim: 32 != 16"):
+    with pytest.raises(ValueError, match="32 .*projection_dim 16"):
         RSMCLIPModel(tiny_config)
 
 
@@ -155,9 +133,10 @@ def test_batch_composition_does_not_change_an_embedding(tiny_model, inputs):
 def test_padding_changes_no_pooling(tiny_config, inputs, pooling):
     tiny_config.text_pooling = pooling
     model = RSMCLIPModel(tiny_config).eval()
-    alone = model.get_text_features(inputs["input_ids"][2:, :3]).pooler_output
-    padded = model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output[2:]
-    torch.testing.assert_close(alone, padded, atol=1e-6, rtol=0)
+    ids = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, tiny_config.text_config.pad_token_id)
+    alone = model.get_text_features(ids[2:, :3]).pooler_output
+    for mask in (inputs["attention_mask"], None):  # without a mask it comes from the padding token
+        torch.testing.assert_close(model.get_text_features(ids, mask).pooler_output[2:], alone, atol=1e-6, rtol=0)
 
 
 def test_empty_texts_are_finite(tiny_model, tiny_processor):
@@ -167,18 +146,16 @@ def test_empty_texts_are_finite(tiny_model, tiny_processor):
     assert torch.isfinite(tiny_model(input_ids=nothing).text_embeds).all()
 
 
-def test_word_embeddings_without_a_mask_count_whole_and_no_text_at_all_is_refused(tiny_model, inputs):
+def test_word_embeddings_without_a_mask_count_whole(tiny_model, inputs):
     words = tiny_model.text_model.embeddings.word_embeddings(inputs["input_ids"])
     expected = tiny_model.get_text_features(inputs_embeds=words, attention_mask=torch.ones(words.shape[:2]).long())
     assert tiny_model.get_text_features(inputs_embeds=words).pooler_output.equal(expected.pooler_output)
-    with pytest.raises(ValueError, match="give input_ids or inputs_embeds"):
-        tiny_model.get_text_features()
 
 
-def test_a_text_too_long_is_told_what_to_do(tiny_model, tiny_processor):
+def test_a_text_that_is_too_long_is_refused(tiny_model, tiny_processor):
     text = "a grey bridge over a river " * 60
     ids = tiny_processor(text=text, return_tensors="pt")
-    with pytest.raises(ValueError, match="takes at most 78: give the tokenizer truncation=True, max_length=78"):
+    with pytest.raises(ValueError, match="truncation=True, max_length=78"):
         tiny_model(**ids)
     cut = tiny_processor(text=text, return_tensors="pt", truncation=True)
     assert cut["input_ids"].shape == (1, 77) and torch.isfinite(tiny_model(**cut).text_embeds).all()
@@ -244,21 +221,11 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, inputs):
 
 
 def test_both_towers_compile_into_one_graph(tiny_model, inputs):
-    image = torch.compile(tiny_model.get_image_features, fullgraph=True)
-    text = torch.compile(tiny_model.get_text_features, fullgraph=True)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            image(inputs["pixel_values"]).pooler_output,
-            tiny_model.get_image_features(inputs["pixel_values"]).pooler_output,
-            atol=1e-5,
-            rtol=0,
-        )
-        torch.testing.assert_close(
-            text(inputs["input_ids"], inputs["attention_mask"]).pooler_output,
-            tiny_model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output,
-            atol=1e-5,
-            rtol=0,
-        )
+    images, texts = (inputs["pixel_values"],), (inputs["input_ids"], inputs["attention_mask"])
+    for embed, given in ((tiny_model.get_image_features, images), (tiny_model.get_text_features, texts)):
+        with torch.no_grad():
+            found, expected = torch.compile(embed, fullgraph=True)(*given), embed(*given)
+        torch.testing.assert_close(found.pooler_output, expected.pooler_output, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (48, 48), (32, 64), (80, 16)])
@@ -268,31 +235,6 @@ def test_any_multiple_of_the_patch_size_passes(tiny_model, size):
     if size != (32, 32):
         with pytest.raises(ValueError, match="doesn't match model"):
             tiny_model(pixel_values=pixels)
-
-
-def test_sharded_weights_load_the_same(tiny_model, inputs, tmp_path):
-    tiny_model.save_pretrained(tmp_path, max_shard_size="50KB")
-    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
-    loaded = RSMCLIPModel.from_pretrained(tmp_path)
-    assert torch.equal(tiny_model(**inputs).logits_per_image, loaded(**inputs).logits_per_image)
-
-
-def test_a_config_of_a_newer_version_loads_with_a_warning(tiny_config, tmp_path, caplog, monkeypatch):
-    tiny_config.save_pretrained(tmp_path)
-    path = tmp_path / "config.json"
-    fields = json.loads(path.read_text()) | {"rotary_views": 3, "num_labels": 2, "tie_word_embeddings": False}
-    fields["self_distillation"]["prototype_norm"] = "l2"
-    path.write_text(json.dumps(fields))
-    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
-    monkeypatch.setattr(logging.getLogger("rsmclip"), "propagate", True)
-    assert RSMCLIPConfig.from_pretrained(tmp_path).rotary_views == 3
-    assert "has no field rotary_views, self_distillation.prototype_norm: kept" in caplog.text
-    assert RSMCLIPModel(RSMCLIPConfig.from_pretrained(tmp_path)).self_distillation_head is not None
-    caplog.clear()
-    tiny_config.auto_map = {"AutoConfig": "configuration_rsmclip.RSMCLIPConfig"}
-    tiny_config.save_pretrained(tmp_path)
-    RSMCLIPConfig.from_pretrained(tmp_path, attn_implementation="eager", dtype="float32")
-    assert "has no field" not in caplog.text
 
 
 def test_the_head_is_dropped_for_a_release_without_a_warning(tiny_model, inputs, tmp_path, caplog, monkeypatch):
@@ -306,8 +248,6 @@ def test_the_head_is_dropped_for_a_release_without_a_warning(tiny_model, inputs,
     assert "self_distillation_head" not in caplog.text
     for model in (release, headless):
         assert torch.equal(tiny_model(**inputs).logits_per_image, model(**inputs).logits_per_image)
-    state_dict = tiny_model.state_dict()  # as a sharded trainer gathers it
-    tiny_model.save_pretrained(tmp_path / "given", keep_self_distillation_head=False, state_dict=state_dict)
+    gathered = tiny_model.state_dict()  # by a sharded trainer
+    tiny_model.save_pretrained(tmp_path / "given", state_dict=gathered, keep_self_distillation_head=False)
     assert RSMCLIPModel.from_pretrained(tmp_path / "given").self_distillation_head is None
-    tiny_model.save_pretrained(tmp_path / "positional", True, state_dict)  # as the base class takes them
-    assert RSMCLIPModel.from_pretrained(tmp_path / "positional").self_distillation_head is not None

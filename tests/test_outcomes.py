@@ -1,17 +1,21 @@
-"""Figures as functions of weights, and their bootstrap, against the same computed plainly from resampled rows."""
+"""Figures of weighted images and their bootstrap, against figures computed directly from resampled rows."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from rsmclip.core.errors import UserError
 from rsmclip.eval.compare import check_same, compare, comparison_table
 from rsmclip.eval.evaluate import metrics_by_language
 from rsmclip.eval.intervals import draw_statistics, figures, interval, resamples
 from rsmclip.eval.outcomes import Classification, Outcomes, Retrieval, confusion, statistics, weighted_median
+from rsmclip.eval.results import DatasetFacts
 
 
 def random_outcomes(seed: int, rows: int = 40, better: int = 0) -> Outcomes:
-    """Retrieval in two languages, one without some rows, zero-shot in one, and a probe; `better` lowers the ranks."""
+    # Retrieval in two languages, zero-shot classification and a probe; `better` is subtracted from the ranks.
     rng = np.random.default_rng(seed)
     outcomes = Outcomes([f"image_{row}" for row in range(rows)])
     for language, own in (("en", np.arange(rows)), ("pt", np.arange(0, rows, 2))):
@@ -30,7 +34,6 @@ def random_outcomes(seed: int, rows: int = 40, better: int = 0) -> Outcomes:
 
 
 def plainly(outcomes: Outcomes, drawn: np.ndarray) -> dict[tuple[str, str], float]:
-    """A few figures by their definitions, from rows that were drawn one after the other."""
     found = {}
     for language, retrieval in outcomes.retrieval.items():
         image_ranks = [rank for row in drawn for rank in retrieval.image_ranks[retrieval.rows == row]]
@@ -48,7 +51,7 @@ def plainly(outcomes: Outcomes, drawn: np.ndarray) -> dict[tuple[str, str], floa
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
-def test_figures_of_a_resample_are_those_of_the_drawn_rows():
+def test_figures_of_a_resample_are_the_figures_of_the_drawn_rows():
     outcomes = random_outcomes(0)
     weights = next(resamples(len(outcomes.ids), 5, seed=1))
     found = statistics(outcomes, weights)
@@ -58,7 +61,7 @@ def test_figures_of_a_resample_are_those_of_the_drawn_rows():
             assert found[key][draw] == pytest.approx(value), key
 
 
-def test_the_value_of_a_figure_is_that_of_all_rows_once():
+def test_the_value_of_a_figure_counts_every_row_once():
     outcomes = random_outcomes(1)
     metrics = metrics_by_language(outcomes)
     for (language, metric), value in plainly(outcomes, np.arange(40)).items():
@@ -74,7 +77,7 @@ def test_the_value_of_a_figure_is_that_of_all_rows_once():
         assert record["interval"][0] <= record["value"] <= record["interval"][1] or "median" in record["metric"]
 
 
-def test_a_draw_is_the_same_however_many_are_made_at_once(monkeypatch):
+def test_draws_do_not_depend_on_the_batch_of_draws(monkeypatch):
     outcomes = random_outcomes(2)
     expected = draw_statistics(outcomes, 30)
     monkeypatch.setattr("rsmclip.eval.intervals.AT_ONCE", 100)
@@ -83,7 +86,7 @@ def test_a_draw_is_the_same_however_many_are_made_at_once(monkeypatch):
     assert next(resamples(40, 1)).sum() == 40
 
 
-def test_intervals_hold_the_truth_in_about_95_of_100_samples():
+def test_intervals_contain_the_truth_in_about_95_of_100_samples():
     rng, truth, held = np.random.default_rng(3), 30.0, 0
     for _ in range(200):
         hits = rng.random(150) < truth / 100
@@ -98,7 +101,7 @@ def test_the_lower_median_counts_weights():
     assert weighted_median(values, weights).tolist() == [3, 1, 3, 3]
 
 
-def test_outcomes_are_read_as_written(tmp_path):
+def test_outcomes_are_read_as_they_were_written(tmp_path):
     outcomes = random_outcomes(4)
     outcomes.agreement["en>pt"] = np.arange(40)
     outcomes.save(tmp_path / "o.npz")
@@ -116,13 +119,13 @@ def test_confusion_counts_true_and_predicted_classes():
     assert confusion(classification).tolist() == [[1, 0, 0], [0, 0, 0], [0, 1, 1]]
 
 
-def test_a_difference_in_pairs_is_real_where_each_alone_is_uncertain():
+def test_a_paired_difference_is_real_where_single_intervals_overlap():
     one, other = random_outcomes(5, rows=300), random_outcomes(5, rows=300, better=1)
     records = {(r["language"], r["metric"]): r for r in compare({"corpus": one}, {"corpus": other}, samples=300)}
     recall = records["en", "mean_recall"]
     assert recall["real"] and recall["difference"] > 0 and recall["interval"][0] > 0
     ones = np.ones((1, 300))
-    assert statistics(other, ones)["en", "mean_recall_gap_to_english"] < 0  # what is compared with was the worse one
+    assert statistics(other, ones)["en", "mean_recall_gap_to_english"] < 0  # `english` is the worse model
     accuracy = records["en", "zero_shot_accuracy"]
     assert accuracy["difference"] == 0 and accuracy["interval"] == [0, 0] and not accuracy["real"]
     assert ("", "knn_probe_accuracy") in records and ("en", "text_to_image_median_rank") not in records
@@ -133,7 +136,7 @@ def test_a_difference_in_pairs_is_real_where_each_alone_is_uncertain():
     assert paired < alone
 
 
-def test_models_of_equal_skill_seldom_differ_really():
+def test_models_of_equal_skill_rarely_have_a_real_difference():
     real = 0
     for seed in range(60):
         one, other = random_outcomes(2 * seed, rows=100), random_outcomes(2 * seed + 1, rows=100)
@@ -141,11 +144,12 @@ def test_models_of_equal_skill_seldom_differ_really():
     assert real <= 9  # of 60, at 5 %
 
 
-def test_what_was_measured_differently_is_not_compared(tmp_path):
-    facts = {"fingerprint": "x", "split": "test", "prompts": "small", "capitalize": False, "languages": ["en"]}
-    with pytest.raises(ValueError, match="a and b differ in the prompts of corpus: measure both alike"):
-        check_same({"corpus": facts}, {"corpus": facts | {"prompts": "single"}}, ("a", "b"))
-    with pytest.raises(ValueError, match="a and b have no dataset in common"):
+def test_different_measurements_are_not_compared():
+    fields = {"dataset": "x", "split": "test", "revision": None, "rows": 9, "fingerprint": "x", "languages": ["en"]}
+    facts = DatasetFacts(**fields, capitalize=False, notes=[], prompts="small")
+    with pytest.raises(UserError, match="prompts of corpus"):
+        check_same({"corpus": facts}, {"corpus": replace(facts, prompts="single")}, ("a", "b"))
+    with pytest.raises(UserError, match="a and b"):
         check_same({"corpus": facts}, {"rsscn7": facts}, ("a", "b"))
 
 
@@ -157,7 +161,7 @@ def test_a_language_or_labels_of_few_images_have_intervals():
     hits = np.array([True, False])
     outcomes.zero_shot["en"] = Classification(few, np.arange(2), np.array(["a", "b"]), hits, hits, np.zeros(2, int))
     drawn = draw_statistics(outcomes, 300)["pt", "mean_recall"]
-    assert np.isnan(drawn).any()  # neither of the two was drawn
+    assert np.isnan(drawn).any()  # draws without either of the two images
     records = {(record["language"], record["metric"]): record for record in figures(outcomes, samples=300)}
     assert not [key for key, record in records.items() if not np.isfinite(record["interval"]).all()]
     assert records["en", "zero_shot_accuracy"]["interval"] == [0, 100]

@@ -1,4 +1,4 @@
-"""What travels to the Hub as code only computes: held under Python's audit hook, and by reading the source."""
+"""Code that goes to the Hub opens no files, connections or processes, and nothing in the project unpickles."""
 
 import ast
 import json
@@ -19,8 +19,8 @@ REMOTE = ("configuration_rsmclip.py", "modeling_rsmclip.py", "image_processing_r
 NOT_OURS = {".venv", ".venv-oldest", "outputs"}
 SOURCES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] not in NOT_OURS)
 
-# Loads model folders as anybody does, in a process that does not know the repository; then imports their code once
-# more and runs it, while every file that is opened, process started and host connected to is noted.
+# Loads model folders in a process without the package. Then imports their code again and runs it, and an audit hook
+# records every opened file, started process and connection.
 WATCHED = """
 import importlib, json, sys
 sys.modules["rsmclip"] = None  # importing the package is an error here
@@ -51,7 +51,7 @@ for folder in sys.argv[1:]:
     described = json.loads(model.config.to_json_string(use_diff=False))
     fields = ("vision_config", "text_config", "projection_dim", "self_distillation")
     described = {name: described[name] for name in fields}
-    run(sys.modules[names[1]], sys.modules[names[2]], described)  # what the libraries load when first used is loaded
+    run(sys.modules[names[1]], sys.modules[names[2]], described)  # loads the lazy parts of libraries
     files = [sys.modules.pop(name).__file__ for name in names]
     seen = []
     _, model_module, image_module = map(importlib.import_module, names)
@@ -71,7 +71,7 @@ socket.socket().connect_ex(("127.0.0.1", 9))
 
 
 def suspicious(report: dict) -> list[list[str]]:
-    """The events but reading Python's own files, its libraries' and the remote files themselves."""
+    # Reading files of Python, of libraries and of the remote code is harmless.
     own = {str(Path(file).parent) for file in report["files"]}
     harmless = []
     for event in report["seen"]:
@@ -87,12 +87,16 @@ def test_remote_code_opens_no_file_no_connection_and_no_process(tiny_model, tiny
     shutil.copytree(tmp_path / "model", tmp_path / "sabotaged")
     with (tmp_path / "sabotaged" / "modeling_rsmclip.py").open("a") as file:
         file.write(SABOTAGE)
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}  # Python would write these files
     run = subprocess.run(
         [sys.executable, "-c", WATCHED, str(tmp_path / "model"), str(tmp_path / "sabotaged")],
-        env=os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
-        | {"PYTHONDONTWRITEBYTECODE": "1"},  # what Python itself would write
-        capture_output=True, text=True, cwd=tmp_path, timeout=200,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=200,
+    )
     assert run.returncode == 0, run.stderr
     ours, sabotaged = map(json.loads, run.stdout.splitlines())
     assert any("modeling_rsmclip" in str(event) for event in ours["seen"]), "the import itself is seen"
@@ -116,7 +120,6 @@ def test_remote_code_imports_torch_transformers_and_what_these_need(name):
 
 
 def calls(path: Path) -> Iterator[tuple[str, dict[str, str], str]]:
-    """What a file calls: name, keyword arguments, and where."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
@@ -130,15 +133,14 @@ def test_nothing_in_the_repository_unpickles_or_runs_what_it_reads():
             if called == "torch.load":
                 loads += 1
                 assert keywords.get("weights_only") == "True", where
-            if path.name != "snippet_process.py":  # which runs what a card that was just made tells its readers to run
+            if path.name != "snippet_process.py":  # it runs the examples of a new card
                 assert called not in ("eval", "exec"), where
             assert called not in ("pickle.load", "pickle.loads", "yaml.load", "joblib.load"), where
             assert keywords.get("allow_pickle") != "True" and keywords.get("shell") != "True", where
     assert loads >= 5
 
 
-def test_nothing_that_is_used_imports_what_unpickles():
-    """Under whatever name it is called. The class of an error is no harm."""
+def test_nothing_imports_a_module_that_unpickles():  # except the class of its error
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
@@ -149,7 +151,6 @@ def test_nothing_that_is_used_imports_what_unpickles():
 
 
 def test_weights_are_loaded_from_safetensors_alone():
-    """Every `from_pretrained` that loads a model of this project says `use_safetensors=True`."""
     loads = 0
     for path in SOURCES:
         if not {"tests", "benchmarks"} & set(path.relative_to(ROOT).parts):

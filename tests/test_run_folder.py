@@ -4,7 +4,8 @@ import pytest
 import yaml
 from accelerate import Accelerator
 
-from rsmclip.training.config import TrainingConfig, parse_config
+from rsmclip.training.command_line import parse_config
+from rsmclip.training.config import TrainingConfig
 from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, published_config
 
 
@@ -20,7 +21,7 @@ def folder(tmp_path):
 
 
 def test_another_runs_model_is_refused(folder):
-    with pytest.raises(ValueError, match="holds another run's model; give --overwrite_output_dir"):
+    with pytest.raises(ValueError, match="overwrite_output_dir.*resume_from_checkpoint"):
         check_run_folder(TrainingConfig(output_dir=str(folder)))
     assert (folder / "model.safetensors").exists()
 
@@ -38,20 +39,20 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(folder):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_files_of_something_else_than_a_run_are_not_replaced(tmp_path, overwrite):
     (tmp_path / "README.md").write_text("of another project")
-    with pytest.raises(ValueError, match="the run would replace .*README.md, which is no run's"):
+    with pytest.raises(ValueError, match="README.md.*output_dir"):
         check_run_folder(TrainingConfig(output_dir=str(tmp_path), overwrite_output_dir=overwrite))
 
 
 @pytest.mark.parametrize("name", ["model", "tokenizer", "dataset"])
 def test_what_the_run_reads_is_not_deleted(folder, name):
     config = TrainingConfig(output_dir=str(folder), overwrite_output_dir=True, **{name: str(folder)})
-    with pytest.raises(ValueError, match=f"would delete the {name} that the run reads"):
+    with pytest.raises(ValueError, match=f"overwrite_output_dir.*{name}"):
         check_run_folder(config)
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="is a file, not a folder"):
+    with pytest.raises(ValueError, match="output_dir.*file"):
         check_run_folder(TrainingConfig(output_dir=str(tmp_path / "file")))
 
 
@@ -60,9 +61,9 @@ def test_a_run_continues_with_its_own_settings(folder, tmp_path):
         check_run_folder(TrainingConfig(output_dir=str(folder), **({"resume_from_checkpoint": "latest"} | changed)))
 
     resumed(num_workers=0, logging_steps=3)
-    with pytest.raises(ValueError, match="was started with learning_rate 0.0001, not 0.5; it continues as it was"):
+    with pytest.raises(ValueError, match="learning_rate 0.0001, not 0.5"):
         resumed(learning_rate=0.5)
-    with pytest.raises(ValueError, match="is no checkpoint of the run"):
+    with pytest.raises(ValueError, match="other/step-4"):
         (tmp_path / "other" / "step-4").mkdir(parents=True)
         resumed(resume_from_checkpoint=str(tmp_path / "other" / "step-4"))
 

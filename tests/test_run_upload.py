@@ -38,7 +38,6 @@ def config(corpus_folder, tmp_path):
     def make(**fields) -> TrainingConfig:
         sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
         steps = {"max_train_steps": 3, "checkpoint_steps": 1, "keep_checkpoints": 9, "batch_size": 12}
-        steps |= {"run_card_examples": False}
         machine = {"output_dir": str(tmp_path / "run"), "num_workers": 0, "cpu_threads": 1}
         data = {"dataset": str(corpus_folder)}
         pushed = {"push_to_hub": True, "hub_model_id": MODEL}

@@ -14,9 +14,11 @@ from PIL import Image
 
 import rsmclip
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.core.errors import UserError
+from rsmclip.eval.__main__ import main
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.models import load_embedder
-from rsmclip.eval.search import main, nearest, open_index, search_index, write_index
+from rsmclip.eval.search import nearest, open_index, search_index, write_index
 from rsmclip.models.folder import make_processor, save_model_folder
 from tests.conftest import TINY
 
@@ -28,7 +30,7 @@ def embedder(tiny_model, tiny_processor):
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory, tokenizer):
-    """A tiny random model as it is published."""
+    """A tiny random model in its published form."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)), make_processor(tokenizer, 32), folder)
@@ -40,7 +42,7 @@ def index_folder(model_folder, corpus, tmp_path_factory):
     """An index of the test split by that model."""
     folder = tmp_path_factory.mktemp("indexes") / "index"
     embedder = load_embedder(str(model_folder))
-    write_index(folder, corpus["test"], embedder.images(corpus["test"]), str(model_folder), embedder.hash, "print")
+    write_index(folder, corpus["test"], embedder.images(corpus["test"]), str(model_folder), embedder.hash)
     return folder
 
 
@@ -54,9 +56,9 @@ def test_search_equals_brute_force_with_ties_in_the_order_of_the_rows(corpus, tm
     embeds = rng.standard_normal((36, 20))
     embeds[[3, 30, 17, 35, 9]] = embeds[12]
     embeds[5:8] = embeds[20]
-    write_index(tmp_path / "index", rows, embeds * 3, "a model", "a hash", "print")
+    write_index(tmp_path / "index", rows, embeds * 3, "a model", "a hash")
     index = open_index(tmp_path / "index")
-    assert (index.model, index.model_hash, index.dimension) == ("a model", "a hash", 20)
+    assert (index.model, index.model_hash) == ("a model", "a hash")
     assert index.rows["image_id"][:] == rows["image_id"][:]
     assert index.rows[7]["image"]["bytes"] == rows[7]["image"]["bytes"]
     for vector in unit(np.concatenate([rng.standard_normal((10, 20)), embeds[[12, 20]]])).astype(np.float32):
@@ -66,12 +68,6 @@ def test_search_equals_brute_force_with_ties_in_the_order_of_the_rows(corpus, tm
             scores, places = nearest(index.rows, vector, top)
             assert places == order[:top]
             np.testing.assert_allclose(scores, expected[order[:top]], atol=1e-6)
-
-
-def test_all_equal_scores_come_in_the_order_of_the_rows(corpus, tmp_path):
-    write_index(tmp_path / "index", corpus["test"], np.ones((36, 8)), "a model", "a hash", "print")
-    scores, places = nearest(open_index(tmp_path / "index").rows, unit(np.ones(8, np.float32)), 3)
-    assert places == [0, 1, 2] and scores == pytest.approx([1, 1, 1])
 
 
 def test_a_text_finds_what_its_embedding_is_nearest_to(embedder, corpus, index_folder):
@@ -93,55 +89,41 @@ def test_an_image_finds_itself(embedder, corpus, index_folder, tmp_path):
             assert best.image_id == corpus["test"][row]["image_id"] and best.score == pytest.approx(1, abs=1e-5)
 
 
-def test_an_index_is_whole_or_not_there(corpus, tmp_path, monkeypatch):
+def test_a_folder_always_holds_a_complete_index(corpus, tmp_path, monkeypatch):
     folder, rows = tmp_path / "index", corpus["test"]
 
     def fail(*arguments):
         raise OSError("disk full")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+    with monkeypatch.context() as patch:
         patch.setattr("datasets.Dataset.save_faiss_index", fail)
-        write_index(folder, rows, np.eye(36), "first", "a hash", "print")
-    assert not list(tmp_path.iterdir())
-    write_index(folder, rows, np.eye(36), "first", "a hash", "print")
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        with pytest.raises(UserError, match="disk full"):
+            write_index(folder, rows, np.eye(36), "first", "a hash")
+        assert not list(tmp_path.iterdir())
+    write_index(folder, rows, np.eye(36), "first", "a hash")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="disk full"):
         patch.setattr("datasets.Dataset.save_faiss_index", fail)
-        write_index(folder, rows, np.eye(36), "second", "a hash", "print")
+        write_index(folder, rows, np.eye(36), "second", "a hash")
     assert open_index(folder).model == "first"
-    write_index(folder, rows.select(range(20)), np.eye(20), "third", "a hash", "print")
+    write_index(folder, rows.select(range(20)), np.eye(20), "third", "a hash")
     assert open_index(folder).model == "third" and len(open_index(folder).rows) == 20
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
-def test_what_is_no_index_is_not_overwritten(corpus, tmp_path):
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "index.json").write_text("{}")
-    with pytest.raises(ValueError, match="other exists and is no index"):
-        write_index(tmp_path / "other", corpus["test"], np.eye(36), "a model", "a hash", "print")
-    assert [path.name for path in (tmp_path / "other").iterdir()] == ["index.json"]
+def test_another_folder_is_not_overwritten(corpus, tmp_path):
+    (tmp_path / "index.json").write_text("{}")
+    with pytest.raises(UserError, match=str(tmp_path)):
+        write_index(tmp_path, corpus["test"], np.eye(36), "a model", "a hash")
+    assert [path.name for path in tmp_path.iterdir()] == ["index.json"]
 
 
-def test_rows_and_embeddings_must_fit(corpus, tmp_path):
-    with pytest.raises(ValueError, match="35 embeddings for 36 images"):
-        write_index(tmp_path / "index", corpus["test"], np.eye(35), "a model", "a hash", "print")
-    with pytest.raises(ValueError, match="1 image embeddings are zero or not finite, the first in row 4"):
-        bad = np.eye(36)
-        bad[4] = np.nan
-        write_index(tmp_path / "index", corpus["test"], bad, "a model", "a hash", "print")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_damaged_index_and_another_models_embeddings_are_named(embedder, corpus, tmp_path):
+def test_a_damaged_index_and_embeddings_of_another_length_are_named(embedder, corpus, tmp_path):
     folder = tmp_path / "index"
-    write_index(folder, corpus["test"], np.eye(36), "a model", "a hash", "print")
-    with pytest.raises(ValueError, match="embeddings of length 36 by a model; this model's have length 16"):
+    write_index(folder, corpus["test"], np.eye(36), "a model", "a hash")
+    with pytest.raises(UserError, match="36 by a model.* 16"):
         search_index(open_index(folder), embedder, "a port")
-    record = json.loads((folder / "index.json").read_text())
-    (folder / "index.json").write_text(json.dumps(record | {"rows": 37}))
-    with pytest.raises(ValueError, match="index is damaged, make the index again: 36 images and 36 embeddings"):
-        open_index(folder)
     (folder / "images.faiss").write_bytes((folder / "images.faiss").read_bytes()[:500])
-    with pytest.raises(ValueError, match="images.faiss is damaged"):
+    with pytest.raises(UserError, match=str(folder)):
         open_index(folder)
 
 
@@ -149,8 +131,8 @@ def test_the_command_prints_the_best_and_draws_them(model_folder, index_folder, 
     query = "um rio ao lado de uma floresta"
     command = [sys.executable, "-m", "rsmclip.eval", "search"]
     environment = os.environ | {"PYTHONPATH": str(Path(rsmclip.__file__).parent.parent), "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run([*command, str(index_folder), query, "--top", "7"], cwd=tmp_path, env=environment,
-                            capture_output=True, text=True, timeout=120)  # fmt: skip
+    command += [str(index_folder), query, "--top", "7"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     *lines, last = result.stdout.splitlines()
     assert last == "contact sheet: search.png"
@@ -161,9 +143,7 @@ def test_the_command_prints_the_best_and_draws_them(model_folder, index_folder, 
         assert image.width == 1200 and np.asarray(image.convert("L")).std() > 20
 
 
-def test_an_index_is_searched_with_the_revision_and_in_the_type_that_it_was_made_with(
-    model_folder, corpus, tmp_path, monkeypatch, capsys
-):
+def test_a_search_loads_the_revision_and_type_that_made_the_index(model_folder, corpus, tmp_path, monkeypatch, capsys):
     from huggingface_hub import constants
 
     commits = {"v1": "1" * 40, "main": "2" * 40}
@@ -176,53 +156,50 @@ def test_an_index_is_searched_with_the_revision_and_in_the_type_that_it_was_made
     config.write_text(json.dumps(json.loads(config.read_text()) | {"logit_scale_init_value": 1.0}))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     embedder = load_embedder("lab/tiny", dtype="bfloat16", revision="v1")
-    made_by = ("lab/tiny", embedder.hash, "print", "v1", "bfloat16")
+    made_by = ("lab/tiny", embedder.hash, "v1", "bfloat16")
     write_index(tmp_path / "index", corpus["test"], embedder.images(corpus["test"]), *made_by)
-    main([str(tmp_path / "index"), "a port", "--output", str(tmp_path / "one.png")])
+    main(["search", str(tmp_path / "index"), "a port", "--output", str(tmp_path / "one.png")])
     assert "contact sheet" in capsys.readouterr().out
 
 
-def test_another_model_is_refused_with_both_names(model_folder, index_folder, tiny_model, tiny_processor, tmp_path,
-                                                  capsys, monkeypatch):  # fmt: skip
+def test_another_model_is_refused(model_folder, index_folder, tiny_model, tiny_processor, tmp_path, capsys):
     tiny_model.logit_scale.data += 1
     save_model_folder(tiny_model, tiny_processor, tmp_path / "other")
-    monkeypatch.chdir(tmp_path)
-    for model in (model_folder, tmp_path / "other"):
-        with pytest.raises(SystemExit) if model != model_folder else monkeypatch.context():
-            main([str(index_folder), "a port", "--model", str(model), "--output", "made/one.png"])
+    arguments = ["search", str(index_folder), "a port", "--output", str(tmp_path / "made" / "one.png"), "--model"]
+    main([*arguments, str(model_folder)])
+    assert (tmp_path / "made" / "one.png").is_file()
+    with pytest.raises(SystemExit):
+        main([*arguments, str(tmp_path / "other")])
     error = capsys.readouterr().err.splitlines()[-1]
     assert str(model_folder) in error and str(tmp_path / "other") in error
-    assert json.loads((index_folder / "index.json").read_text())["model_hash"] in error
-    assert (tmp_path / "made" / "one.png").is_file()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "culprit"),
     [
-        (["nowhere", "a port"], "nowhere is no index"),
-        (["INDEX", "  "], "the query is empty"),
-        (["INDEX", "a port", "--top", "0"], "--top must be 1 or more, not 0"),
-        (["INDEX", "a port", "--top", "many"], "invalid int value: 'many'"),
-        (["INDEX", "missing.jpg"], "there is no image missing.jpg"),
-        (["INDEX", "README.txt"], "image README.txt cannot be decoded"),
-        (["INDEX", "a port", "--output", "sheet.pdf"], "--output writes a PNG"),
-        (["INDEX", "a port", "--model", "nowhere"], "error: "),
-        (["INDEX"], "required: QUERY"),
+        (["nowhere", "a port"], "nowhere"),
+        (["INDEX", "  "], "empty"),
+        (["INDEX", "a port", "--top", "0"], "--top"),
+        (["INDEX", "missing.jpg"], "missing.jpg"),
+        (["INDEX", "README.txt"], "README.txt"),
+        (["INDEX", "a port", "--output", "sheet.pdf"], "--output"),
+        (["INDEX", "a port", "--model", "nowhere"], "nowhere"),
+        (["INDEX"], "QUERY"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, index_folder, tmp_path, capsys, monkeypatch):
+def test_bad_input_is_one_line(arguments, culprit, index_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "README.txt").write_text("no image")
     with pytest.raises(SystemExit) as stop:
-        main([str(index_folder) if argument == "INDEX" else argument for argument in arguments])
+        main(["search", *(str(index_folder) if argument == "INDEX" else argument for argument in arguments)])
     assert stop.value.code == 2
     printed = capsys.readouterr().err.strip()
-    assert printed.startswith("error: ") and message in printed and "\n" not in printed
+    assert printed.startswith("error: ") and culprit in printed and "\n" not in printed
     assert [path.name for path in tmp_path.iterdir()] == ["README.txt"]
 
 
-def test_without_faiss_it_says_what_to_install(index_folder, capsys, monkeypatch):
+def test_without_faiss_the_error_names_the_extra(index_folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(SystemExit):
-        main([str(index_folder), "a port"])
-    assert "pip install -e '.[search]'" in capsys.readouterr().err
+        main(["search", str(index_folder), "a port"])
+    assert "[search]" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Contact sheets: the right images are framed, the order is that of the metrics, and no text is lost."""
+"""Sheets of retrieved images: right images are framed, the order agrees with the metrics, all text is visible."""
 
 import io
 
@@ -15,7 +15,7 @@ from tests.captions import CAPTIONS
 
 
 def example(corpus, noise=1.0):
-    """Embeddings and captions of the 36 images of the test split; the captions of the last two images are equal."""
+    # 36 images of the test split; the last two images have equal captions.
     rng = np.random.default_rng(0)
     rows = corpus["test"]
     texts = [f"{language} {number}" for number in range(36) for language in ("a", "b")]
@@ -38,7 +38,7 @@ def is_framed(axes):
     return frames == {True}
 
 
-def test_what_is_retrieved_is_what_the_definition_says(corpus):
+def test_retrieved_images_are_those_of_the_definition(corpus):
     rows, images, texts, text_embeds, owner = example(corpus)
     examples = retrieved_examples(rows, images, texts, text_embeds, owner, count=36)
     similarity = (text_embeds / np.linalg.norm(text_embeds, axis=1, keepdims=True)) @ (
@@ -59,7 +59,7 @@ def test_what_is_retrieved_is_what_the_definition_says(corpus):
     assert 0 < sum(query.rank == 1 for query in examples) < 36
 
 
-def test_the_rank_counts_ties_as_the_metrics_do(corpus):
+def test_ties_count_as_in_the_metrics(corpus):
     rows = corpus["test"].select(range(8))
     same = np.ones((8, 4))
     examples = retrieved_examples(rows, same, list("abcdefgh"), same, range(8))
@@ -68,7 +68,7 @@ def test_the_rank_counts_ties_as_the_metrics_do(corpus):
     assert retrieval_metrics(same, same, range(8), ks=(7,))["mean_recall"] == 0
 
 
-def test_the_draw_is_the_seeds_and_the_same_for_all_texts(corpus):
+def test_the_draw_depends_on_the_seed_and_not_on_the_texts(corpus):
     rows, images, texts, text_embeds, owner = example(corpus)
 
     def drawn(texts, **options):
@@ -79,7 +79,7 @@ def test_the_draw_is_the_seeds_and_the_same_for_all_texts(corpus):
     assert len(drawn(texts)) == 8 and drawn(texts) == sorted(set(drawn(texts)))
 
 
-def test_the_right_answers_and_no_others_are_framed():
+def test_only_the_right_answers_are_framed():
     right = [(False, True, False, False, True), (True, False, False, False, False), (False,) * 5]
     figure = retrieved_sheet([query for marks in right for query in queries_of(["a"], marks)], "en", "title")
     assert len(figure.axes) == 3 * 6
@@ -90,19 +90,8 @@ def test_the_right_answers_and_no_others_are_framed():
         assert [axes.get_xlabel() for axes in answers] == ["0.500", "0.400", "0.300", "0.200", "0.100"]
 
 
-def test_the_frame_is_green_in_the_pixels():
-    figure = retrieved_sheet(queries_of(["a"]), "en", "title")
-    figure.canvas.draw()
-    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
-    green = (np.array(to_rgba(GREEN)[:3]) * 255).round()
-    for axes, marked in zip(figure.axes, (False, False, True, False, False, False), strict=True):
-        box = axes.get_window_extent()
-        middle = pixels[pixels.shape[0] - round((box.y0 + box.y1) / 2), round(box.x0)]
-        assert (np.abs(middle - green).max() < 3) == marked
-
-
 @pytest.mark.parametrize("language", ["de", "ru"])
-def test_no_text_runs_into_the_pictures_or_leaves_the_sheet(language):
+def test_no_text_overlaps_a_picture_or_leaves_the_sheet(language):
     texts = [*(caption[language] for caption in CAPTIONS[:5]), " ".join(caption[language] for caption in CAPTIONS)]
     figure = retrieved_sheet(queries_of(texts), language, "title")
     figure.canvas.draw()
@@ -116,19 +105,12 @@ def test_no_text_runs_into_the_pictures_or_leaves_the_sheet(language):
     assert all(text in written for text in texts[:5]) and texts[5] not in written and "…" in written
 
 
-def test_a_query_without_a_font_is_said_so_and_stands_in_a_text_beside(tmp_path):
-    path = tmp_path / "retrieved_zh.png"
-    sheet.write_retrieved_sheet(queries_of(["\U0010fffd", "a port"]), "zh", "The title", path)
-    assert (tmp_path / "retrieved_zh.txt").read_text(encoding="utf-8").splitlines()[:6] == [
-        "The title", "", "\U0010fffd", "  rank of its own image: 2", "  0.500   image 0", "  0.400 ✓ image 1",
-    ]  # fmt: skip
-    written = [text.get_text() for text in retrieved_sheet(queries_of(["\U0010fffd"]), "zh", "The title").texts]
-    assert "zh caption: no font installed" in written and "\U0010fffd" not in written
-    sheet.write_retrieved_sheet(queries_of(["a port"]), "zh", "The title", path)
-    assert [file.name for file in tmp_path.iterdir()] == ["retrieved_zh.png"]
+def test_a_query_that_no_font_can_write_is_named_by_its_language():
+    written = [text.get_text() for text in retrieved_sheet(queries_of(["\U0010fffd"]), "zh", "title").texts]
+    assert any(text.startswith("zh ") for text in written) and "\U0010fffd" not in written
 
 
-def test_a_contact_sheet_has_each_image_above_its_title(tmp_path):
+def test_a_contact_sheet_has_each_image_above_its_title():
     colors = ["red", "lime", "blue", "yellow", "cyan", "magenta", "white"]
     images = [Image.new("RGB", (40, 40), color) for color in colors]
     figure = contact_sheet(images, [f"{color}\n{'long_id/' * 20}" for color in colors], "Ein Fluss " * 60)
@@ -145,14 +127,7 @@ def test_a_contact_sheet_has_each_image_above_its_title(tmp_path):
     assert heading.get_window_extent().y0 > figure.axes[0].get_window_extent().y1
 
 
-def test_nothing_to_draw_is_an_error():
-    with pytest.raises(ValueError, match="no images"):
-        contact_sheet([], [], "")
-    with pytest.raises(ValueError, match="no queries"):
-        retrieved_sheet([], "en", "")
-
-
-def test_east_asian_letters_count_twice_and_their_full_stop_begins_no_line():
+def test_east_asian_letters_count_twice_and_a_full_stop_begins_no_line():
     assert wrap("a" * 52 + " b", 52) == ["a" * 52, "b"]
     assert wrap("港" * 26, 52) == ["港" * 26] and len(wrap("港" * 27, 52)) == 2
     assert wrap("港" * 26 + "。", 52) == ["港" * 26 + "。"]

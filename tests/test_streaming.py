@@ -1,10 +1,9 @@
-"""Streams: an order that is a function of seed and epoch alone, over a cache that stays small, with clear errors."""
+"""Streams: the order depends on seed and epoch only, the cache stays small, errors name the shard."""
 
 import shutil
 import tracemalloc
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +11,10 @@ import torch
 from datasets import Image, load_dataset
 from torch.utils.data import DataLoader
 
-from rsmclip.data.schema import LANGUAGES, SchemaError
+from rsmclip.core.errors import UserError
+from rsmclip.data.schema import LANGUAGES
 from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.shards import ShardError
 from rsmclip.training.streaming import ShardOrder, StreamedCorpus, follow, open_splits, shards_of_steps, steps_ahead
 from rsmclip.training.views import ViewSpec
 from tests.conftest import SHARDS
@@ -26,9 +25,8 @@ BUFFER = 10
 
 
 def open_stream(folder: Path, cache: Path, buffer: int = BUFFER, languages=LANGUAGES) -> StreamedCorpus:
-    return open_splits(str(folder), "train", ["val", "test"], languages, folder=cache, shuffle_buffer=buffer, seed=0)[
-        0
-    ]
+    options = {"folder": cache, "shuffle_buffer": buffer, "seed": 0}
+    return open_splits(str(folder), "train", ["val", "test"], languages, **options)[0]
 
 
 def stream_id(row: int) -> str:
@@ -76,29 +74,7 @@ def test_a_block_is_of_few_shards():
     for start in range(0, 2000, 60):
         shards = order.shards(1, start, start + 60)
         assert {row // 50 for row in order(1, start, start + 60)} <= set(shards)
-        assert len(shards) <= 4  # 120 rows and what is before and after them in the first and last shard
-
-
-@pytest.mark.parametrize("buffer", [120, 128, 500])
-def test_the_shards_of_two_blocks_are_enough(buffer):
-    sampler = StepSampler(2000, 8, 600, order=(order := ShardOrder([50] * 40, buffer, seed=0)))
-    loader = DataLoader(range(2000), batch_sampler=sampler)
-    ahead = steps_ahead(loader, SimpleNamespace(order=order))
-    windows = [shards_of_steps(order, sampler, step - 1, step + ahead) for step in range(1, 600)]
-    assert max(map(len, windows)) <= 2 * buffer / 50 + 3
-
-
-def test_a_larger_buffer_shuffles_better():
-    """Distance of neighbours in the original order, as a share of what it is in a permutation of all rows."""
-
-    def distance(buffer: int) -> float:
-        rows = ShardOrder([100] * 100, buffer, seed=0)(0, 0, 10_000)
-        return np.abs(np.diff(rows)).mean() / (10_000 / 3)
-
-    distances = [distance(buffer) for buffer in (1, 200, 1000, 10_000)]
-    assert distances == sorted(distances)
-    assert distances[0] < 0.05 and distances[-1] == pytest.approx(1, abs=0.05)
-    assert distances[2] > 0.8
+        assert len(shards) <= 4  # 120 rows, and the rest of the first and the last shard
 
 
 def test_the_order_of_a_hundred_million_rows_needs_little_memory():
@@ -121,9 +97,7 @@ def test_its_rows_are_those_of_load_dataset(sharded_corpus, tmp_path):
             stream[row]
 
 
-def test_an_epoch_of_two_workers_fetches_each_shard_once_and_the_cache_stays_small(
-    sharded_corpus, tokenizer, tmp_path
-):
+def test_two_workers_fetch_each_shard_once_and_the_cache_stays_small(sharded_corpus, tokenizer, tmp_path):
     stream = open_stream(sharded_corpus, tmp_path)
     loader = make_loader(stream, tokenizer, workers=2, steps=20)
     sampler, ahead = loader.batch_sampler, steps_ahead(loader, stream)
@@ -164,12 +138,11 @@ def test_a_resumed_stream_fetches_nothing_of_what_was_done(sharded_corpus, token
 def test_a_checkpoint_of_other_shards_is_refused(sharded_corpus, tmp_path):
     state = open_stream(sharded_corpus, tmp_path / "a").state_dict()
     open_stream(sharded_corpus, tmp_path / "b").load_state_dict(state)
-    with pytest.raises(ValueError, match="the shards of the corpus changed"):
+    with pytest.raises(UserError, match="shards"):
         open_stream(sharded_corpus, tmp_path / "c").load_state_dict(state | {"num_rows": [60]})
 
 
 def rewrite(sharded_corpus: Path, target: Path, change, number: int = 4) -> Path:
-    """A copy of the corpus in which a shard is changed."""
     shutil.copytree(sharded_corpus, target)
     path = target / "data" / f"train-{number:05d}-of-{len(SHARDS):05d}.parquet"
     rows = load_dataset(str(sharded_corpus), split="train").cast_column("image", Image(decode=False))
@@ -184,9 +157,8 @@ NO_IMAGE = {"image": {"bytes": b"nothing", "path": None}}
 
 @pytest.mark.parametrize(("fault", "named"), [(NO_CAPTIONS, []), (NO_IMAGE, [stream_id(19)])])
 def test_a_row_without_captions_or_image_is_replaced_by_one_of_its_shard(sharded_corpus, tmp_path, fault, named):
-    folder = rewrite(
-        sharded_corpus, tmp_path / "corpus", lambda row: fault if row["image_id"] == stream_id(19) else {}
-    )
+    spoilt = stream_id(19)
+    folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: fault if row["image_id"] == spoilt else {})
     stream = open_stream(folder, tmp_path / "cache")
     views = CaptionedViews(stream, CAPTIONS, SPECS, 48, replacement=stream.replacement)
     examples = [views[epoch, 19] for epoch in range(60)]
@@ -199,8 +171,7 @@ def test_a_shard_without_captions_is_an_error(sharded_corpus, tmp_path):
     folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: {"captions": dict.fromkeys(row["captions"])})
     stream = open_stream(folder, tmp_path / "cache", languages=["en"])
     error = CaptionedViews(stream, CaptionSampling({"en": 1.0}), SPECS, 48, replacement=stream.replacement)[0, 20]
-    assert isinstance(error, SchemaError)
-    assert "100 rows drawn around demo/train_" in str(error) and "no caption in en" in str(error)
+    assert isinstance(error, UserError) and "demo/train_" in str(error) and "no caption in en" in str(error)
 
 
 def cut(path: Path) -> None:
@@ -215,18 +186,11 @@ def no_captions(path: Path) -> None:
     load_dataset("parquet", data_files=str(path), split="train").remove_columns("captions").to_parquet(path)
 
 
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (cut, r"the shard .*/train-00004-of-00010\.parquet is cut or no parquet file"),
-        (no_parquet, r"the shard .*/train-00004-of-00010\.parquet is cut or no parquet file"),
-        (no_captions, r"the shard .*/train-00004-of-00010\.parquet has no column 'captions'"),
-    ],
-)
-def test_a_shard_that_is_none_is_named_before_training(sharded_corpus, tmp_path, damage, message):
+@pytest.mark.parametrize(("damage", "named"), [(cut, ""), (no_parquet, ""), (no_captions, ".*captions")])
+def test_a_bad_shard_is_named_before_training(sharded_corpus, tmp_path, damage, named):
     shutil.copytree(sharded_corpus, tmp_path / "corpus")
     damage(tmp_path / "corpus" / "data" / "train-00004-of-00010.parquet")
-    with pytest.raises(SchemaError, match=message):
+    with pytest.raises(UserError, match=rf"train-00004-of-00010\.parquet{named}"):
         open_stream(tmp_path / "corpus", tmp_path / "cache")
 
 
@@ -237,32 +201,28 @@ def test_a_shard_that_is_damaged_inside_is_named_in_place_of_a_batch(sharded_cor
     content = path.read_bytes()
     path.write_bytes(content[:4] + bytes(2000) + content[2004:])
     stream = open_stream(tmp_path / "corpus", tmp_path / "cache")
-    errors = [batch for batch in make_loader(stream, tokenizer, workers, steps=10) if isinstance(batch, Exception)]
-    assert errors and all(isinstance(error, ShardError) for error in errors)
-    assert "train-00004-of-00010.parquet is damaged or does not fit" in str(errors[0])
+    errors = [batch for batch in make_loader(stream, tokenizer, workers, steps=10) if isinstance(batch, UserError)]
+    assert errors and all("train-00004-of-00010.parquet" in str(error) for error in errors)
     assert not list((tmp_path / "cache").glob(".0*"))
 
 
-def test_what_cannot_be_streamed_is_told_in_one_line(sharded_corpus, tmp_path):
-    def refusal(folder: Path, **options) -> str:
-        with pytest.raises(SchemaError) as error:
-            open_stream(folder, tmp_path / "cache", **options)
-        assert "\n" not in str(error.value)
-        return str(error.value)
-
+def test_a_corpus_that_cannot_be_streamed_is_refused_by_name(sharded_corpus, tmp_path):
     lines = tmp_path / "lines"
     lines.mkdir()
     for split in ("train", "val", "test"):
         (lines / f"{split}.jsonl").write_text('{"image_id": "a"}\n')
-    assert "a stream reads parquet files, but split 'train'" in refusal(lines)
-    assert "no such dataset on the Hub" in refusal(tmp_path / "nowhere")
-    assert "no captions in sw; it has captions in en, pt" in refusal(sharded_corpus, languages=["en", "sw"])
-    with pytest.raises(SchemaError, match="no split 'dev'; it has train, "):
+    with pytest.raises(UserError, match="parquet.*train"):
+        open_stream(lines, tmp_path / "cache")
+    with pytest.raises(ValueError, match="nowhere"):
+        open_stream(tmp_path / "nowhere", tmp_path / "cache")
+    with pytest.raises(UserError, match="sw.*en, pt"):
+        open_stream(sharded_corpus, tmp_path / "cache", languages=["en", "sw"])
+    with pytest.raises(UserError, match="'dev'.*train, "):
         open_splits(str(sharded_corpus), "train", ["dev"], ["en"], folder=tmp_path, shuffle_buffer=9, seed=0)
 
 
 def test_a_stream_needs_a_tokenizer():
-    with pytest.raises(ValueError, match="streaming needs model or tokenizer"):
+    with pytest.raises(ValueError, match="streaming"):
         TrainingConfig(streaming=True)
     assert TrainingConfig(streaming=True, tokenizer="folder").streaming
 

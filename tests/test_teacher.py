@@ -61,7 +61,7 @@ def test_teacher_has_no_gradient_and_shares_nothing(tiny_model):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradient_caching_equals_the_whole_batch_with_the_same_dropout(tiny_config, dropout):
-    """Gao et al. 2021: parts of a batch whose activations are dropped give the gradient of the whole batch."""
+    # Gao et al. 2021
     tiny_config.text_config.hidden_dropout_prob = tiny_config.text_config.attention_probs_dropout_prob = dropout
     torch.manual_seed(1)
     model = RSMCLIPModel(tiny_config).train()
@@ -95,7 +95,7 @@ def test_gradient_caching_keeps_the_activations_of_one_part(tiny_model):
     assert sum(held[4].values()) < sum(held[1].values()) / 4
 
 
-def test_what_is_frozen_does_not_move_in_the_teacher(tiny_model):
+def test_frozen_parameters_do_not_move_in_the_teacher(tiny_model):
     teacher = Teacher(tiny_model)
     frozen = tiny_model.vision_model.embeddings.class_embedding.requires_grad_(False)
     before = teacher.vision_model.embeddings.class_embedding.clone()

@@ -1,6 +1,10 @@
 """The tokenizer that is trained on captions."""
 
+import pytest
 from transformers import AutoTokenizer, XLMRobertaTokenizer
+
+from rsmclip.core.errors import UserError
+from rsmclip.training.tokenizer import train_tokenizer
 
 
 def test_special_tokens_have_the_ids_of_xlm_roberta(tokenizer):
@@ -17,21 +21,20 @@ def test_captions_of_every_language_survive(tokenizer, corpus):
             for ids, text in zip(tokenizer(texts)["input_ids"], texts, strict=True):
                 if 3 not in ids:  # a letter that the sixty training rows do not have
                     assert tokenizer.decode(ids, skip_special_tokens=True) == text
-    unknown = [
-        3 in ids
-        for row in corpus["test"]["captions"]
-        for texts in row.values()
-        for ids in tokenizer(texts)["input_ids"]
-    ]
+    texts = [text for row in corpus["test"]["captions"] for texts in row.values() for text in texts]
+    unknown = [3 in ids for ids in tokenizer(texts)["input_ids"]]
     assert sum(unknown) / len(unknown) < 0.02
 
 
 def test_training_is_reproducible(tokenizer, corpus):
-    from rsmclip.training.tokenizer import train_tokenizer
-
     captions = [text for row in corpus["train"]["captions"] for texts in row.values() for text in texts]
     again = train_tokenizer(reversed(captions), vocab_size=1000, max_length=77)
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+
+
+def test_a_vocabulary_smaller_than_the_alphabet_is_refused():
+    with pytest.raises(UserError, match="vocab_size 6"):
+        train_tokenizer(["abcdefghijklmnop"], vocab_size=6, max_length=77)
 
 
 def test_it_is_saved_and_loaded(tokenizer, tmp_path):

@@ -8,8 +8,11 @@ import torch
 from accelerate.state import AcceleratorState
 
 from rsmclip import train
+from rsmclip.core.errors import UserError
+from rsmclip.training import schedules
 from rsmclip.training.batches import CaptionSampling
 from rsmclip.training.config import TrainingConfig
+from rsmclip.training.loading import rows_with_captions
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.optimizer import learning_rates
 from tests.conftest import TINY
@@ -24,9 +27,9 @@ def make_run(corpus_folder, tmp_path):
         AcceleratorState._reset_state(True)
         sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
         steps = {"max_train_steps": 12, "batch_size": 12, "warmup_steps": 0, "learning_rate": 1e-3, "num_workers": 0}
-        steps |= {"run_card_examples": False}
         folders = {"dataset": str(corpus_folder), "output_dir": str(tmp_path / "run"), "overwrite_output_dir": True}
-        run = train.start(TrainingConfig(**sizes | steps | folders | {"logging_steps": 1, "cpu_threads": 1} | fields))
+        config = TrainingConfig(**sizes | steps | folders | {"logging_steps": 1, "cpu_threads": 1} | fields)
+        run = train.start(train.plan(config))
         run.student.train()
         return run
 
@@ -62,11 +65,11 @@ def test_chunks_train_as_the_whole_batch_does(make_run):
 def test_a_bad_batch_leaves_student_teacher_and_centre_as_they_were(make_run):
     run = make_run(teacher_momentum=1.0)
     steps(run, 1)
-    before, center = weights(run), run.centring.center.clone()
+    before, center = weights(run), run.centering.center.clone()
     scalars = steps(run, 1, spoil=0)[0]
     assert scalars["skipped"] == 1 and scalars["loss"].isnan()
     after = weights(run)
-    assert all(before[name].equal(after[name]) for name in before) and center.equal(run.centring.center)
+    assert all(before[name].equal(after[name]) for name in before) and center.equal(run.centering.center)
     assert steps(run, 2)[1]["skipped"] == 0
     assert all(value.isfinite().all() for value in weights(run).values())
 
@@ -83,14 +86,16 @@ def test_prototypes_are_frozen_at_first(make_run):
 
 def test_schedules_are_those_of_the_papers():
     config = TrainingConfig(max_train_steps=100, teacher_momentum=0.99, final_teacher_momentum=1.0)
-    momenta = [train.teacher_momentum(config, step) for step in (0, 50, 100)]
+    momenta = [schedules.teacher_momentum(config, step) for step in (0, 50, 100)]
     assert momenta == pytest.approx([0.99, 0.995, 1.0])  # DINO: cosine to 1
-    assert train.teacher_momentum(TrainingConfig(teacher_momentum=0.99), 70) == 0.99  # SILC: fixed
-    temperatures = [train.teacher_temperature(config, step) for step in (0, 15, 30, 99)]
+    assert schedules.teacher_momentum(TrainingConfig(teacher_momentum=0.99), 70) == 0.99  # SILC: fixed
+    temperatures = [schedules.teacher_temperature(config, step) for step in (0, 15, 30, 99)]
     assert temperatures == pytest.approx([0.04, 0.055, 0.07, 0.07])
     warm = TrainingConfig(self_distillation_weight=0.5, self_distillation_warmup_steps=10)
-    assert [train.distillation_weight(warm, step) for step in (0, 4, 9, 50)] == pytest.approx([0.05, 0.25, 0.5, 0.5])
-    assert train.distillation_weight(config, 0) == 1.0
+    assert [schedules.distillation_weight(warm, step) for step in (0, 4, 9, 50)] == pytest.approx(
+        [0.05, 0.25, 0.5, 0.5]
+    )
+    assert schedules.distillation_weight(config, 0) == 1.0
 
 
 def test_frozen_parts_do_not_move(make_run):
@@ -102,11 +107,11 @@ def test_frozen_parts_do_not_move(make_run):
 
 
 def test_sinkhorn_knopp_english_anchor_and_no_duplicates_train(make_run):
-    run = make_run(centering="sinkhorn_knopp", language_sampling="english_anchor", duplicate_captions="ignore",
-                   captions_per_image=3, num_global_views=1)  # fmt: skip
+    choices = {"centering": "sinkhorn_knopp", "language_sampling": "english_anchor", "duplicate_captions": "ignore"}
+    run = make_run(**choices, captions_per_image=3, num_global_views=1)
     scalars = steps(run, 3)
     assert all(value["loss"].isfinite() and value["skipped"] == 0 for value in scalars)
-    assert not run.centring.center.any()  # Sinkhorn-Knopp has no centre
+    assert not run.centering.center.any()  # Sinkhorn-Knopp has no center
 
 
 def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run, monkeypatch, tmp_path):
@@ -121,7 +126,7 @@ def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run
 
     monkeypatch.setattr(train, "make_batches", spoilt)
     config = make_run(max_skipped_steps=3).config
-    with pytest.raises(FloatingPointError, match="no finite gradient in the last 3 steps: .*step-5 holds the weights"):
+    with pytest.raises(UserError, match="3 successive steps.*step-5.*learning_rate"):
         train.train(config)
     records = [json.loads(line) for line in (tmp_path / "run" / "train_log.jsonl").read_text().splitlines()]
     skipped = [record for record in records if record.get("skipped")]
@@ -137,7 +142,9 @@ def test_a_stop_right_after_a_checkpoint_does_not_write_it_again(make_run):
 
     def take_a_step() -> None:
         batch = next(batches)
-        log.step(train.training_step(run, batch, log.done), learning_rates(run.optimizer), batch)
+        rates = learning_rates(run.optimizer)
+        log.step(run.step + 1, train.training_step(run, batch, run.step), rates, batch)
+        run.step += 1
 
     take_a_step()
     saved = train.save(run, log)
@@ -164,15 +171,15 @@ def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus)
 
     rows = corpus["train"].map(take_english_away, with_indices=True, load_from_cache_file=False)
     alone = CaptionSampling.parse("pt=0,en=1", ["en", "pt"], 2)
-    assert train.rows_with_captions(rows, alone)["image_id"][:] == rows["image_id"][1:]
-    assert train.rows_with_captions(rows, CaptionSampling.parse("uniform", ["en", "pt"], 2)) is rows
+    assert rows_with_captions(rows, alone)["image_id"][:] == rows["image_id"][1:]
+    assert rows_with_captions(rows, CaptionSampling.parse("uniform", ["en", "pt"], 2)) is rows
 
 
 def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, monkeypatch, tmp_path):
     assert make_run().config.mixed_precision == "no"
     (tmp_path / "run" / "checkpoints" / "step-1").mkdir()
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    with pytest.raises(ValueError, match="was started with mixed_precision 'no', not 'bf16'"):
+    with pytest.raises(ValueError, match="mixed_precision 'no', not 'bf16'"):
         make_run(resume_from_checkpoint="latest", overwrite_output_dir=False)
 
 
@@ -196,11 +203,11 @@ def test_lora_trains_and_saves_adapters_and_the_head_alone(make_run):
 
 
 def test_a_lora_that_fits_nothing_is_refused(make_run, tmp_path):
-    with pytest.raises(ValueError, match="lora cannot be applied: .*nothing"):
+    with pytest.raises(ValueError, match="lora.*nothing"):
         make_run(lora={"target_modules": ["nothing"]}, merge_adapter=True)
-    with pytest.raises(ValueError, match="lora cannot be applied: .*rank"):
+    with pytest.raises(ValueError, match="lora.*rank"):
         make_run(lora={"rank": 4}, merge_adapter=True)
-    with pytest.raises(ValueError, match="lora needs --model, or --merge_adapter true"):
+    with pytest.raises(ValueError, match="lora needs model"):
         make_run(lora=LORA)
     with pytest.raises(ValueError, match="merge_adapter needs lora"):
         TrainingConfig(merge_adapter=True)

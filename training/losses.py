@@ -1,7 +1,20 @@
-"""The two objectives: InfoNCE between images and captions, and self-distillation between views of an image.
+"""The two losses of a training step.
 
-Both are means over this process's rows. Averaged over processes, as DistributedDataParallel averages gradients, that
-is the loss of the global batch.
+1. [`clip_loss`]: InfoNCE between images and captions, as in CLIP (Radford et al. 2021).
+2. [`self_distillation_loss`]: cross-entropy between the prototype distributions of a teacher and of the student, as in
+   DINO (Caron et al. 2021). [`Centering`] turns the teacher's logits into these distributions, the targets.
+
+`train.py` minimizes `clip_loss + weight * self_distillation_loss.mean()`.
+
+The names of the dimensions:
+- `batch`: images of this process. The global batch has `processes * batch` images.
+- `views` and `global_views`: crops of an image. The teacher and InfoNCE see the global (large) views. The student sees
+  the global views and, in the self-distillation loss, the local (small) views too.
+- `captions`: captions of an image, drawn in different languages. Caption `[c, i]` belongs to image `i`.
+- `num_prototypes`: outputs of the self-distillation head (65,536 in the released model).
+
+Every process computes the mean of a loss over its own images. DistributedDataParallel averages the gradients of all
+processes, so the weights receive the gradient of the mean over the global batch.
 """
 
 import math
@@ -17,33 +30,34 @@ DuplicateCaptions = Literal["positive", "ignore", "negative"]
 
 
 def world_size() -> int:
-    """Processes that train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def sum_over_processes(values: torch.Tensor) -> torch.Tensor:
-    """The sum over processes, in place."""
     if world_size() > 1:
-        dist.all_reduce(values)
+        dist.all_reduce(values)  # in place
     return values
 
 
-class Gather(torch.autograd.Function):
-    """Rows of all processes, `(n, batch, dim)` to `(n, processes * batch, dim)`; gradients flow back to theirs."""
+class GatherWithGradient(torch.autograd.Function):
+    """
+    Embeddings of all processes, `(n, batch, dim)` to `(n, processes * batch, dim)`, in the order of the processes.
+
+    The loss of every process depends on the embeddings of this process. So the backward pass sums the gradients of all
+    processes and returns the part that belongs to this process.
+    """
 
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, embeds: torch.Tensor) -> torch.Tensor:
-        """Concatenates in the order of the processes."""
         return gather(embeds)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:
-        """Sums over processes, since every one's loss depends on these rows, and takes this one's part."""
         return sum_over_processes(gradient.contiguous()).chunk(world_size(), dim=1)[dist.get_rank()]
 
 
 def gather(values: torch.Tensor) -> torch.Tensor:
-    """Rows of all processes, without gradients: `(n, batch, ...)` to `(n, processes * batch, ...)`."""
     if world_size() == 1:
         return values
     parts = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(world_size())]
@@ -60,35 +74,43 @@ def clip_loss(
     chunk_size: int | None = None,
 ) -> torch.Tensor:
     """
-    InfoNCE over the global batch, both directions averaged (Radford et al. 2021, figure 3), between every view of the
-    images and every set of captions (on each global view as Naeem et al. 2023, section 3).
+    Return InfoNCE over the global batch (Radford et al. 2021, figure 3), with several positives where captions repeat.
 
-    Only the logits of this process's rows against all columns are computed: local x global, never global x global.
+    Every global view `v` and every set of captions `c` has a loss (as in Naeem et al. 2023, section 3, for views):
 
-    Where two images of the batch have the same sentence, among whichever of their captions, each is as right for the
-    other's caption as for its own. By default both are positives: the mean of their log-probabilities is maximised
-    (`L_out` of Khosla et al. 2020).
+        logits[i, j]  = logit_scale * <image_embeds[v, i], text_embeds[c, j]>          for images i and captions j
+        image_to_text = mean over i of  -1 / |P(i)| * sum over j in P(i) of  log softmax(logits[i, :])[j]
+        text_to_image = mean over j of  -1 / |Q(j)| * sum over i in Q(j) of  log softmax(logits[:, j])[i]
+        loss          = mean over v and c of  (image_to_text + text_to_image) / 2
+
+    The positives `P(i)` of image `i` contain its own caption `i`. If captions repeat, caption `j` can be correct for
+    image `i` although it was drawn for image `j`: its sentence is the sentence of one of the captions of `i`, possibly
+    in another language. With `duplicate_captions="positive"` these `j` are in `P(i)`, and the loss is `L_out` of
+    supervised contrastive learning (Khosla et al. 2020, equation 2). `Q(j)` are the images `i` with `j` in `P(i)`.
+
+    A process computes two blocks of logits: its images (rows) with all captions of the global batch, and its captions
+    (rows) with all images. Each block has `batch` rows and `processes * batch` columns.
 
     Args:
-        image_embeds (`torch.Tensor` of shape `(views, batch, dim)`):
+        image_embeds (`torch.Tensor` of shape `(global_views, batch, dim)`):
             Unit-length image embeddings of this process.
-        text_embeds (`torch.Tensor` of shape `(captions, batch, dim)`):
-            Unit-length text embeddings; text `i` belongs to image `i`.
-        logit_scale (`torch.Tensor` of shape `()`):
-            Inverse temperature, already exponentiated.
+        text_embeds (`torch.Tensor` of shape `(captions, batch, dim)`): Unit-length text embeddings of this process.
+        logit_scale (`torch.Tensor` of shape `()`): Inverse temperature, `exp` of the learned parameter.
         sentence_ids (`torch.Tensor` of shape `(captions, batch)`, *optional*):
-            Integers that are equal where captions say the same. Without them no two captions do.
+            Integer for each caption. Captions with the same integer are one sentence or translations of it. By default
+            no sentence repeats.
         duplicate_captions (`"positive"`, `"ignore"` or `"negative"`, *optional*, defaults to `"positive"`):
-            What a pair of image and caption is whose sentence is one of the image's own, though drawn for another.
+            Role of a caption that was drawn for another image and has the sentence of one of this image's captions.
+            `"ignore"` removes it from the softmax. `"negative"` treats it as any other caption (plain CLIP).
         chunk_size (`int`, *optional*):
-            Rows whose logits are held at once, computed again in the backward pass; by default all.
-
-    Returns:
-        `torch.Tensor` of shape `()`.
+            Number of rows with logits in memory at one time, by default all. The backward pass computes the logits
+            again. The loss does not depend on it.
     """
     all_images, all_texts = image_embeds, text_embeds
     if world_size() > 1:
-        all_images, all_texts = Gather.apply(image_embeds), Gather.apply(text_embeds)
+        all_images, all_texts = GatherWithGradient.apply(image_embeds), GatherWithGradient.apply(text_embeds)
+
+    # Image i of this process is column rank * batch + i of the global batch.
     batch = image_embeds.shape[1]
     first = dist.get_rank() * batch if world_size() > 1 else 0
     own = torch.arange(first, first + batch, device=image_embeds.device)
@@ -96,9 +118,12 @@ def clip_loss(
     all_ids = gather(ids)
 
     def chunk_loss(rows: slice) -> torch.Tensor:
-        equal = ids[:, None, rows, None] == all_ids[None, :, None]  # (captions of rows, captions, rows, global)
+        # v: views, c: captions, r: rows of this process, g: columns, the global batch, d: dim
         image_to_text = logit_scale * torch.einsum("vrd,cgd->vcrg", image_embeds[:, rows], all_texts)
         text_to_image = logit_scale * torch.einsum("crd,vgd->vcrg", text_embeds[:, rows], all_images)
+        # equal[k, c, r, g]: caption k of image r is the sentence of caption c of image g. An image has the sentence of
+        # a caption if any of its captions has it: any k in the first direction, any c in the second.
+        equal = ids[:, None, rows, None] == all_ids[None, :, None]
         directions = ((image_to_text, equal.any(dim=0)), (text_to_image, equal.any(dim=1)))
         return sum(info_nce(logits, own[rows], same, duplicate_captions) for logits, same in directions) / 2
 
@@ -109,43 +134,46 @@ def clip_loss(
 
 
 def info_nce(
-    logits: torch.Tensor, own: torch.Tensor, same: torch.Tensor, duplicates: DuplicateCaptions
+    logits: torch.Tensor, own: torch.Tensor, same_sentence: torch.Tensor, duplicate_captions: DuplicateCaptions
 ) -> torch.Tensor:
     """
-    Negative log-probability of the positives, summed over rows and averaged over views and sets of captions.
+    Return the negative log-probability of the positives in one direction: the mean over the positives of a row, the
+    sum over rows, the mean over views and captions.
 
     Args:
-        logits (`torch.Tensor` of shape `(views, captions, rows, candidates)`): Scaled cosines.
-        own (`torch.Tensor` of shape `(rows,)`): Each row's own candidate.
-        same (`torch.Tensor` of shape `(captions, rows, candidates)`): Whether the caption of the two has a sentence of
-            the image's.
-        duplicates (`"positive"`, `"ignore"` or `"negative"`): What such candidates are.
+        logits (`torch.Tensor` of shape `(views, captions, rows, columns)`):
+            Scaled cosines. Rows are images and columns are captions, or the reverse.
+        own (`torch.Tensor` of shape `(rows,)`): Column that belongs to each row.
+        same_sentence (`torch.Tensor` of shape `(captions, rows, columns)`):
+            `True` where the image and the caption of a row and a column share a sentence.
+        duplicate_captions (`"positive"`, `"ignore"` or `"negative"`):
+            Role of the columns with `same_sentence` other than the row's own.
     """
     is_own = own[:, None] == torch.arange(logits.shape[-1], device=logits.device)
-    positives = same | is_own if duplicates == "positive" else is_own.expand_as(same)
-    if duplicates == "ignore":
-        logits = logits.masked_fill(same & ~is_own, -torch.inf)
+    positives = same_sentence | is_own if duplicate_captions == "positive" else is_own.expand_as(same_sentence)
+    if duplicate_captions == "ignore":
+        logits = logits.masked_fill(same_sentence & ~is_own, -torch.inf)
     log_probs = logits.log_softmax(dim=-1).masked_fill(~positives, 0.0)
     return -(log_probs.sum(dim=-1) / positives.sum(dim=-1)).mean(dim=(0, 1)).sum()
 
 
-class Centring(nn.Module):
+class Centering(nn.Module):
     """
-    From the teacher's logits to the targets of the student: distributions over prototypes that are neither all alike
-    nor uniform.
+    The step from the teacher's logits to the targets of the student, with a guard against collapse.
 
-    `"running_mean"` subtracts a moving average of the logits, the centre, against collapse to one prototype; a low
-    temperature sharpens, against collapse to the uniform distribution (Caron et al. 2021, section 3.1).
-    `"sinkhorn_knopp"` scales the whole batch so that all prototypes are used equally (Caron et al. 2020, section 3.2;
-    in place of the centre in DINOv2, Oquab et al. 2023).
+    Self-distillation can collapse in two ways: all images get the same prototype, or all images get the uniform
+    distribution. Two methods prevent it:
+
+    - `"running_mean"` (DINO, Caron et al. 2021, section 3.1): `targets = softmax((logits - center) / temperature)`.
+      The center is a moving average of the logits, `center = momentum * center + (1 - momentum) * mean(logits)`.
+      Centering prevents the first collapse, a low temperature (sharpening) the second.
+    - `"sinkhorn_knopp"` (SwAV, Caron et al. 2020, section 3.2; DINOv2, Oquab et al. 2023): scales the distributions of
+      the global batch so that the batch uses all prototypes equally. It has no center. See [`sinkhorn_knopp`].
 
     Args:
-        num_prototypes (`int`):
-            Width of the logits.
-        method (`"running_mean"` or `"sinkhorn_knopp"`, *optional*, defaults to `"running_mean"`):
-            See above.
-        momentum (`float`, *optional*, defaults to 0.9):
-            Share of the old centre that an update keeps.
+        num_prototypes (`int`): Number of prototypes.
+        method (`"running_mean"` or `"sinkhorn_knopp"`, *optional*, defaults to `"running_mean"`): See above.
+        momentum (`float`, *optional*, defaults to 0.9): Momentum of the center.
     """
 
     def __init__(self, num_prototypes: int, method: str = "running_mean", momentum: float = 0.9):
@@ -156,7 +184,16 @@ class Centring(nn.Module):
 
     @torch.no_grad()
     def forward(self, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
-        """`(global_views, batch, num_prototypes)` to distributions in float32, equally many; then moves the centre."""
+        """
+        Return the targets of a batch in float32, and update the center with the mean over the global batch.
+
+        Args:
+            teacher_logits (`torch.Tensor` of shape `(global_views, batch, num_prototypes)`): Output of the teacher.
+            temperature (`float`): Temperature of the teacher.
+
+        Returns:
+            `torch.Tensor` of shape `(global_views, batch, num_prototypes)`. They sum to 1 over the prototypes.
+        """
         logits = teacher_logits.float()
         if self.method == "sinkhorn_knopp":
             targets = sinkhorn_knopp(logits.flatten(0, 1) / temperature).view_as(logits)
@@ -164,26 +201,34 @@ class Centring(nn.Module):
             targets = ((logits - self.center) / temperature).softmax(dim=-1)
             mean = sum_over_processes(logits.mean(dim=(0, 1))) / world_size()
             moved = self.center.lerp(mean, 1 - self.momentum)
-            self.center.copy_(torch.where(moved.isfinite().all(), moved, self.center))  # one bad batch would spoil it
+            self.center.copy_(torch.where(moved.isfinite().all(), moved, self.center))  # one NaN would stay for good
         self.ever_won.index_fill_(0, targets.argmax(dim=-1).flatten(), True)
         return targets
 
     def prototype_use(self) -> torch.Tensor:
-        """Share of the prototypes that have ever been the most likely one, on any process; all processes know then."""
-        self.ever_won.copy_(sum_over_processes(self.ever_won.float()) > 0)  # a checkpoint holds the main process's
+        """
+        Return the share of prototypes that were the most likely one of some image since the start of the run.
+
+        All processes must call it, because they exchange which prototypes these are.
+        """
+        self.ever_won.copy_(sum_over_processes(self.ever_won.float()) > 0)  # checkpoints hold the buffer of rank 0
         return self.ever_won.float().mean()
 
 
 def sinkhorn_knopp(scores: torch.Tensor, iterations: int = 3) -> torch.Tensor:
     """
-    Distributions over prototypes that use every prototype equally over the global batch.
+    Return distributions over prototypes, `(batch, num_prototypes)`, that use every prototype equally over the global
+    batch (Caron et al. 2020, section 3.2).
+
+    Starts from `exp(scores)`, rows are images and columns are prototypes, and alternates two steps: divide every
+    column by its sum over the global batch, then divide every row by its sum.
 
     Args:
-        scores (`torch.Tensor` of shape `(batch, num_prototypes)`): Logits over the temperature.
-        iterations (`int`, *optional*, defaults to 3): Alternations between prototypes and samples.
+        scores (`torch.Tensor` of shape `(batch, num_prototypes)`): Logits divided by the temperature.
+        iterations (`int`, *optional*, defaults to 3): Number of alternations.
     """
     largest = scores.amax()
-    if world_size() > 1:  # one constant for all processes, or it would weigh their samples differently
+    if world_size() > 1:  # all processes must subtract the same constant before they add their columns
         dist.all_reduce(largest, dist.ReduceOp.MAX)
     weights = (scores - largest).exp()
     for _ in range(iterations):
@@ -192,43 +237,52 @@ def sinkhorn_knopp(scores: torch.Tensor, iterations: int = 3) -> torch.Tensor:
     return weights
 
 
-def entropy(targets: torch.Tensor) -> torch.Tensor:
-    """Mean entropy of the distributions over prototypes as a share of the largest possible: 0 one-hot, 1 uniform."""
-    return torch.special.entr(targets).sum(dim=-1).mean() / math.log(targets.shape[-1])
-
-
 def self_distillation_loss(student_logits: torch.Tensor, targets: torch.Tensor, temperature: float) -> torch.Tensor:
     """
-    Cross-entropy from the teacher's to the student's distribution over prototypes, over every pair of a view that the
-    teacher saw and another that the student saw (Caron et al. 2021, equation 3 and algorithm 1).
+    Return the cross-entropy between the teacher's and the student's distributions over prototypes for each image,
+    `(batch,)` (Caron et al. 2021, equation 3 and algorithm 1).
+
+    The teacher sees the global views `t`, the student all views `v`. For image `b`, the loss is the mean over all
+    pairs of different views:
+
+        cross_entropy[b, t, v] = -sum over k of  targets[t, b, k] * log softmax(student_logits[v, b] / temperature)[k]
+        loss[b] = mean over t and v with t != v of  cross_entropy[b, t, v]
 
     Args:
         student_logits (`torch.Tensor` of shape `(views, batch, num_prototypes)`):
-            The first views are the teacher's, in the same order.
+            Output of the student's head. The first `global_views` of them are the teacher's views, in the same order.
         targets (`torch.Tensor` of shape `(global_views, batch, num_prototypes)`):
-            Distributions of the teacher.
-        temperature (`float`):
-            Temperature of the student.
-
-    Returns:
-        `torch.Tensor` of shape `(batch,)`, the mean over pairs of different views.
+            Distributions from [`Centering`]. They have no gradient.
+        temperature (`float`): Temperature of the student.
     """
-    with torch.autocast(student_logits.device.type, enabled=False):  # a sum over 65,536 prototypes is not for bfloat16
+    with torch.autocast(student_logits.device.type, enabled=False):  # bfloat16 cannot sum 65,536 prototypes
         logits = student_logits.float() / temperature
+        # -sum_k p_k log softmax(z)_k = logsumexp(z) - sum_k p_k z_k, because p sums to 1
         expected = torch.einsum("tbk,vbk->btv", targets, logits)
         cross_entropy = logits.logsumexp(dim=-1).t()[:, None] - expected  # (batch, global_views, views)
     different = ~torch.eye(*cross_entropy.shape[1:], dtype=torch.bool, device=cross_entropy.device)
     return (cross_entropy * different).sum(dim=(1, 2)) / different.sum()
 
 
+def entropy(targets: torch.Tensor) -> torch.Tensor:
+    """
+    Return the mean entropy of the targets, divided by the largest possible entropy `log(num_prototypes)`.
+
+    0 means that every target is one prototype. 1 means that every target is uniform. Both are signs of collapse.
+    """
+    return torch.special.entr(targets).sum(dim=-1).mean() / math.log(targets.shape[-1])
+
+
 def effective_rank(embeds: torch.Tensor) -> torch.Tensor:
     """
-    How many dimensions a batch of embeddings fills: the exponential of the entropy of its singular values (RankMe,
-    Garrido et al. 2023, equation 1). It falls long before a loss shows a collapse.
+    Return the number of dimensions that a batch of embeddings fills (RankMe, Garrido et al. 2023, equation 1).
+
+    It is `exp(-sum of p * log(p))`, where `p` are the singular values divided by their sum. A collapse lowers it long
+    before the losses show it.
 
     Args:
         embeds (`torch.Tensor` of shape `(batch, dim)`): Embeddings.
     """
-    values = torch.linalg.svdvals(embeds.float().nan_to_num())  # of a step that is skipped they are not finite
+    values = torch.linalg.svdvals(embeds.float().nan_to_num())  # a skipped step has values that are not finite
     shares = F.normalize(values, p=1, dim=0)
     return torch.special.entr(shares).sum().exp()

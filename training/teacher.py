@@ -1,4 +1,4 @@
-"""Student and teacher: what is trained, and the moving average of its image tower that it learns from."""
+"""Student and teacher. The student is the model in training, the teacher a moving average of its image tower."""
 
 import copy
 from collections.abc import Callable
@@ -15,29 +15,26 @@ from rsmclip.training.losses import self_distillation_loss
 
 
 class StudentOutput(NamedTuple):
-    """Embeddings have unit length. `distillation` is `None` without targets of a teacher."""
+    """Result of [`Student`]."""
 
-    image_embeds: torch.Tensor  # (global_views, batch, dim)
-    text_embeds: torch.Tensor  # (captions, batch, dim)
+    image_embeds: torch.Tensor  # (global_views, batch, dim), unit length
+    text_embeds: torch.Tensor  # (captions, batch, dim), unit length
     logit_scale: torch.Tensor  # (), exponentiated
-    distillation: torch.Tensor | None  # (batch,)
+    distillation: torch.Tensor | None  # (batch,), self-distillation loss; None without targets
 
 
 class Student(nn.Module):
     """
-    All that a training step asks of the model, in one `forward`, as DistributedDataParallel needs it.
+    The model in training, with one `forward` for a whole training step (DistributedDataParallel needs that).
 
-    With `chunks > 1` the batch passes the towers in so many parts whose activations are dropped, and computed again,
-    with the same dropout, when the gradients of their embeddings are known (gradient caching, Gao et al. 2021). So
-    memory holds one part's activations and InfoNCE still sees the whole batch.
+    With `chunks > 1` memory holds the activations of one part of the batch, and InfoNCE still sees the whole batch
+    (gradient caching, Gao et al. 2021). Each part passes the towers, and its activations are dropped. When the
+    gradients of its embeddings are known, its activations are computed again with the same dropout.
 
     Args:
-        model ([`RSMCLIPModel`]):
-            The model in training.
-        temperature (`float`, *optional*, defaults to 0.1):
-            Temperature of the student's distribution over prototypes.
-        chunks (`int`, *optional*, defaults to 1):
-            Parts of the batch.
+        model ([`RSMCLIPModel`]): The model in training.
+        temperature (`float`, *optional*, defaults to 0.1): Temperature of the student's distribution over prototypes.
+        chunks (`int`, *optional*, defaults to 1): Number of parts of the batch.
     """
 
     def __init__(self, model: RSMCLIPModel, temperature: float = 0.1, chunks: int = 1):
@@ -54,20 +51,22 @@ class Student(nn.Module):
         targets: torch.Tensor | None = None,
     ) -> StudentOutput:
         """
+        Compute the embeddings of a batch and its self-distillation loss.
+
         Args:
-            global_views (`torch.Tensor` of shape `(views, batch, 3, size, size)`):
-                Views that the image embeddings come from.
+            global_views (`torch.Tensor` of shape `(global_views, batch, 3, size, size)`):
+                Large crops, for the image embeddings and the self-distillation loss.
             local_views (`torch.Tensor` of shape `(local_views, batch, 3, local_size, local_size)`, *optional*):
-                Small crops, for the prototypes only.
-            input_ids (`torch.Tensor` of shape `(captions, batch, length)`):
-                Captions of each image.
-            attention_mask (`torch.Tensor` of shape `(captions, batch, length)`):
-                1 for tokens, 0 for padding.
+                Small crops, for the self-distillation loss only.
+            input_ids (`torch.Tensor` of shape `(captions, batch, length)`): Token ids of the captions.
+            attention_mask (`torch.Tensor` of shape `(captions, batch, length)`): 1 for tokens, 0 for padding.
             text_groups (`list[tuple[torch.Tensor, int]]`, *optional*):
-                Captions of similar length, as rows of the flattened captions and the length they need.
+                Groups of captions of similar length from [`~rsmclip.training.batches.group_by_length`]: indices of the
+                flattened captions, and the length of the group.
             targets (`torch.Tensor` of shape `(global_views, batch, num_prototypes)`, *optional*):
-                The teacher's distributions over prototypes.
+                The teacher's distributions over prototypes. Without them there is no self-distillation loss.
         """
+        # images, in `chunks` parts
         parts = [
             tensor.chunk(self.chunks, dim=1) if tensor is not None else [None] * self.chunks
             for tensor in (global_views, local_views, targets)
@@ -75,9 +74,11 @@ class Student(nn.Module):
         images = [self.cached(self.embed_views, *part) for part in zip(*parts, strict=False)]
         image_embeds = torch.cat([embeds for embeds, _ in images], dim=1)
         distillation = torch.cat([losses for _, losses in images]) if targets is not None else None
+
+        # captions, in groups of similar length
         ids, mask = input_ids.flatten(0, 1), attention_mask.flatten(0, 1)
         groups = text_groups or [(torch.arange(len(ids), device=ids.device), ids.shape[1])]
-        # The words of all groups at once: a gradient of the embeddings is as large as the vocabulary, 768 MB.
+        # Word embeddings of all groups at once: every lookup has a gradient as large as the vocabulary, 768 MB.
         words = self.model.text_model.embeddings.word_embeddings(ids)
         grouped = [self.cached(self.embed_captions, words[rows, :n], mask[rows, :n]) for rows, n in groups]
         text_embeds = torch.cat(grouped)[torch.cat([rows for rows, _ in groups]).argsort()]
@@ -85,13 +86,11 @@ class Student(nn.Module):
         return StudentOutput(image_embeds, text_embeds, self.model.logit_scale.exp().squeeze(), distillation)
 
     def cached(self, embed: Callable, *inputs: torch.Tensor | None) -> torch.Tensor | tuple:
-        """`embed(*inputs)`; of several chunks only the result is kept, and what the dropout was."""
         return checkpoint(embed, *inputs, use_reentrant=False) if self.chunks > 1 else embed(*inputs)
 
     def embed_views(
         self, global_views: torch.Tensor, local_views: torch.Tensor | None, targets: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embeddings of the global views, and how far the prototypes of all views are from the teacher's."""
         pooled = pool_views(self.model.vision_model, global_views)
         embeds = F.normalize(self.model.visual_projection(pooled).float(), dim=-1)
         if targets is None:
@@ -101,20 +100,18 @@ class Student(nn.Module):
         return embeds, self_distillation_loss(self.model.self_distillation_head(pooled), targets, self.temperature)
 
     def embed_captions(self, words: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Word embeddings `(captions, length, width)` and their mask to unit-length embeddings `(captions, dim)`."""
+        # (captions, length, width) and (captions, length) to (captions, dim)
         features = self.model.get_text_features(inputs_embeds=words, attention_mask=attention_mask)
         return F.normalize(features.pooler_output.float(), dim=-1)
 
 
 class Teacher(nn.Module):
     """
-    Exponential moving average of the student's image tower and head; it sees global views only and has no gradient.
+    Exponential moving average of the student's image tower and self-distillation head. It has no gradient.
 
     Args:
-        model ([`RSMCLIPModel`]):
-            The student at the start.
-        chunks (`int`, *optional*, defaults to 1):
-            Parts in which a batch passes.
+        model ([`RSMCLIPModel`]): The student at the start of the training.
+        chunks (`int`, *optional*, defaults to 1): Number of parts of a batch, to save memory.
     """
 
     def __init__(self, model: RSMCLIPModel, chunks: int = 1):
@@ -126,21 +123,21 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, global_views: torch.Tensor) -> torch.Tensor:
-        """`(views, batch, 3, size, size)` to prototype logits `(views, batch, prototypes)`."""
+        """Return the prototype logits of the views, `(global_views, batch, num_prototypes)`."""
         parts = global_views.chunk(self.chunks, dim=1)
         return torch.cat([self.self_distillation_head(pool_views(self.vision_model, part)) for part in parts], dim=1)
 
     @torch.no_grad()
     def update(self, model: RSMCLIPModel, momentum: float) -> None:
-        """Moves every weight towards the student's: `teacher = momentum * teacher + (1 - momentum) * student`."""
+        """Update every weight: `teacher = momentum * teacher + (1 - momentum) * student`. Skip frozen weights."""
         student = [*model.vision_model.parameters(), *model.self_distillation_head.parameters()]
         pairs = [(old, new) for old, new in zip(self.parameters(), student, strict=True) if new.requires_grad]
-        new = [weight.full_tensor() if isinstance(weight, DTensor) else weight for _, weight in pairs]  # of FSDP
+        new = [weight.full_tensor() if isinstance(weight, DTensor) else weight for _, weight in pairs]  # FSDP
         torch._foreach_lerp_([old for old, _ in pairs], new, 1 - momentum)
 
 
 def pool_views(vision_model: nn.Module, views: torch.Tensor) -> torch.Tensor:
-    """All views in one batch through the image tower: `(views, batch, 3, size, size)` to `(views, batch, width)`."""
+    # (views, batch, 3, size, size) to (views, batch, width), all views in one batch
     size = views.shape[-1]
     resized = size != vision_model.config.image_size
     pooled = vision_model(pixel_values=views.flatten(0, 1), interpolate_pos_encoding=resized).pooler_output

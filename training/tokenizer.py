@@ -1,6 +1,6 @@
-"""A tokenizer for a random start: SentencePiece's Unigram model on the captions, with XLM-RoBERTa's special tokens.
+"""A tokenizer for a random start: SentencePiece's Unigram model, trained on the captions.
 
-For a multilingual start from published weights the tokenizer comes with them, and this file is not used.
+A start from published weights uses the tokenizer of those weights instead.
 """
 
 import json
@@ -9,43 +9,38 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import XLMRobertaTokenizer
 
-SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]  # ids 0 to 3, as in XLM-RoBERTa; <mask> comes last
+from rsmclip.core.errors import user_errors
+
+SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]  # ids 0 to 3, as in XLM-RoBERTa; <mask> is last
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -> XLMRobertaTokenizer:
     """
-    Trains a Unigram tokenizer (Kudo 2018).
+    Train a Unigram tokenizer (Kudo 2018) with the special tokens of XLM-RoBERTa.
 
     Args:
-        captions (`Iterable[str]`):
-            Sentences to train on; equal ones count once.
-        vocab_size (`int`):
-            Number of pieces, special tokens included; fewer if the captions do not give so many.
-        max_length (`int`):
-            Longest sequence of the text tower, in tokens.
-
-    Returns:
-        `XLMRobertaTokenizer`
+        captions (`Iterable[str]`): Sentences. Equal sentences count once.
+        vocab_size (`int`): Largest number of pieces, special tokens included.
+        max_length (`int`): Longest sequence of the text tower in tokens.
 
     Raises:
-        `ValueError`: There are fewer pieces than letters in the captions.
+        [`UserError`]: `vocab_size` is smaller than the number of letters in the captions.
     """
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.WhitespaceSplit(),
             pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
-            # Chinese has no spaces: where captions repeat, whole phrases would become pieces and hide their words.
+            # Chinese has no spaces. Without this split, frequent phrases would become pieces and hide their words.
             pre_tokenizers.Split(Regex(r"\p{Han}"), behavior="isolated"),
         ]
     )
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size - 1, special_tokens=SPECIAL_TOKENS, unk_token="<unk>", show_progress=False
     )
-    try:
-        tokenizer.train_from_iterator(sorted(set(captions)), trainer)
-    except Exception as error:  # all that the trainer ever raises
-        raise ValueError(f"vocab_size {vocab_size} is too small for the captions' letters: {error}") from error
+    sentences = sorted(set(captions))
+    with user_errors(Exception, prefix=f"vocab_size {vocab_size} is too small"):  # the only class that it raises
+        tokenizer.train_from_iterator(sentences, trainer)
     pieces = json.loads(tokenizer.to_str())["model"]["vocab"][len(SPECIAL_TOKENS) :]
     return XLMRobertaTokenizer(
         vocab=[*((token, 0.0) for token in SPECIAL_TOKENS), *reproducible(pieces), ("<mask>", 0.0)],
@@ -54,11 +49,8 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
 
 
 def reproducible(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """
-    The same pieces in an order and with scores that do not depend on the trainer's threads and hash tables: those give
-    the same pieces every time, but scores that differ in the last digits, and an arbitrary order of the characters
-    that it keeps below all others for coverage.
-    """
+    # The trainer's threads find the same pieces every time, but the last digits of the scores differ, and the single
+    # letters that it keeps with the lowest score have an arbitrary order. So scores are rounded and pieces are sorted.
     floor = min(score for piece, score in pieces if len(piece) > 1)
     scored = [
         (piece, round(floor, 6) - 1 if len(piece) == 1 and score < floor + 1e-6 else round(score, 6))

@@ -1,10 +1,11 @@
-"""Views of an image: crops, flips, quarter turns, colour, blur, solarising; drawn on the CPU, rendered on the device.
+"""Views of an image: crops, flips, quarter turns, color jitter, blur and solarization.
 
-Drawing and rendering are apart. A worker draws the numbers that define the views of one image, from that image's own
-generator, so the views do not depend on the number of workers or processes. The device then renders a whole batch: a
-crop with antialiased bicubic resize is two matrix products, with one row of filter weights per output pixel, which
-flips merely reverse. Crop-and-resize equals Pillow's for the same box. An overhead image has no up, so flips and
-quarter turns change nothing that a caption says.
+A view is made in two steps. A worker on the CPU draws the numbers that define the views of an image (`draw_views`).
+Its random generator belongs to the image, so the views do not depend on the number of workers or processes. The device
+then renders the views of the whole batch (`render_views`). A crop with antialiased bicubic resize is two matrix
+products, with one row of filter weights for each output pixel.
+
+Overhead images have no up direction, so flips and quarter turns keep the caption true.
 """
 
 import math
@@ -14,25 +15,29 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))  # first the luma
+RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])  # luma first
+TO_GRAY = torch.tensor(np.tile(RGB_TO_YIQ[0], (3, 1)), dtype=torch.float32)
+QUARTER_TURN = np.linalg.inv(RGB_TO_YIQ) @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ RGB_TO_YIQ  # of the chroma
+QUARTER_TURN = torch.tensor(QUARTER_TURN, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
 class ViewSpec:
     """
-    How one sort of view is drawn.
+    Distribution of one kind of view (global or local).
 
     Args:
-        count (`int`): Views of this sort per image.
-        size (`int`): Height and width in pixels.
-        scale (`tuple[float, float]`): Area of the crop as a share of the image's.
-        brightness (`float`): Largest relative change; so `contrast` and `saturation`.
-        contrast (`float`): See `brightness`.
-        saturation (`float`): See `brightness`.
-        hue (`float`): Largest shift, as a share of the colour circle.
-        grayscale (`float`): Probability of a grey view.
-        blur (`float`): Probability of a Gaussian blur of 0.1 to 2 pixels, at 224 pixels; in proportion otherwise.
-        solarize (`float`): Probability that values from one half up are inverted.
+        count (`int`): Number of views of an image.
+        size (`int`): Height and width of a view in pixels.
+        scale (`tuple[float, float]`): Smallest and largest area of the crop, as a share of the image's area.
+        brightness (`float`): Largest relative change of the brightness.
+        contrast (`float`): Largest relative change of the contrast.
+        saturation (`float`): Largest relative change of the saturation.
+        hue (`float`): Largest shift of the hue, as a share of the color circle.
+        grayscale (`float`): Probability of a gray view.
+        blur (`float`): Probability of a Gaussian blur. Its standard deviation is 0.1 to 2 pixels in a view of 224
+            pixels, and proportional to the size of the view.
+        solarize (`float`): Probability that values of 0.5 and above are inverted.
     """
 
     count: int
@@ -49,18 +54,12 @@ class ViewSpec:
 
 def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """
-    Draws the numbers that define the `spec.count` views of one image.
-
-    Args:
-        height (`int`): Height of the image in pixels.
-        width (`int`): Width of the image in pixels.
-        spec ([`ViewSpec`]): What to draw.
-        rng (`np.random.Generator`): The image's own generator.
+    Draw the numbers that define the `spec.count` views of an image of `height` × `width` pixels.
 
     Returns:
-        `dict[str, np.ndarray]`: float32 arrays with a row for each view: `box` (top, left, height, width in pixels),
-        `flip` (vertical, horizontal: 0 or 1), `transpose` (0 or 1), `colour` (factors of brightness, contrast,
-        saturation; shift of hue in radians), `gray` (0 or 1), `blur` (standard deviation in pixels, 0 for none),
+        `dict[str, np.ndarray]`: float32 arrays with one row for each view: `box` (top, left, height, width in pixels),
+        `flip` (vertical, horizontal: 0 or 1), `transpose` (0 or 1), `color` (factors of brightness, contrast and
+        saturation, shift of the hue in radians), `gray` (0 or 1), `blur` (standard deviation in pixels, 0 for none),
         `solarize` (0 or 1).
     """
     u = rng.random((spec.count, 15))
@@ -75,7 +74,7 @@ def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator
         "box": np.stack([top, left, box_height, box_width], axis=1),
         "flip": u[:, 4:6] < 0.5,
         "transpose": u[:, 6] < 0.5,
-        "colour": np.array([1, 1, 1, 0]) + (2 * u[:, 7:11] - 1) * strength,
+        "color": np.array([1, 1, 1, 0]) + (2 * u[:, 7:11] - 1) * strength,
         "gray": u[:, 11] < spec.grayscale,
         "blur": np.where(u[:, 13] < spec.blur, sigma, 0),
         "solarize": u[:, 14] < spec.solarize,
@@ -85,23 +84,21 @@ def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator
 
 def render_views(images: torch.Tensor, views: dict[str, torch.Tensor], spec: ViewSpec) -> torch.Tensor:
     """
-    Renders the drawn views of a batch.
+    Render the views of a batch.
 
     Args:
-        images (`torch.Tensor` of shape `(batch, 3, height, width)`):
-            uint8 pixels; images smaller than the batch's are padded at the bottom and right, which no box touches.
-        views (`dict[str, torch.Tensor]`):
-            What [`draw_views`] gave, stacked: shapes `(batch, views, ...)`.
-        spec ([`ViewSpec`]):
-            What was drawn.
+        images (`torch.Tensor` of shape `(batch, 3, height, width)`): Pixels, uint8. Smaller images are padded at the
+            bottom and at the right. No box contains padding.
+        views (`dict[str, torch.Tensor]`): Results of [`draw_views`], stacked to shapes `(batch, views, ...)`.
+        spec ([`ViewSpec`]): The spec that was given to [`draw_views`].
 
     Returns:
-        `torch.Tensor` of shape `(views, batch, 3, size, size)`, between 0 and 1.
+        `torch.Tensor` of shape `(views, batch, 3, size, size)`, values from 0 to 1.
     """
     pixels = images.float() / 255
     views = {name: values.transpose(0, 1).flatten(0, 1) for name, values in views.items()}  # (views * batch, ...)
     rendered = crop_and_resize(pixels, views["box"], views["flip"], views["transpose"], spec.size)
-    rendered = adjust_colour(rendered, views["colour"], views["gray"])
+    rendered = adjust_color(rendered, views["color"], views["gray"])
     if spec.blur > 0:
         rendered = blur(rendered, views["blur"])
     if spec.solarize > 0:
@@ -114,49 +111,35 @@ def crop_and_resize(
     pixels: torch.Tensor, box: torch.Tensor, flip: torch.Tensor, transpose: torch.Tensor, size: int
 ) -> torch.Tensor:
     """
-    Pillow's `crop(box).resize((size, size), BICUBIC)`, another box for each view, then flips and transposition.
+    Crop and resize as Pillow's `crop(box).resize((size, size), BICUBIC)`, with an own box for each view, then flip and
+    transpose: pixels `(batch, 3, height, width)` from 0 to 1 to `(views * batch, 3, size, size)`.
 
-    Args:
-        pixels (`torch.Tensor` of shape `(batch, 3, height, width)`): Between 0 and 1.
-        box (`torch.Tensor` of shape `(views * batch, 4)`): Top, left, height, width in pixels; the first view of all
-            images comes first.
-        flip (`torch.Tensor` of shape `(views * batch, 2)`): 1 to flip vertically, horizontally.
-        transpose (`torch.Tensor` of shape `(views * batch,)`): 1 to swap rows and columns in the end.
-        size (`int`): Height and width of the result.
-
-    Returns:
-        `torch.Tensor` of shape `(views * batch, 3, size, size)`, between 0 and 1.
+    `box`, `flip` and `transpose` are those of [`draw_views`], with `views * batch` rows. The first view of all images
+    comes first.
     """
+    # A square, so that rows and columns have weights of one shape.
     side = max(pixels.shape[-2:])
     pixels = F.pad(pixels, (0, side - pixels.shape[-1], 0, side - pixels.shape[-2]))
     rows = bicubic_weights(box[:, 0], box[:, 2], flip[:, 0], size, side)  # (views * batch, size, side)
     columns = bicubic_weights(box[:, 1], box[:, 3], flip[:, 1], size, side)
-    # Pillow keeps the result of the first pass in 8 bits, which clips its overshoot before the second. Since version
-    # 13 the vertical pass comes first where the box shrinks over twice as much in height as in width: there everything
-    # is transposed before and after, so that one order of passes serves the whole batch.
-    tall = ((box[:, 2] > size) & (2 * (box[:, 3] - size) < box[:, 2] - size))[:, None, None]
-    first, second = torch.where(tall, rows, columns).mT.unsqueeze(1), torch.where(tall, columns, rows).unsqueeze(1)
-    tall, transpose = tall.unsqueeze(1), transpose.bool()[:, None, None, None]
-    parts = zip(first.split(len(pixels)), tall.split(len(pixels)), strict=True)  # a view each: all share the pixels
-    passed = torch.cat([torch.where(turned, pixels.mT, pixels) @ weights for weights, turned in parts]).clamp_(0, 1)
-    resized = (second @ passed).clamp_(0, 1)
-    return torch.where(tall ^ transpose, resized.mT, resized)
+
+    # Columns first, then rows, as Pillow. Pillow has 8 bits between both passes, which clips the filter's overshoot.
+    parts = columns.mT.unsqueeze(1).split(len(pixels))  # one view at a time: all views share the pixels
+    narrowed = torch.cat([pixels @ weights for weights in parts]).clamp_(0, 1)
+    resized = (rows.unsqueeze(1) @ narrowed).clamp_(0, 1)
+    return torch.where(transpose.bool()[:, None, None, None], resized.mT, resized)
 
 
 def bicubic_weights(
     start: torch.Tensor, length: torch.Tensor, flip: torch.Tensor, size: int, source: int
 ) -> torch.Tensor:
-    """
-    Weights of an antialiased bicubic resize (a = -0.5) of `source[start : start + length]` to `size` pixels.
-
-    Returns:
-        `torch.Tensor` of shape `(batch, size, source)`; rows sum to one.
-    """
+    # Antialiased bicubic resize (a = -0.5) of source[start : start + length] to size pixels. Returns the weights of
+    # shape (views * batch, size, source). Rows sum to one.
     position = torch.arange(size, device=start.device) + 0.5
     pixel = torch.arange(source, device=start.device) + 0.5
     scale = (length / size)[:, None]
-    centre = start[:, None] + position * scale  # (batch, size)
-    x = ((pixel - centre[..., None]) / scale.clamp(min=1)[..., None]).abs()  # (batch, size, source)
+    center = start[:, None] + position * scale  # (views * batch, size)
+    x = ((pixel - center[..., None]) / scale.clamp(min=1)[..., None]).abs()  # (views * batch, size, source)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
@@ -166,39 +149,25 @@ def bicubic_weights(
     return torch.where(flip.bool()[:, None, None], weights.flip(1), weights)
 
 
-def adjust_colour(pixels: torch.Tensor, colour: torch.Tensor, gray: torch.Tensor) -> torch.Tensor:
+def adjust_color(pixels: torch.Tensor, color: torch.Tensor, gray: torch.Tensor) -> torch.Tensor:
     """
-    Brightness, contrast, saturation and hue as one linear map of each view's colours. The first three are those of
-    Pillow's `ImageEnhance`, but that values are clipped once, in the end. Hue turns colours around the axis of greys,
-    at constant luma, in the chroma plane of YIQ.
+    Change brightness, contrast, saturation and hue, in this order, as one linear map of the colors of each view.
 
-    Args:
-        pixels (`torch.Tensor` of shape `(batch, 3, height, width)`): Between 0 and 1.
-        colour (`torch.Tensor` of shape `(batch, 4)`): Factors of brightness, contrast and saturation; hue in radians.
-        gray (`torch.Tensor` of shape `(batch,)`): 1 for a grey view, whatever its saturation.
+    Brightness, contrast and saturation are those of Pillow's `ImageEnhance`. Hue rotates colors around the gray axis
+    in the chroma plane of YIQ, which keeps the luma. Values are clipped once, at the end.
     """
-    brightness, contrast, saturation, hue = colour[:, :, None, None].unbind(1)  # each (batch, 1, 1)
+    brightness, contrast, saturation, hue = color[:, :, None, None].unbind(1)  # each (batch, 1, 1)
     chroma = saturation * (1 - gray[:, None, None])
-    luma, quarter = (values.to(pixels.device, non_blocking=True) for values in colour_matrices())
+    luma, quarter = (values.to(pixels.device, non_blocking=True) for values in (TO_GRAY, QUARTER_TURN))
     matrices = luma + chroma * (hue.cos() * (torch.eye(3, device=pixels.device) - luma) + hue.sin() * quarter)
-    mean = (pixels.mean(dim=(-1, -2)) @ luma[0])[:, None, None] * brightness  # which a change of contrast keeps
+    mean = (pixels.mean(dim=(-1, -2)) @ luma[0])[:, None, None] * brightness  # contrast keeps the mean luma
     offset, slope = mean * (1 - contrast), brightness * contrast
     return torch.baddbmm(offset, slope * matrices, pixels.flatten(2)).view_as(pixels).clamp_(0, 1)
 
 
-def colour_matrices() -> tuple[torch.Tensor, torch.Tensor]:
-    """What maps a colour to its grey, and what turns its chroma by a quarter; each of shape `(3, 3)`."""
-    to_yiq = np.array(RGB_TO_YIQ)
-    luma = np.tile(to_yiq[0], (3, 1))
-    quarter = np.linalg.inv(to_yiq) @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ to_yiq
-    return torch.tensor(luma, dtype=torch.float32), torch.tensor(quarter, dtype=torch.float32)
-
-
 def blur(pixels: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """
-    Gaussian blur, `(batch, 3, size, size)`, each view with its own standard deviation in pixels (`(batch,)`; 0: none).
-    Rows and columns are multiplied by a matrix of weights; at the borders what is inside weighs more.
-    """
+    # Gaussian blur with one standard deviation for each view, in pixels. At the borders, the weights of the pixels
+    # inside are scaled to sum to one.
     position = torch.arange(pixels.shape[-1], device=pixels.device)
     distance = (position - position[:, None]) / sigma.clamp(min=1e-3)[:, None, None]
     weights = (-(distance**2) / 2).exp()

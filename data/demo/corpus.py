@@ -1,10 +1,11 @@
-"""The demo corpus: overhead scenes drawn from a seed, with five captions each in ten languages. Nothing is downloaded.
+"""The demo corpus: overhead scenes drawn from a seed, with five captions each in ten languages.
 
-It is the embedded default of `train.py`, so that the whole path from captions to a trained model runs anywhere.
+`train.py` uses it by default, so that everything from captions to a trained model runs without downloads.
 """
 
 import hashlib
 import io
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -14,10 +15,11 @@ import numpy as np
 from datasets import config as datasets_config
 from filelock import FileLock
 from huggingface_hub import DatasetCard, DatasetCardData
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+from rsmclip.core.errors import user_errors
 from rsmclip.data.card import AUDIT_HEADING, NOT_AUDITED, SOURCES_HEADING, SPLITS_HEADING, TRANSLATION_HEADING
-from rsmclip.data.demo.drawing import contact_sheet, draw
+from rsmclip.data.demo.drawing import draw
 from rsmclip.data.demo.grammar import captions_in_all_languages
 from rsmclip.data.demo.scene import KINDS, draw_scene
 from rsmclip.data.schema import LANGUAGES, features
@@ -30,22 +32,22 @@ def demo_examples(
     seed: int = 0, rows: dict[str, int] = ROWS, mapper: Callable[..., Iterator] = map
 ) -> Iterator[tuple[str, dict]]:
     """
-    Rows of the demo corpus, the classes taking turns.
+    Yield the rows of the demo corpus. Row `i` of a split has class `i` modulo the number of classes.
 
     Args:
-        seed (`int`, *optional*, defaults to 0): Seed.
-        rows (`dict[str, int]`, *optional*): Rows by split.
-        mapper (`Callable`, *optional*, defaults to `map`): That of a pool of processes draws in parallel.
+        seed (`int`, *optional*, defaults to `0`): Seed.
+        rows (`dict[str, int]`, *optional*): Number of rows by split.
+        mapper (`Callable`, *optional*, defaults to `map`): `map` of a process pool to draw in parallel.
 
     Returns:
-        `Iterator[tuple[str, dict]]`: Split and row in the project's schema.
+        `Iterator[tuple[str, dict]]`: Split, and row in the project's schema.
     """
     places = [(split, number, index) for number, split in enumerate(rows) for index in range(rows[split])]
     yield from mapper(partial(demo_example, seed), *zip(*places, strict=True))
 
 
 def demo_example(seed: int, split: str, split_number: int, index: int) -> tuple[str, dict]:
-    """One row, from a generator of its own, so that it depends on no other row and on no process."""
+    """Make one row. It has its own random generator, so that it depends on no other row."""
     rng = np.random.default_rng([seed, split_number, index])
     scene = draw_scene(list(KINDS)[index % len(KINDS)], rng)
     buffer = io.BytesIO()
@@ -61,12 +63,12 @@ def demo_example(seed: int, split: str, split_number: int, index: int) -> tuple[
 
 def build_demo(output: Path, seed: int = 0, overwrite: bool = False) -> None:
     """
-    Draws the demo corpus into a folder that [`~rsmclip.data.schema.load_corpus`] reads, on all cores.
+    Draw the demo corpus on all cores into a folder that [`~rsmclip.data.schema.load_corpus`] reads.
 
     Args:
-        output (`Path`): Folder to make.
-        seed (`int`, *optional*, defaults to 0): Seed.
-        overwrite (`bool`, *optional*, defaults to `False`): Replace a folder that is there.
+        output (`Path`): Folder to create.
+        seed (`int`, *optional*, defaults to `0`): Seed.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether to replace an existing corpus.
     """
     with ProcessPoolExecutor() as pool:
         examples = demo_examples(seed, mapper=partial(pool.map, chunksize=20))
@@ -74,46 +76,49 @@ def build_demo(output: Path, seed: int = 0, overwrite: bool = False) -> None:
 
 
 def cached_demo(seed: int = 0) -> Path:
-    """The folder of the demo corpus in the cache of `datasets`; drawn if it isn't there or its code has changed."""
+    """Return the folder of the demo corpus in the cache of `datasets`. Draw it first if it is missing or outdated."""
     code = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("demo*/*.py")) + sorted(Path(__file__).parent.glob("demo*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
     folder = Path(datasets_config.HF_DATASETS_CACHE) / "rsmclip-demo" / f"{code.hexdigest()[:16]}-{seed}"
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):  # of two runs that start at once, one draws it
+        with user_errors(OSError, prefix=f"cannot write to {folder.parent}"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{folder}.lock").acquire()
+        with lock:  # two runs may start at once
             if not folder.is_dir():
                 build_demo(folder, seed)
     return folder
 
 
 def demo_contact_sheet(seed: int = 0) -> Image.Image:
-    """Two pictures of every scene class, enlarged, with their class below."""
+    """Draw two pictures of every scene class in a grid, enlarged, with the class below."""
     rows = [row for _, row in demo_examples(seed, {"train": 2 * len(KINDS)})]
-    pictures = [
-        Image.open(io.BytesIO(row["image"]["bytes"])).resize((128, 128), Image.Resampling.BICUBIC) for row in rows
-    ]
-    order = [index for kind in range(len(KINDS)) for index in (kind, kind + len(KINDS))]
-    labels = [rows[index]["label"].replace("_", " ") for index in order]
-    return contact_sheet([pictures[index] for index in order], labels, columns=6)
+    pairs = [row for kind in range(len(KINDS)) for row in rows[kind :: len(KINDS)]]
+    columns, side, margin, text = 6, 128, 8, 18  # sizes in pixels
+    width, height = side + margin, side + text + margin
+    sheet = Image.new("RGB", (columns * width + margin, math.ceil(len(pairs) / columns) * height + margin), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for index, row in enumerate(pairs):
+        left, top = margin + index % columns * width, margin + index // columns * height
+        picture = Image.open(io.BytesIO(row["image"]["bytes"]))
+        sheet.paste(picture.resize((side, side), Image.Resampling.BICUBIC), (left, top))
+        pen.text((left, top + side + 2), row["label"].replace("_", " "), fill=(40, 40, 40), font=font)
+    return sheet
 
 
 def demo_card() -> DatasetCard:
-    """The dataset card of the demo corpus."""
-    metadata = DatasetCardData(
-        language=list(LANGUAGES),
-        license="mit",
-        tags=["remote-sensing", "synthetic"],
-    )
-    text = f"# Demo corpus of RS-M-CLIP\n\n{sum(ROWS.values()):,} drawn overhead scenes of {len(KINDS)} classes, "
-    text += f"five captions each in {len(LANGUAGES)} languages. Made by `python -m rsmclip.data demo`.\n"
+    """Make the dataset card of the demo corpus."""
+    metadata = DatasetCardData(language=list(LANGUAGES), license="mit", tags=["remote-sensing", "synthetic"])
     sections = {
-        SOURCES_HEADING: "| source | licence |\n| --- | --- |\n| demo | MIT |\n\nScenes and captions are made by a "
-        "program from random numbers. No photograph or map, and nobody else's data, is in them.",
+        SOURCES_HEADING: "| source | license |\n| --- | --- |\n| demo | MIT |\n\nA program makes scenes and captions "
+        "from random numbers. The corpus contains no photographs, maps or data of others.",
         SPLITS_HEADING: "| split | images | captions in each language |\n| --- | ---: | ---: |\n"
         + "\n".join(f"| {split} | {rows:,} | {5 * rows:,} |" for split, rows in ROWS.items()),
-        TRANSLATION_HEADING: "None: a grammar of each language puts the facts of a scene into words.",
+        TRANSLATION_HEADING: "None: a grammar of each language writes the captions.",
         AUDIT_HEADING: NOT_AUDITED,
     }
+    text = f"# Demo corpus of RS-M-CLIP\n\n{sum(ROWS.values()):,} drawn overhead scenes of {len(KINDS)} classes, "
+    text += f"five captions each in {len(LANGUAGES)} languages. Made by `rsmclip data demo`.\n"
     text += "".join(f"\n## {heading}\n\n{body}\n" for heading, body in sections.items())
     return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}")

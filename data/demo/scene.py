@@ -1,7 +1,7 @@
-"""What a demo scene is: the facts that `demo_drawing` draws and that `demo_grammar` puts into words.
+"""Facts of the demo scenes.
 
-A [`Scene`] is drawn at random from the table `KINDS`. The picture and the fifty captions (five in each of ten
-languages) are two independent renderings of the same facts, which is what makes the demo corpus learnable.
+Drawing and grammar render a [`Scene`] independently, as a picture and as fifty captions (five in each of ten
+languages). A model can therefore learn the corpus. Facts are spelled as in the English captions (harbour, grey).
 """
 
 from dataclasses import dataclass
@@ -10,92 +10,72 @@ from typing import NamedTuple
 import numpy as np
 
 MANY = 0  # `Scene.count` of objects too numerous to count
+COLOR_NAMES = ("white", "grey", "black", "red", "blue", "green", "yellow", "brown")
 
 
 class Kind(NamedTuple):
-    """What scenes of one class may look like.
+    """Facts that scenes of one class may have."""
 
-    Args:
-        thing (`str`): The object that is counted and coloured.
-        counts (`tuple[int, ...]`): Possible numbers of it (`MANY`: too many to count).
-        colours (`tuple[str, ...]`): Its possible colours.
-        besides (`tuple[str, ...]`): What may lie beside the scene.
-        variants (`tuple[str, str]`): Two layouts of the scene, each described by a sentence of its own.
-    """
-
-    thing: str
+    thing: str  # object that is counted and colored
     counts: tuple[int, ...]
-    colours: tuple[str, ...]
-    besides: tuple[str, ...]
-    variants: tuple[str, str]
+    colors: tuple[str, ...]
+    besides: tuple[str, ...]  # what may be beside the scene
+    variants: tuple[str, str]  # two layouts, with a sentence for each
 
 
-BESIDES = ("forest", "river", "lake", "road", "meadow", "railway")
+ANY = ("forest", "river", "lake", "road", "meadow", "railway")
 DRY = ("forest", "road", "meadow", "railway")  # beside a scene that already has water
 NO_WOOD = ("river", "lake", "road", "railway")  # beside a scene that is green itself
 WILD = ("river", "lake", "road", "meadow")
+ARID = ("road", "railway", "lake")
 
 KINDS: dict[str, Kind] = {
-    "airport": Kind("plane", (1, 2, 3, 4, 5, 6), ("white", "grey", "blue"), BESIDES, ("one_runway", "two_runways")),
+    "airport": Kind("plane", (1, 2, 3, 4, 5, 6), ("white", "grey", "blue"), ANY, ("one_runway", "two_runways")),
     "harbour": Kind("boat", (2, 3, 4, 5, 6, 7), ("white", "blue", "red"), DRY, ("long_pier", "short_piers")),
-    "dense_residential": Kind(
-        "house", (MANY,), ("red", "grey", "brown"), BESIDES, ("straight_streets", "curved_streets")
-    ),
-    "sparse_residential": Kind("house", (2, 3, 4, 5, 6), ("red", "grey", "white"), BESIDES, ("trees", "lawns")),
-    "farmland": Kind("field", (2, 3, 4, 5, 6), ("green", "yellow", "brown"), BESIDES, ("strips", "squares")),
-    "circular_irrigation": Kind(
-        "circular_field", (2, 3, 4), ("green", "yellow", "brown"), BESIDES, ("even", "sectors")
-    ),
+    "dense_residential": Kind("house", (MANY,), ("red", "grey", "brown"), ANY, ("straight_streets", "curved_streets")),
+    "sparse_residential": Kind("house", (2, 3, 4, 5, 6), ("red", "grey", "white"), ANY, ("trees", "lawns")),
+    "farmland": Kind("field", (2, 3, 4, 5, 6), ("green", "yellow", "brown"), ANY, ("strips", "squares")),
+    "circular_irrigation": Kind("circular_field", (2, 3, 4), ("green", "yellow", "brown"), ANY, ("even", "sectors")),
     "forest": Kind("tree", (MANY,), ("green", "yellow", "brown"), NO_WOOD, ("path", "clearing")),
     "river": Kind("bridge", (1, 2, 3), ("grey", "white", "red"), DRY, ("straight", "winding")),
     "beach": Kind("parasol", (3, 4, 5, 6, 7, 8), ("red", "white", "yellow", "blue"), DRY, ("waves", "calm")),
-    "baseball_field": Kind("stand", (1, 2, 3), ("white", "grey", "blue", "red"), BESIDES, ("grass", "sand")),
-    "parking_lot": Kind("car", (3, 4, 5, 6, 7, 8, 9), ("white", "red", "blue", "black"), BESIDES, ("lines", "trees")),
-    "storage_tanks": Kind("tank", (2, 3, 4, 5, 6, 7, 8, 9), ("white", "grey", "brown"), BESIDES, ("rows", "sizes")),
+    "baseball_field": Kind("stand", (1, 2, 3), ("white", "grey", "blue", "red"), ANY, ("grass", "sand")),
+    "parking_lot": Kind("car", (3, 4, 5, 6, 7, 8, 9), ("white", "red", "blue", "black"), ANY, ("lines", "trees")),
+    "storage_tanks": Kind("tank", (2, 3, 4, 5, 6, 7, 8, 9), ("white", "grey", "brown"), ANY, ("rows", "sizes")),
     "industrial_area": Kind(
-        "warehouse", (2, 3, 4, 5, 6), ("blue", "grey", "white", "red"), BESIDES, ("parallel", "containers")
+        "warehouse", (2, 3, 4, 5, 6), ("blue", "grey", "white", "red"), ANY, ("parallel", "containers")
     ),
-    "solar_farm": Kind("solar_panel", (MANY,), ("blue", "black"), BESIDES, ("rows", "blocks")),
-    "roundabout": Kind("car", (1, 2, 3, 4, 5), ("white", "red", "blue", "black"), BESIDES, ("lawn", "fountain")),
-    "stadium": Kind("stand", (1, 2, 3, 4), ("blue", "red", "white", "grey"), BESIDES, ("track", "no_track")),
+    "solar_farm": Kind("solar_panel", (MANY,), ("blue", "black"), ANY, ("rows", "blocks")),
+    "roundabout": Kind("car", (1, 2, 3, 4, 5), ("white", "red", "blue", "black"), ANY, ("lawn", "fountain")),
+    "stadium": Kind("stand", (1, 2, 3, 4), ("blue", "red", "white", "grey"), ANY, ("track", "no_track")),
     "mountain": Kind("peak", (1, 2, 3, 4), ("white", "grey", "brown"), WILD, ("ridge", "valley")),
-    "desert": Kind(
-        "dune", (2, 3, 4, 5, 6), ("yellow", "red", "brown"), ("road", "railway", "lake"), ("ripples", "rocks")
-    ),
+    "desert": Kind("dune", (2, 3, 4, 5, 6), ("yellow", "red", "brown"), ARID, ("ripples", "rocks")),
 }
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The facts of one picture.
+    """Facts of one picture."""
 
-    Args:
-        kind (`str`): Scene class, a key of `KINDS`.
-        count (`int`): Number of its objects, or `MANY`.
-        colour (`str`): Their colour.
-        beside (`str`): What lies beside.
-        variant (`str`): Layout, one of the kind's `variants`.
-    """
-
-    kind: str
-    count: int
-    colour: str
-    beside: str
-    variant: str
+    kind: str  # scene class, a key of `KINDS`
+    count: int  # number of counted objects, or `MANY`
+    color: str  # color of the counted objects
+    beside: str  # what is beside the scene
+    variant: str  # layout, one of the kind's `variants`
 
     @property
     def thing(self) -> str:
-        """The object that is counted and coloured."""
+        """Object that is counted and colored."""
         return KINDS[self.kind].thing
 
 
 def draw_scene(kind: str, rng: np.random.Generator) -> Scene:
-    """Draws the facts of a scene of class `kind`."""
+    """Draw the facts of a scene of class `kind` at random."""
     spec = KINDS[kind]
     return Scene(
         kind=kind,
         count=int(rng.choice(spec.counts)),
-        colour=str(rng.choice(spec.colours)),
+        color=str(rng.choice(spec.colors)),
         beside=str(rng.choice(spec.besides)),
         variant=str(rng.choice(spec.variants)),
     )

@@ -18,7 +18,6 @@ READERS = {  # class by name; its module is imported only when it is used
     "sydney": "karpathy.SydneyCaptions",
     "ucm": "karpathy.UCMCaptions",
 }
-SourceError = UserError  # rsmclip.data.translation still imports this name
 
 
 def open_source(name: str, place: str) -> Source:

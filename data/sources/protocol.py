@@ -105,8 +105,3 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
             if not isinstance(entry, dict):
                 raise UserError(f"{place} is not a JSON object")
             yield place, entry
-
-
-def describe(error: Exception) -> str:
-    """Return the message of an error; for `KeyError`, say that the key is missing."""
-    return f"no {error}" if isinstance(error, KeyError) else str(error)

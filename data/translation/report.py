@@ -1,4 +1,4 @@
-"""Reports of translations, for a person to read: how many were accepted, why others were not, and examples."""
+"""Markdown reports of translations: numbers of accepted and rejected ones, with examples."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ NOT_TRANSLATED = "not translated yet"
 
 def acceptance_table(counts: Mapping[str, Mapping[str, int]]) -> str:
     """
-    Accepted and rejected translations by language, in Markdown.
+    Return a Markdown table of accepted and rejected translations by language.
 
     Args:
-        counts (`Mapping[str, Mapping[str, int]]`): For each language `accepted` and the names of checks to numbers.
+        counts (`Mapping[str, Mapping[str, int]]`): Language code to numbers by `accepted` and by name of a check.
     """
     known = (*CHECKS, LENGTH, NOT_TRANSLATED)
     reasons = [name for name in known if any(found.get(name) for found in counts.values())]
@@ -40,38 +40,31 @@ def write_report(
     lengths: Lengths,
 ) -> None:
     """
-    Writes the report of one language.
+    Write the report of one language to a Markdown file.
 
-    Args:
-        path (`Path`): Markdown file to write.
-        language (`str`): Language code.
-        accepted (`Mapping[str, str]`): English caption to translation.
-        rejected (`Mapping[str, tuple[str, str]]`): English caption to greedy translation and why it was rejected.
-        counts (`Mapping[str, int]`): `accepted` and the names of checks to numbers.
-        lengths ([`~rsmclip.data.translation.checks.Lengths`]): The lengths they were judged by.
+    `accepted` maps English captions to translations, `rejected` to the greedy translation and the reason.
     """
     doubts = {text: doubt(text, given, language, lengths) for text, given in accepted.items()}
     worst = sorted(doubts, key=lambda text: (-doubts[text], text))[:SHOWN]
     drawn = random.Random(0).sample(sorted(accepted), min(SHOWN, len(accepted)))
     refused = random.Random(0).sample(sorted(rejected), min(SHOWN, len(rejected)))
+    name = LANGUAGE_NAMES[language]
     parts = [
-        f"# Translations into {LANGUAGE_NAMES[language]}",
+        f"# Translations into {name}",
         acceptance_table({language: counts}),
-        f"## {len(worst)} worst of the accepted",
-        "Doubt is 1 where a translation would be rejected, by its length or by the language it seems to be in.",
-        table(["English", LANGUAGE_NAMES[language], "doubt"], [(t, accepted[t], f"{doubts[t]:.2f}") for t in worst]),
-        f"## {len(drawn)} at random",
-        table(["English", LANGUAGE_NAMES[language]], [(text, accepted[text]) for text in drawn]),
+        f"## {len(worst)} most doubtful of the accepted",
+        "Doubt grows with an unusual length and with the probability of other languages. The limit is 1.",
+        table(["English", name, "doubt"], [(text, accepted[text], f"{doubts[text]:.2f}") for text in worst]),
+        f"## {len(drawn)} of the accepted, at random",
+        table(["English", name], [(text, accepted[text]) for text in drawn]),
         f"## {len(refused)} of the rejected, at random",
-        table(["English", "rejected twice; the first answer", "why"], [(text, *rejected[text]) for text in refused]),
+        table(["English", "first of two rejected answers", "reason"], [(text, *rejected[text]) for text in refused]),
     ]
     write_whole(path, "\n\n".join(parts) + "\n")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, whatever is in its cells."""
     if not rows:
         return "None."
     cells = [[" ".join(text.split()).replace("|", "\\|") for text in row] for row in rows]
-    lines = [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *cells)]
-    return "\n".join(lines)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *cells))

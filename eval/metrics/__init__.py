@@ -1,7 +1,4 @@
-"""
-The measures as `evaluate.Metric`s, usable alone: `evaluate.load("eval/metrics/cross_modal_recall")` from the
-repository's root, or from here.
-"""
+"""The metrics as `evaluate.Metric`s. From the repository root: `evaluate.load("eval/metrics/cross_modal_recall")`."""
 
 from rsmclip.eval.metrics.cross_modal_recall.cross_modal_recall import CrossModalRecall
 from rsmclip.eval.metrics.multilingual_recall.multilingual_recall import MultilingualRecall

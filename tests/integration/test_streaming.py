@@ -1,4 +1,4 @@
-"""Streams from a server that speaks the Hub's protocol, and a whole run on one, in processes of their own."""
+"""Streams from a local server with the Hub's protocol, and a training run on a stream, in processes."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.hub_server import Fault, HubServer
 
 ROOT = Path(__file__).parents[2]
 STEPS = 18
-# Prints the rows of each step, a step for each byte of its input, and where a shard cannot be had, why.
+# Prints the rows of a step for each byte of its input. Ends with the error of a shard that cannot be read.
 READ = """
 import sys, time
 from pathlib import Path
@@ -29,15 +29,15 @@ from torch.utils.data import DataLoader, Dataset
 sleep = time.sleep
 time.sleep = lambda seconds: sleep(min(seconds, 0.01))  # the waits before new tries, ours and the Hub's client's
 
+from rsmclip.core.errors import UserError
 from rsmclip.training.batches import StepSampler
-from rsmclip.training.shards import ShardError
 from rsmclip.training.streaming import follow, open_splits
 
 class Rows(Dataset):
     def __getitem__(self, index):
         try:
             return corpus[index[1]]["image_id"], len(corpus[index[1]]["image"]["bytes"])
-        except ShardError as error:
+        except UserError as error:
             return error
 
 name, cache, first_step = sys.argv[1:]
@@ -46,7 +46,7 @@ print(len(others["val"]), flush=True)
 sampler = StepSampler(len(corpus), 6, 18, int(first_step), order=corpus.order)
 sys.stdin.read(1)
 for batch in follow(DataLoader(Rows(), batch_sampler=sampler, collate_fn=list, num_workers=1), corpus):
-    if errors := [row for row in batch if isinstance(row, Exception)]:
+    if errors := [row for row in batch if isinstance(row, UserError)]:
         sys.exit(str(errors[0]))
     print(batch, flush=True)
     sys.stdin.read(1)
@@ -54,7 +54,6 @@ for batch in follow(DataLoader(Rows(), batch_sampler=sampler, collate_fn=list, n
 
 
 def start(name: object, cache: Path, endpoint: str = "http://127.0.0.1:9", first_step: int = 0) -> subprocess.Popen:
-    """A process that reads the corpus."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HOME": f"{cache}-home"}
     arguments = [sys.executable, "-c", READ, str(name), str(cache), str(first_step)]
@@ -63,14 +62,12 @@ def start(name: object, cache: Path, endpoint: str = "http://127.0.0.1:9", first
 
 
 def go_on(process: subprocess.Popen) -> tuple[list[str], str]:
-    """The further lines of a process, and its errors."""
     printed, errors = process.communicate("." * (STEPS + 1), timeout=100)
     return printed.splitlines(), errors
 
 
 @pytest.fixture(scope="module")
 def padded_corpus(sharded_corpus, tmp_path_factory) -> Path:
-    """The corpus with images of the first shard so large that its footer is a small part of it."""
     folder = tmp_path_factory.mktemp("padded") / "corpus"
     shutil.copytree(sharded_corpus, folder)
     path, rng = next(folder.glob("data/train-00000-*")), np.random.default_rng(0)
@@ -83,7 +80,6 @@ def padded_corpus(sharded_corpus, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(padded_corpus, tmp_path_factory) -> list[str]:
-    """The steps of a process that reads the folder."""
     lines, errors = go_on(start(padded_corpus, tmp_path_factory.mktemp("local") / "cache"))
     assert lines[0] == "18" and len(lines) == 1 + STEPS, errors
     return lines[1:]
@@ -102,10 +98,7 @@ def test_a_stream_from_the_hub_outlives_faults_and_continues_after_an_outage(pad
         done, errors = go_on(process)
         assert process.returncode == 1 and 0 < len(done) < STEPS
         told = errors.splitlines()[-1]
-        assert re.match(
-            rf"the shard hf://datasets/lab/corpus@.*/data/{last}-.* cannot be read in 5 tries \(.*503", told
-        )
-        assert "--resume_from_checkpoint latest" in told
+        assert re.search(rf"hf://datasets/lab/corpus@.*/data/{last}-.* 5 tries .*503.*--resume_from_checkpoint", told)
 
         server.faults.clear()
         process = start("lab/corpus", tmp_path / "cache", server.endpoint, first_step=len(done))
@@ -124,14 +117,8 @@ def test_a_run_on_a_stream_logs_the_same_losses_for_any_number_of_workers(sharde
     fields = {
         **{"dataset": str(sharded_corpus), "benchmark": "demo", "tokenizer": str(tmp_path / "tokenizer")},
         **{"model_config": TINY, "short_side": 64, "num_local_views": 2, "local_size": 16, "cpu_threads": 1},
-        **{
-            "languages": ["en", "ko"],
-            "max_train_steps": 8,
-            "batch_size": 12,
-            "evaluation_steps": 100,
-            "logging_steps": 1,
-        },
-        **{"streaming": True, "shuffle_buffer": 16, "run_card_examples": False},
+        **{"languages": ["en", "ko"], "max_train_steps": 8, "batch_size": 12, "evaluation_steps": 100},
+        **{"streaming": True, "shuffle_buffer": 16, "logging_steps": 1, "run_card_examples": False},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(fields))
     losses = []

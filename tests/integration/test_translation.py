@@ -1,7 +1,8 @@
-"""`python -m rsmclip.data translate` as users start it: killed and started again, twice at once, in two processes."""
+"""`rsmclip data translate` as a process: killed and started again, twice at once, distributed over two processes."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ LANGUAGES = ("pt", "ko")
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A built corpus in English, and a model that knows its captions in two languages by heart."""
+    """A folder with a corpus in English and a model that memorized its captions in two languages."""
     root = tmp_path_factory.mktemp("translation")
     (root / "made").mkdir()
     lines = []
@@ -46,8 +47,13 @@ def environment(place: Path, **more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"} | home | more
 
 
+def run(place: Path, arguments: list[str], **variables: str) -> subprocess.CompletedProcess:
+    done = subprocess.run(arguments, env=environment(place, **variables), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 def outcome(folder: Path) -> dict[str, bytes]:
-    """All that a translation leaves but its journal."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "journal")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
@@ -58,24 +64,20 @@ def journal_lines(folder: Path) -> int:
 
 @pytest.fixture(scope="module")
 def whole(place) -> Path:
-    """What one run that nothing disturbs leaves."""
-    done = subprocess.run(
-        command(place, place / "whole"), env=environment(place), capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
-    assert "16 captions are 8 distinct sentences; into 2 languages: 16 translations" in done.stdout
+    """The output of an undisturbed run."""
+    done = run(place, command(place, place / "whole"))
+    assert re.search("^16 .* 8 .* 2 .* 16 ", done.stdout, re.MULTILINE)
     assert "| ko | 8 | 8 | 100.0 |" in done.stdout
     return place / "whole"
 
 
 def test_every_caption_is_translated(whole):
     lines = [json.loads(line) for line in (whole / "captions.jsonl").read_text("utf-8").splitlines()]
-    assert lines == sorted(
-        ({code: row[code] for code in ("en", *LANGUAGES)} for row in CAPTIONS), key=lambda r: r["en"]
-    )
+    expected = [{code: row[code] for code in ("en", *LANGUAGES)} for row in CAPTIONS]
+    assert lines == sorted(expected, key=lambda row: row["en"])
 
 
-def test_after_a_kill_only_what_is_missing_is_done_and_the_outcome_is_the_same(place, whole):
+def test_after_a_kill_only_missing_sentences_are_translated_and_the_outcome_is_equal(place, whole):
     output = place / "killed"
     with subprocess.Popen(command(place, output), env=environment(place), stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 100
@@ -84,43 +86,32 @@ def test_after_a_kill_only_what_is_missing_is_done_and_the_outcome_is_the_same(p
         process.send_signal(signal.SIGKILL)
     before = journal_lines(output)
     assert 3 <= before < 8 and not (output / "captions.jsonl").exists()
-    done = subprocess.run(command(place, output), env=environment(place), capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
+    run(place, command(place, output))
     assert journal_lines(output) == 8 and outcome(output) == outcome(whole)
 
 
-def test_two_runs_at_once_leave_what_one_leaves(place, whole):
+def test_two_runs_at_once_have_the_outcome_of_one(place, whole):
     both = [
         subprocess.Popen(command(place, place / "twice"), env=environment(place), stderr=subprocess.PIPE)
         for _ in range(2)
     ]
-    told = [process.communicate(timeout=200)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    errors = [process.communicate(timeout=200)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
     assert outcome(place / "twice") == outcome(whole)
 
 
 def test_processes_share_the_sentences(place, whole):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        command(place, place / "shared", *launcher),
-        env=environment(place),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run(place, command(place, place / "shared", *launcher))
     journals = [path.read_bytes().count(b"\n") for path in place.glob("shared/journal/*.jsonl")]
     assert journals == [4, 4] and outcome(place / "shared") == outcome(whole)
-    assert done.stdout.count("16 captions are") == 1
+    assert len(re.findall("^16 ", done.stdout, re.MULTILINE)) == 1
 
 
-def test_a_model_on_the_hub_is_known_by_its_commit(place, whole):
+def test_the_record_has_the_commit_of_a_model_on_the_hub(place, whole):
     with HubServer({"lab/translator": place / "model"}) as server:
-        done = subprocess.run(
-            command(place, place / "from_hub", model="lab/translator"), capture_output=True, text=True, timeout=200,
-            env=environment(place, HF_ENDPOINT=server.endpoint, HF_HUB_DISABLE_XET="1"),
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+        from_hub = command(place, place / "from_hub", model="lab/translator")
+        run(place, from_hub, HF_ENDPOINT=server.endpoint, HF_HUB_DISABLE_XET="1")
     facts = json.loads((place / "from_hub" / "translation.json").read_text("utf-8"))
     assert facts["model"] == "lab/translator" and len(facts["revision"]) == 40
     assert (place / "from_hub" / "captions.jsonl").read_bytes() == (whole / "captions.jsonl").read_bytes()

@@ -1,4 +1,4 @@
-"""Captions of the demo scenes, from grammars written by hand for each language."""
+"""Captions of the demo scenes. Each language has a module with a grammar written by hand."""
 
 from collections.abc import Callable
 
@@ -11,5 +11,5 @@ GRAMMARS: dict[str, Callable[[Scene], list[str]]] = {
 
 
 def captions_in_all_languages(scene: Scene) -> dict[str, list[str]]:
-    """Five captions of a scene in each language; caption `k` says the same in all of them."""
+    """Return the five captions of a scene by language code. Caption `k` has the same meaning in all languages."""
     return {language: captions(scene) for language, captions in GRAMMARS.items()}

@@ -1,20 +1,15 @@
-"""German captions of the demo scenes. Noun phrases are declined: nominative in headings, accusative after verbs,
-dative after "mit" and "neben"."""
+"""German captions of the demo scenes.
 
-from rsmclip.data.demo.scene import MANY, Scene
+Noun phrases are in the nominative at the beginning, in the accusative after verbs, and in the dative
+after "mit" and "neben".
+"""
+
+from rsmclip.data.demo.scene import COLOR_NAMES, MANY, Scene
 
 NUMBERS = {2: "zwei", 3: "drei", 4: "vier", 5: "fünf", 6: "sechs", 7: "sieben", 8: "acht", 9: "neun"}
 
-COLOURS = {  # stems
-    "white": "weiß",
-    "grey": "grau",
-    "black": "schwarz",
-    "red": "rot",
-    "blue": "blau",
-    "green": "grün",
-    "yellow": "gelb",
-    "brown": "braun",
-}
+# Stems
+COLORS = dict(zip(COLOR_NAMES, ("weiß", "grau", "schwarz", "rot", "blau", "grün", "gelb", "braun"), strict=True))
 
 THINGS = {  # gender, singular, plural, plural in the dative
     "plane": ("n", "Flugzeug", "Flugzeuge", "Flugzeugen"),
@@ -34,52 +29,38 @@ THINGS = {  # gender, singular, plural, plural in the dative
     "dune": ("f", "Düne", "Dünen", "Dünen"),
 }
 
-ONE = {  # gender to article and ending of the colour: nominative, accusative; article in the dative
-    "m": (("ein", "er"), ("einen", "en"), "einem"),
-    "f": (("eine", "e"), ("eine", "e"), "einer"),
-    "n": (("ein", "es"), ("ein", "es"), "einem"),
-}
+# Gender to article, and gender to the ending of a color after this article
+NOMINATIVE, NOMINATIVE_ENDING = {"m": "ein", "f": "eine", "n": "ein"}, {"m": "er", "f": "e", "n": "es"}
+ACCUSATIVE, ACCUSATIVE_ENDING = {"m": "einen", "f": "eine", "n": "ein"}, {"m": "en", "f": "e", "n": "es"}
+DATIVE = {"m": "einem", "f": "einer", "n": "einem"}
 
-PLACES = {  # nominative, accusative, in a place
-    "airport": ("ein Flughafen", "einen Flughafen", "auf einem Flughafen"),
-    "harbour": ("ein Hafen", "einen Hafen", "in einem Hafen"),
-    "dense_residential": (
-        "ein dicht bebautes Wohngebiet",
-        "ein dicht bebautes Wohngebiet",
-        "in einem dicht bebauten Wohngebiet",
-    ),
-    "sparse_residential": (
-        "ein locker bebautes Wohngebiet",
-        "ein locker bebautes Wohngebiet",
-        "in einem locker bebauten Wohngebiet",
-    ),
-    "farmland": ("eine Ackerfläche", "eine Ackerfläche", "auf einer Ackerfläche"),
+PLACES = {  # gender, noun, in a place
+    "airport": ("m", "Flughafen", "auf einem Flughafen"),
+    "harbour": ("m", "Hafen", "in einem Hafen"),
+    "dense_residential": ("n", "dicht bebautes Wohngebiet", "in einem dicht bebauten Wohngebiet"),
+    "sparse_residential": ("n", "locker bebautes Wohngebiet", "in einem locker bebauten Wohngebiet"),
+    "farmland": ("f", "Ackerfläche", "auf einer Ackerfläche"),
     "circular_irrigation": (
-        "eine kreisförmig bewässerte Anbaufläche",
-        "eine kreisförmig bewässerte Anbaufläche",
+        "f",
+        "kreisförmig bewässerte Anbaufläche",
         "auf einer kreisförmig bewässerten Anbaufläche",
     ),
-    "forest": ("ein Wald", "einen Wald", "in einem Wald"),
-    "river": ("ein Fluss", "einen Fluss", "über einen Fluss"),
-    "beach": ("ein Strand", "einen Strand", "an einem Strand"),
-    "baseball_field": ("ein Baseballfeld", "ein Baseballfeld", "an einem Baseballfeld"),
-    "parking_lot": ("ein Parkplatz", "einen Parkplatz", "auf einem Parkplatz"),
-    "storage_tanks": ("ein Öllager", "ein Öllager", "in einem Öllager"),
-    "industrial_area": ("ein Industriegebiet", "ein Industriegebiet", "in einem Industriegebiet"),
-    "solar_farm": ("ein Solarpark", "einen Solarpark", "in einem Solarpark"),
-    "roundabout": ("ein Kreisverkehr", "einen Kreisverkehr", "in einem Kreisverkehr"),
-    "stadium": ("ein Stadion", "ein Stadion", "in einem Stadion"),
-    "mountain": ("eine Gebirgskette", "eine Gebirgskette", "in einer Gebirgskette"),
-    "desert": ("eine Wüste", "eine Wüste", "in einer Wüste"),
-}
-
-BESIDES = {  # nominative, dative
-    "forest": ("ein Wald", "einem Wald"),
-    "river": ("ein Fluss", "einem Fluss"),
-    "lake": ("ein See", "einem See"),
-    "road": ("eine Straße", "einer Straße"),
-    "meadow": ("eine Wiese", "einer Wiese"),
-    "railway": ("eine Bahnlinie", "einer Bahnlinie"),
+    "forest": ("m", "Wald", "in einem Wald"),
+    "river": ("m", "Fluss", "über einen Fluss"),
+    "beach": ("m", "Strand", "an einem Strand"),
+    "baseball_field": ("n", "Baseballfeld", "an einem Baseballfeld"),
+    "parking_lot": ("m", "Parkplatz", "auf einem Parkplatz"),
+    "storage_tanks": ("n", "Öllager", "in einem Öllager"),
+    "industrial_area": ("n", "Industriegebiet", "in einem Industriegebiet"),
+    "solar_farm": ("m", "Solarpark", "in einem Solarpark"),
+    "roundabout": ("m", "Kreisverkehr", "in einem Kreisverkehr"),
+    "stadium": ("n", "Stadion", "in einem Stadion"),
+    "mountain": ("f", "Gebirgskette", "in einer Gebirgskette"),
+    "desert": ("f", "Wüste", "in einer Wüste"),
+    "lake": ("m", "See"),  # the last four lie only beside other places
+    "road": ("f", "Straße"),
+    "meadow": ("f", "Wiese"),
+    "railway": ("f", "Bahnlinie"),
 }
 
 VARIANTS = {
@@ -123,27 +104,26 @@ VARIANTS = {
 
 
 def sentence(text: str) -> str:
-    """A capital at the start; nouns keep theirs."""
-    return text[0].upper() + text[1:]
+    return text[0].upper() + text[1:]  # `capitalize` would change the nouns
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
     gender, singular, plural, dative_plural = THINGS[scene.thing]
-    stem = COLOURS[scene.colour]
+    stem = COLORS[scene.color]
     if scene.count == 1:
-        nominative, accusative = (f"{article} {stem}{ending} {singular}" for article, ending in ONE[gender][:2])
-        counted_dative = f"{ONE[gender][2]} {singular}"
+        nominative = f"{NOMINATIVE[gender]} {stem}{NOMINATIVE_ENDING[gender]} {singular}"
+        accusative = f"{ACCUSATIVE[gender]} {stem}{ACCUSATIVE_ENDING[gender]} {singular}"
+        counted_dative = f"{DATIVE[gender]} {singular}"
     else:
         number = "viele" if scene.count == MANY else NUMBERS[scene.count]
         nominative = accusative = f"{number} {stem}e {plural}"  # drei weiße Flugzeuge
         counted_dative = f"{'vielen' if scene.count == MANY else number} {dative_plural}"
-    place, place_accusative, in_place = PLACES[scene.kind]
-    beside, beside_dative = BESIDES[scene.beside]
+    place_gender, place, in_place = PLACES[scene.kind]
+    beside_gender, beside, *_ = PLACES[scene.beside]
     return [
         sentence(f"{nominative} {in_place}."),
-        sentence(f"{place} neben {beside_dative}."),
-        f"Dieses Luftbild zeigt {place_accusative} mit {counted_dative}.",
+        sentence(f"{NOMINATIVE[place_gender]} {place} neben {DATIVE[beside_gender]} {beside}."),
+        f"Dieses Luftbild zeigt {ACCUSATIVE[place_gender]} {place} mit {counted_dative}.",
         VARIANTS[scene.kind, scene.variant],
-        f"Man sieht {accusative}, und in der Nähe befindet sich {beside}.",
+        f"Man sieht {accusative}, und in der Nähe befindet sich {NOMINATIVE[beside_gender]} {beside}.",
     ]

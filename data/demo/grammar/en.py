@@ -1,19 +1,9 @@
 """English captions of the demo scenes."""
 
-from rsmclip.data.demo.scene import MANY, Scene
+from rsmclip.data.demo.scene import Scene
 
-NUMBERS = {
-    MANY: "many",
-    1: "one",
-    2: "two",
-    3: "three",
-    4: "four",
-    5: "five",
-    6: "six",
-    7: "seven",
-    8: "eight",
-    9: "nine",
-}
+# The index is the count, MANY is 0
+NUMBERS = ("many", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 THINGS = {  # singular, plural
     "plane": ("plane", "planes"),
@@ -52,15 +42,10 @@ PLACES = {  # a place, in a place
     "stadium": ("a stadium", "in a stadium"),
     "mountain": ("a mountain range", "in a mountain range"),
     "desert": ("a desert", "in a desert"),
-}
-
-BESIDES = {
-    "forest": "a forest",
-    "river": "a river",
-    "lake": "a lake",
-    "road": "a road",
-    "meadow": "a meadow",
-    "railway": "a railway line",
+    "lake": ("a lake",),  # the last four lie only beside other places
+    "road": ("a road",),
+    "meadow": ("a meadow",),
+    "railway": ("a railway line",),
 }
 
 VARIANTS = {
@@ -104,16 +89,15 @@ VARIANTS = {
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
     noun = THINGS[scene.thing][scene.count != 1]
     number = NUMBERS[scene.count]
     place, in_place = PLACES[scene.kind]
-    beside = BESIDES[scene.beside]
-    many_coloured = f"{number} {scene.colour} {noun}"  # three white planes
+    beside = PLACES[scene.beside][0]
+    colored = f"{number} {scene.color} {noun}"  # three white planes
     return [
-        f"{many_coloured} {in_place}.".capitalize(),
+        f"{colored} {in_place}.".capitalize(),
         f"{place} next to {beside}.".capitalize(),
         f"This aerial image shows {place} with {number} {noun}.",
         VARIANTS[scene.kind, scene.variant],
-        f"You can see {many_coloured}, and there is {beside} nearby.",
+        f"You can see {colored}, and there is {beside} nearby.",
     ]

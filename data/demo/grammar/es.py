@@ -1,21 +1,13 @@
-"""Spanish captions of the demo scenes. Numerals and colours agree with the noun in gender and number."""
+"""Spanish captions of the demo scenes. Numerals and colors agree with the noun in gender and number."""
 
-from rsmclip.data.demo.scene import MANY, Scene
+from rsmclip.data.demo.scene import Scene
 
-NUMBERS = {  # masculine, feminine
-    MANY: ("muchos", "muchas"),
-    1: ("un", "una"),
-    2: ("dos", "dos"),
-    3: ("tres", "tres"),
-    4: ("cuatro", "cuatro"),
-    5: ("cinco", "cinco"),
-    6: ("seis", "seis"),
-    7: ("siete", "siete"),
-    8: ("ocho", "ocho"),
-    9: ("nueve", "nueve"),
-}
+NUMBERS = (  # masculine, feminine; the index is the count, MANY is 0
+    ("muchos", "un", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"),
+    ("muchas", "una", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"),
+)
 
-COLOURS = {  # masculine and feminine, singular then plural
+COLORS = {  # masculine and feminine, singular then plural
     "white": ("blanco", "blanca", "blancos", "blancas"),
     "grey": ("gris", "gris", "grises", "grises"),
     "black": ("negro", "negra", "negros", "negras"),
@@ -63,15 +55,10 @@ PLACES = {  # a place, in a place
     "stadium": ("un estadio", "en un estadio"),
     "mountain": ("una cordillera", "en una cordillera"),
     "desert": ("un desierto", "en un desierto"),
-}
-
-BESIDES = {
-    "forest": "un bosque",
-    "river": "un río",
-    "lake": "un lago",
-    "road": "una carretera",
-    "meadow": "un prado",
-    "railway": "una vía férrea",
+    "lake": ("un lago",),  # the last four lie only beside other places
+    "road": ("una carretera",),
+    "meadow": ("un prado",),
+    "railway": ("una vía férrea",),
 }
 
 VARIANTS = {
@@ -115,17 +102,16 @@ VARIANTS = {
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
     singular, plural, feminine = THINGS[scene.thing]
     one = scene.count == 1
-    counted = f"{NUMBERS[scene.count][feminine]} {singular if one else plural}"  # tres aviones
-    coloured = f"{counted} {COLOURS[scene.colour][feminine + 2 * (not one)]}"
+    counted = f"{NUMBERS[feminine][scene.count]} {singular if one else plural}"  # tres aviones
+    colored = f"{counted} {COLORS[scene.color][feminine + 2 * (not one)]}"
     place, in_place = PLACES[scene.kind]
-    beside = BESIDES[scene.beside]
+    beside = PLACES[scene.beside][0]
     return [
-        f"{coloured} {in_place}.".capitalize(),
+        f"{colored} {in_place}.".capitalize(),
         f"{place} junto a {beside}.".capitalize(),
         f"Esta imagen aérea muestra {place} con {counted}.",
         VARIANTS[scene.kind, scene.variant],
-        f"{'Se ve' if one else 'Se ven'} {coloured} y hay {beside} cerca.",
+        f"{'Se ve' if one else 'Se ven'} {colored} y hay {beside} cerca.",
     ]

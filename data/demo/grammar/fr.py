@@ -1,21 +1,13 @@
-"""French captions of the demo scenes. Numerals and colours agree with the noun in gender and number."""
+"""French captions of the demo scenes. Numerals and colors agree with the noun in gender and number."""
 
-from rsmclip.data.demo.scene import MANY, Scene
+from rsmclip.data.demo.scene import Scene
 
-NUMBERS = {  # masculine, feminine
-    MANY: ("de nombreux", "de nombreuses"),
-    1: ("un", "une"),
-    2: ("deux", "deux"),
-    3: ("trois", "trois"),
-    4: ("quatre", "quatre"),
-    5: ("cinq", "cinq"),
-    6: ("six", "six"),
-    7: ("sept", "sept"),
-    8: ("huit", "huit"),
-    9: ("neuf", "neuf"),
-}
+NUMBERS = (  # masculine, feminine; the index is the count, MANY is 0
+    ("de nombreux", "un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf"),
+    ("de nombreuses", "une", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf"),
+)
 
-COLOURS = {  # masculine and feminine, singular then plural
+COLORS = {  # masculine and feminine, singular then plural
     "white": ("blanc", "blanche", "blancs", "blanches"),
     "grey": ("gris", "grise", "gris", "grises"),
     "black": ("noir", "noire", "noirs", "noires"),
@@ -63,15 +55,10 @@ PLACES = {  # a place, in a place
     "stadium": ("un stade", "dans un stade"),
     "mountain": ("une chaîne de montagnes", "dans une chaîne de montagnes"),
     "desert": ("un désert", "dans un désert"),
-}
-
-BESIDES = {
-    "forest": "une forêt",
-    "river": "une rivière",
-    "lake": "un lac",
-    "road": "une route",
-    "meadow": "une prairie",
-    "railway": "une voie ferrée",
+    "lake": ("un lac",),  # the last four lie only beside other places
+    "road": ("une route",),
+    "meadow": ("une prairie",),
+    "railway": ("une voie ferrée",),
 }
 
 VARIANTS = {
@@ -115,17 +102,16 @@ VARIANTS = {
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
     singular, plural, feminine = THINGS[scene.thing]
     one = scene.count == 1
-    counted = f"{NUMBERS[scene.count][feminine]} {singular if one else plural}"  # trois avions
-    coloured = f"{counted} {COLOURS[scene.colour][feminine + 2 * (not one)]}"
+    counted = f"{NUMBERS[feminine][scene.count]} {singular if one else plural}"  # trois avions
+    colored = f"{counted} {COLORS[scene.color][feminine + 2 * (not one)]}"
     place, in_place = PLACES[scene.kind]
-    beside = BESIDES[scene.beside]
+    beside = PLACES[scene.beside][0]
     return [
-        f"{coloured} {in_place}.".capitalize(),
+        f"{colored} {in_place}.".capitalize(),
         f"{place} à côté d'{beside}.".capitalize(),
         f"Cette image aérienne montre {place} avec {counted}.",
         VARIANTS[scene.kind, scene.variant],
-        f"On voit {coloured} et il y a {beside} à proximité.",
+        f"On voit {colored} et il y a {beside} à proximité.",
     ]

@@ -1,21 +1,13 @@
-"""Italian captions of the demo scenes. Numerals and colours agree with the noun in gender and number."""
+"""Italian captions of the demo scenes. Numerals and colors agree with the noun in gender and number."""
 
-from rsmclip.data.demo.scene import MANY, Scene
+from rsmclip.data.demo.scene import Scene
 
-NUMBERS = {  # masculine, feminine
-    MANY: ("molti", "molte"),
-    1: ("un", "una"),
-    2: ("due", "due"),
-    3: ("tre", "tre"),
-    4: ("quattro", "quattro"),
-    5: ("cinque", "cinque"),
-    6: ("sei", "sei"),
-    7: ("sette", "sette"),
-    8: ("otto", "otto"),
-    9: ("nove", "nove"),
-}
+NUMBERS = (  # masculine, feminine; the index is the count, MANY is 0
+    ("molti", "un", "due", "tre", "quattro", "cinque", "sei", "sette", "otto", "nove"),
+    ("molte", "una", "due", "tre", "quattro", "cinque", "sei", "sette", "otto", "nove"),
+)
 
-COLOURS = {  # masculine and feminine, singular then plural
+COLORS = {  # masculine and feminine, singular then plural
     "white": ("bianco", "bianca", "bianchi", "bianche"),
     "grey": ("grigio", "grigia", "grigi", "grigie"),
     "black": ("nero", "nera", "neri", "nere"),
@@ -63,15 +55,10 @@ PLACES = {  # a place, in a place
     "stadium": ("uno stadio", "in uno stadio"),
     "mountain": ("una catena montuosa", "in una catena montuosa"),
     "desert": ("un deserto", "in un deserto"),
-}
-
-BESIDES = {
-    "forest": "una foresta",
-    "river": "un fiume",
-    "lake": "un lago",
-    "road": "una strada",
-    "meadow": "un prato",
-    "railway": "una linea ferroviaria",
+    "lake": ("un lago",),  # the last four lie only beside other places
+    "road": ("una strada",),
+    "meadow": ("un prato",),
+    "railway": ("una linea ferroviaria",),
 }
 
 VARIANTS = {
@@ -115,17 +102,16 @@ VARIANTS = {
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
     singular, plural, feminine = THINGS[scene.thing]
     one = scene.count == 1
-    counted = f"{NUMBERS[scene.count][feminine]} {singular if one else plural}"  # tre aerei
-    coloured = f"{counted} {COLOURS[scene.colour][feminine + 2 * (not one)]}"
+    counted = f"{NUMBERS[feminine][scene.count]} {singular if one else plural}"  # tre aerei
+    colored = f"{counted} {COLORS[scene.color][feminine + 2 * (not one)]}"
     place, in_place = PLACES[scene.kind]
-    beside = BESIDES[scene.beside]
+    beside = PLACES[scene.beside][0]
     return [
-        f"{coloured} {in_place}.".capitalize(),
+        f"{colored} {in_place}.".capitalize(),
         f"{place} accanto a {beside}.".capitalize(),
         f"Questa immagine aerea mostra {place} con {counted}.",
         VARIANTS[scene.kind, scene.variant],
-        f"{'Si vede' if one else 'Si vedono'} {coloured} e nelle vicinanze c'è {beside}.",
+        f"{'Si vede' if one else 'Si vedono'} {colored} e nelle vicinanze c'è {beside}.",
     ]

@@ -1,20 +1,16 @@
-"""Korean captions of the demo scenes. Things are counted by native numerals and a counter, which takes the particle;
-its form depends on whether the last syllable ends in a consonant."""
+"""Korean captions of the demo scenes.
 
-from rsmclip.data.demo.scene import MANY, Scene
+Things are counted by native numerals and a counter. The particle follows the counter. Its form depends on whether the
+last syllable ends in a consonant.
+"""
+
+from rsmclip.data.demo.scene import COLOR_NAMES, MANY, Scene
 
 NUMBERS = {1: "한", 2: "두", 3: "세", 4: "네", 5: "다섯", 6: "여섯", 7: "일곱", 8: "여덟", 9: "아홉"}
 
-COLOURS = {
-    "white": "흰색",
-    "grey": "회색",
-    "black": "검은색",
-    "red": "빨간색",
-    "blue": "파란색",
-    "green": "초록색",
-    "yellow": "노란색",
-    "brown": "갈색",
-}
+COLORS = dict(
+    zip(COLOR_NAMES, ("흰색", "회색", "검은색", "빨간색", "파란색", "초록색", "노란색", "갈색"), strict=True)
+)
 
 THINGS = {  # noun, counter
     "plane": ("비행기", "대"),
@@ -53,15 +49,10 @@ PLACES = {  # noun, in a place
     "stadium": ("경기장", "경기장에"),
     "mountain": ("산맥", "산맥에"),
     "desert": ("사막", "사막에"),
-}
-
-BESIDES = {
-    "forest": "숲",
-    "river": "강",
-    "lake": "호수",
-    "road": "도로",
-    "meadow": "초원",
-    "railway": "철도",
+    "lake": ("호수",),  # the last four lie only beside other places
+    "road": ("도로",),
+    "meadow": ("초원",),
+    "railway": ("철도",),
 }
 
 VARIANTS = {
@@ -105,25 +96,24 @@ VARIANTS = {
 
 
 def subject(noun: str) -> str:
-    """The noun with the subject particle: 이 after a consonant, 가 after a vowel."""
+    """Add the subject particle: 이 after a consonant, 가 after a vowel."""
     return noun + ("가" if (ord(noun[-1]) - ord("가")) % 28 == 0 else "이")
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
     noun, counter = THINGS[scene.thing]
-    colour = COLOURS[scene.colour]
+    color = COLORS[scene.color]
     place, in_place = PLACES[scene.kind]
-    beside = BESIDES[scene.beside]
+    beside = PLACES[scene.beside][0]
     if scene.count == MANY:
         things, with_things, often = subject(noun), f"{subject(noun)} 많은", "많이 "
     else:
         things = subject(f"{noun} {NUMBERS[scene.count]} {counter}")  # 비행기 세 대가
         with_things, often = f"{things} 있는", ""
     return [
-        f"{in_place} {colour} {things} {often}있다.",
+        f"{in_place} {color} {things} {often}있다.",
         f"{beside} 옆에 있는 {place}.",
         f"이 항공 사진에는 {with_things} {subject(place)} 보인다.",
         VARIANTS[scene.kind, scene.variant],
-        f"{colour} {things} {often}보이고, 근처에 {subject(beside)} 있다.",
+        f"{color} {things} {often}보이고, 근처에 {subject(beside)} 있다.",
     ]

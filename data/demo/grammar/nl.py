@@ -1,21 +1,11 @@
-"""Dutch captions of the demo scenes. A colour takes -e, but for one neuter thing: "een wit vliegtuig"."""
+"""Dutch captions of the demo scenes. A color ends in -e, except with one neuter thing: "een wit vliegtuig"."""
 
-from rsmclip.data.demo.scene import MANY, Scene
+from rsmclip.data.demo.scene import Scene
 
-NUMBERS = {
-    MANY: "veel",
-    1: "een",
-    2: "twee",
-    3: "drie",
-    4: "vier",
-    5: "vijf",
-    6: "zes",
-    7: "zeven",
-    8: "acht",
-    9: "negen",
-}
+# The index is the count, MANY is 0
+NUMBERS = ("veel", "een", "twee", "drie", "vier", "vijf", "zes", "zeven", "acht", "negen")
 
-COLOURS = {  # without and with ending
+COLORS = {  # without and with ending
     "white": ("wit", "witte"),
     "grey": ("grijs", "grijze"),
     "black": ("zwart", "zwarte"),
@@ -44,37 +34,29 @@ THINGS = {  # singular, plural, neuter
     "dune": ("duin", "duinen", True),
 }
 
-PLACES = {  # a place, in a place
-    "airport": ("een luchthaven", "op een luchthaven"),
-    "harbour": ("een haven", "in een haven"),
-    "dense_residential": ("een dichtbebouwde woonwijk", "in een dichtbebouwde woonwijk"),
-    "sparse_residential": ("een dunbebouwde woonwijk", "in een dunbebouwde woonwijk"),
-    "farmland": ("een stuk landbouwgrond", "op een stuk landbouwgrond"),
-    "circular_irrigation": (
-        "een cirkelvormig geïrrigeerd landbouwgebied",
-        "in een cirkelvormig geïrrigeerd landbouwgebied",
-    ),
-    "forest": ("een bos", "in een bos"),
-    "river": ("een rivier", "over een rivier"),
-    "beach": ("een strand", "op een strand"),
-    "baseball_field": ("een honkbalveld", "bij een honkbalveld"),
-    "parking_lot": ("een parkeerterrein", "op een parkeerterrein"),
-    "storage_tanks": ("een oliedepot", "in een oliedepot"),
-    "industrial_area": ("een industrieterrein", "op een industrieterrein"),
-    "solar_farm": ("een zonnepark", "in een zonnepark"),
-    "roundabout": ("een rotonde", "op een rotonde"),
-    "stadium": ("een stadion", "in een stadion"),
-    "mountain": ("een bergketen", "in een bergketen"),
-    "desert": ("een woestijn", "in een woestijn"),
-}
-
-BESIDES = {
-    "forest": "een bos",
-    "river": "een rivier",
-    "lake": "een meer",
-    "road": "een weg",
-    "meadow": "een weide",
-    "railway": "een spoorlijn",
+PLACES = {  # a place, preposition
+    "airport": ("een luchthaven", "op"),
+    "harbour": ("een haven", "in"),
+    "dense_residential": ("een dichtbebouwde woonwijk", "in"),
+    "sparse_residential": ("een dunbebouwde woonwijk", "in"),
+    "farmland": ("een stuk landbouwgrond", "op"),
+    "circular_irrigation": ("een cirkelvormig geïrrigeerd landbouwgebied", "in"),
+    "forest": ("een bos", "in"),
+    "river": ("een rivier", "over"),
+    "beach": ("een strand", "op"),
+    "baseball_field": ("een honkbalveld", "bij"),
+    "parking_lot": ("een parkeerterrein", "op"),
+    "storage_tanks": ("een oliedepot", "in"),
+    "industrial_area": ("een industrieterrein", "op"),
+    "solar_farm": ("een zonnepark", "in"),
+    "roundabout": ("een rotonde", "op"),
+    "stadium": ("een stadion", "in"),
+    "mountain": ("een bergketen", "in"),
+    "desert": ("een woestijn", "in"),
+    "lake": ("een meer",),  # the last four lie only beside other places
+    "road": ("een weg",),
+    "meadow": ("een weide",),
+    "railway": ("een spoorlijn",),
 }
 
 VARIANTS = {
@@ -118,17 +100,16 @@ VARIANTS = {
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
     singular, plural, neuter = THINGS[scene.thing]
     number, noun = NUMBERS[scene.count], singular if scene.count == 1 else plural
-    colour = COLOURS[scene.colour][not (neuter and scene.count == 1)]
-    coloured = f"{number} {colour} {noun}"  # drie witte vliegtuigen
-    place, in_place = PLACES[scene.kind]
-    beside = BESIDES[scene.beside]
+    color = COLORS[scene.color][not (neuter and scene.count == 1)]
+    colored = f"{number} {color} {noun}"  # drie witte vliegtuigen
+    place, preposition = PLACES[scene.kind]
+    beside = PLACES[scene.beside][0]
     return [
-        f"{coloured} {in_place}.".capitalize(),
+        f"{colored} {preposition} {place}.".capitalize(),
         f"{place} naast {beside}.".capitalize(),
         f"Deze luchtfoto toont {place} met {number} {noun}.",
         VARIANTS[scene.kind, scene.variant],
-        f"Je ziet {coloured} en er is {beside} in de buurt.",
+        f"Je ziet {colored} en er is {beside} in de buurt.",
     ]

@@ -1,21 +1,13 @@
-"""Portuguese captions of the demo scenes. Numerals and colours agree with the noun in gender and number."""
+"""Portuguese captions of the demo scenes. Numerals and colors agree with the noun in gender and number."""
 
-from rsmclip.data.demo.scene import MANY, Scene
+from rsmclip.data.demo.scene import Scene
 
-NUMBERS = {  # masculine, feminine
-    MANY: ("muitos", "muitas"),
-    1: ("um", "uma"),
-    2: ("dois", "duas"),
-    3: ("três", "três"),
-    4: ("quatro", "quatro"),
-    5: ("cinco", "cinco"),
-    6: ("seis", "seis"),
-    7: ("sete", "sete"),
-    8: ("oito", "oito"),
-    9: ("nove", "nove"),
-}
+NUMBERS = (  # masculine, feminine; the index is the count, MANY is 0
+    ("muitos", "um", "dois", "três", "quatro", "cinco", "seis", "sete", "oito", "nove"),
+    ("muitas", "uma", "duas", "três", "quatro", "cinco", "seis", "sete", "oito", "nove"),
+)
 
-COLOURS = {  # masculine and feminine, singular then plural
+COLORS = {  # masculine and feminine, singular then plural
     "white": ("branco", "branca", "brancos", "brancas"),
     "grey": ("cinzento", "cinzenta", "cinzentos", "cinzentas"),
     "black": ("preto", "preta", "pretos", "pretas"),
@@ -63,15 +55,10 @@ PLACES = {  # a place, in a place
     "stadium": ("um estádio", "num estádio"),
     "mountain": ("uma cordilheira", "numa cordilheira"),
     "desert": ("um deserto", "num deserto"),
-}
-
-BESIDES = {
-    "forest": "uma floresta",
-    "river": "um rio",
-    "lake": "um lago",
-    "road": "uma estrada",
-    "meadow": "um prado",
-    "railway": "uma linha férrea",
+    "lake": ("um lago",),  # the last four lie only beside other places
+    "road": ("uma estrada",),
+    "meadow": ("um prado",),
+    "railway": ("uma linha férrea",),
 }
 
 VARIANTS = {
@@ -115,17 +102,16 @@ VARIANTS = {
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
     singular, plural, feminine = THINGS[scene.thing]
     one = scene.count == 1
-    counted = f"{NUMBERS[scene.count][feminine]} {singular if one else plural}"  # três aviões
-    coloured = f"{counted} {COLOURS[scene.colour][feminine + 2 * (not one)]}"
+    counted = f"{NUMBERS[feminine][scene.count]} {singular if one else plural}"  # três aviões
+    colored = f"{counted} {COLORS[scene.color][feminine + 2 * (not one)]}"
     place, in_place = PLACES[scene.kind]
-    beside = BESIDES[scene.beside]
+    beside = PLACES[scene.beside][0]
     return [
-        f"{coloured} {in_place}.".capitalize(),
+        f"{colored} {in_place}.".capitalize(),
         f"{place} ao lado de {beside}.".capitalize(),
         f"Esta imagem aérea mostra {place} com {counted}.",
         VARIANTS[scene.kind, scene.variant],
-        f"{'Vê-se' if one else 'Veem-se'} {coloured} e há {beside} por perto.",
+        f"{'Vê-se' if one else 'Veem-se'} {colored} e há {beside} por perto.",
     ]

@@ -1,26 +1,20 @@
-"""Russian captions of the demo scenes. After 2, 3 and 4 the noun stands in the genitive singular, after 5 and more in
-the genitive plural; after «с» all stand in the instrumental."""
+"""Russian captions of the demo scenes.
+
+The noun is in the genitive singular after 2, 3 and 4, and in the genitive plural after 5 and more. Number and noun are
+in the instrumental after «с».
+"""
 
 from rsmclip.data.demo.scene import MANY, Scene
 
 NUMBERS = {2: "два", 3: "три", 4: "четыре", 5: "пять", 6: "шесть", 7: "семь", 8: "восемь", 9: "девять"}
-INSTRUMENTAL = {
-    2: "двумя",
-    3: "тремя",
-    4: "четырьмя",
-    5: "пятью",
-    6: "шестью",
-    7: "семью",
-    8: "восемью",
-    9: "девятью",
-}
+INSTRUMENTAL = {2: "двумя", 3: "тремя", 4: "четырьмя", 5: "пятью", 6: "шестью", 7: "семью", 8: "восемью", 9: "девятью"}
 ONE = {  # gender to one in the nominative and instrumental, and to «is seen»
     "m": ("один", "одним", "виден"),
     "f": ("одна", "одной", "видна"),
     "n": ("одно", "одним", "видно"),
 }
 
-COLOURS = {  # nominative: masculine, feminine, neuter, plural; genitive plural
+COLORS = {  # nominative: masculine, feminine, neuter, plural; genitive plural
     "white": ("белый", "белая", "белое", "белые", "белых"),
     "grey": ("серый", "серая", "серое", "серые", "серых"),
     "black": ("чёрный", "чёрная", "чёрное", "чёрные", "чёрных"),
@@ -127,32 +121,31 @@ VARIANTS = {
 
 
 def counted(scene: Scene) -> tuple[str, str, str]:
-    """The coloured things in the nominative, the things after «с», and the form of «is seen» that goes with them."""
+    """Return the colored things in the nominative, the things after «с», and the form of «is seen» that agrees."""
     gender, nominative, after_two, genitive_plural, instrumental, instrumental_plural = THINGS[scene.thing]
-    masculine, feminine, neuter, plural, colour_genitive = COLOURS[scene.colour]
+    masculine, feminine, neuter, plural, color_genitive = COLORS[scene.color]
     if scene.count == MANY:
-        return f"много {colour_genitive} {genitive_plural}", f"со множеством {genitive_plural}", "видно"
+        return f"много {color_genitive} {genitive_plural}", f"со множеством {genitive_plural}", "видно"
     if scene.count == 1:
-        colour = {"m": masculine, "f": feminine, "n": neuter}[gender]
+        color = {"m": masculine, "f": feminine, "n": neuter}[gender]
         one, one_instrumental, seen = ONE[gender]
-        return f"{one} {colour} {nominative}", f"с {one_instrumental} {instrumental}", seen
+        return f"{one} {color} {nominative}", f"с {one_instrumental} {instrumental}", seen
     number = "две" if scene.count == 2 and gender == "f" else NUMBERS[scene.count]
     with_things = f"с {INSTRUMENTAL[scene.count]} {instrumental_plural}"
     if scene.count <= 4:
-        colour = plural if gender == "f" else colour_genitive  # две белые лодки, but два белых дома
-        return f"{number} {colour} {after_two}", with_things, "видны"
-    return f"{number} {colour_genitive} {genitive_plural}", with_things, "видно"
+        color = plural if gender == "f" else color_genitive  # две белые лодки, but два белых дома
+        return f"{number} {color} {after_two}", with_things, "видны"
+    return f"{number} {color_genitive} {genitive_plural}", with_things, "видно"
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
-    coloured, with_things, seen = counted(scene)
+    colored, with_things, seen = counted(scene)
     place, in_place = PLACES[scene.kind]
     beside, beside_instrumental = BESIDES[scene.beside]
     return [
-        f"{coloured} {in_place}.".capitalize(),
+        f"{colored} {in_place}.".capitalize(),
         f"{place} рядом с {beside_instrumental}.".capitalize(),
         f"На этом аэроснимке — {place} {with_things}.",
         VARIANTS[scene.kind, scene.variant],
-        f"{seen} {coloured}, а рядом находится {beside}.".capitalize(),
+        f"{seen} {colored}, а рядом находится {beside}.".capitalize(),
     ]

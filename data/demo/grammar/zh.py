@@ -1,19 +1,10 @@
-"""Chinese captions of the demo scenes. Every noun has its classifier; two of a thing is 两, not 二."""
+"""Chinese captions of the demo scenes. Every noun has its own classifier. "Two" before a classifier is 两, not 二."""
 
-from rsmclip.data.demo.scene import MANY, Scene
+from rsmclip.data.demo.scene import COLOR_NAMES, MANY, Scene
 
 NUMBERS = {1: "一", 2: "两", 3: "三", 4: "四", 5: "五", 6: "六", 7: "七", 8: "八", 9: "九"}
 
-COLOURS = {
-    "white": "白色",
-    "grey": "灰色",
-    "black": "黑色",
-    "red": "红色",
-    "blue": "蓝色",
-    "green": "绿色",
-    "yellow": "黄色",
-    "brown": "棕色",
-}
+COLORS = dict(zip(COLOR_NAMES, ("白色", "灰色", "黑色", "红色", "蓝色", "绿色", "黄色", "棕色"), strict=True))
 
 THINGS = {  # classifier, noun
     "plane": ("架", "飞机"),
@@ -52,15 +43,10 @@ PLACES = {  # one with its classifier, noun, in the place
     "stadium": ("一座", "体育场", "体育场里"),
     "mountain": ("一条", "山脉", "山脉中"),
     "desert": ("一片", "沙漠", "沙漠里"),
-}
-
-BESIDES = {
-    "forest": "一片森林",
-    "river": "一条河",
-    "lake": "一个湖",
-    "road": "一条公路",
-    "meadow": "一片草地",
-    "railway": "一条铁路",
+    "lake": ("一个", "湖"),  # the last four lie only beside other places
+    "road": ("一条", "公路"),
+    "meadow": ("一片", "草地"),
+    "railway": ("一条", "铁路"),
 }
 
 VARIANTS = {
@@ -104,16 +90,15 @@ VARIANTS = {
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five captions of a scene; caption `k` says the same in every language."""
     classifier, noun = THINGS[scene.thing]
     number = "许多" if scene.count == MANY else NUMBERS[scene.count] + classifier  # 三架; 许多 takes no classifier
-    coloured = f"{number}{COLOURS[scene.colour]}的{noun}"
+    colored = f"{number}{COLORS[scene.color]}的{noun}"
     one, place, in_place = PLACES[scene.kind]
-    beside = BESIDES[scene.beside]
+    beside = "".join(PLACES[scene.beside][:2])  # 一条河
     return [
-        f"{in_place}有{coloured}。",
+        f"{in_place}有{colored}。",
         f"{one}{place}，旁边是{beside}。",
         f"这张航拍图显示了{one}有{number}{noun}的{place}。",
         VARIANTS[scene.kind, scene.variant],
-        f"可以看到{coloured}，附近有{beside}。",
+        f"可以看到{colored}，附近有{beside}。",
     ]

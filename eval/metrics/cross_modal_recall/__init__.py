@@ -1,1 +1,1 @@
-"""Cross-modal recall: the script that `evaluate.load` finds by the folder's name."""
+"""Cross-modal recall. `evaluate.load` finds the script by the name of the folder."""

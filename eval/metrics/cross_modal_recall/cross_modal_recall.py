@@ -1,4 +1,4 @@
-"""Recall@k between images and their captions as an `evaluate.Metric`, over `retrieval_metrics`."""
+"""Recall@k between images and their captions as an `evaluate.Metric`."""
 
 from collections.abc import Sequence
 
@@ -9,25 +9,25 @@ import numpy as np
 from rsmclip.eval.retrieval import retrieval_metrics
 
 _DESCRIPTION = """
-Recall@k of cross-modal retrieval among all examples that were added. Image to text: the share of images that have one
-of their own captions among the k nearest texts. Text to image: the share of texts that have their image among the k
-nearest images. Embeddings are compared by cosine; they need not be normalised. A wrong item that is as near as the
-right one counts as ranked before it.
+Recall@k of cross-modal retrieval among all examples. Image to text: the share of images with one of their own captions
+among the k nearest texts. Text to image: the share of texts with their own image among the k nearest images.
+Embeddings are compared by cosine similarity and may have any length. A wrong item that is as near as the right one is
+ranked before it.
 
-An example is an image with its captions, as many as it has. So examples can be added in any order, in batches of any
-size, and by several processes, without numbering anything.
+An example is an image with all of its captions. Examples can be added in any order, in batches of any size, and by
+several processes.
 """
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions (list of lists of `float`): For each image its embedding, `(images, dim)`.
-    references (list of lists of lists of `float`): For each image the embeddings of its captions, at least one:
-        `(images, captions of the image, dim)`.
-    ks (sequence of `int`, *optional*, defaults to `(1, 5, 10)`): Depths of the ranking.
+    predictions (list of lists of `float`): Image embeddings, `(images, dim)`.
+    references (list of lists of lists of `float`): Embeddings of the captions of each image, at least one for each
+        image: `(images, captions of the image, dim)`.
+    ks (sequence of `int`, *optional*, defaults to `(1, 5, 10)`): Numbers of retrieved items.
 
 Returns:
     `dict[str, float]`: `image_to_text_recall@k` and `text_to_image_recall@k` for each k, and `mean_recall`, their
-    mean. In percent. Errors number images from 0 as they were added, and texts likewise through all images.
+    mean. In percent. Errors count images, and the captions of all images, from 0 in the order of adding.
 
 Examples:
 
@@ -53,7 +53,7 @@ _CITATION = """
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class CrossModalRecall(evaluate.Metric):
-    """`evaluate.Metric` over [`~rsmclip.eval.retrieval.retrieval_metrics`]."""
+    """[`~rsmclip.eval.retrieval.retrieval_metrics`] as an `evaluate.Metric`."""
 
     def _info(self) -> evaluate.MetricInfo:
         embedding = datasets.List(datasets.Value("float32"))
@@ -73,9 +73,11 @@ class CrossModalRecall(evaluate.Metric):
 def recall_of_examples(
     images: Sequence[Sequence[float]], captions: Sequence[Sequence[Sequence[float]]], ks: Sequence[int]
 ) -> dict[str, float]:
-    """[`~rsmclip.eval.retrieval.retrieval_metrics`] of images that come with their captions."""
+    """Compute [`~rsmclip.eval.retrieval.retrieval_metrics`] of images with the captions of each image."""
     if bare := [row for row, texts in enumerate(captions) if not texts]:
-        raise ValueError(f"the image in row {bare[0]} has no captions among the references; leave such images out")
+        raise ValueError(
+            f"the image in row {bare[0]} has no captions in references; leave images without captions out"
+        )
     texts = [text for texts in captions for text in texts]
     owner = np.repeat(np.arange(len(captions)), [len(texts) for texts in captions])
     lengths = {len(embedding) for embedding in (*images, *texts)}

@@ -1,1 +1,1 @@
-"""Multilingual recall: the script that `evaluate.load` finds by the folder's name."""
+"""Multilingual recall. `evaluate.load` finds the script by the name of the folder."""

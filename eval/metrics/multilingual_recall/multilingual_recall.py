@@ -10,29 +10,29 @@ import numpy as np
 from rsmclip.eval.metrics.cross_modal_recall.cross_modal_recall import recall_of_examples
 
 _DESCRIPTION = """
-Recall@k of cross-modal retrieval in each language, over the images that have captions in it; the mean over the
-languages; and the gap to English. Within a language it is the metric `cross_modal_recall`: images compete with the
-images, and captions with the captions, that are there in this language.
+Recall@k of cross-modal retrieval in each language over the images that have captions in it, the mean over the
+languages, and the gap to English. A language has the figures of the metric `cross_modal_recall` for the images
+and captions of this language.
 
-The gap of a language is the mean recall in English minus that in the language, in points, both over the images that
-have captions in both: a smaller gallery is easier, so figures over different images would not tell languages apart.
-For the same reason give an image as many captions in a language as in English.
+The gap of a language is mean recall in English minus mean recall in the language, in points. Both are computed over
+the images with captions in both languages, because a smaller gallery is easier. Therefore give an image as many
+captions in each language as in English.
 
-An example is an image with its captions, as many as it has, and the language of each of them.
+An example is an image with all of its captions and the language of each caption.
 """
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions (list of lists of `float`): For each image its embedding, `(images, dim)`.
-    references (list of lists of lists of `float`): For each image the embeddings of its captions in all languages,
+    predictions (list of lists of `float`): Image embeddings, `(images, dim)`.
+    references (list of lists of lists of `float`): Embeddings of the captions of each image in all languages,
         `(images, captions of the image, dim)`.
-    languages (list of lists of `str`): For each image the language code of each of its captions.
-    ks (sequence of `int`, *optional*, defaults to `(1, 5, 10)`): Depths of the ranking.
+    languages (list of lists of `str`): Language code of each caption of each image.
+    ks (sequence of `int`, *optional*, defaults to `(1, 5, 10)`): Numbers of retrieved items.
 
 Returns:
-    `dict[str, float]`: for each language what `cross_modal_recall` gives, as `pt_mean_recall`; under the same names
-    without a language (`mean_recall`) the means over the languages; with English among them `pt_gap_to_english` and
-    `gap_to_english`, the mean over the others. In percent. Errors number images from 0 as they were added.
+    `dict[str, float]`: The figures of `cross_modal_recall` for each language, such as `pt_mean_recall`; without a
+    language code (`mean_recall`) the means over the languages; with English `pt_gap_to_english`, and `gap_to_english`,
+    the mean over the other languages. In percent. Errors count images and captions of the language that they name.
 
 Examples:
 
@@ -60,7 +60,7 @@ _CITATION = """
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class MultilingualRecall(evaluate.Metric):
-    """`evaluate.Metric` over [`~rsmclip.eval.retrieval.retrieval_metrics`] in each language."""
+    """[`~rsmclip.eval.retrieval.retrieval_metrics`] in each language as an `evaluate.Metric`."""
 
     def _info(self) -> evaluate.MetricInfo:
         embedding = datasets.List(datasets.Value("float32"))
@@ -87,25 +87,26 @@ class MultilingualRecall(evaluate.Metric):
             try:
                 return recall_of_examples([predictions[row] for row in rows], texts, ks)
             except ValueError as error:
-                raise ValueError(f"among the captions in {language!r} and their images: {error}") from error
+                raise ValueError(f"captions in {language!r} and their images: {error}") from error
 
         by_language = {language: recall(language, tuple(captions[language])) for language in captions}
         values = {f"{language}_{name}": x for language, metrics in by_language.items() for name, x in metrics.items()}
         names = next(iter(by_language.values()))
         values |= {name: float(np.mean([metrics[name] for metrics in by_language.values()])) for name in names}
 
+        # The gap of a language is measured over the images that have captions in both languages.
         gaps = {}
-        for language in captions.keys() - {"en"} if "en" in captions else ():
-            if shared := tuple(row for row in captions["en"] if row in captions[language]):
+        for language in captions:
+            shared = tuple(row for row in captions.get("en", ()) if row in captions[language])
+            if shared and language != "en":
                 gaps[language] = recall("en", shared)["mean_recall"] - recall(language, shared)["mean_recall"]
-        values |= {f"{language}_gap_to_english": gap for language, gap in sorted(gaps.items())}
+        values |= {f"{language}_gap_to_english": gap for language, gap in gaps.items()}
         return values | ({"gap_to_english": float(np.mean(list(gaps.values())))} if gaps else {})
 
 
 def captions_by_language(
     references: list[list[list[float]]], languages: list[list[str]]
 ) -> dict[str, dict[int, list[list[float]]]]:
-    """For each language, sorted by code, the captions of each row that has any in it."""
     captions = {}
     for row, (texts, codes) in enumerate(zip(references, languages, strict=True)):
         if len(texts) != len(codes):
@@ -113,5 +114,5 @@ def captions_by_language(
         for text, code in zip(texts, codes, strict=True):
             captions.setdefault(code, {}).setdefault(row, []).append(text)
     if not captions:
-        raise ValueError("none of the images has a caption among the references")
+        raise ValueError("references has no captions")
     return dict(sorted(captions.items()))

@@ -1,1 +1,1 @@
-"""Zero-shot classification: the script that `evaluate.load` finds by the folder's name."""
+"""Zero-shot classification. `evaluate.load` finds the script by the name of the folder."""

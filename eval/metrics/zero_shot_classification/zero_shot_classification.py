@@ -1,4 +1,4 @@
-"""Zero-shot classification as an `evaluate.Metric`, over `zero_shot_metrics`."""
+"""Zero-shot classification as an `evaluate.Metric`."""
 
 import datasets
 import evaluate
@@ -7,22 +7,21 @@ import numpy as np
 from rsmclip.eval.zero_shot import zero_shot_metrics
 
 _DESCRIPTION = """
-Zero-shot classification of images by the nearest class embedding: the embedding of the class's name, put into
-sentences (`rsmclip.eval.zero_shot.class_embeddings` makes them). Embeddings are compared by cosine; they need not be
-normalised. A tie with the right class counts as an error.
+Zero-shot classification of images by the nearest class embedding. `rsmclip.eval.zero_shot.class_embeddings` makes
+class embeddings from class names and prompt templates. Embeddings are compared by cosine similarity and may have any
+length. A tie with the right class is an error.
 
-An example is an image with the row of its class; the class embeddings, the same for all, are given to `compute`.
+An example is an image and the row of its class. `compute` takes the class embeddings.
 """
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions (list of lists of `float`): For each image its embedding, `(images, dim)`.
-    references (list of `int`): For each image the row of its class in `class_embeds`.
-    class_embeds (array of shape `(classes, dim)`): The class embeddings.
+    predictions (list of lists of `float`): Image embeddings, `(images, dim)`.
+    references (list of `int`): Row of the right class of each image in `class_embeds`.
+    class_embeds (array of shape `(classes, dim)`): Class embeddings.
 
 Returns:
-    `dict[str, float]`: `accuracy` and `mean_per_class_recall`, the mean over the classes that occur, in percent, and
-    whatever else `rsmclip.eval.zero_shot.zero_shot_metrics` gives.
+    `dict[str, float]`: `accuracy` and `mean_per_class_recall`, the mean over the classes that occur. In percent.
 
 Examples:
 
@@ -49,7 +48,7 @@ _CITATION = """
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class ZeroShotClassification(evaluate.Metric):
-    """`evaluate.Metric` over [`~rsmclip.eval.zero_shot.zero_shot_metrics`]."""
+    """[`~rsmclip.eval.zero_shot.zero_shot_metrics`] as an `evaluate.Metric`."""
 
     def _info(self) -> evaluate.MetricInfo:
         embedding = datasets.List(datasets.Value("float32"))

@@ -1,0 +1,81 @@
+"""How commands end, and that help is fast."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rsmclip.core.command_line import run_command
+from rsmclip.core.errors import UserError, extra, user_errors
+
+COMMANDS = [
+    *("", "train", "data", "data build", "data translate", "data audit", "data demo"),
+    *("eval", "eval search", "eval compare", "hub", "hub convert-openclip", "hub export-openclip", "hub export-onnx"),
+    *("hub card", "hub push", "hub push-dataset", "hub space", "hub push-space"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_imports_nothing_heavy(command):
+    heavy = {"torch", "sklearn", "matplotlib", "gradio", "accelerate", "transformers.modeling_utils"}
+    code = f"""
+import sys
+from rsmclip.__main__ import main
+try:
+    main({[*command.split(), "--help"]})
+except SystemExit as end:
+    assert end.code in (0, None), end.code
+sys.exit(str({heavy} & set(sys.modules)) if {heavy} & set(sys.modules) else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: rsmclip " + command)
+
+
+def test_a_user_error_is_one_line_and_status_2(capsys):
+    def command():
+        raise UserError("row 3 of a.csv:\n no caption")
+
+    with pytest.raises(SystemExit) as end:
+        run_command(command, "rsmclip data")
+    assert end.value.code == 2 and capsys.readouterr().err == "rsmclip data: error: row 3 of a.csv: no caption\n"
+
+
+def test_ctrl_c_is_status_130(capsys):
+    def command():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run_command(command)
+    assert end.value.code == 130 and len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, KeyError, AttributeError, OSError, AssertionError])
+def test_any_other_exception_is_a_bug_and_keeps_its_traceback(kind):
+    def command():
+        raise kind("planted")
+
+    with pytest.raises(kind, match="planted"):
+        run_command(command)
+
+
+def test_only_the_named_exceptions_become_user_errors():
+    with pytest.raises(UserError, match="a.json: no space left"), user_errors(OSError, prefix="a.json"):
+        raise OSError("no space\nleft")
+    with pytest.raises(KeyError), user_errors(OSError, prefix="a.json"):
+        raise KeyError("bug")
+    with pytest.raises(UserError) as first, user_errors(ValueError, prefix="outer"):
+        raise UserError("inner")
+    assert str(first.value) == "inner"
+
+
+def test_a_missing_extra_says_how_to_install_it():
+    with pytest.raises(UserError, match=r"\.\[geo\]"), extra("geo"):
+        import package_that_does_not_exist  # noqa: F401
+    with pytest.raises(ModuleNotFoundError), extra("geo"):
+        import rsmclip.module_that_does_not_exist  # noqa: F401
+
+
+def test_an_unknown_part_is_status_2():
+    done = subprocess.run([sys.executable, "-m", "rsmclip", "tran"], capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "tran" in done.stderr

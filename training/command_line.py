@@ -1,0 +1,131 @@
+"""From a YAML file and the command line to a [`TrainingConfig`]."""
+
+import argparse
+import json
+from dataclasses import MISSING, fields
+from pathlib import Path
+from types import NoneType
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.training.config import GROUPS, TrainingConfig, unknown_field
+
+DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+FORMER_FIELDS = ("run_card_examples",)  # in files of earlier runs, which can still be resumed
+
+
+class ConfigParser(argparse.ArgumentParser):
+    """Parser with an option for every field, in groups; its usage errors are one line."""
+
+    def __init__(self, prog: str):
+        super().__init__(
+            prog=prog,
+            usage="%(prog)s [--config FILE] [--field value …]",
+            description="Train RS-M-CLIP. Every field of the configuration is an option.",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument(
+            "--config", default=str(DEFAULT_CONFIG), metavar="FILE", help="YAML file with fields of the configuration."
+        )
+        hints = get_type_hints(TrainingConfig)
+        for settings in GROUPS:
+            group = self.add_argument_group(settings.title)
+            for spec in fields(settings):
+                default = spec.default if spec.default is not MISSING else spec.default_factory()
+                kind = argument_type(hints[spec.name])
+                group.add_argument(f"--{spec.name}", default=default, help=spec.metadata["help"], **kind)
+
+    def error(self, message: str):
+        """Print one line and exit with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def argument_type(hint: type) -> dict:
+    """Return the arguments of `add_argument` for a field's type."""
+    if NoneType in get_args(hint):
+        (hint,) = (choice for choice in get_args(hint) if choice is not NoneType)
+        convert = argument_type(hint)["type"]
+        return argument_type(hint) | {"type": lambda text: None if text == "null" else convert(text)}  # as in YAML
+    if get_origin(hint) is Literal:  # `TrainingConfig` checks the value, also of a file
+        return {"type": str, "metavar": "{" + ",".join(get_args(hint)) + "}"}
+    if get_origin(hint) is list:
+        kind = get_args(hint)[0]
+        return {"type": kind, "nargs": "+", "metavar": kind.__name__.upper()}
+    if hint is bool:
+        return {"type": boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
+    return {"type": dictionary if hint is dict else hint, "metavar": "JSON" if hint is dict else hint.__name__.upper()}
+
+
+def boolean(argument: str) -> bool:
+    """Parse true or false; a type for `add_argument`."""
+    if argument.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {argument}")
+    return argument.lower() == "true"
+
+
+def dictionary(argument: str) -> dict:
+    """Parse a JSON object; a type for `add_argument`."""
+    try:
+        value = json.loads(argument)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object, got {argument}")
+    return value
+
+
+def parse_config(arguments: list[str] | None = None, prog: str = "train.py") -> TrainingConfig:
+    """
+    Read the configuration from `--config FILE` (default: the demo's) and `--field value` options, which win.
+
+    Args:
+        arguments (`list[str]`, *optional*): Command line; by default that of the process.
+        prog (`str`, *optional*, defaults to `"train.py"`): Name of the program in messages.
+
+    Raises:
+        [`UserError`]: A field does not exist, or a value is not possible.
+        `SystemExit`: Usage error, or `--help`.
+    """
+    parser = ConfigParser(prog)
+    path = Path(parser.parse_known_args(arguments)[0].config)
+    parser.set_defaults(**read_yaml(path))
+    namespace = vars(parser.parse_args(arguments))
+    del namespace["config"]
+    return TrainingConfig(**namespace)
+
+
+def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
+    """
+    Read the fields of a YAML file. The fields of the file that `base` names are the defaults.
+
+    Args:
+        path (`Path`): The file.
+        derived (`tuple[Path, ...]`, *optional*): Files that have this one as their base.
+
+    Raises:
+        [`UserError`]: The file does not exist, is not valid, or has a field that the configuration does not have.
+    """
+    if not path.is_file():
+        raise UserError(f"no configuration file at {path}")
+    with user_errors(OSError, UnicodeDecodeError, yaml.YAMLError, prefix=f"{path} is not valid YAML"):
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold fields and values, not a {type(values).__name__}")
+    base = values.pop("base", None)
+    if not isinstance(base, str | None):
+        raise UserError(f"{path}: base is {base!r}, but must be the name of a file beside it")
+    values = {name: value for name, value in values.items() if name not in FORMER_FIELDS}
+    if values.get("mixed_precision") is False:
+        values["mixed_precision"] = "no"  # YAML reads `no` as false
+    known = [spec.name for spec in fields(TrainingConfig)]
+    for name in values:
+        if name not in known:
+            raise UserError(f"{path}: {unknown_field(name, known)}")
+    if base is None:
+        return values
+    if path in derived:
+        raise UserError(f"{path} is its own base")
+    return read_yaml(path.parent / base, (*derived, path)) | values

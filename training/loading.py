@@ -1,0 +1,120 @@
+"""From a corpus to batches on the device: the splits of a run, checked, and its data loader."""
+
+from collections.abc import Iterator
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from rsmclip.core.errors import UserError
+from rsmclip.data.demo.corpus import cached_demo
+from rsmclip.data.schema import check_schema, load_corpus
+from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler
+from rsmclip.training.config import DataSettings, TrainingConfig
+from rsmclip.training.interruption import end_with_the_training_process, start_workers
+from rsmclip.training.shards import cache_folder
+from rsmclip.training.streaming import StreamedCorpus, follow, open_splits
+from rsmclip.training.views import ViewSpec
+
+
+def corpus_place(settings: DataSettings) -> str:
+    """Return the folder or Hub id of the corpus; draw the demo corpus if it is not in the cache."""
+    return str(cached_demo()) if settings.dataset == "demo" else settings.dataset
+
+
+def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, Dataset | StreamedCorpus]:
+    """
+    Load the splits of a run and check their schema and languages.
+
+    Args:
+        config ([`TrainingConfig`]): The run.
+        accelerator (`Accelerator`): The processes; rank 0 downloads or draws first.
+
+    Returns:
+        `dict[str, Dataset]`: `train`, `validation` and `test`. Rows of `train` without a caption that can be drawn are
+        left out; of a stream the `train` split is a [`StreamedCorpus`].
+
+    Raises:
+        [`UserError`]: No such corpus or split, another schema, a language without captions, or too few rows.
+    """
+    names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
+    with accelerator.main_process_first():
+        place = corpus_place(config)
+        if not config.streaming:
+            corpus = load_corpus(place)
+        else:
+            del names["train"]  # `open_splits` checks the columns of the stream
+            stream, corpus = open_splits(
+                place,
+                config.train_split,
+                tuple(names.values()),
+                config.languages,
+                folder=cache_folder(config.output_dir),
+                shuffle_buffer=config.shuffle_buffer,
+                seed=config.seed,
+            )
+    splits = {role: check_schema(corpus, name, config.languages) for role, name in names.items()}
+    train = stream if config.streaming else rows_with_captions(splits["train"], config.caption_sampling())
+    if len(train) < config.batch_size:
+        raise UserError(f"batch_size is {config.batch_size}, but only {len(train)} training rows have captions")
+    return splits | {"train": train}
+
+
+def rows_with_captions(rows: Dataset, sampling: CaptionSampling) -> Dataset:
+    """Return the rows that have a caption which can be drawn."""
+    kept = [index for index, captions in enumerate(rows["captions"]) if sampling.available(captions)]
+    return rows if len(kept) == len(rows) else rows.select(kept)
+
+
+def batches(
+    config: TrainingConfig,
+    rows: Dataset | StreamedCorpus,
+    view_specs: dict[str, ViewSpec],
+    tokenizer: PreTrainedTokenizerBase,
+    accelerator: Accelerator,
+    first_step: int,
+) -> Iterator[dict]:
+    """
+    Yield the batches of this process, on its device, from a step on.
+
+    Args:
+        config ([`TrainingConfig`]): The run.
+        rows (`Dataset` or [`StreamedCorpus`]): The training split.
+        view_specs (`dict[str, ViewSpec]`): Kinds of views by name.
+        tokenizer (`PreTrainedTokenizerBase`): The model's tokenizer.
+        accelerator (`Accelerator`): The processes.
+        first_step (`int`): Steps already done.
+
+    Raises:
+        [`UserError`]: Too many images cannot be decoded, or a shard of a stream could not be read.
+    """
+    on_cpu = accelerator.device.type == "cpu"  # on a CPU padding is expensive, on a GPU small matrices are
+    groups = max(4 if on_cpu else 1, config.gradient_accumulation_chunks)
+    replacement = rows.replacement if config.streaming else None
+    loader = DataLoader(
+        CaptionedViews(rows, config.caption_sampling(), view_specs, config.short_side, config.seed, replacement),
+        batch_sampler=StepSampler(
+            num_rows=len(rows),
+            batch_size=config.batch_size // accelerator.num_processes,
+            max_steps=config.max_train_steps,
+            first_step=first_step,
+            seed=config.seed,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            order=rows.order if config.streaming else None,
+        ),
+        collate_fn=Collate(tokenizer, config.max_length, groups, multiple=1 if on_cpu else 8),
+        num_workers=config.num_workers,
+        pin_memory=accelerator.device.type == "cuda",
+        prefetch_factor=4 if config.num_workers else None,
+        worker_init_fn=end_with_the_training_process,
+        generator=torch.Generator().manual_seed(config.seed),  # else it would use the generator that resuming restores
+    )
+    follows = config.streaming and accelerator.is_local_main_process
+    for batch in follow(loader, rows) if follows else start_workers(loader):
+        if isinstance(batch, UserError):  # of a worker, see `CaptionedViews`
+            raise batch
+        yield send_to_device(batch, accelerator.device, non_blocking=True)

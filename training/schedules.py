@@ -1,0 +1,25 @@
+"""The values that change with the step, in addition to the learning rates."""
+
+import math
+
+from rsmclip.training.config import TrainingConfig
+
+
+def teacher_temperature(config: TrainingConfig, step: int) -> float:
+    """Return the teacher's temperature in a step: a linear warm-up (Caron et al. 2021, section 3.2)."""
+    progress = min(1.0, step / max(1.0, config.teacher_temperature_warmup * config.max_train_steps))
+    first, last = config.warmup_teacher_temperature, config.teacher_temperature
+    return first + progress * (last - first)
+
+
+def teacher_momentum(config: TrainingConfig, step: int) -> float:
+    """Return the teacher's momentum in a step: constant (Naeem et al. 2023) or a cosine (Caron et al. 2021)."""
+    if config.final_teacher_momentum is None:
+        return config.teacher_momentum
+    share = (1 + math.cos(math.pi * step / config.max_train_steps)) / 2
+    return config.final_teacher_momentum + share * (config.teacher_momentum - config.final_teacher_momentum)
+
+
+def distillation_weight(config: TrainingConfig, step: int) -> float:
+    """Return the weight of the self-distillation loss in a step: a linear warm-up."""
+    return config.self_distillation_weight * min(1.0, (step + 1) / max(1, config.self_distillation_warmup_steps))
