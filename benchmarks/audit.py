@@ -1,13 +1,13 @@
-"""The leakage audit measured: on real pairs, on pictures transformed at random, and its speed and memory.
+"""Measure the leakage audit on real pairs, on pictures transformed at random, and its speed and memory.
 
     python -m rsmclip.benchmarks.audit pairs --corpus DIR --pictures FOLDER --truth pairs.json
     python -m rsmclip.benchmarks.audit transforms --corpus DIR [--images 1000] [--seed 0]
     python -m rsmclip.benchmarks.audit speed --corpus DIR --images 1000 3000 8973 50000
 
-`DIR` is what `python -m rsmclip.data build` wrote. `pairs` takes pictures of another corpus and a list of which show
-the same as a picture of the first. The first two also measure the usual way: perceptual hashes of 64 bits that differ
-in 10 at most, as they are and at the eight turns (`pip install imagehash`). Whatever is found beyond the truth is
-listed by id, to be looked at.
+`DIR` is a folder that `rsmclip data build` wrote. `pairs` takes pictures of another corpus and a JSON file with the
+pairs that show the same picture. `pairs` and `transforms` also measure the usual method, perceptual hashes of 64 bits
+with a Hamming distance of at most 10, on pictures as they are and at eight turns (`pip install imagehash`). Pairs
+beyond the truth are listed by id for inspection.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,19 +42,16 @@ FEATURES = Features(
 
 
 def encoded_rows(pictures: dict[str, bytes]) -> Dataset:
-    """Pictures by id as rows without captions."""
     images = [{"bytes": encoded, "path": None} for encoded in pictures.values()]
     columns = {"image": images, "image_id": list(pictures), "captions": [{"en": []}] * len(pictures)}
     return Dataset.from_dict(columns, features=FEATURES)
 
 
 def all_rows(corpus: DatasetDict) -> Dataset:
-    """The rows of all splits."""
     return concatenate_datasets([rows.select_columns(["image", "image_id", "captions"]) for rows in corpus.values()])
 
 
 def scores(truth: set[tuple[str, str]], found: set[tuple[str, str]]) -> dict:
-    """Recall, and the pairs that are missing or beyond the truth, as `(picture, row of the corpus)`."""
     return {
         "recall": round(len(truth & found) / len(truth), 4),
         "pairs_found": len(found),
@@ -64,28 +62,26 @@ def scores(truth: set[tuple[str, str]], found: set[tuple[str, str]]) -> dict:
 
 
 def found_pairs(report: AuditReport) -> tuple[set[tuple[str, str]], list[tuple]]:
-    """Pairs of another corpus's picture and a row, and the pairs within the corpus."""
+    # Pairs of a picture of the other corpus and a row, and pairs within the corpus.
     across = {(pair.second.image_id, pair.first.image_id) for pair in report.pairs if pair.second.dataset == "other"}
     within = [pair for pair in report.pairs if pair.second.dataset == report.audited]
     return across, [(pair.first.image_id, pair.second.image_id, *pair[2:]) for pair in within]
 
 
 def hash_bits(turned: bool, encoded: bytes) -> list[int]:
-    """The perceptual hash of a picture, or those of its eight turns."""
     import imagehash
 
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
-    versions = [image, ImageOps.mirror(image)] if turned else [image]
-    rotations = ROTATIONS if turned else [None]
-    return [
-        int(str(imagehash.phash(each if rotation is None else each.transpose(rotation))), 16)
-        for each in versions
-        for rotation in rotations
-    ]
+    versions = [turn(each, rotation) for each in (image, ImageOps.mirror(image)) for rotation in ROTATIONS]
+    return [int(str(imagehash.phash(version)), 16) for version in (versions if turned else versions[:1])]
+
+
+def turn(image: Image.Image, rotation: Image.Transpose | None) -> Image.Image:
+    return image if rotation is None else image.transpose(rotation)
 
 
 def peer(truth: set[tuple[str, str]], rows: Dataset, pictures: dict[str, bytes]) -> dict:
-    """What perceptual hashes find, at a Hamming distance of 10 at most."""
+    # Pairs of perceptual hashes with a Hamming distance of at most 10.
     with ProcessPoolExecutor() as pool:
         encoded = (image["bytes"] for image in rows["image"])
         known = np.array(list(pool.map(partial(hash_bits, False), encoded, chunksize=50)), np.uint64)[:, 0]
@@ -100,7 +96,6 @@ def peer(truth: set[tuple[str, str]], rows: Dataset, pictures: dict[str, bytes])
 
 
 def pairs(arguments: argparse.Namespace) -> dict:
-    """`pairs`: real pictures of another corpus."""
     corpus, known = load_corpus(arguments.corpus), json.loads(arguments.truth.read_text(encoding="utf-8"))
     pictures = {path.name: path.read_bytes() for path in sorted(arguments.pictures.iterdir())}
     ids = {image_id.rsplit("/")[-1]: image_id for rows in corpus.values() for image_id in rows["image_id"]}
@@ -119,15 +114,14 @@ def pairs(arguments: argparse.Namespace) -> dict:
 
 
 def transform(encoded: bytes, seed: Sequence[int]) -> bytes:
-    """A picture cropped to 0.8 to 1 a side, mirrored, turned, resized by 0.5 to 1.5 and saved at quality 40 to 95."""
+    # Crop to 0.8 to 1 per side, mirror, turn, resize by 0.5 to 1.5 and save at quality 40 to 95.
     rng = np.random.default_rng(seed)
     image = Image.open(io.BytesIO(encoded)).convert("RGB")
     width, height = (max(1, round(length * side)) for side in [rng.uniform(0.8, 1)] for length in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     image = image.crop((left, top, left + width, top + height))
     image = ImageOps.mirror(image) if rng.integers(2) else image
-    rotation, factor = ROTATIONS[rng.integers(4)], rng.uniform(0.5, 1.5)
-    image = image if rotation is None else image.transpose(rotation)
+    image, factor = turn(image, ROTATIONS[rng.integers(4)]), rng.uniform(0.5, 1.5)
     size = tuple(max(1, round(length * factor)) for length in image.size)
     buffer = io.BytesIO()
     image.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=int(rng.integers(40, 96)))
@@ -135,8 +129,8 @@ def transform(encoded: bytes, seed: Sequence[int]) -> bytes:
 
 
 def transforms(arguments: argparse.Namespace) -> dict:
-    """`transforms`: pictures of the corpus, transformed at random, against all of it."""
-    corpus, [number] = load_corpus(arguments.corpus), arguments.images
+    # Pictures of the corpus, transformed at random, against the whole corpus.
+    corpus, number = load_corpus(arguments.corpus), arguments.images[0]
     rows = all_rows(corpus)
     chosen = np.random.default_rng(arguments.seed).choice(len(rows), number, replace=False)
     pictures = {
@@ -145,7 +139,7 @@ def transforms(arguments: argparse.Namespace) -> dict:
     }
     report = audit({"corpus": corpus, "other": DatasetDict(test=encoded_rows(pictures))}, "corpus")
     found, within = found_pairs(report)
-    # A picture that the corpus has twice is rightly found twice.
+    # A picture that the corpus has twice must be found twice.
     truth = {(image_id, image_id) for image_id in pictures}
     truth |= {(one, other) for pair in within for one, other in (pair[:2], pair[1::-1]) if one in pictures}
     return {
@@ -160,9 +154,9 @@ def transforms(arguments: argparse.Namespace) -> dict:
 
 def part(rows: Dataset, number: int) -> bytes:
     """
-    A picture of its own: a part of a picture at a random place and angle, at the size of the whole.
+    Make a new picture: a part of a picture at a random place and angle, enlarged to the size of the whole.
 
-    The part is 50 to 65 % a side and lies within the square of 70 % that is inside a square at any angle.
+    The part is 50 to 65 % per side, inside the central square of 70 % that rotation at any angle keeps.
     """
     rng = np.random.default_rng([3, number])
     image = Image.open(io.BytesIO(rows[number % len(rows)]["image"]["bytes"])).convert("RGB")
@@ -177,7 +171,7 @@ def part(rows: Dataset, number: int) -> bytes:
 
 
 def rows_of_size(rows: Dataset, number: int, folder: Path) -> DatasetDict:
-    """So many rows of a corpus at random; more than it has are parts of its pictures, with its captions."""
+    # Random rows of the corpus, or, if it has too few, parts of its pictures with its captions.
     if number <= len(rows):
         chosen = np.sort(np.random.default_rng(0).choice(len(rows), number, replace=False))
         return DatasetDict(train=rows.select(chosen))
@@ -193,7 +187,6 @@ def rows_of_size(rows: Dataset, number: int, folder: Path) -> DatasetDict:
 
 
 def timed_audit(folder: Path, results: multiprocessing.Queue) -> None:
-    """Audits a corpus on disk and tells how long it took and what it found."""
     corpus = load_corpus(folder)
     start = time.perf_counter()
     report = audit({"corpus": corpus}, "corpus")
@@ -201,18 +194,16 @@ def timed_audit(folder: Path, results: multiprocessing.Queue) -> None:
 
 
 def tree_memory(process: psutil.Process) -> int:
-    """Resident bytes of a process and its children; what they share counts in each, so it is an upper bound."""
+    # Resident bytes of a process and its children. Shared pages count in each, so this is an upper bound.
     total = 0
     for each in [process, *process.children(recursive=True)]:
-        try:
+        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
             total += each.memory_info().rss
-        except psutil.NoSuchProcess:  # it ended in between
-            continue
     return total
 
 
 def speed(arguments: argparse.Namespace) -> dict:
-    """`speed`: seconds and peak memory for so many images, each in a process of its own."""
+    # Seconds and peak memory for each number of images, each in a new process.
     rows, measured = all_rows(load_corpus(arguments.corpus)), []
     spawn = multiprocessing.get_context("spawn")
     for number in arguments.images:
@@ -236,22 +227,20 @@ def speed(arguments: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    """Runs one of the measurements and prints it."""
+    """Run one of the measurements and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("measurement", choices=["pairs", "transforms", "speed"])
-    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="a built corpus")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="pictures of another corpus")
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="which of them are in the corpus")
-    parser.add_argument("--images", type=int, nargs="+", default=[1000], help="how many")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for what was measured")
+    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="folder of a built corpus")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="pictures of another corpus (pairs)")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="pictures that the corpus has too (pairs)")
+    parser.add_argument("--images", type=int, nargs="+", default=[1000], help="number of images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the transforms (default: 0)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for the results")
     arguments = parser.parse_args()
     if arguments.measurement == "pairs" and not (arguments.pictures and arguments.truth):
         parser.error("pairs needs --pictures and --truth")
-    if arguments.measurement == "transforms" and len(arguments.images) > 1:
-        parser.error("transforms takes one number of --images")
     if arguments.measurement != "speed" and find_spec("imagehash") is None:
-        parser.error("perceptual hashes are measured beside the audit: pip install imagehash")
+        parser.error("imagehash is not installed: pip install imagehash")
     measured = {"pairs": pairs, "transforms": transforms, "speed": speed}[arguments.measurement](arguments)
     packages = ["numpy", "scipy", "pillow", "datasets"]
     packages += [] if arguments.measurement == "speed" else ["imagehash"]

@@ -1,1 +1,1 @@
-"""From captions in English to a multilingual dataset: sources, translations, the demo corpus and their schema."""
+"""From English captions to an audited multilingual dataset: schema, readers, translation, audit, demo corpus."""

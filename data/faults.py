@@ -1,97 +1,90 @@
-"""What makes a row of a corpus unusable: one place for all corpora."""
+"""What makes a row of a corpus unusable. All corpora are checked here."""
 
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from PIL import Image
+
+from rsmclip.core.errors import UserError
 from rsmclip.core.images import IMAGE_ERRORS, open_encoded
-from rsmclip.data.sources.protocol import SourceError, SourceRow
+from rsmclip.data.sources.protocol import SourceRow
 
 SPLITS = ("train", "val", "test")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 8 bits per channel, convertible to RGB
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON may hold one alone; it cannot be written as UTF-8
+SHOWN = 20  # faults in a table
 
 
 class Fault(NamedTuple):
-    """
-    Why a row is unusable.
-
-    Args:
-        problem (`str`): What is wrong.
-        image_id (`str`): The row.
-        place (`str`): The file of its image, or the value that is wrong.
-    """
+    """Why a row is unusable."""
 
     problem: str
     image_id: str
-    place: str
+    place: str  # file of the image, or the wrong value
 
 
 def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
-    """
-    What is wrong with a row, if anything. The image itself is judged by [`encode_image`].
-
-    Args:
-        row ([`SourceRow`]): The row.
-        seen (`set[str]`): Ids of the rows before it.
-    """
-    problem, place = None, row["file"]
+    """Return the first fault of a row, or `None`. [`encode_image`] checks the image itself."""
+    problem, place, captions = None, row["file"], row["captions_en"]
     if row["image_id"] in seen:
         problem = "duplicate id"
     elif row["split"] not in SPLITS:
         problem, place = "unknown split", f"{row['split']!r} is none of {', '.join(SPLITS)}"
-    elif not row["captions_en"]:
+    elif not captions:
         problem = "no captions"
-    elif not all(isinstance(caption, str) and caption.strip() for caption in row["captions_en"]):
+    elif not all(isinstance(caption, str) and caption.strip() for caption in captions):
         problem = "empty caption"
-    elif not all(map(is_text, [*row["captions_en"], row["image_id"], row["label"] or ""])):
-        problem = "text that is no Unicode"
+    elif any(HALF_CHARACTER.search(text) for text in (*captions, row["image_id"], row["label"] or "")):
+        problem = "text that is not Unicode"
     elif row["image"] is None:
         problem = "image missing"
-    return problem and Fault(problem, row["image_id"], place)
+    return Fault(problem, row["image_id"], place) if problem else None
 
 
-def fault_table(faults: Sequence[Fault], shown: int = 20) -> str:
-    """How often each problem is there, then the first `shown` faults as a table."""
+def fault_summary(faults: Sequence[Fault]) -> str:
+    """Return the number of faults by problem, in one line."""
     counts = Counter(fault.problem for fault in faults).most_common()
-    listed = [Fault("problem", "image", "where")]
-    listed += [Fault(*map(printable, fault)) for fault in faults[:shown]]
-    widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
-    lines = [f"{len(faults):,} unusable rows (" + ", ".join(f"{problem}: {n:,}" for problem, n in counts) + ")"]
-    for fault in listed:
-        lines.append("  " + "  ".join(text.ljust(width) for text, width in zip(fault, widths, strict=True)).rstrip())
-    return "\n".join(lines + [f"  … and {len(faults) - shown:,} more"] * (len(faults) > shown))
+    return f"{len(faults):,} unusable rows ({', '.join(f'{problem}: {count:,}' for problem, count in counts)})"
+
+
+def fault_table(faults: Sequence[Fault]) -> str:
+    """Return [`fault_summary`] and a line for each of the first `SHOWN` faults."""
+    lines = [f"  {fault.problem}: {printable(fault.image_id)} ({printable(fault.place)})" for fault in faults[:SHOWN]]
+    if len(faults) > SHOWN:
+        lines.append(f"  … and {len(faults) - SHOWN:,} more")
+    return "\n".join([fault_summary(faults), *lines])
 
 
 def printable(text: str) -> str:
-    """A text on one line, halves of characters as JSON has them."""
     return " ".join(text.split()).encode(errors="backslashreplace").decode()
 
 
-def is_text(text: str) -> bool:
-    """Whether a string can be written: JSON may hold halves of characters, such as `"\\ud83d"` alone."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def encode_image(encoded: bytes) -> bytes:
+def load_image(encoded: bytes, draft_side: int | None = None) -> Image.Image:
     """
-    The bytes of a JPEG or PNG as they are; any other format, such as TIFF, as PNG. Every image is decoded once, so
-    that none is damaged.
+    Decode an image; with `draft_side`, a large JPEG in gray and reduced to at least this many pixels per side.
 
     Raises:
-        [`SourceError`]: The bytes are no image, only a part of one, or one of more than 8 bits a channel.
+        [`UserError`]: The image is damaged, or has more than 8 bits per channel.
     """
     try:
         image = open_encoded(encoded)
+        if draft_side:
+            image.draft("L", (draft_side, draft_side))
         image.load()
     except IMAGE_ERRORS as error:
-        raise SourceError("image undecodable") from error
-    if image.mode.startswith(("I", "F")):  # Pillow would cut off whatever is brighter than 255
-        raise SourceError("image not of 8 bits a channel")
-    if image.format in ("JPEG", "MPO", "PNG"):  # MPO: a JPEG of a camera that keeps a second picture behind the first
+        raise UserError("image undecodable") from error
+    if image.mode not in MODES:  # Pillow would clip 16-bit values to 255
+        raise UserError(f"image not in 8 bits per channel ({image.mode})")
+    return image
+
+
+def encode_image(encoded: bytes) -> bytes:
+    """Return the bytes of a JPEG or PNG unchanged, and those of any other image, such as TIFF, as PNG."""
+    image = load_image(encoded)
+    if image.format in ("JPEG", "MPO", "PNG"):  # MPO: a JPEG from a camera that stores a second picture after it
         return encoded
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG")

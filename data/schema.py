@@ -1,4 +1,4 @@
-"""The schema of every corpus: one row per image, with captions in several languages, aligned with each other."""
+"""The schema of every corpus: one row per image, with captions in several languages that are aligned."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,29 +9,25 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Value
-from datasets.exceptions import DatasetGenerationError
-from huggingface_hub.errors import HFValidationError
+from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of the HTTP client
 
-from rsmclip.core.languages import LANGUAGES  # noqa: F401
+from rsmclip.core.errors import UserError
+from rsmclip.core.languages import LANGUAGES as LANGUAGES  # other modules import it from here
 
-RAW_CAPTIONS = "raw_captions"  # as published, in English; a corpus that was drawn or translated elsewhere has none
-
+RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
 ROWS_PER_BATCH = 10_000  # captions held in memory while they are checked
-
-
-class SchemaError(ValueError):
-    """A dataset does not exist, or is not what this project trains and evaluates on."""
 
 
 def features(languages: Sequence[str], raw: bool = False) -> Features:
     """
-    Columns of a corpus with captions in the given languages.
+    Return the columns of a corpus.
 
-    `captions["pt"][k]` translates `captions["en"][k]`; a caption without an accepted translation is null.
+    `captions["pt"][k]` translates `captions["en"][k]`. A caption without an accepted translation is null.
 
     Args:
-        languages (`Sequence[str]`): Language codes.
-        raw (`bool`, *optional*, defaults to `False`): With the column of captions as they were published.
+        languages (`Sequence[str]`): Language codes of the captions.
+        raw (`bool`, *optional*, defaults to `False`): Include the column of captions as published.
     """
     return Features(
         {
@@ -49,124 +45,129 @@ def load_corpus(
     path_or_hub_id: str | Path, config_name: str | None = None, revision: str | None = None
 ) -> DatasetDict:
     """
-    Loads a corpus with its images still encoded; [`check_schema`] tells whether it is one.
+    Load a dataset with its images still encoded. Call [`check_schema`] to check that it is a corpus.
 
     Args:
         path_or_hub_id (`str` or `Path`):
-            Folder that `python -m rsmclip.data build` or `save_to_disk` wrote, or id of a dataset on the
-            Hub.
+            Folder that `rsmclip data build` or `save_to_disk` wrote, or id of a dataset on the Hub.
         config_name (`str`, *optional*):
-            Name of its configuration, where it has several.
+            Name of the configuration, if the dataset has several.
         revision (`str`, *optional*):
             Branch, tag or commit of a dataset on the Hub.
 
     Raises:
-        [`SchemaError`]: There is no such dataset, or it cannot be read.
+        [`UserError`]: The dataset does not exist or cannot be read.
     """
     name, folder = str(path_or_hub_id), Path(path_or_hub_id)
-    with one_line_errors(name):
-        if (folder / "dataset_dict.json").is_file():
+    if (folder / "dataset_dict.json").is_file():
+        with one_line_errors(name):
             corpus = DatasetDict.load_from_disk(name)
-        elif (folder / "state.json").is_file():
+    elif (folder / "state.json").is_file():
+        with one_line_errors(name):
             corpus = DatasetDict(train=Dataset.load_from_disk(name))
-        elif folder.is_dir() and not any(folder.rglob("*.parquet")):
-            raise SchemaError(f"the folder {name} holds no dataset: make one with python -m rsmclip.data build")
-        else:
+    elif folder.is_dir() and not any(folder.rglob("*.parquet")):
+        raise UserError(f"the folder {name} holds no dataset: make one with rsmclip data build")
+    else:
+        with one_line_errors(name):
             corpus = datasets.load_dataset(name, config_name, revision=revision)
     return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
 
 
 @contextmanager
 def one_line_errors(name: str) -> Iterator[None]:
-    """What `datasets` raises on a dataset of this name, as a [`SchemaError`] of one line."""
+    """
+    Raise errors of `datasets` about missing or damaged data as [`UserError`].
+
+    Put it around one call into `datasets`, never around code of this project.
+
+    Args:
+        name (`str`): Folder or Hub id, for the error line.
+    """
     try:
         yield
-    except SchemaError:
-        raise
-    except (OSError, HFValidationError) as error:  # missing here and there, or the Hub is out of reach
+    except (OSError, HTTPError, HFValidationError) as error:  # no such folder or id, or the Hub is out of reach
         cause = type(error).__name__
-        raise SchemaError(f"no folder {name} and no such dataset on the Hub that can be read ({cause})") from error
-    except (DatasetGenerationError, pa.ArrowException) as error:
-        told = " ".join(str(error.__cause__ or error).split())
-        raise SchemaError(f"the dataset {name} is damaged: {told}") from error
-    except (ValueError, TypeError, KeyError, IndexError, RuntimeError) as error:  # a configuration that is not there …
-        raise SchemaError(f"the dataset {name} cannot be read: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"no folder {name}, and no such dataset on the Hub can be read ({cause})") from error
+    except (DatasetsError, pa.ArrowException) as error:
+        raise UserError(f"the dataset {name} is damaged: {' '.join(str(error.__cause__ or error).split())}") from error
+    except (ValueError, RuntimeError) as error:  # no such configuration or bad JSON; a dataset that is a script
+        raise UserError(f"the dataset {name} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def keep_encoded(rows: Dataset) -> Dataset:
-    """The rows with images as bytes; they are decoded where they are used, in the workers."""
+    """Return rows with their images as encoded bytes, to be decoded later in the workers."""
     for column in (name for name, feature in rows.features.items() if isinstance(feature, Image)):
         rows = rows.cast_column(column, Image(decode=False))
     return rows
 
 
 def hub_revision(rows: Dataset) -> str | None:
-    """The commit of the Hub's dataset that rows were loaded from; `None` of a folder, and of a stream's shards."""
-    folders = {Path(file["filename"]).parent.name for file in rows.cache_files}  # `datasets` names them so
+    """Return the Hub commit that rows were loaded from; `None` for a local folder or a stream."""
+    folders = {Path(file["filename"]).parent.name for file in rows.cache_files}  # `datasets` names them by commit
     return next((name for name in folders if re.fullmatch(r"[0-9a-f]{40}", name)), None)
 
 
 def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> Dataset:
     """
-    A split of a dataset, once it is certain that it can be trained or evaluated on.
+    Return a split after checking that a model can be trained or evaluated on it.
 
     Args:
         dataset (`DatasetDict`):
-            What [`load_corpus`] gave.
+            Dataset as [`load_corpus`] returned it.
         split (`str`):
             Name of the split.
         languages (`Sequence[str]`):
-            Languages of which each must have a caption somewhere in the split.
+            Languages that must each have at least one caption in the split.
 
     Returns:
         `datasets.Dataset`: The split.
 
     Raises:
-        [`SchemaError`]: One line that names the split, column or language that is missing or wrong.
+        [`UserError`]: A split, column or language is missing or wrong.
     """
     if split not in dataset:
-        raise SchemaError(f"the dataset has no split {split!r}; it has {', '.join(dataset)}")
+        raise UserError(f"the dataset has no split {split!r}; it has {', '.join(dataset)}")
     rows = dataset[split]
     if faults := list(column_faults(rows.features)):
-        raise SchemaError(f"the dataset is not in the schema of rsmclip.data: {'; '.join(faults)}")
+        raise UserError(f"the dataset does not have the columns of rsmclip.data: {'; '.join(faults)}")
     counts = count_captions(rows)
-    if without := [language for language in languages if not counts.get(language)]:
-        having = ", ".join(language for language, count in counts.items() if count) or "no language"
-        raise SchemaError(f"split {split!r} has no captions in {', '.join(without)}; it has captions in {having}")
+    if missing := [language for language in languages if not counts.get(language)]:
+        present = ", ".join(language for language, count in counts.items() if count) or "no language"
+        raise UserError(f"split {split!r} has no captions in {', '.join(missing)}; it has captions in {present}")
     return rows
 
 
 def column_faults(found: Features) -> Iterator[str]:
-    """What is missing or of the wrong type, in words."""
+    """Yield a message for each column that is missing or has the wrong type."""
     for column in features(()):
         if column not in found:
             yield f"no column {column!r}"
     if not isinstance(found.get("image", Image()), Image):
         yield f"column 'image' has type {found['image']}, not Image"
     for column in ("image_id", "source", "label"):
-        # A column of nulls only has lost its type; for labels, that means a corpus without classes.
+        # A column with only nulls loses its type. For labels, that is a corpus without classes.
         if column in found and not is_string(found[column]) and (column, found[column]) != ("label", Value("null")):
             yield f"column {column!r} has type {found[column]}, not string"
     captions = found.get("captions", {})
     if not isinstance(captions, dict):
         yield f"column 'captions' has type {captions}, not a struct of languages"
-    else:
-        for language, texts in captions.items():
-            if not (isinstance(texts, List | LargeList) and is_string(texts.feature)):
-                yield f"captions in {language!r} have type {texts}, not list of strings"
+        return
+    for language, texts in captions.items():
+        if not (isinstance(texts, List | LargeList) and is_string(texts.feature)):
+            yield f"captions in {language!r} have type {texts}, not list of strings"
 
 
 def is_string(feature: object) -> bool:
-    """Whether a column holds strings."""
+    """Return whether a column holds strings."""
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
 
 
 def count_captions(rows: Dataset) -> dict[str, int]:
     """
-    Captions in each language, those that are null or empty not counted.
+    Return the number of captions by language. Null and empty captions do not count.
 
     Raises:
-        [`SchemaError`]: The lists of a row differ in length, so that they cannot be translations of each other.
+        [`UserError`]: The caption lists of a row differ in length, so they cannot be translations of each other.
     """
     counts = dict.fromkeys(rows.features["captions"], 0)
     tables = rows.select_columns("captions").with_format("arrow").iter(batch_size=ROWS_PER_BATCH)
@@ -174,11 +175,11 @@ def count_captions(rows: Dataset) -> dict[str, int]:
         captions = table["captions"].combine_chunks()
         lengths = {language: pc.list_value_length(pc.struct_field(captions, language)) for language in counts}
         for language in counts:
-            texts = pc.list_flatten(pc.struct_field(captions, language))
-            counts[language] += len(pc.drop_null(texts).filter(pc.not_equal(pc.drop_null(texts), "")))
+            texts = pc.drop_null(pc.list_flatten(pc.struct_field(captions, language)))
+            counts[language] += len(texts.filter(pc.not_equal(texts, "")))
             for other in counts:
                 unequal = pc.fill_null(pc.not_equal(lengths[language], lengths[other]), False)
                 if pc.any(unequal).as_py():
                     row = number * ROWS_PER_BATCH + pc.index(unequal, True).as_py()
-                    raise SchemaError(f"row {row}: captions in {language!r} and {other!r} are not aligned")
+                    raise UserError(f"row {row}: captions in {language!r} and {other!r} are not aligned")
     return counts

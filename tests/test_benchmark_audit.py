@@ -1,23 +1,12 @@
-"""The benchmark of the audit: what it refuses before it measures."""
+"""The benchmark of the audit runs on a small corpus."""
 
-import sys
-
-import pytest
+from argparse import Namespace
 
 from rsmclip.benchmarks import audit
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["pairs", "--pictures", "folder"], "pairs needs --pictures and --truth"),
-        (["transforms", "--images", "10", "20"], "transforms takes one number of --images"),
-        (["transforms"], "pip install imagehash"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_at_once(monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr(audit, "find_spec", lambda name: None)
-    monkeypatch.setattr(sys, "argv", ["audit", arguments[0], "--corpus", "corpus", *arguments[1:]])
-    with pytest.raises(SystemExit, match="2"):
-        audit.main()
-    assert message in capsys.readouterr().err
+def test_speed_is_measured_on_more_images_than_the_corpus_has(corpus_folder):
+    """The corpus has 114 rows, so 120 images are parts of its pictures."""
+    runs = audit.speed(Namespace(corpus=corpus_folder, images=[120]))["runs"]
+    assert len(runs) == 1 and runs[0]["images"] == 120 and runs[0]["parts"]
+    assert runs[0]["seconds"] > 0 and runs[0]["peak_bytes"] > 0

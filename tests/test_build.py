@@ -1,20 +1,20 @@
 """Building: rows and translations arrive where they belong, and a failed build leaves nothing behind."""
 
 import json
-import shutil
 from pathlib import Path
 
 import datasets
 import pyarrow.parquet as pq
 import pytest
-from datasets import Features, Value, load_dataset
+from datasets import load_dataset
 from huggingface_hub import DatasetCard
 from PIL import Image
 
+from rsmclip.core.errors import UserError
 from rsmclip.data import build, write
-from rsmclip.data.build import build_corpus
+from rsmclip.data.build import UnusableRows, build_corpus
 from rsmclip.data.schema import RAW_CAPTIONS, features, load_corpus
-from rsmclip.data.sources import Source, SourceError, open_source
+from rsmclip.data.sources import Source, open_source
 from rsmclip.data.translation.translations import Translations
 
 
@@ -71,14 +71,10 @@ def test_the_card_tells_load_dataset_all_it_needs(tmp_path):
     assert "| train | 2 | 4 | 2 |" in card.text
 
 
-def test_without_translations_a_corpus_is_english(tmp_path):
-    build_corpus([made_source(tmp_path / "made")], tmp_path / "out")
-    assert load_dataset(str(tmp_path / "out"), split="train").features == features(["en"], raw=True)
-
-
-def test_sources_are_concatenated_in_order(tmp_path):
+def test_sources_are_concatenated_in_order_in_english_without_translations(tmp_path):
     build_corpus([made_source(tmp_path / "b"), made_source(tmp_path / "a")], tmp_path / "out")
-    assert load_corpus(tmp_path / "out")["train"]["image_id"][:] == ["b/0", "b/1", "a/0", "a/1"]
+    rows = load_corpus(tmp_path / "out")["train"]
+    assert rows["image_id"][:] == ["b/0", "b/1", "a/0", "a/1"] and list(rows.features["captions"]) == ["en"]
 
 
 def test_shards_and_row_groups_are_cut_and_numbered(tmp_path, monkeypatch):
@@ -115,13 +111,14 @@ def test_rows_are_read_one_row_group_ahead_at_most(tmp_path, monkeypatch):
         ({"split": "valid"}, "unknown split"),
         ({"file_name": "1.png"}, "duplicate id"),
         ({"file_name": "metadata.jsonl"}, "image undecodable"),
-        ({"file_name": "ma\udcefs.png"}, "text that is no Unicode"),  # as Python reads a file name in Latin-1
+        ({"file_name": "ma\udcefs.png"}, "text that is not Unicode"),  # as Python reads a file name in Latin-1
     ],
 )
 def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
     source = made_source(tmp_path / "made", **changes)
-    with pytest.raises(SourceError, match=rf"1 unusable rows \({problem}: 1\)(.|\n)*made/(.|\n)*--skip_bad"):
+    with pytest.raises(UnusableRows, match=f"{problem}: 1.*--skip_bad") as error:
         build_corpus([source], tmp_path / "out")
+    assert [fault.problem for fault in error.value.faults] == [problem]
     assert not (tmp_path / "out").exists() and not leftovers(tmp_path)
 
     report = build_corpus([source], tmp_path / "out", skip_bad=True)
@@ -130,16 +127,11 @@ def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
     assert f"({problem}: 1)" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_build_without_usable_rows_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="no usable rows"):
-        build_corpus([made_source(tmp_path / "made", rows=1, captions=[])], tmp_path / "out", skip_bad=True)
-
-
 def test_a_folder_that_is_not_empty_is_kept(tmp_path):
     source = made_source(tmp_path / "made")
     build_corpus([source], tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_bytes()
-    with pytest.raises(FileExistsError, match="not empty; choose another or give --overwrite_output_dir"):
+    with pytest.raises(UserError, match="--overwrite_output_dir"):
         build_corpus([source], tmp_path / "out", Translations({"a field.": {"pt": "Um campo."}}))
     assert (tmp_path / "out" / "README.md").read_bytes() == card
 
@@ -147,7 +139,7 @@ def test_a_folder_that_is_not_empty_is_kept(tmp_path):
 def test_a_dataset_is_overwritten_only_by_a_complete_one(tmp_path):
     build_corpus([made_source(tmp_path / "made")], tmp_path / "out")
     bad = made_source(tmp_path / "bad", captions=[])
-    with pytest.raises(SourceError):
+    with pytest.raises(UserError):
         build_corpus([bad], tmp_path / "out", overwrite=True)
     assert load_corpus(tmp_path / "out")["train"]["source"][:] == ["made", "made"]
     build_corpus([bad], tmp_path / "out", overwrite=True, skip_bad=True)
@@ -155,45 +147,32 @@ def test_a_dataset_is_overwritten_only_by_a_complete_one(tmp_path):
     assert not leftovers(tmp_path)
 
 
-def test_other_files_are_never_overwritten(tmp_path):
-    source = made_source(tmp_path / "made")
-    with pytest.raises(FileExistsError, match="holds more than a dataset"):
-        build_corpus([source], tmp_path / "made", overwrite=True)
-    assert (tmp_path / "made" / "0.png").is_file()
+def test_only_a_corpus_is_overwritten(tmp_path):
+    source = made_source(tmp_path / "all" / "made")
+    build_corpus([source], tmp_path / "all" / "out")
+    (tmp_path / "file").write_text("mine")
+    for place, culprit in (("all", "all"), ("all/made", "0.png"), ("file", "file")):
+        with pytest.raises(UserError, match=culprit):
+            build_corpus([source], tmp_path / place, overwrite=True)
+    assert (tmp_path / "all" / "made" / "0.png").is_file() and (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
-    (tmp_path / "out").write_text("")
-    with pytest.raises(FileExistsError, match="is a file"):
-        build_corpus([made_source(tmp_path / "made")], tmp_path / "out", overwrite=True)
+def test_a_file_that_cannot_be_written_is_a_user_error(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(write.pq, "ParquetWriter", full)
+    with pytest.raises(UserError, match="No space left"):
+        build_corpus([made_source(tmp_path / "made")], tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not leftovers(tmp_path)
 
 
-def test_what_came_into_the_folder_while_a_corpus_was_written_is_kept(tmp_path):
-    def examples():
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "notes.txt").write_text("mine")
-        yield "train", {"image_id": "a"}
-
-    columns, card = Features({"image_id": Value("string")}), DatasetCard("---\n{}\n---\n")
-    for overwrite in (False, True):
-        with pytest.raises(FileExistsError):
-            write.write_corpus(examples(), columns, tmp_path / "out", overwrite, lambda: card)
-        assert (tmp_path / "out" / "notes.txt").read_text() == "mine" and not leftovers(tmp_path)
-        shutil.rmtree(tmp_path / "out")
-
-
-def test_two_sources_of_one_name_are_refused(tmp_path):
-    sources = [made_source(tmp_path / "one" / "same"), made_source(tmp_path / "two" / "same")]
-    with pytest.raises(SourceError, match="two sources are called same"):
+def test_sources_of_one_name_or_without_usable_rows_are_refused(tmp_path):
+    sources = [made_source(tmp_path / "one" / "same"), made_source(tmp_path / "two" / "same", rows=1, captions=[])]
+    with pytest.raises(UserError, match="same"):
         build_corpus(sources, tmp_path / "out")
-
-
-def test_a_folder_of_corpora_is_never_overwritten(tmp_path):
-    for name in ("a", "b"):
-        build_corpus([made_source(tmp_path / f"made_{name}")], tmp_path / "all" / name)
-    with pytest.raises(FileExistsError, match="holds more than a dataset"):
-        build_corpus([made_source(tmp_path / "made")], tmp_path / "all", overwrite=True)
-    assert load_corpus(tmp_path / "all" / "a")["train"].num_rows == 2
+    with pytest.raises(UserError, match="no usable rows"):
+        build_corpus(sources[1:], tmp_path / "out", skip_bad=True)
 
 
 def test_the_card_names_only_languages_that_have_captions(tmp_path):

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from rsmclip.data import __main__ as cli
-from rsmclip.data.audit.leaks import load_audited
-from rsmclip.data.demo.corpus import demo_examples
+from rsmclip.data.demo import corpus as demo
 from rsmclip.data.schema import load_corpus
 from tests.translators import make_chat_model
 
@@ -42,17 +41,8 @@ def refusal(capsys, *arguments: object) -> str:
         cli.main([str(argument) for argument in arguments])
     assert stop.value.code == 2
     message = capsys.readouterr().err
-    assert message.splitlines()[-1].startswith("error: ") or message.startswith("error: ")
+    assert message.splitlines()[-1].startswith("error: ") and "Traceback" not in message
     return message
-
-
-def test_build_prints_rows_per_split_and_language(tmp_path, made, capsys):
-    (tmp_path / "t").mkdir()
-    (tmp_path / "t" / "captions.jsonl").write_text('{"en": "a road .", "pt": "Uma estrada."}\n')
-    arguments = ["build", "--source", f"imagefolder={made}", "--translations", tmp_path / "t", "--output"]
-    cli.main([str(argument) for argument in [*arguments, tmp_path / "out"]])
-    assert "| split | images | en | pt |" in capsys.readouterr().out
-    assert load_corpus(tmp_path / "out")["test"]["captions"][0] == {"en": ["a road."], "pt": ["Uma estrada."]}
 
 
 def test_build_takes_several_sources_and_counts_what_it_left_out(tmp_path, made, capsys):
@@ -61,42 +51,33 @@ def test_build_takes_several_sources_and_counts_what_it_left_out(tmp_path, made,
     (other / "metadata.jsonl").write_text('{"file_name": "gone.png", "text": "a road ."}\n')
     sources = ["--source", f"imagefolder={made}", "--source", f"imagefolder={other}"]
     message = refusal(capsys, "build", *sources, "--output", tmp_path / "out")
-    assert "1 unusable rows (image missing: 1)" in message and "other/gone" in message
+    assert "image missing: other/gone" in message and "--skip_bad" in message.splitlines()[-1]
     cli.main(["build", *sources, "--output", str(tmp_path / "out"), "--skip_bad"])
-    assert "left out: 1 unusable rows (image missing: 1)" in capsys.readouterr().out
-
-
-def test_a_folder_that_is_not_empty_needs_a_word(tmp_path, made, capsys):
-    arguments = ["build", "--source", f"imagefolder={made}", "--output", str(tmp_path / "out")]
-    cli.main(arguments)
-    assert refusal(capsys, *arguments).count("\n") == 1
-    cli.main([*arguments, "--overwrite_output_dir"])
+    assert "image missing: 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "required: command"),
-        (["crawl"], "invalid choice: 'crawl'"),
-        (["translate", "./nowhere", "--output", "out"], "no folder ./nowhere and no such dataset"),
-        (["translate", "x", "--output", "out", "--languages", "en"], "invalid choice: 'en'"),
-        (["translate", "x", "--output", "out", "--batch_size", "0"], "expected a whole number from 1 on, got '0'"),
-        (["audit", "./nowhere", "--output", "report.json"], "no folder ./nowhere and no such dataset"),
-        (["audit", "nowhere", "--output", "report"], "expected a file name that ends in .json, got 'report'"),
-        (["audit", "nowhere", "--output", "r.json", "--remove"], "nowhere is no folder that rsmclip.data build made"),
-        (["build", "--output", "out"], "required: --source"),
-        (["build", "--source", "rsicd", "--output", "out"], "expected NAME=DIR, got 'rsicd'"),
-        (["build", "--source", "rsicd=x"], "required: --output"),
-        (["build", "--source", "rsicd=missing", "--output", "out"], "rsicd: no folder missing"),
-        (["build", "--source", "rsvqa=.", "--output", "out"], "unknown source 'rsvqa'"),
-        (["build", "--source", "hub=./nowhere", "--output", "out"], "hub: no folder ./nowhere"),
-        (["build", "--source", "ucm=.", "--output", "out", "--split_policy", "mine"], "invalid choice: 'mine'"),
-        (["build", "--source", "ucm=.", "--output", "out"], "ucm: no annotation file"),
-        (["build", "--source", "ucm=.", "--output", "out", "--translations", "missing"], "no *.jsonl"),
+        ([], "command"),
+        (["crawl"], "'crawl'"),
+        (["translate", "./nowhere", "--output", "out"], "./nowhere"),
+        (["translate", "x", "--output", "out", "--languages", "en"], "'en'"),
+        (["translate", "x", "--output", "out", "--batch_size", "0"], "--batch_size"),
+        (["audit", "./nowhere", "--output", "report.json"], "./nowhere"),
+        (["audit", "nowhere", "--output", "report"], "'report'"),
+        (["audit", "nowhere", "--output", "r.json", "--remove"], "nowhere was not made by rsmclip data build"),
+        (["build", "--output", "out"], "--source"),
+        (["build", "--source", "rsicd", "--output", "out"], "'rsicd'"),
+        (["build", "--source", "rsicd=x"], "--output"),
+        (["build", "--source", "rsicd=missing", "--output", "out"], "missing"),
+        (["build", "--source", "rsvqa=.", "--output", "out"], "'rsvqa'"),
+        (["build", "--source", "hub=./nowhere", "--output", "out"], "./nowhere"),
+        (["build", "--source", "ucm=.", "--output", "out"], "dataset_ucm.json"),
+        (["build", "--source", "ucm=.", "--output", "out", "--translations", "missing"], "missing"),
         (["build", "--source", "ucm=.", "--output", "out", "--push_to_hub", "a/b/c"], "a/b/c"),
-        (["demo"], "required: --output"),
-        (["demo", "--output", "out", "--contact_sheet", "sheet"], "expected a file name that ends in .jpg or .png"),
-        (["demo", "--output", "out", "--seed", "-1"], "expected a whole number from 0 on, got '-1'"),
+        (["demo", "--output", "out", "--contact_sheet", "sheet"], "'sheet'"),
+        (["demo", "--output", "out", "--seed", "-1"], "--seed"),
     ],
 )
 def test_bad_input_is_one_clear_line(tmp_path, monkeypatch, capsys, arguments, message):
@@ -106,12 +87,13 @@ def test_bad_input_is_one_clear_line(tmp_path, monkeypatch, capsys, arguments, m
     assert not any(tmp_path.iterdir())
 
 
-def test_build_prints_the_acceptance_of_translations(tmp_path, made, capsys):
+def test_build_prints_rows_and_the_acceptance_of_translations(tmp_path, made, capsys):
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "captions.jsonl").write_text('{"en": "a road .", "pt": "a road", "de": "Eine Straße."}\n')
     command = ["build", "--source", f"imagefolder={made}", "--translations", str(tmp_path / "t"), "--output"]
     cli.main([*command, str(tmp_path / "out")])
     told = capsys.readouterr().out
+    assert "| split | images | en | de |" in told
     assert "| pt | 1 | 0 | 0.0 | 1 |" in told and "| de | 1 | 1 | 100.0 | 0 |" in told
     assert load_corpus(tmp_path / "out")["test"]["captions"][0] == {"en": ["a road."], "de": ["Eine Straße."]}
 
@@ -122,7 +104,7 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path, made, capsys):
     (model / "model.safetensors").unlink()  # a dry run needs no weights
     command = ["translate", str(tmp_path / "out"), "--model", str(model), "--output", str(tmp_path / "t"), "--dry_run"]
     cli.main(command)
-    assert "2 captions are 1 distinct sentences; into 9 languages: 9 translations" in capsys.readouterr().out
+    assert "9 translations" in capsys.readouterr().out
     assert not (tmp_path / "t").exists()
 
 
@@ -130,9 +112,7 @@ def test_a_model_that_is_nowhere_is_one_line_and_leaves_nothing(tmp_path, made, 
     cli.main(["build", "--source", f"imagefolder={made}", "--output", str(tmp_path / "out")])
     capsys.readouterr()
     command = ["translate", tmp_path / "out", "--model", tmp_path / "no model", "--output", tmp_path / "t"]
-    told = refusal(capsys, *command)
-    assert told.splitlines()[-1].startswith("error: cannot load the translation model")
-    assert "Traceback" not in told and not (tmp_path / "t").exists()
+    assert "no model" in refusal(capsys, *command).splitlines()[-1] and not (tmp_path / "t").exists()
 
 
 @pytest.fixture
@@ -140,7 +120,7 @@ def leaking(tmp_path, capsys) -> Path:
     """A built corpus whose `train` has the picture of `test`, mirrored, beside another."""
     root = tmp_path / "leaking_source"
     root.mkdir()
-    pictures = [Image.open(io.BytesIO(row["image"]["bytes"])) for _, row in demo_examples(rows={"train": 2})]
+    pictures = [Image.open(io.BytesIO(row["image"]["bytes"])) for _, row in demo.demo_examples(rows={"train": 2})]
     pictures.append(ImageOps.mirror(pictures[0]))
     lines = []
     for number, (picture, split) in enumerate(zip(pictures, ("test", "train", "train"), strict=True)):
@@ -168,42 +148,28 @@ def test_audit_removes_leaks_from_train_and_a_second_audit_finds_none(tmp_path, 
     assert load_corpus(leaking)["train"]["image_id"][:] == ["leaking_source/1"]
     assert load_corpus(leaking)["test"].num_rows == 1
     card = (leaking / "README.md").read_text()
-    assert "| train | 1 | 1 |" in card and "These 1 rows were removed from `train`" in card
+    assert "| train | 1 | 1 |" in card and "1 rows were removed" in card
     cli.main(command)
     assert json.loads((tmp_path / "report.json").read_text())["pairs"] == []
 
 
-def test_audit_takes_a_folder_of_pictures_to_compare_with(tmp_path, leaking, capsys):
-    (tmp_path / "aid" / "river").mkdir(parents=True)
-    row = load_corpus(leaking)["train"][0]
-    picture = Image.open(io.BytesIO(row["image"]["bytes"]))
-    picture.resize((80, 80)).save(tmp_path / "aid" / "river" / "river_7.tif")
-    command = ["audit", str(leaking), "--against", str(tmp_path / "aid"), "--output", str(tmp_path / "report.json")]
-    cli.main(command)
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert {row["image_id"] for row in report["to_remove"]} == {"leaking_source/1", "leaking_source/2"}
-    found = [pair["second"] for pair in report["pairs"] if pair["second"]["dataset"] == "aid"]
-    assert found == [{"dataset": "aid", "split": "pictures", "image_id": "river/river_7"}]
-
-
-def test_pictures_that_differ_in_their_suffix_have_ids_of_their_own(tmp_path):
-    for name in ("a.jpg", "a.png", "b.png"):
-        Image.new("RGB", (9, 9)).save(tmp_path / name)
-    assert load_audited(str(tmp_path))["pictures"]["image_id"][:] == ["a.jpg", "a.png", "b"]
-
-
-def test_a_folder_of_pictures_is_read_past_what_is_none(tmp_path, leaking, capsys):
-    other = tmp_path / "aid"
-    (other / "folder.jpg").mkdir(parents=True)
+def test_audit_compares_with_the_pictures_in_any_folder(tmp_path, leaking, capsys):
+    river, report = tmp_path / "aid" / "river", tmp_path / "report.json"
+    (river / "folder.jpg").mkdir(parents=True)
     for name in ("readme.pdf", "._a.png", "notes.txt"):
-        (other / name).write_text("no picture")
-    Image.new("RGB", (9, 9)).save(other / "a.png")
-    cli.main(["audit", str(leaking), "--against", str(other), "--output", str(tmp_path / "report.json")])
-    rows = json.loads((tmp_path / "report.json").read_text())["rows"]
-    assert {"dataset": "aid", "split": "pictures", "rows": 1, "evaluated": True} in rows
-    (other / "b.jpg").write_text("no picture")
-    told = refusal(capsys, "audit", leaking, "--against", other, "--output", tmp_path / "report.json")
-    assert told.endswith("error: aid, pictures: b: image undecodable (cannot identify image file)\n")
+        (river / name).write_text("no picture")
+    picture = Image.open(io.BytesIO(load_corpus(leaking)["train"][0]["image"]["bytes"]))
+    picture.resize((80, 80)).save(river / "river_7.tif")
+    command = ["audit", leaking, "--against", tmp_path / "aid", "--output", report]
+    cli.main([str(argument) for argument in command])
+    written = json.loads(report.read_text())
+    assert {row["image_id"] for row in written["to_remove"]} == {"leaking_source/1", "leaking_source/2"}
+    found = [pair["second"] for pair in written["pairs"] if pair["second"]["dataset"] == "aid"]
+    assert found == [{"dataset": "aid", "split": "pictures", "image_id": "river/river_7.tif"}]
+    assert {"dataset": "aid", "split": "pictures", "rows": 1, "evaluated": True} in written["rows"]
+
+    (river / "b.jpg").write_text("no picture")
+    assert "aid, pictures: river/b.jpg" in refusal(capsys, *command).splitlines()[-1]
 
 
 def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path, leaking, capsys):
@@ -215,20 +181,20 @@ def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path, leaking, capsy
     assert (pictures / "README.md").read_text() == "hi\n\n\n"
 
 
-@pytest.mark.parametrize("inside", ["leaking", "pictures", "pictures/reports"])
-def test_a_report_is_never_written_into_what_is_audited(tmp_path, leaking, capsys, inside):
+def test_an_audit_is_refused_before_it_starts(tmp_path, leaking, capsys):
+    """The report would be in an audited folder, two names are equal, or the corpus holds other files."""
+    (leaking / ".gitattributes").write_text("")
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     Image.new("RGB", (9, 9)).save(pictures / "a.png")
-    told = refusal(capsys, "audit", leaking, "--against", pictures, "--output", tmp_path / inside / "report.json")
-    assert "which is audited: write the report elsewhere" in told and not (tmp_path / inside / "report.json").exists()
-
-
-def test_rows_of_a_folder_with_other_files_are_not_removed_and_nothing_is_written(tmp_path, leaking, capsys):
-    (leaking / ".gitattributes").write_text("")
-    told = refusal(capsys, "audit", leaking, "--output", tmp_path / "report.json", "--remove")
-    assert told.endswith("holds more than a dataset, .gitattributes for one, so it is not overwritten\n")
-    assert told.count("\n") == 1 and not (tmp_path / "report.json").exists()
+    for output, options, culprit in (
+        ("leaking/r.json", [], "leaking/r.json"),
+        ("pictures/reports/r.json", ["--against", pictures], "reports/r.json"),
+        ("r.json", ["--against", leaking], "name leaking"),
+        ("r.json", ["--remove"], ".gitattributes"),
+    ):
+        assert culprit in refusal(capsys, "audit", leaking, "--output", tmp_path / output, *options)
+        assert not (tmp_path / output).exists()
 
 
 def test_a_corpus_without_leaks_is_not_written_again(tmp_path, leaking, capsys):
@@ -240,18 +206,9 @@ def test_a_corpus_without_leaks_is_not_written_again(tmp_path, leaking, capsys):
     assert "removed from train: 0 rows" in capsys.readouterr().out and before.stat().st_ino == shard
 
 
-def test_audit_wants_names_that_differ(tmp_path, leaking, capsys):
-    command = ["audit", leaking, "--against", leaking, "--output", tmp_path / "report.json"]
-    assert "two datasets are called leaking" in refusal(capsys, *command)
-
-
 def test_demo_draws_into_the_folder_from_the_seed(tmp_path, monkeypatch):
-    import rsmclip.data.demo.corpus
-
     drawn = []
-    monkeypatch.setattr(
-        rsmclip.data.demo.corpus, "build_demo", lambda *arguments, **options: drawn.append((arguments, options))
-    )
+    monkeypatch.setattr(demo, "build_demo", lambda *arguments, **options: drawn.append((arguments, options)))
     sheet = tmp_path / "images" / "sheet.png"
     command = ["demo", "--output", str(tmp_path), "--seed", "3", "--overwrite_output_dir"]
     cli.main([*command, "--contact_sheet", str(sheet)])
@@ -262,5 +219,13 @@ def test_demo_draws_into_the_folder_from_the_seed(tmp_path, monkeypatch):
 def test_the_module_runs_without_a_traceback(tmp_path):
     command = [sys.executable, "-m", "rsmclip.data", "build", "--source", f"ucm={tmp_path}", "--output", "out"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr == f"error: ucm: no annotation file dataset.json or dataset_ucm.json in {tmp_path}\n"
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ucm") and str(tmp_path) in done.stderr
+
+
+def test_help_does_not_import_heavy_libraries():
+    code = (
+        "import sys; from rsmclip.data.__main__ import make_parser; make_parser().format_help();"
+        "print(sorted({'torch', 'datasets', 'pyarrow', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -8,7 +8,7 @@ import yaml
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.languages import LANGUAGES
-from rsmclip.data.sources.ucm import CLASSES
+from rsmclip.data.sources.karpathy import UCM_CLASSES
 from rsmclip.eval import protocol
 from rsmclip.eval.protocol import BENCHMARKS, PROMPTS, known_benchmarks, load_benchmark, load_prompts
 
@@ -81,7 +81,7 @@ def test_the_same_english_name_is_translated_alike_in_all_files():
 
 def test_datasets_over_the_same_images_have_the_same_classes():
     labels = {name: load_benchmark(name).labels for name in known_benchmarks()}
-    assert labels["ucm_captions"] == labels["ucmerced"] == list(CLASSES)
+    assert labels["ucm_captions"] == labels["ucmerced"] == UCM_CLASSES
     assert labels["nwpu_captions"] == labels["resisc45"]
     assert [label.lower() for label in labels["aid"]] == labels["rsicd"]
     assert labels["rsitmd"] == [*labels["rsicd"], "boat", "intersection", "plane"]

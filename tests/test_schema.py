@@ -7,7 +7,9 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as PILImage
 
-from rsmclip.data.schema import LANGUAGES, SchemaError, check_schema, count_captions, features, load_corpus
+from rsmclip.core.errors import UserError
+from rsmclip.data import schema
+from rsmclip.data.schema import check_schema, count_captions, features, load_corpus
 
 
 @pytest.fixture(autouse=True)
@@ -41,14 +43,10 @@ def corpus(captions: list[dict] = CAPTIONS, /, **columns) -> DatasetDict:
 
 
 def refusal(dataset: DatasetDict, split: str = "train", languages: tuple[str, ...] = ("en",)) -> str:
-    with pytest.raises(SchemaError) as error:
+    with pytest.raises(UserError) as error:
         check_schema(dataset, split, languages)
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def test_there_are_ten_languages_each_once():
-    assert len(LANGUAGES) == len(set(LANGUAGES)) == 10
 
 
 def test_a_corpus_in_the_schema_is_accepted():
@@ -65,12 +63,13 @@ def test_the_saved_corpus_comes_back_with_encoded_images(tmp_path):
 
 
 def test_a_missing_split_is_named_beside_those_that_exist():
-    assert refusal(corpus(), split="test") == "the dataset has no split 'test'; it has train"
+    message = refusal(corpus(), split="test")
+    assert "'test'" in message and "train" in message
 
 
 @pytest.mark.parametrize("column", list(features(())))
 def test_a_missing_column_is_named(column):
-    assert f"no column {column!r}" in refusal(corpus(**{column: None}))
+    assert repr(column) in refusal(corpus(**{column: None}))
 
 
 @pytest.mark.parametrize(
@@ -81,15 +80,12 @@ def test_a_missing_column_is_named(column):
         ("source", Value("int64"), [1, 2]),
         ("label", datasets.ClassLabel(names=["road"]), [0, 0]),
         ("captions", List(Value("string")), [["A road."]] * 2),
+        ("captions", {"en": Value("string")}, [{"en": "A road."}] * 2),
     ],
 )
 def test_a_column_of_the_wrong_type_is_named(column, feature, values):
-    assert f"column {column!r} has type" in refusal(corpus(**{column: (feature, values)}))
-
-
-def test_captions_that_are_no_lists_are_refused():
-    message = refusal(corpus(captions=({"en": Value("string")}, [{"en": "A road."}] * 2)))
-    assert "captions in 'en' have type Value('string'), not list of strings" in message
+    message = refusal(corpus(**{column: (feature, values)}))
+    assert column in message and "type" in message
 
 
 def test_a_corpus_without_classes_may_have_lost_the_type_of_its_labels():
@@ -99,12 +95,14 @@ def test_a_corpus_without_classes_may_have_lost_the_type_of_its_labels():
 @pytest.mark.parametrize("lack", [{}, {"ko": [None]}, {"ko": [""]}, {"ko": None}])
 def test_a_language_without_captions_is_named_beside_those_that_have_some(lack):
     dataset = corpus([{"en": ["A road."], "pt": ["Uma estrada."], **lack}])
-    assert refusal(dataset, languages=("en", "ko")) == "split 'train' has no captions in ko; it has captions in en, pt"
+    message = refusal(dataset, languages=("en", "ko"))
+    assert "no captions in ko" in message and "en, pt" in message
 
 
 def test_captions_that_are_not_aligned_are_refused():
     dataset = corpus([{"en": ["A."], "pt": ["B."]}, {"en": ["A.", "C."], "pt": ["B."]}])
-    assert refusal(dataset) == "row 1: captions in 'en' and 'pt' are not aligned"
+    message = refusal(dataset)
+    assert "row 1" in message and "'en'" in message and "'pt'" in message
 
 
 def test_only_the_rows_of_a_selection_are_counted():
@@ -114,38 +112,48 @@ def test_only_the_rows_of_a_selection_are_counted():
 
 
 def test_a_folder_without_a_dataset_is_refused(tmp_path):
-    with pytest.raises(SchemaError, match="holds no dataset"):
+    with pytest.raises(UserError, match=tmp_path.name):
         load_corpus(tmp_path)
 
 
-@pytest.mark.parametrize("fault", [ConnectionError, FileNotFoundError])
-def test_a_dataset_that_is_nowhere_is_refused(monkeypatch, fault):
+@pytest.mark.parametrize("fault", [ConnectionError, FileNotFoundError, RuntimeError])
+def test_a_dataset_that_is_nowhere_or_a_script_is_refused(monkeypatch, fault):
     def load_dataset(name, *options, **more):
         raise fault(name)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(SchemaError, match="no folder someone/nothing and no such dataset on the Hub"):
+    with pytest.raises(UserError, match="someone/nothing"):
         load_corpus("someone/nothing")
 
 
-def test_a_name_that_is_no_hub_id_is_refused():
-    with pytest.raises(SchemaError, match="no folder not an id and no such dataset"):
-        load_corpus("not an id")
+@pytest.mark.parametrize("name", ["not an id", "./nothing", "/nothing"])
+def test_a_name_that_cannot_be_a_hub_id_is_refused_without_asking_the_hub(name):
+    with pytest.raises(UserError, match=name):
+        load_corpus(name)
 
 
-def test_a_missing_path_is_refused_without_asking_the_hub(tmp_path):
-    with pytest.raises(SchemaError, match="no folder .*nothing"):
-        load_corpus(tmp_path / "nothing")
+def test_an_unknown_configuration_is_refused(tmp_path):
+    Dataset.from_dict({"image_id": ["a"]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(UserError, match="other"):
+        load_corpus(tmp_path, "other")
 
 
-def test_damaged_shards_are_refused(tmp_path):
-    (tmp_path / "train.parquet").write_bytes(b"no parquet")
-    with pytest.raises(SchemaError, match="is damaged"):
+@pytest.mark.parametrize("name", ["train.parquet", "dataset_dict.json", "state.json"])
+def test_damaged_files_are_refused_in_one_line(tmp_path, name):
+    (tmp_path / name).write_text("{")
+    with pytest.raises(UserError, match=f"^[^\n]*{tmp_path.name}[^\n]*$"):
         load_corpus(tmp_path)
 
 
 def test_shards_whose_columns_differ_are_refused_in_one_line(tmp_path):
     for number, column in enumerate(("image_id", "name")):
         Dataset.from_dict({column: ["a"]}).to_parquet(tmp_path / f"train-{number}.parquet")
-    with pytest.raises(SchemaError, match="^the dataset [^\n]+ is damaged: [^\n]+$"):
+    with pytest.raises(UserError, match="^the dataset [^\n]+ is damaged: [^\n]+$"):
+        load_corpus(tmp_path)
+
+
+def test_a_bug_in_our_code_is_not_told_as_a_damaged_dataset(tmp_path, monkeypatch):
+    Dataset.from_dict({"image_id": ["a"]}).to_parquet(tmp_path / "train.parquet")
+    monkeypatch.setattr(schema, "keep_encoded", lambda rows: {}["a bug"])
+    with pytest.raises(KeyError):
         load_corpus(tmp_path)

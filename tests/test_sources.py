@@ -1,4 +1,4 @@
-"""Readers: every layout is read as published, and every fault is found and told."""
+"""Readers: every layout is read as published, and a damaged corpus is a user error that names the place."""
 
 import csv
 import io
@@ -11,9 +11,10 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
+from rsmclip.core.errors import UserError
 from rsmclip.data.faults import encode_image
 from rsmclip.data.schema import features
-from rsmclip.data.sources import READERS, SourceError, SourceRow, open_source
+from rsmclip.data.sources import READERS, SourceRow, open_source
 from rsmclip.data.sources.protocol import read_json_lines
 
 
@@ -23,19 +24,19 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def write_image(path: Path, colour: tuple[int, int, int] = (10, 200, 30)) -> bytes:
+def write_image(path: Path) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (6, 5), colour).save(path)
+    Image.new("RGB", (6, 5), (10, 200, 30)).save(path)
     return path.read_bytes()
 
 
 def karpathy(root: Path, annotation: str, images: list[dict]) -> None:
     """An annotation file in the official layout."""
-    entries = [
-        {"filename": image["file"], "split": image.get("split", "train"), "imgid": number,
-         "sentences": [{"raw": raw, "tokens": raw.split()} for raw in image.get("raw", ["a road ."])]}
-        for number, image in enumerate(images)
-    ]  # fmt: skip
+    entries = []
+    for number, image in enumerate(images):
+        sentences = [{"raw": raw, "tokens": raw.split()} for raw in image.get("raw", ["a road ."])]
+        split = image.get("split", "train")
+        entries.append({"filename": image["file"], "split": split, "imgid": number, "sentences": sentences})
     (root / annotation).write_text(json.dumps({"images": entries, "dataset": "made"}), encoding="utf-8")
 
 
@@ -46,11 +47,8 @@ def image_folder(root: Path, *lines: dict) -> None:
 def test_rsicd_is_read_in_its_own_layout(tmp_path):
     encoded = write_image(tmp_path / "RSICD_images" / "airport_1.jpg")
     write_image(tmp_path / "RSICD_images" / "00623.jpg")
-    images = [
-        {"file": "airport_1.jpg", "raw": ["many planes .", " a  runway . "]},
-        {"file": "00623.jpg", "split": "test"},
-    ]
-    karpathy(tmp_path, "dataset_rsicd.json", images)
+    airport = {"file": "airport_1.jpg", "raw": ["many planes .", " a  runway . "]}
+    karpathy(tmp_path, "dataset_rsicd.json", [airport, {"file": "00623.jpg", "split": "test"}])
     first, second = open_source("rsicd", tmp_path).rows()
     assert first == SourceRow(
         image=encoded,
@@ -64,12 +62,21 @@ def test_rsicd_is_read_in_its_own_layout(tmp_path):
     assert (second["image_id"], second["label"], second["split"]) == ("rsicd/00623", None, "test")
 
 
-@pytest.mark.parametrize(("name", "label"), [("ucm", "agricultural"), ("sydney", None)])
-def test_ucm_and_sydney_are_read_in_their_own_layout(tmp_path, name, label):
-    write_image(tmp_path / "imgs" / "1.tif")
-    karpathy(tmp_path, "dataset.json", [{"file": "1.tif", "split": "val"}])
+@pytest.mark.parametrize(
+    ("name", "annotation", "image", "label"),
+    [
+        ("ucm", "dataset.json", "imgs/1.tif", "agricultural"),
+        ("sydney", "dataset.json", "imgs/1.tif", None),
+        ("rsitmd", "dataset_RSITMD.json", "images/baseballfield_452.tif", "baseballfield"),
+    ],
+)
+def test_the_other_corpora_after_karpathy_are_read_in_their_own_layout(tmp_path, name, annotation, image, label):
+    file = tmp_path / image
+    write_image(file)
+    karpathy(tmp_path, annotation, [{"file": file.name, "split": "val"}])
     (only,) = open_source(name, tmp_path).rows()
-    assert (only["image_id"], only["source"], only["label"], only["split"]) == (f"{name}/1", name, label, "val")
+    assert (only["image_id"], only["source"]) == (f"{name}/{file.stem}", name)
+    assert (only["label"], only["split"]) == (label, "val")
     assert Image.open(io.BytesIO(encode_image(only["image"]))).format == "PNG"
 
 
@@ -77,14 +84,6 @@ def test_ucm_counts_a_hundred_images_to_a_class(tmp_path):
     reader = open_source("ucm", tmp_path)
     labels = [reader.label_of(f"{number}.tif") for number in (1, 100, 101, 2001, 2100, 2101, 0)]
     assert labels == ["agricultural", "agricultural", "airplane", "tenniscourt", "tenniscourt", None, None]
-
-
-def test_rsitmd_is_read_in_its_own_layout(tmp_path):
-    write_image(tmp_path / "images" / "baseballfield_452.tif")
-    karpathy(tmp_path, "dataset_RSITMD.json", [{"file": "baseballfield_452.tif", "split": "test"}])
-    (only,) = open_source("rsitmd", tmp_path).rows()
-    assert (only["image_id"], only["label"], only["split"]) == ("rsitmd/baseballfield_452", "baseballfield", "test")
-    assert only["image"] is not None
 
 
 def nwpu(root: Path, classes: object) -> None:
@@ -95,13 +94,9 @@ def nwpu(root: Path, classes: object) -> None:
 def test_nwpu_is_read_in_its_own_layout(tmp_path):
     encoded = write_image(tmp_path / "NWPU_images" / "airplane" / "airplane_001.jpg")
     captions = {"raw": "A .", "raw_1": "B .", "raw_2": "C .", "raw_3": "D .", "raw_4": "E ."}
-    nwpu(
-        tmp_path,
-        {
-            "airplane": [{"filename": "airplane_001.jpg", "imgid": 0, "split": "train", **captions}],
-            "sea_ice": [{"filename": "sea_ice_700.jpg", "imgid": 1, "split": "test", **captions}],
-        },
-    )
+    airplane = {"filename": "airplane_001.jpg", "imgid": 0, "split": "train", **captions}
+    sea_ice = {"filename": "sea_ice_700.jpg", "imgid": 1, "split": "test", **captions}
+    nwpu(tmp_path, {"airplane": [airplane], "sea_ice": [sea_ice]})
     first, second = open_source("nwpu", tmp_path).rows()
     assert first == SourceRow(
         image=encoded,
@@ -116,17 +111,19 @@ def test_nwpu_is_read_in_its_own_layout(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("classes", "message"),
+    ("classes", "culprit"),
     [
-        ([1], "the layout of NWPU-Captions"),
-        ({"airplane": {}}, "the layout of NWPU-Captions"),
-        ({"airplane": [{"filename": "a.jpg"}]}, r"airplane\[0\] is malformed \(no 'split'\)"),
-        ({"airplane": ["a.jpg"]}, r"airplane\[0\] is malformed"),
+        ([1], "dataset_nwpu.json"),
+        ({"airplane": {}}, "'airplane'"),
+        ({"airplane": [{"filename": "a.jpg"}]}, r"airplane\[0\].*'split'"),
+        ({"airplane": ["a.jpg"]}, r"airplane\[0\]"),
+        ({"..": []}, "'..'"),
+        ({"a/../..": []}, "'a/../..'"),
     ],
 )
-def test_a_damaged_nwpu_annotation_is_refused(tmp_path, classes, message):
+def test_a_damaged_nwpu_annotation_is_refused(tmp_path, classes, culprit):
     nwpu(tmp_path, classes)
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(UserError, match=culprit):
         list(open_source("nwpu", tmp_path).rows())
 
 
@@ -150,68 +147,76 @@ def test_line_separators_within_a_caption_do_not_end_a_json_line(tmp_path):
     assert [entry["text"] for _, entry in read_json_lines(path)] == ["a\u2028b\x85c", "d"]
 
 
-@pytest.mark.parametrize(("line", "message"), [("{", "line 2 is no JSON"), ("[1]", "line 2 is no JSON object")])
-def test_a_damaged_json_line_is_named(tmp_path, line, message):
+@pytest.mark.parametrize("line", [b"{", b"[1]", '{"text": "forêt"}'.encode("latin-1")])
+def test_a_damaged_json_line_is_named(tmp_path, line):
     path = tmp_path / "lines.jsonl"
-    path.write_text('{"text": "a"}\n' + line + "\n", encoding="utf-8")
-    with pytest.raises(SourceError, match=message):
+    path.write_bytes(b'{"text": "a"}\n' + line + b"\n")
+    with pytest.raises(UserError, match="lines.jsonl, line 2"):
         list(read_json_lines(path))
 
 
 def test_an_unknown_source_is_refused_beside_the_known_ones(tmp_path):
-    known = "hub, imagefolder, nwpu, rsicd, rsitmd, sydney, ucm"
-    with pytest.raises(SourceError, match=f"unknown source 'rsvqa'; known are {known}"):
+    with pytest.raises(UserError, match=f"'rsvqa'.*{', '.join(READERS)}"):
         open_source("rsvqa", tmp_path)
 
 
-def test_every_reader_says_what_to_cite_or_that_it_does_not_know(tmp_path):
-    for name in sorted(set(READERS) - {"hub", "imagefolder"}):
-        source = open_source(name, tmp_path)
-        assert "doi:10." in source.citation and source.licence is None and source.name == name
-
-
-def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="rsicd: no folder"):
-        open_source("rsicd", tmp_path / "nothing")
-
-
 @pytest.mark.parametrize("name", ["rsicd", "ucm", "sydney", "nwpu", "rsitmd", "imagefolder"])
-def test_a_missing_annotation_file_is_refused(tmp_path, name):
-    with pytest.raises(SourceError, match="no annotation file"):
-        list(open_source(name, tmp_path).rows())
+def test_every_reader_has_its_name_and_refuses_missing_files(tmp_path, name):
+    source = open_source(name, tmp_path)
+    assert source.license is None
+    assert source.name == tmp_path.name if name == "imagefolder" else "doi:10." in source.citation
+    with pytest.raises(UserError, match="annotation file"):
+        list(source.rows())
+    with pytest.raises(UserError, match=f"{name}.*nothing"):
+        open_source(name, tmp_path / "nothing")
 
 
 def test_a_missing_folder_of_images_is_refused(tmp_path):
     karpathy(tmp_path, "dataset_rsicd.json", [{"file": "airport_1.jpg"}])
-    with pytest.raises(SourceError, match="no folder RSICD_images or images"):
+    with pytest.raises(UserError, match="RSICD_images"):
         list(open_source("rsicd", tmp_path).rows())
 
 
 @pytest.mark.parametrize("text", ["{", '{"pictures": []}', "[]", '{"images": 3}'])
 def test_a_damaged_annotation_file_is_refused(tmp_path, text):
     (tmp_path / "dataset_rsicd.json").write_text(text)
-    with pytest.raises(SourceError, match="dataset_rsicd.json is no annotation file"):
+    with pytest.raises(UserError, match="dataset_rsicd.json"):
         list(open_source("rsicd", tmp_path).rows())
 
 
-@pytest.mark.parametrize("entry", [{"filename": "a_1.jpg", "split": "train"}, {"filename": None}, "a_1.jpg"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"filename": "a_1.jpg", "split": "train"},
+        {"filename": None, "split": "train", "sentences": []},
+        {"filename": "", "split": "train", "sentences": []},
+        {"filename": "../a.png", "split": "train", "sentences": []},
+        {"filename": "/etc/a.png", "split": "train", "sentences": []},
+        {"filename": "b/../../a.png", "split": "train", "sentences": []},
+        {"filename": "a.png", "split": "train", "sentences": ["a road ."]},
+        "a_1.jpg",
+    ],
+)
 def test_a_malformed_entry_is_named(tmp_path, entry):
     (tmp_path / "images").mkdir()
     (tmp_path / "dataset_rsicd.json").write_text(json.dumps({"images": [entry]}))
-    with pytest.raises(SourceError, match=r"images\[0\] is malformed"):
+    with pytest.raises(UserError, match=r"images\[0\] is malformed"):
         list(open_source("rsicd", tmp_path).rows())
 
 
-@pytest.mark.parametrize("entry", [{"file_name": "a.png"}, {"text": "A."}, {"file_name": 3, "text": "A."}])
-def test_a_malformed_metadata_line_is_named(tmp_path, entry):
+@pytest.mark.parametrize(
+    ("entry", "culprit"),
+    [
+        ({"file_name": "a.png"}, "'text'"),
+        ({"text": "A."}, "'file_name'"),
+        ({"file_name": 3, "text": "A."}, "'file_name'"),
+        ({"file_name": "a.png", "captions": {"a": 1}}, "'captions'"),
+        ({"file_name": "a.png", "captions": 5}, "'captions'"),
+    ],
+)
+def test_a_malformed_metadata_line_is_named(tmp_path, entry, culprit):
     image_folder(tmp_path, entry)
-    with pytest.raises(SourceError, match="line 1 is malformed"):
-        list(open_source("imagefolder", tmp_path).rows())
-
-
-def test_a_file_in_another_encoding_is_refused_by_its_line(tmp_path):
-    (tmp_path / "metadata.jsonl").write_bytes('{"file_name": "a.png", "text": "forêt"}\n'.encode("latin-1"))
-    with pytest.raises(SourceError, match="metadata.jsonl, line 1 is no JSON"):
+    with pytest.raises(UserError, match=f"line 1.*{culprit}"):
         list(open_source("imagefolder", tmp_path).rows())
 
 
@@ -223,33 +228,32 @@ def write_csv(path: Path, header: str, *lines: tuple[str, ...]) -> None:
 
 def test_metadata_in_csv_is_read_with_one_or_several_lines_an_image(tmp_path):
     root = tmp_path / "mine"
-    write_csv(
-        root / "metadata.csv", "file_name,text,split,label",
-        ("a.png", "A, with a comma.", "test", "river"), ("a.png", "B.", "test", "river"), ("b.png", "C.", "", ""),
-    )  # fmt: skip
+    lines = [("a.png", "A, with a comma.", "test", "river"), ("a.png", "B.", "test", "river"), ("b.png", "C.", "", "")]
+    write_csv(root / "metadata.csv", "file_name,text,split,label", *lines)
     first, second = open_source("imagefolder", root).rows()
     assert (first["captions_en"], first["split"], first["label"]) == (["A, with a comma.", "B."], "test", "river")
     assert (second["captions_en"], second["split"], second["label"]) == (["C."], "train", None)
 
 
 def test_captions_in_csv_may_be_a_json_list(tmp_path):
-    write_csv(tmp_path / "metadata.csv", "file_name,captions", ("a.png", '["A.", "B."]'))
+    lines = [("a.png", '["A.", "B."]', ""), ("a.png", "", "C.")]
+    write_csv(tmp_path / "metadata.csv", "file_name,captions,text", *lines)
     (only,) = open_source("imagefolder", tmp_path).rows()
-    assert only["captions_en"] == ["A.", "B."]
+    assert only["captions_en"] == ["A.", "B.", "C."]
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "culprit"),
     [
-        (b"file_name,text\na.png,for\xeat\n", "is no CSV file"),
-        (b"file_name,captions\na.png,[A\n", "is no CSV file"),
-        (b"name,text\na.png,A\n", "line 2 is malformed \\(no 'file_name'\\)"),
-        (b"file_name\na.png\n", "with file_name, and text or captions \\(no 'text'\\)"),
+        (b"file_name,text\na.png,for\xeat\n", "metadata.csv"),
+        (b"file_name,captions\na.png,[A\n", "line 2.*'captions'"),
+        (b"name,text\na.png,A\n", "line 2.*'file_name'"),
+        (b"file_name\na.png\n", "line 2.*'text'"),
     ],
 )
-def test_a_damaged_csv_is_refused(tmp_path, content, message):
+def test_a_damaged_csv_is_refused(tmp_path, content, culprit):
     (tmp_path / "metadata.csv").write_bytes(content)
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(UserError, match=culprit):
         list(open_source("imagefolder", tmp_path).rows())
 
 
@@ -260,9 +264,8 @@ def test_splits_may_be_folders(tmp_path):
         image_folder(root / folder, {"file_name": "a.png", "text": folder})
     encoded = write_image(root / "validation" / "a.png")
     rows = list(open_source("imagefolder", root).rows())
-    assert [(row["image_id"], row["split"]) for row in rows] == [
-        ("mine/train/a", "train"), ("mine/validation/a", "val"), ("mine/test/a", "test"),
-    ]  # fmt: skip
+    assert [row["image_id"] for row in rows] == ["mine/train/a", "mine/validation/a", "mine/test/a"]
+    assert [row["split"] for row in rows] == ["train", "val", "test"]
     assert rows[1]["image"] == encoded
 
 
@@ -296,13 +299,6 @@ def test_any_dataset_with_images_and_captions_is_read(tmp_path):
     assert (second["image_id"], second["split"]) == ("theirs/val/0", "val")
 
 
-def test_a_dataset_in_the_current_folder_is_called_after_it(tmp_path, monkeypatch):
-    columns = {"image": [{"bytes": write_image(tmp_path / "a.png"), "path": None}], "text": ["A ."]}
-    folder = save_dataset(tmp_path / "theirs", columns, IMAGE_AND_TEXT)
-    monkeypatch.chdir(folder)
-    assert next(iter(open_source("hub", ".").rows()))["image_id"] == "theirs/train/0"
-
-
 def test_rows_without_an_id_are_numbered(tmp_path):
     image = [{"bytes": write_image(tmp_path / "a.png"), "path": None}] * 2
     theirs = save_dataset(
@@ -331,67 +327,37 @@ def test_a_dataset_of_image_files_is_read_from_them(tmp_path):
 
 def test_columns_of_a_dataset_can_be_told(tmp_path):
     columns = {"before": [None], "after": [None], "caption": ["A ."], "long": ["B ."], "key": ["x/7.tif"]}
-    types = {"before": ImageFeature(), "after": ImageFeature()} | dict.fromkeys(
-        ("caption", "long", "key"), Value("string")
-    )
+    texts = dict.fromkeys(("caption", "long", "key"), Value("string"))
+    types = {"before": ImageFeature(), "after": ImageFeature()} | texts
     folder = save_dataset(tmp_path / "theirs", columns, types, ("test",))
-    with pytest.raises(SourceError, match="not one column that must be the image among .*say hub=.*,image=COLUMN"):
+    with pytest.raises(UserError, match=",image=COLUMN.*before, after"):
         list(open_source("hub", str(folder)).rows())
     (only,) = open_source("hub", f"{folder},image=after,captions=long,id=key").rows()
     assert (only["captions_en"], only["image_id"], only["image"]) == (["B ."], "theirs/test/x/7", None)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "culprit"),
     [
-        (",image=none", "has no column 'none' among image, text: say hub=.*,image=COLUMN"),
-        (",captions=image", "column 'image' holds no captions"),
-        (",colour=x", "unknown option 'colour'; known are image, captions, label, id, config, revision"),
+        (",image=none", "image=COLUMN"),
+        (",image=text", "image=COLUMN"),
+        (",captions=image", "captions=COLUMN"),
+        (",colour=x", "'colour'.*image, captions, label, id, config, revision"),
     ],
 )
-def test_wrong_options_of_a_dataset_are_told(tmp_path, options, message):
-    types = {"image": ImageFeature(), "text": Value("string")}
-    folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, types)
-    with pytest.raises(SourceError, match=message):
+def test_wrong_options_of_a_dataset_are_refused(tmp_path, options, culprit):
+    folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, IMAGE_AND_TEXT)
+    with pytest.raises(UserError, match=culprit):
         list(open_source("hub", f"{folder}{options}").rows())
 
 
 def test_a_dataset_without_captions_or_not_there_is_refused(tmp_path):
-    folder = save_dataset(
-        tmp_path / "theirs", {"image": [None], "n": [1]}, {"image": ImageFeature(), "n": Value("int64")}
-    )
-    with pytest.raises(SourceError, match="not one column that must be the captions among image, n"):
+    types = {"image": ImageFeature(), "n": Value("int64")}
+    folder = save_dataset(tmp_path / "theirs", {"image": [None], "n": [1]}, types)
+    with pytest.raises(UserError, match="captions=COLUMN"):
         list(open_source("hub", str(folder)).rows())
-    with pytest.raises(SourceError, match="hub: no folder"):
+    with pytest.raises(UserError, match="nothing"):
         list(open_source("hub", str(tmp_path / "nothing")).rows())
-
-
-def test_captions_of_several_lines_of_an_image_are_all_kept(tmp_path):
-    write_csv(tmp_path / "metadata.csv", "file_name,captions,text", ("a.png", '["A.", "B."]', ""), ("a.png", "", "C."))
-    (only,) = open_source("imagefolder", tmp_path).rows()
-    assert only["captions_en"] == ["A.", "B.", "C."]
-
-
-@pytest.mark.parametrize("captions", [{"a": 1}, 5])
-def test_captions_that_are_no_list_are_refused(tmp_path, captions):
-    image_folder(tmp_path, {"file_name": "a.png", "captions": captions})
-    with pytest.raises(SourceError, match=r"line 1 is malformed \(captions .* are no list\)"):
-        list(open_source("imagefolder", tmp_path).rows())
-
-
-@pytest.mark.parametrize("file_name", ["../a.png", "/etc/a.png", "b/../../a.png"])
-def test_images_outside_the_corpus_are_refused(tmp_path, file_name):
-    (tmp_path / "images").mkdir()
-    karpathy(tmp_path, "dataset_rsicd.json", [{"file": file_name}])
-    with pytest.raises(SourceError, match="lies outside the folder of images"):
-        list(open_source("rsicd", tmp_path).rows())
-
-
-@pytest.mark.parametrize("scene", ["..", "a/../..", "/etc"])
-def test_classes_outside_the_corpus_are_refused(tmp_path, scene):
-    nwpu(tmp_path, {scene: [{"filename": "a.png", "split": "train", "raw": "A ."}]})
-    with pytest.raises(SourceError, match="lies outside the folder of images"):
-        list(open_source("nwpu", tmp_path).rows())
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -404,18 +370,12 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     assert len(list(open_source("imagefolder", tmp_path).rows())) == 1
 
 
-def test_json_nested_without_end_is_refused(tmp_path):
-    (tmp_path / "dataset_rsicd.json").write_text("[" * 100_000)
-    with pytest.raises(SourceError, match="is no annotation file"):
-        list(open_source("rsicd", tmp_path).rows())
-
-
-def test_the_licence_of_a_dataset_is_that_of_its_card(tmp_path):
+def test_the_license_of_a_dataset_is_that_of_its_card(tmp_path):
     folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, IMAGE_AND_TEXT)
-    assert open_source("hub", str(folder)).licence is None
-    for card, licence in (("license: mit", "mit"), ("license: [mit, cc0-1.0]", "mit, cc0-1.0"), ("license: [", None)):
+    assert open_source("hub", str(folder)).license is None
+    for card, license in (("license: mit", "mit"), ("license: [mit, cc0-1.0]", "mit, cc0-1.0"), ("license: [", None)):
         (folder / "README.md").write_text(f"---\n{card}\n---\n")
-        assert open_source("hub", str(folder)).licence == licence
+        assert open_source("hub", str(folder)).license == license
 
 
 def test_labels_that_are_not_known_are_none_and_ids_keep_their_points(tmp_path):
@@ -424,16 +384,3 @@ def test_labels_that_are_not_known_are_none_and_ids_keep_their_points(tmp_path):
     rows = list(open_source("hub", str(save_dataset(tmp_path / "theirs", columns, types, ("test",)))).rows())
     assert [row["label"] for row in rows] == [None, "beach"]
     assert [row["image_id"] for row in rows] == ["theirs/test/tile_0.1", "theirs/test/tile_0.2"]
-
-
-def test_a_column_without_images_is_refused(tmp_path):
-    folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, IMAGE_AND_TEXT)
-    with pytest.raises(SourceError, match="column 'text' holds no images"):
-        list(open_source("hub", f"{folder},image=text").rows())
-
-
-@pytest.mark.parametrize("name", ["dataset_dict.json", "state.json"])
-def test_a_damaged_dataset_is_told_in_one_line(tmp_path, name):
-    (tmp_path / name).write_text("[]")
-    with pytest.raises(SourceError, match="^hub: [^\n]+$"):
-        list(open_source("hub", str(tmp_path)).rows())

@@ -1,1 +1,1 @@
-"""The leakage audit: pictures that stand in more than one split or corpus."""
+"""The leakage audit: find pictures that are in more than one split or corpus."""

@@ -1,7 +1,7 @@
-"""Leakage audit: rows of corpora that show the same picture, and rows with the same captions.
+"""Leakage audit: rows of corpora that show the same picture, and rows with equal captions.
 
-Corpora of remote sensing share pictures: across their own splits, and with each other. What counts as the same
-picture, and how it is found, is in `same_picture.py`. Nothing depends on the number of processes.
+Remote sensing corpora share pictures, across their own splits and with each other. `same_picture.py` defines when two
+pictures are the same and finds them. The result does not depend on the number of processes.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import combinations, islice, product
+from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,8 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Features
 from tqdm.auto import tqdm
 
-from rsmclip.core.images import IMAGE_ERRORS, image_bytes
+from rsmclip.core.errors import UserError
+from rsmclip.core.images import image_bytes
 from rsmclip.data.audit.same_picture import (
     INVERSE_TURNS,
     THUMBNAIL,
@@ -30,28 +31,16 @@ from rsmclip.data.audit.same_picture import (
     make_thumbnail,
     search,
 )
-from rsmclip.data.schema import SchemaError, check_schema, features, keep_encoded, load_corpus
-from rsmclip.data.sources import SourceError
+from rsmclip.data.schema import check_schema, features, keep_encoded, load_corpus
 
-PICTURES_PER_BATCH = 64  # encoded pictures that a process gets at once
+PICTURES_PER_BATCH = 64  # encoded pictures that a process receives at once
 CAPTIONS_PER_BATCH = 1000
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2")  # in a folder of pictures
-MOST_COPIES = 20  # of one picture that are paired with each other
-
-
-class AuditError(SourceError):
-    """What is to be audited is no dataset, or has a picture that cannot be decoded."""
+MOST_COPIES = 20  # of one picture that are all paired with each other
 
 
 class AuditedRow(NamedTuple):
-    """
-    A row of a corpus.
-
-    Args:
-        dataset (`str`): Name of the dataset as the user gave it.
-        split (`str`): Name of its split.
-        image_id (`str`): Id of the row.
-    """
+    """A row of a dataset, by the names of the dataset and the split and its id."""
 
     dataset: str
     split: str
@@ -59,115 +48,66 @@ class AuditedRow(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """
-    Two rows that show the same picture.
-
-    Args:
-        first (`AuditedRow`): The one that comes first in the order of the datasets, splits and rows.
-        second (`AuditedRow`): The other.
-        similarity (`float`): Correlation of detail where they match best, at most 1.
-        transform (`str`): How the second is turned and mirrored against the first, one of `TURNS`.
-        crop (`float`): Side of the smaller picture in the larger; 1 for the same extent.
-    """
+    """Two rows that show the same picture, in the order of datasets, splits and rows."""
 
     first: AuditedRow
     second: AuditedRow
-    similarity: float
-    transform: str
-    crop: float
+    similarity: float  # correlation of detail where the pictures match best, at most 1
+    transform: str  # how the second is turned and mirrored relative to the first, one of `TURNS`
+    crop: float  # side of the smaller picture as a fraction of the larger; 1 for equal extents
 
 
 @dataclass
 class AuditReport:
-    """
-    What an audit found.
+    """Result of an audit."""
 
-    Args:
-        audited (`str`): Name of the dataset whose rows may be removed.
-        rows (`Counter`): Rows by (dataset, split).
-        evaluated (`set[tuple[str, str]]`): Which of these are evaluated on.
-        pairs (`list[Pair]`): Rows that show the same picture, leaks first, then in the order of the rows.
-        caption_sets (`list[list[AuditedRow]]`):
-            Rows with the same English captions, groups across training and evaluation first, then the largest.
-        to_remove (`list[AuditedRow]`): Rows of `train` that show the same picture as a row that is evaluated on.
-    """
-
-    audited: str
-    rows: Counter = field(default_factory=Counter)
-    evaluated: set[tuple[str, str]] = field(default_factory=set)
-    pairs: list[Pair] = field(default_factory=list)
-    caption_sets: list[list[AuditedRow]] = field(default_factory=list)
-    to_remove: list[AuditedRow] = field(default_factory=list)
+    audited: str  # name of the dataset that may lose rows
+    rows: Counter = field(default_factory=Counter)  # by (dataset, split)
+    evaluated: set[tuple[str, str]] = field(default_factory=set)  # (dataset, split) that models are evaluated on
+    pairs: list[Pair] = field(default_factory=list)  # leaks first, then in the order of the rows
+    caption_sets: list[list[AuditedRow]] = field(default_factory=list)  # rows with equal English captions
+    to_remove: list[AuditedRow] = field(default_factory=list)  # rows of `train` that show an evaluation picture
 
     def is_evaluated(self, row: AuditedRow) -> bool:
-        """Whether a row is evaluated on."""
         return row[:2] in self.evaluated
 
     def may_be_removed(self, row: AuditedRow) -> bool:
-        """Whether a row is of the audited dataset's `train`."""
         return row[:2] == (self.audited, "train")
 
     def leaks(self, rows: Iterable[AuditedRow]) -> bool:
-        """Whether rows that are the same cross from the audited `train` to evaluation."""
+        """Return whether equal rows are both in the audited `train` and in an evaluation split."""
         return any(map(self.may_be_removed, rows)) and any(map(self.is_evaluated, rows))
 
 
 @dataclass
 class Pictures:
-    """
-    What an audit keeps of the pictures.
-
-    Args:
-        rows (`list[AuditedRow]`): Their rows.
-        thumbnails (`np.ndarray`): Grey, `(rows, 64, 64)`, `uint8`.
-        blank (`np.ndarray`): Which of them have no detail to compare, `(rows,)`, `bool`.
-        keys (`list[bytes]`): Equal for copies: pictures that are exactly the same.
-    """
+    """What an audit keeps of the pictures."""
 
     rows: list[AuditedRow]
-    thumbnails: np.ndarray
-    blank: np.ndarray
-    keys: list[bytes]
+    thumbnails: np.ndarray  # gray, (rows, 64, 64), uint8
+    blank: np.ndarray  # whether a picture has no detail to compare, (rows,), bool
+    keys: list[bytes]  # equal for exact copies
 
 
 def load_audited(place: str) -> DatasetDict:
-    """
-    What is to be audited: a corpus, or a folder of pictures.
-
-    Args:
-        place (`str`):
-            Folder or Hub id of a corpus, or any other folder: its pictures, in whatever folders within, are one split.
-
-    Raises:
-        [`AuditError`]: There are neither a corpus nor pictures.
-    """
+    """Load a corpus, or the pictures in any other folder and its subfolders as one split."""
     folder = Path(place)
-    is_corpus = any(folder.rglob("*.parquet")) or any(folder.rglob("*.arrow"))
-    try:
-        if folder.is_dir() and not is_corpus:
-            return DatasetDict(pictures=picture_rows(folder))
-        corpus = load_corpus(place)
-        for split in corpus:
-            check_schema(corpus, split, [])
-    except SchemaError as error:
-        raise AuditError(str(error)) from error
+    if folder.is_dir() and not any(path.suffix in (".parquet", ".arrow") for path in folder.rglob("*")):
+        return DatasetDict(pictures=picture_rows(folder))
+    corpus = load_corpus(place)
+    for split in corpus:
+        check_schema(corpus, split, [])
     return corpus
 
 
 def picture_rows(folder: Path) -> Dataset:
-    """
-    The pictures in a folder as rows without captions; `river/river_7` is the id of `river/river_7.tif`, unless a
-    `river/river_7.jpg` is there too.
-    """
     found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES)
     paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not paths:
-        raise AuditError(f"{folder} holds neither a corpus nor pictures")
-    counts = Counter(path.with_suffix("") for path in paths)
-    names = (path if counts[path.with_suffix("")] > 1 else path.with_suffix("") for path in paths)
+        raise UserError(f"{folder} holds neither a corpus nor pictures")
     columns = {
         "image": [{"bytes": None, "path": str(path)} for path in paths],
-        "image_id": [name.relative_to(folder).as_posix() for name in names],
+        "image_id": [path.relative_to(folder).as_posix() for path in paths],
         "captions": [{"en": []}] * len(paths),
     }
     types = {name: feature for name, feature in features(["en"]).items() if name in columns}
@@ -176,48 +116,44 @@ def picture_rows(folder: Path) -> Dataset:
 
 def audit(datasets: Mapping[str, DatasetDict], audited: str, num_processes: int | None = None) -> AuditReport:
     """
-    Finds rows that show the same picture, and rows with the same captions.
+    Find rows that show the same picture, and rows with equal captions.
 
     Args:
-        datasets (`dict[str, DatasetDict]`):
-            Corpora by name, as [`~rsmclip.data.schema.load_corpus`] gives them. Pairs without a row of `audited` are
-            left out.
+        datasets (`Mapping[str, DatasetDict]`):
+            Datasets by name, as [`load_audited`] returns them. Pairs without a row of `audited` are left out.
         audited (`str`):
-            The one of which rows may be removed.
+            Name of the dataset that may lose rows.
         num_processes (`int`, *optional*):
-            Processes that decode, and threads that search; by default one for each core. What is found does not depend
-            on it.
-
-    Returns:
-        [`AuditReport`]
+            Processes that decode, and threads that search; by default one per core.
 
     Raises:
-        [`AuditError`]: A picture cannot be decoded.
+        [`UserError`]: A picture cannot be decoded.
     """
     num_processes = num_processes or os.cpu_count() or 1
     report = AuditReport(audited, evaluated=set(evaluated_splits(datasets, audited)))
     for name, dataset in datasets.items():
         report.rows.update({(name, split): len(rows) for split, rows in dataset.items()})
+
     pictures = read_pictures(datasets, num_processes)
     found = find_pairs(pictures, report, num_processes)
     report.pairs = sorted(found, key=lambda pair: not report.leaks(pair[:2]))  # stable: rows stay in order
     leaked = {row for pair in report.pairs if report.leaks(pair[:2]) for row in pair[:2]}
     report.to_remove = [row for row in pictures.rows if row in leaked and report.may_be_removed(row)]
+
     groups = equal_captions(datasets, audited)
     report.caption_sets = sorted(groups, key=lambda group: (not report.leaks(group), -len(group)))
     return report
 
 
 def evaluated_splits(datasets: Mapping[str, DatasetDict], audited: str) -> Iterator[tuple[str, str]]:
-    """Splits that are evaluated on: all but `train`, and a whole dataset with one split only, unless it's audited."""
     for name, dataset in datasets.items():
         for split in dataset:
+            # Another dataset with one split, such as a benchmark in `train`, is evaluated on as a whole.
             if split != "train" or (name != audited and len(dataset) == 1):
                 yield name, split
 
 
 def read_pictures(datasets: Mapping[str, DatasetDict], num_processes: int) -> Pictures:
-    """Thumbnails of all rows, decoded in processes; a few batches of encoded pictures are held at a time."""
     total = sum(len(rows) for dataset in datasets.values() for rows in dataset.values())
     pictures = Pictures([], np.empty((total, THUMBNAIL, THUMBNAIL), np.uint8), np.empty(total, bool), [])
     with tqdm(total=total, unit=" images", desc="decode", disable=None) as progress:
@@ -231,7 +167,6 @@ def read_pictures(datasets: Mapping[str, DatasetDict], num_processes: int) -> Pi
 
 
 def encoded_batches(datasets: Mapping[str, DatasetDict]) -> Iterator[list[tuple[AuditedRow, bytes]]]:
-    """Rows with their encoded pictures."""
     for name, dataset in datasets.items():
         for split, rows in dataset.items():
             for batch in rows.select_columns(["image", "image_id"]).iter(PICTURES_PER_BATCH):
@@ -241,7 +176,7 @@ def encoded_batches(datasets: Mapping[str, DatasetDict]) -> Iterator[list[tuple[
 
 
 def map_in_order(function: Callable, batches: Iterable, num_processes: int) -> Iterator:
-    """`map` in processes. That of an executor would take all batches, with their encoded pictures, at once."""
+    # `ProcessPoolExecutor.map` would take all batches at once and hold all encoded pictures in memory.
     if num_processes == 1:
         yield from map(function, batches)
         return
@@ -256,63 +191,55 @@ def map_in_order(function: Callable, batches: Iterable, num_processes: int) -> I
 
 
 def decode_batch(batch: Sequence[tuple[AuditedRow, bytes]]) -> Pictures:
-    """What is kept of a batch of pictures."""
     thumbnails, blank, keys = [], [], []
     for row, encoded in batch:
         try:
-            thumbnails.append(make_thumbnail(encoded))
-            blank.append(is_blank(thumbnails[-1]))
-            keys.append(copy_key(encoded, thumbnails[-1], blank[-1]))
-        except IMAGE_ERRORS as error:
-            reason = str(error).partition(" <")[0]  # Pillow adds the address of an object
-            raise AuditError(f"{row.dataset}, {row.split}: {row.image_id}: image undecodable ({reason})") from None
+            thumbnail = make_thumbnail(encoded)
+            blank.append(is_blank(thumbnail))
+            keys.append(copy_key(encoded, thumbnail, blank[-1]))
+        except UserError as error:
+            raise UserError(f"{row.dataset}, {row.split}: {row.image_id}: {error}") from None
+        thumbnails.append(thumbnail)
     return Pictures([row for row, _ in batch], np.stack(thumbnails), np.array(blank), keys)
 
 
 def find_pairs(pictures: Pictures, report: AuditReport, threads: int) -> list[Pair]:
-    """All pairs that have a row of the audited dataset, in the order of the rows."""
+    # Exact copies are grouped by their key, so that only one picture of each group is compared.
     copies: dict[bytes, list[int]] = defaultdict(list)
     for index, key in enumerate(pictures.keys):
         copies[key].append(index)
     found = [
         Match(1.0, *pair, "none", 1.0) for same in copies.values() for pair in pairs_of(same, same, pictures, report)
     ]
+
+    # Search candidates among pictures with detail, compare them, and pair all copies of the two.
     distinct = np.array([same[0] for same in copies.values() if not pictures.blank[same[0]]], dtype=np.int64)
     thumbnails = pictures.thumbnails[distinct]
     candidates = search(thumbnails, threads) if len(distinct) else np.empty((0, 2), np.int64)
     for match in best_matches(compare(thumbnails, candidates) if len(candidates) else []):
         larger, smaller = (copies[pictures.keys[distinct[index]]] for index in (match.larger, match.smaller))
-        found += [
-            match._replace(larger=one, smaller=other) for one, other in pairs_of(larger, smaller, pictures, report)
-        ]
+        pairs = pairs_of(larger, smaller, pictures, report)
+        found += [match._replace(larger=one, smaller=other) for one, other in pairs]
+
     found.sort(key=lambda match: (min(match[1:3]), max(match[1:3])))
     pairs = (as_pair(match, pictures.rows) for match in found)
     return [pair for pair in pairs if report.audited in (pair.first.dataset, pair.second.dataset)]
 
 
-def pairs_of(
-    one: Sequence[int], other: Sequence[int], pictures: Pictures, report: AuditReport
-) -> Iterable[tuple[int, int]]:
-    """
-    Pairs of the copies of two pictures, or, if they are the same list, of the copies of one.
-
-    Of many copies (an archive may hold thousands of empty tiles) each is paired only with the first, and with the
-    first that is evaluated on, so that the pairs do not grow with the square and yet every leak has one.
-    """
-
+def pairs_of(one: list[int], other: list[int], pictures: Pictures, report: AuditReport) -> list[tuple[int, int]]:
+    # Pairs between the copies of two pictures, or within one list of copies. An archive may hold thousands of empty
+    # tiles. Then each copy is paired only with the first copy and with the first evaluated one, so that the number of
+    # pairs does not grow with the square and every leak still has a pair.
     def few(copies: Sequence[int]) -> list[int]:
         evaluated = (index for index in copies if report.is_evaluated(pictures.rows[index]))
-        return list(dict.fromkeys([copies[0], *islice(evaluated, 1)]))
+        return [copies[0], *islice(evaluated, 1)]
 
-    if max(len(one), len(other)) <= MOST_COPIES:
-        return combinations(one, 2) if one is other else product(one, other)
-    if one is other:
-        return sorted({(min(pair), max(pair)) for pair in product(one, few(one)) if pair[0] != pair[1]})
-    return sorted({*product(one, few(other)), *product(few(one), other)})
+    many = max(len(one), len(other)) > MOST_COPIES
+    pairs = {*product(one, few(other)), *product(few(one), other)} if many else set(product(one, other))
+    return sorted({tuple(sorted(pair)) for pair in pairs if pair[0] != pair[1]} if one is other else pairs)
 
 
 def as_pair(match: Match, rows: Sequence[AuditedRow]) -> Pair:
-    """A match in the order of the rows."""
     if match.larger < match.smaller:
         return Pair(rows[match.larger], rows[match.smaller], match.similarity, match.turn, match.crop)
     turn = INVERSE_TURNS.get(match.turn, match.turn)
@@ -320,15 +247,13 @@ def as_pair(match: Match, rows: Sequence[AuditedRow]) -> Pair:
 
 
 def equal_captions(datasets: Mapping[str, DatasetDict], audited: str) -> list[list[AuditedRow]]:
-    """Rows with the same English captions, where one is of the audited dataset; white space and case don't count."""
     groups: dict[bytes, list[AuditedRow]] = defaultdict(list)
     for name, dataset in datasets.items():
         for split, rows in dataset.items():
             for batch in rows.select_columns(["image_id", "captions"]).iter(CAPTIONS_PER_BATCH):
                 for image_id, captions in zip(batch["image_id"], batch["captions"], strict=True):
-                    if folded := {
-                        " ".join(text.split()).casefold() for text in (captions or {}).get("en") or () if text
-                    }:
+                    texts = (captions or {}).get("en") or ()
+                    if folded := {" ".join(text.split()).casefold() for text in texts if text}:
                         key = hashlib.sha256("\n".join(sorted(folded)).encode()).digest()
                         groups[key].append(AuditedRow(name, split, image_id))
     return [group for group in groups.values() if len(group) > 1 and any(row.dataset == audited for row in group)]

@@ -1,4 +1,4 @@
-"""What a leakage audit does to a built corpus: rows taken out, and a section of its card."""
+"""Change a built corpus after a leakage audit: remove rows, and write the result into its card."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -6,27 +6,26 @@ from pathlib import Path
 from datasets import DatasetDict, Features, Image
 from huggingface_hub import DatasetCard
 
+from rsmclip.core.errors import user_errors
 from rsmclip.core.files import write_whole
 from rsmclip.data.build import BuildReport
-from rsmclip.data.card import AUDIT_HEADING, counted_sections, with_sections
+from rsmclip.data.card import AUDIT_HEADING, SPLITS_HEADING, split_section, with_sections
 from rsmclip.data.write import write_corpus
 
 
 def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], audit_summary: str) -> None:
     """
-    Writes a corpus again without some rows of its split `train`, and its card with what is left.
+    Write a built corpus again without some rows of `train`, and update its card.
 
     Args:
-        folder (`Path`): The corpus; it is replaced when the new one is complete.
-        corpus (`DatasetDict`): The same, as [`~rsmclip.data.schema.load_corpus`] gave it.
-        dropped (`Collection[str]`): Values of `image_id` to leave out.
-        audit_summary (`str`): Section of the card on the audit, in Markdown.
-
-    Raises:
-        `FileExistsError`: The folder holds more than a corpus.
+        folder (`Path`): Folder of the corpus, which is replaced when the new one is complete.
+        corpus (`DatasetDict`): Its rows, as [`~rsmclip.data.schema.load_corpus`] returned them.
+        dropped (`Collection[str]`): Values of `image_id` to remove.
+        audit_summary (`str`): Text of the audit section of the card, in Markdown.
     """
     dropped, report = frozenset(dropped), BuildReport()
-    card = DatasetCard.load(folder / "README.md")
+    with user_errors(OSError, ValueError, prefix=f"the card of {folder} cannot be read"):
+        card = DatasetCard.load(folder / "README.md")
 
     def kept() -> Iterator[tuple[str, dict]]:
         for split, rows in corpus.items():
@@ -36,7 +35,7 @@ def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], aud
                     yield split, row
 
     def new_card() -> DatasetCard:
-        card.text = with_sections(card.text, {**counted_sections(report), AUDIT_HEADING: audit_summary})
+        card.text = with_sections(card.text, {SPLITS_HEADING: split_section(report), AUDIT_HEADING: audit_summary})
         return card
 
     columns = Features({**next(iter(corpus.values())).features, "image": Image()})
@@ -44,6 +43,9 @@ def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], aud
 
 
 def note_audit(folder: Path, audit_summary: str) -> None:
-    """Puts the result of an audit into the card of a corpus that stays as it is."""
+    """Write the result of an audit into the card of a corpus without changing its rows."""
     path = folder / "README.md"
-    write_whole(path, with_sections(path.read_text(encoding="utf-8"), {AUDIT_HEADING: audit_summary}))
+    with user_errors(OSError):
+        text = path.read_text(encoding="utf-8")
+    with user_errors(OSError):
+        write_whole(path, with_sections(text, {AUDIT_HEADING: audit_summary}))

@@ -1,14 +1,15 @@
-"""When two pictures are the same: one is the other re-encoded, resized, turned by quarter turns, mirrored or cut down
-to its centre, 80 % a side at least, in any mix.
+"""When two pictures are the same: one is the other re-encoded, resized, turned by quarter turns, mirrored, or cropped
+to its center (at least 80 % per side), in any combination.
 
-1. Every picture is squashed to a grey thumbnail, the only thing that is kept of it.
-2. Pictures are looked up by a fingerprint: brightness, contrast and the lowest frequencies of the cosine transform,
-   which turning and mirroring only exchange and negate, so that sorted absolute values stay as they are. The
-   fingerprints of all pictures lie in a k-d tree; the crops of each, at steps of 2 % a side, are looked up in it.
-3. What lies near is compared at all eight turns and at steps of 1 % a side: the correlation of detail, that is of the
-   frequencies from 3 to 24 half waves a side, in the cosine transform too (Parseval).
+1. Every picture is squashed to a gray thumbnail. The audit keeps nothing else of it.
+2. Candidates are found by a fingerprint: brightness, contrast and the lowest frequencies of the cosine transform.
+   Turning and mirroring only exchange and negate these frequencies, so sorted absolute values do not change. The
+   fingerprints of all pictures are in a k-d tree, in which the crops of each picture (steps of 2 % per side) are
+   looked up.
+3. Candidates are compared at all eight turns and at crops in steps of 1 % per side. The score is the correlation of
+   detail, which is the frequencies from 3 to 24 half waves per side, computed on cosine transforms (Parseval).
 
-Nothing is drawn by chance and nothing depends on the number of threads.
+Nothing is random, and nothing depends on the number of threads.
 """
 
 import hashlib
@@ -21,35 +22,36 @@ from PIL import Image
 from scipy.spatial import KDTree
 from tqdm.auto import tqdm
 
-from rsmclip.core.images import open_encoded
+from rsmclip.data.faults import load_image
 
-THUMBNAIL = 64  # pixels a side
+THUMBNAIL = 64  # pixels per side
 SEARCHED_CROPS = np.arange(100, 79, -2) / 100
-COMPARED_CROPS = np.arange(100, 78, -1) / 100  # one step below 80 %, for sides are rounded to whole pixels
-FREQUENCIES = 24  # half waves a side; a picture of 60 pixels that was compressed hard still has these
-LOWEST_DETAIL = 3  # half waves; slower changes are layout, such as a shore across the picture, or light
-FINGERPRINT_ORDER = 5  # u + v of the frequencies in a fingerprint
-# Measured on RSICD (150 pixels a side), 2,400 pictures transformed at random, 400 of them the flattest that it has.
-# Fingerprints of the same picture: three are further away than 0.25, one of them, a flat one, than 0.32.
-SEARCH_RADIUS = 0.32
-BRIGHTNESS_TOLERANCE = 6.0  # grey levels that alone make up the radius; the same pictures differ by 1.5 at most
-CONTRAST_TOLERANCE = 0.2  # a relative change that alone makes up the radius; the same pictures differ by 0.15 at most
-# Correlation of the same picture: 0.874 at least, but 0.67 to 0.87 for six of the 400 flattest. Of near ones that show
-# another place: 0.77 at most (two stadiums), and in 50,000 parts of the pictures one pair above, 0.896, whose detail
-# is one straight bright edge (the rule below tells it apart). Another view of the same place, shifted or enlarged,
-# comes up to 0.863.
-SAME = 0.87
-# The same, in the fifth of places where they agree least: 0.84 at least, 0.81 for the flattest (1 % of pictures saved
-# at quality 20, or at 0.3 of their size, are below 0.75). Different pictures whose detail is mostly a black corner,
-# half, frame or vignette that they share: 0.76 at most, but up to 0.80 for textures of 6 grey levels in a frame.
-SAME_EVERYWHERE = 0.75
-PLACE = 8  # pixels a side of a place
-FULL_DETAIL = 4.0  # grey levels of detail, root mean square, from which a place counts in full
-BLANK = 0.5  # grey levels of detail, root mean square; the flattest picture of RSICD has 0.9, noise of one level 0.2
-PICTURES_PER_BLOCK = 1024  # thumbnails in floating point at once
+COMPARED_CROPS = np.arange(100, 78, -1) / 100  # one step below 80 %, because sides are rounded to whole pixels
+FREQUENCIES = 24  # half waves per side; a picture of 60 pixels keeps these even if compressed hard
+LOWEST_DETAIL = 3  # half waves; slower changes are light, or layout such as a shore across the picture
+FINGERPRINT_ORDER = 5  # largest u + v of the frequencies in a fingerprint
 
-# Counter-clockwise, as Pillow turns; mirroring is left to right and comes first. For each: transpose, then flip the
-# order of rows, then that of columns.
+# The thresholds were measured on RSICD at 150 pixels per side: 2,400 pictures transformed at random, 400 of them the
+# flattest pictures of RSICD.
+# Distance of fingerprints: for the same picture, three of 2,400 are above 0.25, one of these (flat) above 0.32.
+SEARCH_RADIUS = 0.32
+BRIGHTNESS_TOLERANCE = 6.0  # gray levels that use up the radius alone; the same pictures differ by at most 1.5
+CONTRAST_TOLERANCE = 0.2  # relative change that uses up the radius alone; the same pictures differ by at most 0.15
+# Correlation: at least 0.874 for the same picture, except 0.67 to 0.87 for six of the 400 flattest. Different places:
+# at most 0.77 (two stadiums); in 50,000 parts of pictures one pair reaches 0.896, with one straight bright edge,
+# which SAME_EVERYWHERE rejects. Another view of the same place, shifted or enlarged, reaches 0.863.
+SAME = 0.87
+# Correlation in the fifth of places that agree least: at least 0.84 for the same picture, 0.81 for the flattest (below
+# 0.75 for 1 % of pictures saved at quality 20 or at 0.3 of their size). Different pictures that share a black corner,
+# half, frame or vignette: at most 0.76, but up to 0.80 for textures of 6 gray levels in a frame.
+SAME_EVERYWHERE = 0.75
+PLACE = 8  # pixels per side of a place
+FULL_DETAIL = 4.0  # gray levels of detail (root mean square) from which a place has full weight
+BLANK = 0.5  # gray levels of detail (root mean square); RSICD's flattest picture has 0.9, noise of one level 0.2
+PICTURES_PER_BLOCK = 1024  # thumbnails that are in floating point at once
+
+# Counterclockwise, as in Pillow; mirroring is left to right and comes first. For each turn: whether to transpose, then
+# to flip the order of rows, then to flip the order of columns.
 TURNS = {
     "none": (False, False, False),
     "quarter turn": (True, True, False),
@@ -60,54 +62,46 @@ TURNS = {
     "mirrored, half turn": (False, True, False),
     "mirrored, three-quarter turn": (True, True, True),
 }
-INVERSE_TURNS = {"quarter turn": "three-quarter turn", "three-quarter turn": "quarter turn"}  # others undo themselves
+INVERSE_TURNS = {"quarter turn": "three-quarter turn", "three-quarter turn": "quarter turn"}  # others: themselves
 
 
 class Match(NamedTuple):
-    """How two pictures match best: the smaller one is `turn` of the centre of the larger one, `crop` a side."""
+    """The best match of two pictures."""
 
-    similarity: float
-    larger: int
-    smaller: int
-    turn: str
-    crop: float
+    similarity: float  # correlation of detail, at most 1
+    larger: int  # index of the picture that is cropped to its center
+    smaller: int  # index of the other picture
+    turn: str  # from the larger picture to the smaller, one of `TURNS`
+    crop: float  # side of the crop as a fraction of the larger picture
 
 
 def make_thumbnail(encoded: bytes) -> np.ndarray:
-    """A picture squashed to grey, `(64, 64)`, `uint8`. Squashed, for a quarter turn exchanges width and height."""
-    image = open_encoded(encoded)
-    if image.mode.startswith(("I", "F")):  # Pillow would cut off whatever is brighter than 255
-        raise ValueError("not of 8 bits a channel")
-    image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))  # large JPEGs are decoded at a fraction of their size
-    return np.asarray(image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC))
+    """Return a picture squashed to a gray square, `(64, 64)`, `uint8`: a quarter turn exchanges width and height."""
+    image = load_image(encoded, draft_side=2 * THUMBNAIL).convert("L")
+    return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC))
 
 
 def copy_key(encoded: bytes, thumbnail: np.ndarray, blank: bool) -> bytes:
-    """
-    A key that copies of a picture have in common.
-
-    Pictures with detail are copies if their thumbnails are equal. Blank ones have equal thumbnails by chance, so for
-    these it is the pixels that count.
-    """
+    """Return a key that is equal for copies of a picture."""
     pixels = thumbnail.tobytes()
-    if blank:
-        image = open_encoded(encoded)
+    if blank:  # thumbnails of blank pictures may be equal by chance
+        image = load_image(encoded)
         pixels = repr(image.size).encode() + image.convert("RGBA").tobytes()
     return hashlib.sha256(pixels).digest()
 
 
 def is_blank(thumbnail: np.ndarray) -> bool:
-    """Whether a thumbnail has no detail that could be compared."""
+    """Return whether a thumbnail has no detail to compare."""
     detail = spectra(thumbnail, 1.0, FREQUENCIES)[detail_weights() > 0]
     return bool(np.linalg.norm(detail) < BLANK)
 
 
 def search(thumbnails: np.ndarray, threads: int) -> np.ndarray:
     """
-    Pictures of which a crop has a fingerprint near that of another picture.
+    Find pictures that have a crop with a fingerprint near that of another picture.
 
     Returns:
-        `np.ndarray`: `(candidates, 2)`, the larger and the smaller picture, sorted.
+        `np.ndarray`: `(candidates, 2)`, index of the larger and of the smaller picture, sorted.
     """
     count = len(thumbnails)
     blocks = np.array_split(np.arange(count), range(PICTURES_PER_BLOCK, count, PICTURES_PER_BLOCK))
@@ -115,7 +109,7 @@ def search(thumbnails: np.ndarray, threads: int) -> np.ndarray:
     tree = KDTree(wholes, leafsize=32, balanced_tree=False)
     found = []
     with tqdm(total=count, unit=" images", desc="search", disable=None) as progress:
-        # In the order of the tree: what the neighbour has just looked at is still in the processor's cache.
+        # In the order of the tree, consecutive queries visit the same nodes, which are then in the processor's cache.
         for block in np.array_split(tree.indices, range(PICTURES_PER_BLOCK, count, PICTURES_PER_BLOCK)):
             for side in SEARCHED_CROPS:
                 near = tree.query_ball_point(fingerprints(thumbnails[block], side), SEARCH_RADIUS, workers=threads)
@@ -127,17 +121,20 @@ def search(thumbnails: np.ndarray, threads: int) -> np.ndarray:
 
 
 def compare(thumbnails: np.ndarray, candidates: np.ndarray) -> Iterator[Match]:
-    """Those of the candidates that show the same picture, in their order."""
+    """Yield the candidates, `(candidates, 2)`, that show the same picture, in their order."""
+    # Transforms of all whole pictures, at length 1, so that a dot product is a correlation.
     weights, matrices = detail_weights(), np.stack([cosines(side, FREQUENCIES) for side in COMPARED_CROPS])
     blocks = range(0, len(thumbnails), PICTURES_PER_BLOCK)
     wholes = (spectra(thumbnails[start : start + PICTURES_PER_BLOCK], 1.0, FREQUENCIES) for start in blocks)
     details = np.concatenate([whiten(whole, weights) for whole in wholes]).reshape(len(thumbnails), -1)
+
+    # For each larger picture, all crops at all turns against all of its candidates.
     starts = np.flatnonzero(np.diff(candidates[:, 0], prepend=-1))
     for group in tqdm(np.split(candidates, starts[1:]), unit=" images", desc="compare", disable=None):
         larger = group[0, 0]
         crops = whiten(matrices @ thumbnails[larger].astype(np.float32) @ matrices.swapaxes(1, 2), weights)
         turned = np.stack([turn_spectra(crops, *flips) for flips in TURNS.values()], axis=1)
-        scores = turned.reshape(-1, details.shape[1]) @ details[group[:, 1]].T
+        scores = turned.reshape(-1, details.shape[1]) @ details[group[:, 1]].T  # (crops · turns, candidates)
         for smaller, best, score in zip(group[:, 1], scores.argmax(axis=0), scores.max(axis=0), strict=True):
             if score >= SAME:
                 side, turn = divmod(int(best), len(TURNS))
@@ -147,21 +144,12 @@ def compare(thumbnails: np.ndarray, candidates: np.ndarray) -> Iterator[Match]:
 
 
 def agreement(larger: np.ndarray, smaller: np.ndarray, crop: float, turn: str) -> float:
-    """
-    Correlation of detail in the fifth of places where two pictures agree least.
-
-    A black corner, a frame or a vignette that different pictures have in common makes up most of their detail, so that
-    they correlate as a whole. What is inside does not.
-
-    Args:
-        larger (`np.ndarray`): Thumbnail, `(64, 64)`, of which the centre is compared.
-        smaller (`np.ndarray`): Thumbnail, `(64, 64)`.
-        crop (`float`): Side of the centre.
-        turn (`str`): What turns the larger picture into the smaller, one of `TURNS`.
-    """
+    # Correlation of detail in the fifth of places where two pictures agree least. Different pictures that share a
+    # black corner, a frame or a vignette correlate as a whole, because it makes up most of their detail. The rest of
+    # the picture does not correlate.
     waves = cosines(1.0, FREQUENCIES) * THUMBNAIL
-    centre = turn_spectra(spectra(larger, crop, FREQUENCIES), *TURNS[turn])
-    transforms = np.stack([centre, spectra(smaller, 1.0, FREQUENCIES)])
+    center = turn_spectra(spectra(larger, crop, FREQUENCIES), *TURNS[turn])
+    transforms = np.stack([center, spectra(smaller, 1.0, FREQUENCIES)])
     weighted = in_places(waves.T @ (transforms * detail_weights()) @ waves)
     detail = in_places(waves.T @ (transforms * (detail_weights() > 0)) @ waves)
     lengths = np.linalg.norm(weighted, axis=-1)
@@ -173,14 +161,13 @@ def agreement(larger: np.ndarray, smaller: np.ndarray, crop: float, turn: str) -
 
 
 def in_places(pictures: np.ndarray) -> np.ndarray:
-    """Pictures, `(pictures, 64, 64)`, cut into squares, `(pictures, places, pixels)`."""
     count = THUMBNAIL // PLACE
     places = pictures.reshape(-1, count, PLACE, count, PLACE).swapaxes(2, 3)
-    return places.reshape(len(pictures), count**2, PLACE**2)
+    return places.reshape(len(pictures), count**2, PLACE**2)  # (pictures, places, pixels)
 
 
 def best_matches(matches: Iterable[Match]) -> list[Match]:
-    """One match for two pictures, where each may be found in the other; the first of equals."""
+    """Keep one match of two pictures that were found in each other: the one with the higher similarity."""
     best: dict[tuple[int, int], Match] = {}
     for match in matches:
         indices = min(match[1:3]), max(match[1:3])
@@ -190,17 +177,14 @@ def best_matches(matches: Iterable[Match]) -> list[Match]:
 
 
 def fingerprints(thumbnails: np.ndarray, side: float) -> np.ndarray:
-    """
-    What the centres of pictures have in common with their turned and mirrored versions, `(thumbnails, 22)`.
-
-    Turning and mirroring change signs and exchange the two frequencies. So each pair of coefficients is kept as its
-    larger and its smaller absolute value, which moves no two pictures further apart. They are divided by the contrast,
-    lest flat pictures crowd around zero.
-    """
+    # Turning and mirroring change signs and exchange the two frequencies of a coefficient. A fingerprint, `(…, 22)`,
+    # therefore has the larger and the smaller absolute value of each pair of coefficients.
     size = FINGERPRINT_ORDER + 1
     within = np.add.outer(np.arange(size), np.arange(size)) <= FINGERPRINT_ORDER
     transforms = spectra(thumbnails, side, size)
     weighted = transforms * frequencies(size) * within
+
+    # Without division by the contrast, flat pictures would all be near zero.
     contrast = np.linalg.norm(weighted, axis=(1, 2))[:, None]
     low = np.abs(weighted) / np.maximum(contrast, 1e-6)[..., None]
     rows, columns = np.nonzero(np.triu(within, 1))
@@ -213,17 +197,8 @@ def fingerprints(thumbnails: np.ndarray, side: float) -> np.ndarray:
 
 @cache
 def cosines(side: float, size: int) -> np.ndarray:
-    """
-    The matrix that takes one axis of a thumbnail to the cosine transform of its centre.
-
-    Args:
-        side (`float`): Side of the centre, as a fraction of the thumbnail's.
-        size (`int`): Number of frequencies, from 0.
-
-    Returns:
-        `np.ndarray`: `(size, 64)`, the cosines integrated over each pixel, of which those at the border of the centre
-        count as far as they lie in it.
-    """
+    # Matrix, `(size, 64)`, from one axis of a thumbnail to the cosine transform of its center. Cosines are integrated
+    # over each pixel, and a pixel at the border counts with the part that is inside.
     borders = np.clip(np.linspace(0, 1, THUMBNAIL + 1), (1 - side) / 2, (1 + side) / 2)
     places = (borders - (1 - side) / 2) / side
     half_waves = np.arange(1, size)[:, None]
@@ -232,31 +207,28 @@ def cosines(side: float, size: int) -> np.ndarray:
 
 
 def spectra(thumbnails: np.ndarray, side: float, size: int) -> np.ndarray:
-    """Cosine transform of the centres of thumbnails, `(thumbnails, size, size)`."""
     matrix = cosines(side, size)
-    return matrix @ thumbnails.astype(np.float32) @ matrix.T
+    return matrix @ thumbnails.astype(np.float32) @ matrix.T  # (…, size, size)
 
 
 def frequencies(size: int) -> np.ndarray:
-    """Half waves a side of the coefficients of a transform, `(size, size)`."""
-    return np.hypot(*np.mgrid[:size, :size]).astype(np.float32)
+    return np.hypot(*np.mgrid[:size, :size]).astype(np.float32)  # half waves per side
 
 
 def whiten(transforms: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted transforms, `(…, size, size)`, at length 1."""
     weighted = transforms * weights
     return weighted / np.maximum(np.linalg.norm(weighted, axis=(-2, -1), keepdims=True), 1e-6)
 
 
 @cache
 def detail_weights() -> np.ndarray:
-    """Weights of the frequencies that are detail, growing as those of pictures fall."""
+    # Weights grow with frequency, because the amplitudes of pictures fall with it.
     found = frequencies(FREQUENCIES)
     return np.where((found >= LOWEST_DETAIL) & (found < FREQUENCIES), found, 0)
 
 
 def turn_spectra(transforms: np.ndarray, transpose: bool, flip_rows: bool, flip_columns: bool) -> np.ndarray:
-    """Cosine transforms, `(…, size, size)`, of pictures that are transposed, then flipped."""
+    # Flipping an axis of a picture changes the sign of its odd frequencies.
     signs = (-1.0) ** np.arange(transforms.shape[-1], dtype=np.float32)
     turned = transforms.swapaxes(-2, -1) if transpose else transforms
     turned = turned * signs[:, None] if flip_rows else turned

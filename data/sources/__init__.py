@@ -1,34 +1,31 @@
-"""Readers of caption corpora in the layouts their authors publish: a file here with a `READER` is one, by its name.
+"""Readers of caption corpora in the layouts that their authors publish.
 
-A reader yields what the corpus says and stops only at what it cannot read at all, such as a damaged annotation file.
-Whether a row is usable is judged by [`~rsmclip.data.faults.find_fault`], in one place for all corpora.
+A reader yields what the corpus contains. It stops only at what it cannot read at all, such as a damaged annotation
+file. [`~rsmclip.data.faults.find_fault`] decides for all corpora whether a row is usable.
 """
 
-import pkgutil
 from importlib import import_module
 
-from rsmclip.data.sources.protocol import Source, SourceError, SourceRow
+from rsmclip.core.errors import UserError
+from rsmclip.data.sources.protocol import Source, SourceRow
 
-MODULES = (import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-READERS: dict[str, type[Source]] = {
-    module.__name__.rpartition(".")[2]: module.READER for module in MODULES if hasattr(module, "READER")
+READERS = {  # class by name; its module is imported only when it is used
+    "hub": "hub.HubDataset",
+    "imagefolder": "imagefolder.ImageFolder",
+    "nwpu": "nwpu.NWPUCaptions",
+    "rsicd": "karpathy.RSICD",
+    "rsitmd": "karpathy.RSITMD",
+    "sydney": "karpathy.SydneyCaptions",
+    "ucm": "karpathy.UCMCaptions",
 }
 
 
 def open_source(name: str, place: str) -> Source:
-    """
-    The reader of a corpus.
-
-    Args:
-        name (`str`): One of `READERS`.
-        place (`str`): Folder with its files; for `hub` the id of a dataset.
-
-    Raises:
-        [`SourceError`]: There is no such reader or folder.
-    """
+    """Return the reader of a corpus; `place` is its folder, or for `hub` a dataset id and options."""
     if name not in READERS:
-        raise SourceError(f"unknown source {name!r}; known are {', '.join(READERS)}")
-    return READERS[name](place)
+        raise UserError(f"unknown source {name!r}; known sources are {', '.join(READERS)}")
+    module, reader = READERS[name].split(".")
+    return getattr(import_module(f"{__name__}.{module}"), reader)(place)
 
 
-__all__ = ["READERS", "Source", "SourceError", "SourceRow", "open_source"]
+__all__ = ["READERS", "Source", "SourceRow", "open_source"]

@@ -1,30 +1,27 @@
-"""Images of your own: a folder with `metadata.jsonl` or `metadata.csv`, as `datasets` knows it.
+"""Your own images: a folder with `metadata.jsonl` or `metadata.csv`, as the `imagefolder` of `datasets` has it.
 
-`file_name` is the path of the image; `captions` holds a list (in CSV as JSON) or `text` one caption. In CSV, lines
-of one file that follow each other are that image's captions. `label` and `split` are optional. Metadata may also lie
-in folders `train`, `val` (or `validation`) and `test`; what is nowhere said to be another split is `train`.
+`file_name` is the path of the image. `captions` is a list (in CSV, as JSON) or `text` is one caption. In CSV,
+consecutive lines with one file name are captions of one image. `label` and `split` are optional. Metadata may also be
+in folders `train`, `val` (or `validation`) and `test`; a row without a split is in `train`.
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from rsmclip.data.sources.protocol import SourceError, SourceRow, describe, existing_folder, make_row, read_json_lines
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.data.sources.protocol import SourceRow, existing_folder, make_row, read_field, read_json_lines
 
 SPLIT_FOLDERS = {".": "train", "train": "train", "val": "val", "validation": "val", "test": "test"}
 
 
 class ImageFolder:
-    """
-    A folder of images, which is a corpus by the folder's name.
+    """A folder of images. The name of the folder is the name of the corpus."""
 
-    Args:
-        place (`str`): The folder.
-    """
-
-    licence = None
+    license = None
     citation = None
 
     def __init__(self, place: str):
@@ -32,60 +29,41 @@ class ImageFolder:
         self.name = self.root.resolve().name
 
     def rows(self) -> Iterator[SourceRow]:
-        """All rows, in the order of the metadata."""
-        parts = [(folder, split, find_metadata(self.root / folder)) for folder, split in SPLIT_FOLDERS.items()]
-        if not any(path for _, _, path in parts):
-            raise SourceError(f"{self.name}: no annotation file metadata.jsonl or metadata.csv in {self.root}")
-        for folder, split, path in parts:
-            for place, entry in read_metadata(path) if path else ():
-                try:
-                    yield self.row(entry, folder, split)
-                except (KeyError, TypeError, ValueError) as error:
-                    raise SourceError(f"{place} is malformed ({describe(error)})") from None
+        """Yield all rows in the order of the metadata."""
+        files = [(path, folder) for folder in SPLIT_FOLDERS if (path := first_metadata(self.root / folder))]
+        if not files:
+            raise UserError(f"{self.name}: no annotation file metadata.jsonl or metadata.csv in {self.root}")
+        for path, folder in files:
+            for place, entry in read_json_lines(path) if path.suffix == ".jsonl" else read_csv(path):
+                yield self.row(place, entry, folder)
 
-    def row(self, entry: dict, folder: str, split: str) -> SourceRow:
-        """The row that a line of metadata describes."""
-        captions = entry["captions"] if "captions" in entry else entry["text"]
-        if not isinstance(captions, str | list | None):
-            raise TypeError(f"captions {captions!r} are no list")
+    def row(self, place: str, entry: dict, folder: str) -> SourceRow:
+        captions = read_field(entry, "captions" if "captions" in entry else "text", str | list | None, place)
         captions = [captions] if isinstance(captions, str) else captions or []
         label = None if entry.get("label") in (None, "") else str(entry["label"])
-        file_name = (Path(folder) / entry["file_name"]).as_posix()
-        return make_row(self.name, self.root, file_name, entry.get("split") or split, captions, label)
+        file_name = (Path(folder) / read_field(entry, "file_name", str, place)).as_posix()
+        split = entry.get("split") or SPLIT_FOLDERS[folder]
+        return make_row(self.name, self.root, file_name, split, captions, label, place)
 
 
-def find_metadata(folder: Path) -> Path | None:
-    """The file of metadata in a folder, if there is one."""
+def first_metadata(folder: Path) -> Path | None:
     return next((path for path in (folder / "metadata.jsonl", folder / "metadata.csv") if path.is_file()), None)
 
 
-def read_metadata(path: Path) -> Iterator[tuple[str, dict]]:
-    """Entries of a file of metadata, each with its place for messages."""
-    return read_json_lines(path) if path.suffix == ".jsonl" else read_csv(path)
-
-
-def captions_of_line(line: dict) -> list[str]:
-    """Captions of a line of a CSV file: a list in JSON, or one text."""
-    if not line.get("captions"):
-        return [line["text"]]
-    captions = json.loads(line["captions"])
-    if not isinstance(captions, list):
-        raise csv.Error(f"captions {line['captions']!r} are no list")
-    return captions
-
-
 def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
-    """Images of a CSV file; lines of one file that follow each other are one image with several captions."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            numbered = ((reader.line_num, entry) for entry in reader)
-            for _, group in groupby(numbered, key=lambda line: line[1].get("file_name")):
-                (number, entry), *more = group
-                captions = [caption for _, line in [(number, entry), *more] for caption in captions_of_line(line)]
-                yield f"{path}, line {number}", entry | {"captions": captions}
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, KeyError) as error:
-        raise SourceError(f"{path} is no CSV file with file_name, and text or captions ({describe(error)})") from None
+    with user_errors(OSError, UnicodeDecodeError, csv.Error, prefix=f"{path} is not a CSV file in UTF-8"):
+        text = path.read_bytes().decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        lines = [(f"{path}, line {reader.line_num}", line) for line in reader]
+    for _, group in groupby(lines, key=lambda line: line[1].get("file_name")):
+        (place, first), *more = group
+        captions = [caption for line in [(place, first), *more] for caption in captions_of_line(*line)]
+        yield place, first | {"captions": captions}
 
 
-READER = ImageFolder
+def captions_of_line(place: str, line: dict) -> list[str]:
+    if not line.get("captions"):
+        return [read_field(line, "text", str | None, place)]
+    with user_errors(ValueError, prefix=f"{place} is malformed: 'captions' is not JSON"):
+        captions = json.loads(line["captions"])
+    return read_field({"captions": captions}, "captions", list, place)

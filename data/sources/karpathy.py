@@ -1,53 +1,99 @@
-"""The layout after Karpathy's split of COCO, in which four of the five corpora are published: one JSON file
-`{"images": [{"filename", "split", "sentences": [{"raw", "tokens"}]}]}` and one folder of images."""
+"""The layout of Karpathy's COCO split, and the four corpora that are published in it, with five captions per image.
 
-import json
+It is a folder of images and one JSON file `{"images": [{"filename", "split", "sentences": [{"raw", "tokens"}]}]}`.
+"""
+
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from rsmclip.data.sources.protocol import SourceError, SourceRow, describe, existing_folder, first_existing, make_row
+from rsmclip.data.sources import protocol
+from rsmclip.data.sources.protocol import SourceRow, first_existing, read_field
+
+# Images are numbered in this order, 100 per class.
+UCM_CLASSES = """
+    agricultural airplane baseballdiamond beach buildings chaparral denseresidential forest freeway golfcourse harbor
+    intersection mediumresidential mobilehomepark overpass parkinglot river runway sparseresidential storagetanks
+    tenniscourt
+""".split()  # noqa: SIM905
+QU_2016 = (
+    "B. Qu, X. Li, D. Tao, X. Lu: Deep Semantic Understanding of High Resolution Remote Sensing Image. CITS 2016. "
+    "doi:10.1109/CITS.2016.7546397"
+)
 
 
 class KarpathySource:
-    """
-    A corpus in this layout.
-
-    Args:
-        place (`str`): Folder of the annotation file.
-    """
+    """A corpus in this layout; `place` is the folder of its annotation file."""
 
     name: str
-    licence: str | None
+    license = None
     citation: str
-    annotations: tuple[str, ...]  # names under which the annotation file is known
-    images: tuple[str, ...]  # and the folder of images
+    annotations: tuple[str, ...]  # possible names of the annotation file
+    images: tuple[str, ...]  # possible names of the folder of images
 
     def __init__(self, place: str):
-        self.root = existing_folder(self.name, place)
+        self.root = protocol.existing_folder(self.name, place)
 
     def rows(self) -> Iterator[SourceRow]:
-        """All rows, in the order of the annotation file."""
+        """Yield all rows in the order of the annotation file."""
         path = first_existing(self.name, "annotation file", self.root, self.annotations)
-        entries = read_annotation(path)
+        entries = read_field(protocol.read_annotations(path), "images", list, str(path))
         folder = first_existing(self.name, "folder", self.root, self.images)
         for number, entry in enumerate(entries):
-            try:
-                file_name, split = entry["filename"], entry["split"]
-                captions = [sentence["raw"] for sentence in entry["sentences"]]
-                yield make_row(self.name, folder, file_name, split, captions, self.label_of(file_name))
-            except (KeyError, TypeError, ValueError) as error:
-                raise SourceError(f"{path}: images[{number}] is malformed ({describe(error)})") from None
+            place = f"{path}: images[{number}]"
+            file_name, split = (read_field(entry, key, str, place) for key in ("filename", "split"))
+            sentences = read_field(entry, "sentences", list, place)
+            captions = [read_field(sentence, "raw", object, place) for sentence in sentences]
+            yield protocol.make_row(self.name, folder, file_name, split, captions, self.label_of(file_name), place)
 
     def label_of(self, file_name: str) -> str | None:
-        """The scene class in a file name: `airport` of `airport_1.jpg`, none of `00623.jpg`."""
+        """Return the scene class in a file name: `airport` for `airport_1.jpg`, `None` for `00623.jpg`."""
         scene = re.fullmatch(r"([A-Za-z]+)_\d+", PurePosixPath(file_name).stem)
         return scene[1] if scene else None
 
 
-def read_annotation(path: Path) -> list[dict]:
-    """The list of images of an annotation file."""
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8-sig"))["images"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SourceError(f"{path} is no annotation file after Karpathy ({describe(error)})") from None
+class RSICD(KarpathySource):
+    """10,921 images of 224 pixels in 30 classes, from several map services."""
+
+    name = "rsicd"
+    citation = (
+        "X. Lu, B. Wang, X. Zheng, X. Li: Exploring Models and Data for Remote Sensing Image Caption Generation. "
+        "IEEE TGRS 56(4), 2018. doi:10.1109/TGRS.2017.2776321"
+    )
+    annotations = ("dataset_rsicd.json",)
+    images = ("RSICD_images", "images")
+
+
+class RSITMD(KarpathySource):
+    """4,743 images of 256 pixels in 32 classes, with fine-grained captions. It shares pictures with RSICD."""
+
+    name = "rsitmd"
+    citation = (
+        "Z. Yuan, W. Zhang, K. Fu, X. Li, C. Deng, H. Wang, X. Sun: Exploring a Fine-Grained Multiscale Method for "
+        "Cross-Modal Remote Sensing Image Retrieval. IEEE TGRS 60, 2022. doi:10.1109/TGRS.2021.3078451"
+    )
+    annotations = ("dataset_RSITMD.json",)
+    images = ("images",)
+
+
+class SydneyCaptions(KarpathySource):
+    """613 images of 500 pixels of Sydney."""
+
+    name = "sydney"
+    citation = QU_2016
+    annotations = ("dataset.json", "dataset_sydney.json")
+    images = ("imgs", "images")
+
+
+class UCMCaptions(KarpathySource):
+    """The 2,100 images of UC Merced Land Use, 256 pixels, 21 classes."""
+
+    name = "ucm"
+    citation = QU_2016
+    annotations = ("dataset.json", "dataset_ucm.json")
+    images = ("imgs", "images")
+
+    def label_of(self, file_name: str) -> str | None:
+        """Return the class of an image: `agricultural` for `100.tif`, `airplane` for `101.tif`."""
+        number = re.fullmatch(r"0*([1-9]\d{0,3})\.\w+", file_name)
+        return UCM_CLASSES[(int(number[1]) - 1) // 100] if number and int(number[1]) <= 2100 else None

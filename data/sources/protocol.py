@@ -1,82 +1,74 @@
-"""What a reader of a corpus is: the protocol, and what readers share."""
+"""The protocol of a reader, and functions that readers share."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Protocol, TypedDict
+from types import UnionType
+from typing import Any, Protocol, TypedDict
+
+from rsmclip.core.errors import UserError, user_errors
 
 
 class SourceRow(TypedDict):
-    """
-    One image of a corpus.
+    """One image of a corpus."""
 
-    Args:
-        image (`bytes`, *optional*): The file of the image as published; `None` if it is missing.
-        file (`str`): Where that is in the corpus, for messages.
-        image_id (`str`): Unique over all corpora, `rsicd/airport_1`.
-        source (`str`): Name of the corpus.
-        label (`str`, *optional*): Scene class, where the corpus has one.
-        split (`str`): Official split: `train`, `val` or `test`.
-        captions_en (`list[str]`): Captions as published.
-    """
-
-    image: bytes | None
-    file: str
-    image_id: str
-    source: str
-    label: str | None
-    split: str
-    captions_en: list[str]
+    image: bytes | None  # image file as published; `None` if it is missing
+    file: str  # path of the image in the corpus, for messages
+    image_id: str  # unique over all corpora: `rsicd/airport_1`
+    source: str  # name of the corpus
+    label: str | None  # scene class, if the corpus has classes
+    split: str  # official split: `train`, `val` or `test`
+    captions_en: list[str]  # captions as published
 
 
 class Source(Protocol):
-    """
-    A corpus.
-
-    Args:
-        name (`str`): Name of the corpus.
-        licence (`str`, *optional*): As its authors state it; `None` if they state none that this project knows of.
-        citation (`str`, *optional*): The paper to cite, in one line.
-    """
+    """A corpus, in the layout that its authors publish."""
 
     name: str
-    licence: str | None
-    citation: str | None
+    license: str | None  # as the authors state it; `None` if none is known
+    citation: str | None  # paper to cite, in one line
 
     def __init__(self, place: str): ...
 
     def rows(self) -> Iterator[SourceRow]:
-        """All rows, in the order of the annotations."""
-
-
-class SourceError(ValueError):
-    """A corpus is not in the layout that its reader knows, or rows of it are unusable."""
+        """Yield all rows in the order of the annotations."""
 
 
 def existing_folder(name: str, place: str) -> Path:
-    """The folder of a corpus, or a [`SourceError`]."""
+    """Return the folder of a corpus. Raises [`UserError`] if it does not exist."""
     if not Path(place).is_dir():
-        raise SourceError(f"{name}: no folder {place}")
+        raise UserError(f"{name}: no folder {place}")
     return Path(place)
 
 
 def first_existing(name: str, kind: str, root: Path, choices: tuple[str, ...]) -> Path:
-    """The first of the names under which a part of a corpus is known, or a [`SourceError`]."""
+    """Return the first path of `choices` that exists in `root`. Raises [`UserError`] if none does."""
     found = next((root / choice for choice in choices if (root / choice).exists()), None)
     if found is None:
-        raise SourceError(f"{name}: no {kind} {' or '.join(choices)} in {root}")
+        raise UserError(f"{name}: no {kind} {' or '.join(choices)} in {root}")
     return found
 
 
+def read_field(entry: object, name: str, kind: type | UnionType, place: str) -> Any:
+    """Return a field of an annotation. Raises [`UserError`] if it is missing or not of type `kind`."""
+    if not isinstance(entry, dict) or name not in entry:
+        raise UserError(f"{place} is malformed: no field {name!r}")
+    if not isinstance(entry[name], kind):
+        raise UserError(f"{place} is malformed: {name!r} cannot be {entry[name]!r}")
+    return entry[name]
+
+
 def make_row(
-    source: str, folder: Path, file_name: str, split: str, captions: list[str], label: str | None
+    source: str, folder: Path, file_name: str, split: str, captions: list[str], label: str | None, place: str
 ) -> SourceRow:
-    """A row whose image is the file `file_name` in `folder`; a `ValueError` if that is elsewhere."""
-    check_inside(file_name)
+    """Return the row of the image `file_name` in `folder`; `place` is the file and entry, for error lines."""
+    check_inside(file_name, place)
     path = folder / file_name
+    with user_errors(OSError, prefix=place):
+        encoded = path.read_bytes() if path.is_file() else None
     return SourceRow(
-        image=path.read_bytes() if path.is_file() else None,
-        file=f"{folder.name}/{file_name}",  # it goes into the dataset card, where a path of this machine has no place
+        image=encoded,
+        file=f"{folder.name}/{file_name}",  # no path of this machine: the dataset card lists it
         image_id=f"{source}/{PurePosixPath(file_name).with_suffix('')}",
         source=source,
         label=label,
@@ -85,33 +77,31 @@ def make_row(
     )
 
 
-def check_inside(name: str) -> None:
-    """Raises a `ValueError` if a path from an annotation file leads out of the folder of images."""
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise ValueError(f"{name!r} lies outside the folder of images")
+def check_inside(name: str, place: str) -> None:
+    """Raise [`UserError`] if a path from an annotation file leads out of the folder of images."""
+    path = PurePosixPath(name)
+    if not path.name or path.is_absolute() or ".." in path.parts:
+        raise UserError(f"{place} is malformed: {name!r} is not a path inside the folder of images")
+
+
+def read_annotations(path: Path) -> Any:
+    """Return the content of a JSON file, with or without a byte order mark."""
+    with user_errors(OSError, ValueError, prefix=f"{path} is not a JSON file"):
+        return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """
-    The objects of a file in JSON lines, each with its place for messages.
-
-    Raises:
-        [`SourceError`]: A line is no JSON object.
-    """
-    # Bytes, not text: a caption may hold U+2028 and other line ends that are no line ends in JSON.
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+    """Yield the objects of a JSON Lines file, each with its file and line number for messages."""
+    with user_errors(OSError):
+        file = path.open("rb")
+    with file:
+        # Iterate over bytes: in text mode, U+2028 inside a caption would end a line.
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             place = f"{path}, line {number}"
-            try:
-                entry = json.loads(line.decode("utf-8-sig")) if line.strip() else None
-            except (ValueError, RecursionError) as error:
-                raise SourceError(f"{place} is no JSON ({error})") from None
-            if isinstance(entry, dict):
-                yield place, entry
-            elif line.strip():
-                raise SourceError(f"{place} is no JSON object")
-
-
-def describe(error: Exception) -> str:
-    """What an error found, in words."""
-    return f"no {error}" if isinstance(error, KeyError) else str(error)
+            with user_errors(ValueError, prefix=f"{place} is not JSON"):
+                entry = json.loads(line.decode("utf-8-sig"))
+            if not isinstance(entry, dict):
+                raise UserError(f"{place} is not a JSON object")
+            yield place, entry

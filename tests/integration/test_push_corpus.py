@@ -163,4 +163,4 @@ def check_refusal(done: subprocess.CompletedProcess, folder: Path, reason: str) 
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {folder} is finished, but lab/corpus was not pushed: ")
     assert reason in done.stderr and done.stderr.count("\n") == 1
-    assert done.stderr.endswith(f"; later: python -m rsmclip.hub push-dataset {folder} lab/corpus\n")
+    assert done.stderr.endswith(f"push-dataset {folder} lab/corpus\n")
