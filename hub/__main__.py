@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,8 +38,7 @@ def run_export_onnx(arguments: argparse.Namespace) -> None:
 def run_card(arguments: argparse.Namespace) -> None:
     from rsmclip.hub.card import write_card
 
-    for line in write_card(arguments.folder, arguments.results, arguments.run_examples):
-        print(f"note: {line}", file=sys.stderr)
+    write_card(arguments.folder, arguments.results, arguments.run_examples)
     print(arguments.folder / "README.md")
 
 
@@ -77,7 +75,28 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     pushed = argparse.ArgumentParser(add_help=False)
     add_push_options(pushed)
-    add_conversions(commands)
+    converted = argparse.ArgumentParser(add_help=False)
+    converted.add_argument("source", metavar="SRC", help="local folder or Hub id of a model")
+    converted.add_argument("output", metavar="OUT", type=Path, help="new or empty folder")
+
+    command = commands.add_parser(
+        "convert-openclip", parents=[converted], help="convert weights in OpenCLIP's layout to a model folder"
+    )
+    command.add_argument("--tokenizer", metavar="DIR", help="folder or Hub id of the tokenizer (default: that of SRC)")
+    command.set_defaults(run=run_convert_openclip)
+
+    command = commands.add_parser("export-openclip", parents=[converted], help="write a model in OpenCLIP's layout")
+    command.set_defaults(run=run_export_openclip)
+
+    command = commands.add_parser(
+        "export-onnx", parents=[converted], help="write the towers and the model as ONNX graphs"
+    )
+    command.add_argument("--int8", action="store_true", help="also write graphs with int8 weights and evaluate them")
+    command.add_argument(
+        "--dataset", metavar="DIR", default="demo", help="corpus to evaluate --int8 on (default: %(default)s)"
+    )
+    command.add_argument("--split", default="test", help="split of this corpus (default: %(default)s)")
+    command.set_defaults(run=run_export_onnx)
 
     command = commands.add_parser("card", help="write the model card of a training run again")
     command.add_argument("folder", metavar="DIR", type=Path, help="folder of a finished run")
@@ -93,29 +112,6 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_push_dataset)
     add_spaces(commands)
     return parser
-
-
-def add_conversions(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("convert-openclip", help="convert weights in OpenCLIP's layout to a model folder")
-    command.add_argument("source", metavar="SRC", help="local folder or Hub id in OpenCLIP's layout")
-    command.add_argument("output", metavar="OUT", type=Path, help="new or empty folder for the model")
-    command.add_argument("--tokenizer", metavar="DIR", help="folder or Hub id of the tokenizer (default: that of SRC)")
-    command.set_defaults(run=run_convert_openclip)
-
-    command = commands.add_parser("export-openclip", help="write a model in OpenCLIP's layout")
-    command.add_argument("source", metavar="SRC", help="local folder or Hub id of a model")
-    command.add_argument("output", metavar="OUT", type=Path, help="new or empty folder")
-    command.set_defaults(run=run_export_openclip)
-
-    command = commands.add_parser("export-onnx", help="write image tower, text tower and whole model as ONNX graphs")
-    command.add_argument("source", metavar="SRC", help="local folder or Hub id of a model")
-    command.add_argument("output", metavar="OUT", type=Path, help="new or empty folder for the graphs")
-    command.add_argument("--int8", action="store_true", help="also write graphs with int8 weights and evaluate them")
-    command.add_argument(
-        "--dataset", metavar="DIR", default="demo", help="corpus to evaluate --int8 on (default: %(default)s)"
-    )
-    command.add_argument("--split", default="test", help="split of this corpus (default: %(default)s)")
-    command.set_defaults(run=run_export_onnx)
 
 
 def add_push_options(command: argparse.ArgumentParser) -> None:

@@ -40,9 +40,7 @@ def convert_openclip(source: str, folder: Path, tokenizer: str | None = None) ->
 def make_conversion_card(source: str, found: OpenCLIPFolder, name: str) -> ModelCard:
     # License and languages are those of the source.
     is_hub_id, their_card = not Path(source).is_dir(), found.path / "README.md"
-    with user_errors(
-        OSError, ValueError, yaml.YAMLError, prefix=f"the metadata of {their_card} is not valid"
-    ):
+    with user_errors(OSError, ValueError, yaml.YAMLError, prefix=f"the metadata of {their_card} is not valid"):
         theirs = ModelCard.load(their_card).data if their_card.is_file() else ModelCardData()
     inherited = {field: theirs.get(field) for field in ("language", "license", "license_name", "license_link")}
     metadata = ModelCardData(
