@@ -23,9 +23,6 @@ BASE, BASE_PIN = '"BASE/MODEL"', 'revision="BASE_REVISION"'  # of an adapter
 PROCESS = Path(__file__).parent / "snippet_process.py"
 CANDIDATES = 5  # classes among which a picture is classified
 TIMEOUT = 1800  # seconds
-# Variables of a distributed launch, which the fresh process must not inherit.
-FAMILIES = ("ACCELERATE_", "FSDP_", "MASTER_", "TORCHELASTIC_")
-LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 
 PICTURES = "from huggingface_hub import hf_hub_download\nfrom PIL import Image"
 OPEN_PICTURE = f"""image = Image.open(hf_hub_download({REPOSITORY}, "{{file}}", {PIN}))"""
@@ -200,11 +197,8 @@ def run_snippets(
 
 
 def in_fresh_process(codes: dict[str, str]) -> dict[str, str]:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(FAMILIES) and name not in LAUNCHED
-    }
     with tempfile.TemporaryDirectory() as empty:
-        environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": empty, "CUDA_VISIBLE_DEVICES": ""}
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": empty, "CUDA_VISIBLE_DEVICES": ""}
         command = [sys.executable, "-P", str(PROCESS)]
         options = {"input": json.dumps(list(codes.values())), "capture_output": True, "text": True}
         with user_errors(OSError, subprocess.TimeoutExpired, prefix="the code of the card could not be run"):

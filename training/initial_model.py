@@ -7,7 +7,8 @@ from datasets import Dataset
 from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.models.folder import CONFIG_ERRORS, make_processor
+from rsmclip.core.errors import UserError
+from rsmclip.models.folder import build_on_meta, make_processor
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.tokenizer import train_tokenizer
 
@@ -59,11 +60,10 @@ def random_model(config: TrainingConfig, rows: Dataset) -> tuple[RSMCLIPModel, C
         tokenizer = train_tokenizer(captions_of(rows, config.languages), config.vocab_size, config.max_length)
     fields = dict(config.model_config)
     fields["self_distillation"] = head_config(config, fields.get("self_distillation"))
-    try:
-        fields["text_config"] = fields.get("text_config", {}) | token_ids(tokenizer)
-        model = RSMCLIPModel(RSMCLIPConfig(**fields))
-    except CONFIG_ERRORS as error:
-        raise ValueError(f"model_config cannot be built: {' '.join(str(error).split())}") from error
+    if not isinstance(text_config := fields.get("text_config", {}), dict):
+        raise UserError(f"model_config: text_config is {text_config!r}, not a table of sizes")
+    fields["text_config"] = text_config | token_ids(tokenizer)
+    model = RSMCLIPModel(build_on_meta(fields, "model_config").config)
     return model, make_processor(tokenizer, model.config.vision_config.image_size)
 
 
