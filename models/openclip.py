@@ -108,6 +108,7 @@ def load_openclip(source: str, tokenizer: str | None = None) -> OpenCLIPFolder:
     if text_tokenizer is not None:
         processor = CLIPProcessor(image_processor=processor, tokenizer=text_tokenizer)
     model.load_state_dict(from_openclip(read_weights(read_from), model), assign=True)
+    fill_buffers(model)
     return OpenCLIPFolder(read_from, described, model, processor)
 
 
@@ -143,6 +144,16 @@ def export_openclip(source: str, folder: Path) -> None:
             config.text_config.save_pretrained(unfinished / text_cfg["hf_model_name"])
         (unfinished / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
         save_file(tensors, unfinished / SAFETENSORS, metadata={"format": "pt"})
+
+
+def fill_buffers(model: RSMCLIPModel) -> None:
+    # Buffers that no file stores are still on the meta device: positions, and token types, which are 0.
+    for name, buffer in list(model.named_buffers()):
+        owner, _, last = name.rpartition(".")
+        value = (
+            torch.arange(buffer.shape[-1])[None] if last == "position_ids" else torch.zeros_like(buffer, device="cpu")
+        )
+        model.get_submodule(owner).register_buffer(last, value, persistent=False)
 
 
 def tensor_names(model: RSMCLIPModel) -> dict[str, list[str]]:

@@ -258,17 +258,6 @@ def test_a_folder_in_use_is_left_alone(tmp_path, capsys):
     assert [path.name for path in (tmp_path / "ours").iterdir()] == ["thesis.txt"]
 
 
-def test_the_command_tells_what_it_made(tmp_path, capsys):
-    write_openclip(tmp_path / "source")
-    main(["convert-openclip", str(tmp_path / "source"), str(tmp_path / "ours")])
-    assert "has no tokenizer" in capsys.readouterr().out
-    main(["export-openclip", str(tmp_path / "ours"), str(tmp_path / "back")])
-    assert "text_model/" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        main(["export-openclip", str(tmp_path / "source"), str(tmp_path / "no")])
-    assert "config.json" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     "name, width, layers, heads",
     [

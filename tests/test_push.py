@@ -389,15 +389,6 @@ def test_the_commands_print_what_was_pushed_and_where_it_is(hub, folder, corpus_
     assert hub.private == {MODEL}
 
 
-def test_a_refused_command_is_one_line_and_status_2(hub, folder, capsys):
-    hub.faults.append(Fault("POST /api/repos/create", 403))
-    with pytest.raises(SystemExit, match="2"):
-        main(["push", str(folder), MODEL])
-    printed = capsys.readouterr()
-    assert printed.err.startswith("error: user/model was not pushed: 403") and printed.err.count("\n") == 1
-    assert not printed.out
-
-
 def test_ctrl_c_is_one_line_and_leaves_no_commit(hub, folder, capsys, request):
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for jobs in the background
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual))

@@ -159,9 +159,3 @@ def test_an_adapter_to_a_model_that_others_do_not_have_is_refused(hub, config):
     with pytest.raises(ValueError, match="adapter"):
         train.plan(config(lora=LORA))
     assert not hub.requests
-
-
-@pytest.mark.parametrize("name", [None, "model", "a/b/c"])
-def test_pushing_needs_the_name_of_a_repository(config, name):
-    with pytest.raises(ValueError, match="hub_model_id"):
-        config(hub_model_id=name)
