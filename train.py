@@ -353,8 +353,7 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> run_results.RunResult
     curve.draw_training_curve(log.path, folder / model_folder.TRAINING_CURVE)
     print(f"\n{run.config.dataset}, split {run.config.test_split}: {results.images} images, in percent\n")
     print(report.as_text(*report.result_table(results.metrics, untrained)))
-    for note in card.write_card(folder):
-        print(f"note: {note}")
+    card.write_card(folder)
     print(f"\nmodel, card and results: {folder}")
     if run.upload is not None:
         run.upload.finish()

@@ -1,15 +1,15 @@
-"""Our model against OpenCLIP's own, at full size, on random weights: embeddings, logits, loss and pixels.
+"""Compare our model with OpenCLIP at full size, on random weights: embeddings, logits, loss and pixels.
 
-OpenCLIP needs torchvision, so it lives in an environment of its own; this file imports nothing of ours on its side.
+OpenCLIP needs torchvision, so it has its own environment ENV. In ENV, this file imports nothing of this repository.
 
     ENV/bin/python benchmarks/openclip_reference.py make REFERENCE     # ENV: pip install open_clip_torch
     python benchmarks/openclip_reference.py check REFERENCE MODEL --results FILE.json
-    python -m rsmclip.hub export-openclip MODEL EXPORTED
+    rsmclip hub export-openclip MODEL EXPORTED
     ENV/bin/python benchmarks/openclip_reference.py verify REFERENCE EXPORTED
 
-`make` writes a random model in OpenCLIP's layout with inputs and what OpenCLIP gives for them. `check` converts it in
-a process of its own, whose peak memory is taken, and compares. `verify` loads an exported folder into OpenCLIP, with
-the text tower's sizes from the reference where the folder names the Hub's.
+`make` writes a random model in OpenCLIP's layout, with inputs and OpenCLIP's outputs. `check` converts the model in a
+process of its own, measures the peak memory of this process, and compares outputs. `verify` loads an exported folder
+into OpenCLIP; if the folder names a text tower of the Hub, the sizes come from the reference instead.
 """
 
 import argparse
@@ -30,24 +30,20 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-MODEL_CFG = {  # OpenCLIP's xlm-roberta-base-ViT-B-32, its text tower's sizes beside it instead of on the Hub
+MODEL_CFG = {  # OpenCLIP's xlm-roberta-base-ViT-B-32, with the sizes of the text tower in a local file
     "embed_dim": 512,
     "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32},
     "text_cfg": {"hf_model_name": "text_model", "hf_tokenizer_name": "text_model", "hf_pooler_type": "mean_pooler"},
 }
-TEXT_CONFIG = {
-    "model_type": "xlm-roberta", "vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1,
-    "layer_norm_eps": 1e-5, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
-TINY = {  # what the tests compare with: `make --tiny tests/openclip_reference`
+TEXT_CONFIG = {"model_type": "xlm-roberta", "vocab_size": 250002, "max_position_embeddings": 514}
+TEXT_CONFIG |= {"type_vocab_size": 1, "layer_norm_eps": 1e-5, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+TINY = {  # reference of the tests: `make --tiny tests/openclip_reference`
     "embed_dim": 16,
     "vision_cfg": {"image_size": 16, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": MODEL_CFG["text_cfg"],
 }
-TINY_TEXT = {
-    "vocab_size": 300, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 48,
-    "max_position_embeddings": 64,
-}  # fmt: skip
+TINY_TEXT = {"vocab_size": 300, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+TINY_TEXT |= {"intermediate_size": 48, "max_position_embeddings": 64}
 PREPROCESS_CFG = {
     "mean": [0.5, 0.4, 0.3],
     "std": [0.2, 0.25, 0.3],
@@ -58,13 +54,13 @@ SIZES = [(256, 256), (500, 331), (301, 640), (224, 225), (227, 224), (100, 90), 
 
 
 def images() -> list[Image.Image]:
-    """Random images of several sizes, height and width in pixels."""
+    """Return one random image per entry of `SIZES` (height and width in pixels)."""
     generator = np.random.default_rng(0)
     return [Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in SIZES]
 
 
 def texts(vocab_size: int) -> torch.Tensor:
-    """Token ids of eight texts, `(8, 40)`, padded."""
+    """Return padded token ids of eight texts, shape `(8, 40)`."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(4, vocab_size, (len(SIZES), 40), generator=generator)
     for row in range(len(SIZES)):
@@ -74,7 +70,6 @@ def texts(vocab_size: int) -> torch.Tensor:
 
 @torch.no_grad()
 def outputs(model, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What OpenCLIP gives: features, logits and loss."""
     image, text = model.encode_image(pixel_values), model.encode_text(input_ids)
     logits = model.logit_scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
     targets = torch.arange(len(logits))
@@ -83,16 +78,14 @@ def outputs(model, pixel_values: torch.Tensor, input_ids: torch.Tensor) -> dict[
 
 
 def load_openclip(folder: Path):
-    """A folder in OpenCLIP's layout as OpenCLIP loads it, with its preprocessing."""
     import open_clip
 
-    os.chdir(folder)  # where OpenCLIP looks for the text tower's sizes
+    os.chdir(folder)  # OpenCLIP reads the sizes of the text tower from here
     model, _, preprocess = open_clip.create_model_and_transforms("local-dir:.")
     return model.eval(), preprocess
 
 
 def make(folder: Path, model_cfg: dict, text_config: dict) -> None:
-    """Writes a reference of these sizes."""
     from open_clip.model import CustomTextCLIP
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -123,7 +116,7 @@ def make(folder: Path, model_cfg: dict, text_config: dict) -> None:
 
 
 def check(reference: Path, folder: Path) -> dict:
-    """Converts the reference and measures the largest absolute differences in float32, and the conversion's memory."""
+    """Convert the reference; return the largest absolute differences in float32 and the memory of the conversion."""
     from transformers import AutoImageProcessor, AutoModel
 
     from rsmclip.models.openclip import read_image_processor
@@ -161,7 +154,7 @@ def check(reference: Path, folder: Path) -> dict:
 
 
 def verify(reference: Path, exported: Path) -> dict:
-    """Loads an exported folder into OpenCLIP and compares; the tensors of both files must be the same."""
+    """Load an exported folder into OpenCLIP and compare outputs and tensors with the reference."""
     theirs, ours = (load_file(path / "open_clip_model.safetensors") for path in (reference, exported))
     identical = theirs.keys() == ours.keys() and all(torch.equal(theirs[name], ours[name]) for name in theirs)
     if not (exported / "text_model").exists():
@@ -180,13 +173,13 @@ def verify(reference: Path, exported: Path) -> dict:
 
 
 def main() -> None:
-    """Runs one of the three steps and prints what it measured."""
+    """Run one of the three steps and print its measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=["make", "check", "verify"])
     parser.add_argument("reference", type=Path)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--tiny", action="store_true", help="make a reference for the tests")
-    parser.add_argument("--results", type=Path, help="JSON file for what was measured")
+    parser.add_argument("--results", type=Path, help="JSON file for the measurements")
     arguments = parser.parse_args()
     reference, folder = (path and path.resolve() for path in (arguments.reference, arguments.folder))
     if arguments.step == "make":

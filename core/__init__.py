@@ -1,1 +1,1 @@
-"""The ground floor that every other part shares: errors, command lines, files, images, figures, uploads to the Hub."""
+"""Code that all other parts use: errors, command lines, files, images, plots, uploads to the Hub."""

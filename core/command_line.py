@@ -1,4 +1,4 @@
-"""What the command lines share: one-line usage errors, and how a command ends."""
+"""Shared parts of the command lines: one-line usage errors, and the exit status of a command."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ from rsmclip.core.errors import UserError
 
 def run_command(command: Callable[[], object], name: str = "") -> None:
     """
-    Run a command and end the process as every command of this package ends.
+    Run a command and end the process with the exit status that all commands of this package share.
 
     A [`UserError`] is printed as one line, with exit status 2. Ctrl-C gives status 130. Any other exception is a bug
     of this project and shows its traceback.

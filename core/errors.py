@@ -1,4 +1,4 @@
-"""The one error that a user can mend, and the conversion of foreign errors into it."""
+"""The error for bad input and failures outside this project, and the conversion of foreign errors into it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 class UserError(ValueError):
     """
-    Bad input, or a failure of the machine or the Hub: something that the user can mend.
+    Bad input, or a failure of the machine or the Hub: something that the user can change.
 
     Raise it where the cause is known. The message says in one line what is wrong, where (file, row, field, value) and
     what to do. Commands print it and exit with status 2; any other exception is a bug and shows its traceback.

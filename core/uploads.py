@@ -1,30 +1,30 @@
-"""Uploads to the Hub: all files in one commit, retried where that helps, else one line that says what to do.
+"""Uploads to the Hub in one commit: repeated where a second try may help, else an error with advice.
 
-huggingface_hub repeats by itself what moves large files, six times, when the Hub is overloaded or the connection
-breaks. What makes repositories, branches, tags and commits it tries once; that is repeated here. A commit is put
-together anew each time: of one that had come through when its answer was lost, nothing is left to do.
+`huggingface_hub` repeats the requests that send large files. It sends the requests that make repositories, branches,
+tags and commits once; these are repeated here. A commit is computed again for every try, so that a commit whose answer
+was lost is not made twice.
 """
 
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HTTPError,  # of the HTTP client, which differs between versions of huggingface_hub
-)
+from huggingface_hub.errors import HfHubHTTPError, HTTPError  # the HTTP client's; it depends on the version
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+
+from rsmclip.core.errors import UserError
 
 TRIES = 5
-FIRST_WAIT = 1.0  # seconds; the next is twice as long
-LONGEST_WAIT = 60.0  # seconds; who is asked to wait longer is told so
-NOT_DONE = (409, 412, 429, 503)  # answers after which the work is not done; 409, 412: another commit came first
+FIRST_WAIT = 1.0  # seconds; doubled after every try
+LONGEST_WAIT = 60.0  # seconds; if the Hub asks for more, the upload fails
+NO_ANSWER = 0  # in place of a status
+NOT_DONE = (409, 412, 429, 503)  # the Hub did nothing; 409 and 412: another commit came first
 ANSWERED = (*NOT_DONE, 408, 500, 502, 504)
-ALWAYS = (*ANSWERED, None)  # None: no answer came
-# Not all are errors of HTTP: no upload of a file is a RuntimeError, an answer that is no JSON a ValueError.
+ALWAYS = (*ANSWERED, NO_ANSWER)
+# RuntimeError: the upload of one file failed. ValueError: the answer is not valid JSON, or the card not valid YAML.
 UPLOAD_ERRORS = (HTTPError, OSError, RuntimeError, ValueError)
 TOKENS = "https://huggingface.co/settings/tokens"
 ADVICE = {  # by status
@@ -35,6 +35,20 @@ ADVICE = {  # by status
     429: "too many requests; try again later",
 }
 Result = TypeVar("Result")
+
+
+class HubError(UserError):
+    """
+    A request to the Hub that failed. It has its own class since retries depend on the status.
+
+    Args:
+        failed (`str`): What failed; the error line begins with it.
+        error (`Exception`): Exception of `huggingface_hub`.
+    """
+
+    def __init__(self, failed: str, error: Exception):
+        super().__init__(f"{failed}: {reason(error)}")
+        self.status, self.wait = status(error), asked_to_wait(error)
 
 
 def push_files(
@@ -50,175 +64,150 @@ def push_files(
     report: Callable[[str], object] = print,
 ) -> CommitInfo:
     """
-    Pushes files to the Hub in one commit, and none if they are there already.
+    Push files to the Hub in one commit. If the repository has all files already, no commit is made.
 
     Args:
-        files (`Mapping[str, Path | bytes]`):
-            Where they go in the repository, and what they hold.
-        repo_id (`str`):
-            The repository; made if it does not exist.
-        repo_type (`str`, *optional*, defaults to `"model"`):
-            `"model"`, `"dataset"` or `"space"`.
-        private (`bool`, *optional*):
-            Whether a repository that is made is private.
-        revision (`str`, *optional*):
-            Branch to commit to, by default `main`; made of `main` if it does not exist.
-        create_pr (`bool`, *optional*, defaults to `False`):
-            Whether to open a pull request instead.
-        message (`str`, *optional*, defaults to `"Upload"`):
-            Title of the commit.
-        space_sdk (`str`, *optional*):
-            What a Space that is made runs on, `"gradio"` say.
-        replaces (`Iterable[str]`, *optional*):
-            Patterns of files in the repository that these take the place of: all others that match are deleted.
-        report (`Callable`, *optional*, defaults to `print`):
-            Takes the lines that say what went up and where it is.
+        files (`Mapping[str, Path | bytes]`): Local file or content, by path in the repository.
+        repo_id (`str`): Repository; created if it does not exist.
+        repo_type (`str`, *optional*, defaults to `"model"`): `"model"`, `"dataset"` or `"space"`.
+        private (`bool`, *optional*): Whether a new repository is private.
+        revision (`str`, *optional*): Branch, by default `main`; created from `main` if it does not exist.
+        create_pr (`bool`, *optional*, defaults to `False`): Whether to open a pull request.
+        message (`str`, *optional*, defaults to `"Upload"`): Title of the commit.
+        space_sdk (`str`, *optional*): SDK of a new Space, for example `"gradio"`.
+        replaces (`Iterable[str]`, *optional*): Patterns. Files of the repository that match one of these patterns and
+            are not in `files` are deleted.
+        report (`Callable`, *optional*, defaults to `print`): Called with lines on what was uploaded, and where it is.
 
     Returns:
         `CommitInfo`: The new commit, or the last one if there was nothing new.
 
     Raises:
-        `OSError`: The Hub cannot be reached or refuses, in one line.
+        [`UserError`]: The Hub cannot be reached, or refuses.
     """
-    api = HfApi()
-    try:
-        repo_id = make_repository(api, repo_id, repo_type, private, space_sdk)
-        if revision and not create_pr and not revision.startswith("refs/"):
-            persist(lambda: api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True))
-        before = persist(lambda: api.repo_info(repo_id, repo_type=repo_type, revision=revision))
-        if private and not before.private:
-            report(f"{repo_id} was there before and is public: it stays so")
+    api, failed = HfApi(), f"{repo_id} was not pushed"
+    repo_id = make_repository(api, failed, repo_id, repo_type, private, space_sdk)
+    place = {"repo_type": repo_type, "revision": revision}
+    if revision and not create_pr and not revision.startswith("refs/"):
+        branch = {"branch": revision, "repo_type": repo_type, "exist_ok": True}
+        repeat(ALWAYS, attempt, failed, api.create_branch, repo_id, **branch)
+    before = repeat(ALWAYS, attempt, failed, api.repo_info, repo_id, **place)
+    if private and not before.private:
+        report(f"{repo_id} exists and is public; --private changes nothing")
 
-        def commit() -> CommitInfo:
-            there = api.repo_info(repo_id, repo_type=repo_type, revision=revision).siblings
-            old = superseded([file.rfilename for file in there], files, replaces)
-            operations = [CommitOperationAdd(path, content) for path, content in files.items()]
-            operations += [CommitOperationDelete(path) for path in old]
-            options = {"repo_type": repo_type, "revision": revision, "create_pr": create_pr}
-            return api.create_commit(repo_id, operations, commit_message=message, **options)
+    def commit() -> CommitInfo:
+        there = [file.rfilename for file in attempt(failed, api.repo_info, repo_id, **place).siblings]
+        operations = [attempt(failed, CommitOperationAdd, path, content) for path, content in files.items()]
+        operations += [CommitOperationDelete(path) for path in superseded(there, files, replaces)]
+        options = place | {"commit_message": message, "create_pr": create_pr}
+        return attempt(failed, api.create_commit, repo_id, operations, **options)
 
-        done = persist(commit, NOT_DONE if create_pr else ALWAYS)  # of a second pull request no one would know
-    except UPLOAD_ERRORS as error:
-        raise OSError(f"{repo_id} was not pushed: {reason(error)}") from error
+    # If the answer to a pull request is lost, a second try could open a second one.
+    done = repeat(NOT_DONE if create_pr else ALWAYS, commit)
     if done.oid == before.sha:
-        report(f"nothing new: {done.repo_url} holds all {len(files)} files already")
+        report(f"nothing new: {done.repo_url} has all {len(files)} files already")
     else:
-        report(f"{len(files)} files, {size(files) / 1e6:,.1f} MB: {done.pr_url or done.commit_url}")
+        sizes = (len(file) if isinstance(file, bytes) else file.stat().st_size for file in files.values())
+        report(f"{len(files)} files, {sum(sizes) / 1e6:,.1f} MB: {done.pr_url or done.commit_url}")
     return done
 
 
-def check_may_push(repo_id: str, repo_type: str = "model", private: bool | None = None) -> None:
+def check_may_push(repo_id: str, private: bool | None = None) -> None:
     """
-    Makes a repository if it does not exist, and asks the Hub how a file would have to be sent there, which it tells
-    only those who may write.
+    Check that the token may write to a model repository; create the repository if it does not exist.
 
     Args:
-        repo_id (`str`): The repository.
-        repo_type (`str`, *optional*, defaults to `"model"`): `"model"`, `"dataset"` or `"space"`.
-        private (`bool`, *optional*): Whether a repository that is made is private.
+        repo_id (`str`): Repository.
+        private (`bool`, *optional*): Whether a new repository is private.
 
     Raises:
-        `OSError`: The Hub cannot be reached or refuses, in one line.
+        [`UserError`]: The Hub cannot be reached, or refuses.
     """
-    api = HfApi()
-    try:
-        repo_id = make_repository(api, repo_id, repo_type, private)
-        file = CommitOperationAdd("README.md", b"a card")
-        persist(lambda: api.preupload_lfs_files(repo_id, [file], repo_type=repo_type))
-    except UPLOAD_ERRORS as error:
-        raise OSError(f"{repo_id} cannot be pushed to: {reason(error)}") from error
+    api, failed = HfApi(), f"{repo_id} cannot be pushed to"
+    repo_id = make_repository(api, failed, repo_id, "model", private)
+    # The Hub answers this request, the first one of an upload, only if the token may write.
+    repeat(ALWAYS, attempt, failed, api.preupload_lfs_files, repo_id, [CommitOperationAdd("README.md", b"a card")])
 
 
 def create_tag(repo_id: str, tag: str, commit: str) -> None:
     """
-    Tags a commit of a model, unless there is such a tag.
+    Tag a commit of a model. An existing tag is left unchanged.
 
     Args:
-        repo_id (`str`): The repository.
+        repo_id (`str`): Repository.
         tag (`str`): Name of the tag.
         commit (`str`): Hash of the commit.
 
     Raises:
-        `OSError`: The Hub cannot be reached or refuses, in one line.
+        [`UserError`]: The Hub cannot be reached, or refuses.
     """
-    try:
-        persist(lambda: HfApi().create_tag(repo_id, tag=tag, revision=commit, exist_ok=True))
-    except UPLOAD_ERRORS as error:
-        raise OSError(f"{repo_id} was pushed, but not tagged {tag}: {reason(error)}; push again") from error
+    failed = f"{repo_id} was pushed, but has no tag {tag}; push again"
+    repeat(ALWAYS, attempt, failed, HfApi().create_tag, repo_id, tag=tag, revision=commit, exist_ok=True)
 
 
 def make_repository(
-    api: HfApi, repo_id: str, repo_type: str, private: bool | None, space_sdk: str | None = None
+    api: HfApi, failed: str, repo_id: str, repo_type: str, private: bool | None, space_sdk: str | None = None
 ) -> str:
-    """Makes a repository unless it exists; returns its whole id. A Hub out of reach is told at once."""
     options = {"repo_type": repo_type, "private": private or None, "space_sdk": space_sdk, "exist_ok": True}
-    return persist(lambda: api.create_repo(repo_id, **options), ANSWERED).repo_id
+    # It is the first request: without an answer, fail at once.
+    return repeat(ANSWERED, attempt, failed, api.create_repo, repo_id, **options).repo_id
 
 
 def superseded(there: Iterable[str], files: Mapping[str, Path | bytes], patterns: Iterable[str]) -> list[str]:
-    """The files in a repository whose place others take; a pattern is of one folder."""
-    return [
-        path
-        for path in there
-        if path not in files
-        and any(fnmatch(path, pattern) and path.count("/") == pattern.count("/") for pattern in patterns)
-    ]
+    def matches(path: str, pattern: str) -> bool:  # `*` does not match a slash
+        return fnmatch(path, pattern) and path.count("/") == pattern.count("/")
+
+    return [path for path in there if path not in files and any(matches(path, pattern) for pattern in patterns)]
 
 
-def persist(request: Callable[[], Result], after: tuple[int | None, ...] = ALWAYS) -> Result:
-    """
-    What a request gives, after some tries if there may be hope.
+def attempt(failed: str, request: Callable[..., Result], *arguments: object, **options: object) -> Result:
+    try:
+        return request(*arguments, **options)
+    except UPLOAD_ERRORS as error:
+        raise HubError(failed, error) from error
 
-    Args:
-        request (`Callable`):
-            The request.
-        after (`tuple[int | None, ...]`, *optional*):
-            The statuses after which it is repeated, `None` for no answer; by default all that may pass.
-    """
-    for attempt in range(TRIES):
-        try:
-            return request()
-        except HTTPError as error:
-            pause = max(FIRST_WAIT * 2**attempt, asked_to_wait(error))
-            if status(error) not in after or attempt == TRIES - 1 or pause > LONGEST_WAIT:
-                raise
-            time.sleep(pause)
+
+def repeat(statuses: tuple[int, ...], request: Callable[..., Result], *arguments: object, **options: object) -> Result:
+    def may_pass(error: BaseException) -> bool:
+        return isinstance(error, HubError) and error.status in statuses and error.wait <= LONGEST_WAIT
+
+    def pause(state: RetryCallState) -> float:
+        return max(FIRST_WAIT * 2 ** (state.attempt_number - 1), state.outcome.exception().wait)
+
+    tries = Retrying(retry=retry_if_exception(may_pass), stop=stop_after_attempt(TRIES), wait=pause, reraise=True)
+    return tries(request, *arguments, **options)
 
 
 def status(error: Exception) -> int | None:
-    """The status of an answer that is an error; none if no answer came."""
-    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code
+    return NO_ANSWER if isinstance(error, HTTPError) else None
 
 
 def asked_to_wait(error: Exception) -> float:
-    """For how many seconds the Hub asks to wait."""
     asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
     return float(asked) if asked.isdecimal() else 0.0
 
 
 def reason(error: Exception) -> str:
-    """Why an upload failed and what to do, in one line."""
+    """Return in one line why a request to the Hub failed, and what to do."""
     cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # of a single file
     number = status(cause)
-    told = in_one_line(cause) if cause is error else f"{in_one_line(error)} {in_one_line(cause)}"
+    message = in_one_line(cause) if cause is error else f"{in_one_line(error)} {in_one_line(cause)}"
     if number is None:
-        return f"the connection to the Hub failed ({told})" if isinstance(cause, HTTPError) else told
+        return message
+    if number == NO_ANSWER:
+        return f"the connection to the Hub failed ({message})"
     if number == 401:
         known = "the token is not valid" if get_token() else "no token found"
-        return f"{told} ({known}; log in with hf auth login, or set HF_TOKEN to one that may write, {TOKENS})"
+        return f"{message} ({known}; log in with hf auth login, or set HF_TOKEN to one that may write, {TOKENS})"
     wait = asked_to_wait(cause)
     advice = f"try again in {wait:.0f} seconds" if wait else ADVICE.get(number, "try again later")
-    return f"{told} ({advice})" if number in ADVICE or number >= 500 else told
+    return f"{message} ({advice})" if number in ADVICE or number >= 500 else message
 
 
 def in_one_line(error: Exception) -> str:
-    """What an error says without line breaks, and without address and number of the request."""
     lines = (line.strip() for line in str(error).splitlines())
-    advice = ("For more information check", "Cannot access content at", "Make sure your token", "Url:")
-    told = " ".join(line for line in lines if line and not line.startswith(advice))
-    return re.sub(r" \(Request ID: [^)]*\)| for url:? '?[^' ]*'?", "", told).rstrip(".")
-
-
-def size(files: Mapping[str, Path | bytes]) -> int:
-    """Bytes of all files."""
-    return sum(len(content) if isinstance(content, bytes) else content.stat().st_size for content in files.values())
+    noise = ("For more information check", "Cannot access content at", "Make sure your token", "Url:")
+    message = " ".join(line for line in lines if line and not line.startswith(noise))
+    return re.sub(r" \(Request ID: [^)]*\)| for url:? '?[^' ]*'?", "", message).rstrip(".")

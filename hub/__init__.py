@@ -1,1 +1,1 @@
-"""Publishing: the model folder that the Hub understands, and its evaluation card."""
+"""Conversion, export, model card and publishing."""

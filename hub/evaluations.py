@@ -27,12 +27,6 @@ class Evaluation:
     date: str | None = None  # of the evaluation
 
 
-def own_evaluation(results: dict) -> Evaluation:
-    """Return the final evaluation of a training run from its `eval_results.json`."""
-    found = {name: results[name] for name in ("dataset", "split", "figures", "fingerprint", "revision")}
-    return Evaluation(rows=results["images"], prompts=results["prompts"], **found)
-
-
 def read_evaluations(folder: Path, model_hash: str) -> list[Evaluation]:
     """Read the output folder of `rsmclip eval MODEL`; results of a model with another hash are a [`UserError`]."""
     results = EvalResults.read(folder)

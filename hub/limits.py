@@ -1,68 +1,59 @@
-"""What an evaluation says against its model, in sentences made from its figures."""
+"""Sentences on the limits of a model, made from the figures of its evaluation."""
 
 from collections.abc import Iterator
 
+from rsmclip.eval.run_results import RunResults
+
 WORST = 5  # classes
-FEW = 20  # images of a class, below which its recall is a rough figure
+FEW = 20  # images; the recall of a class with fewer images is a rough figure
 
 
-def limits(results: dict) -> list[str]:
-    """
-    Sentences on what a model does badly and what its figures do not tell.
-
-    Args:
-        results (`dict`): What a run's `eval_results.json` holds.
-    """
-    by_key = {(record["language"], record["metric"]): record for record in results["figures"]}
+def limits(results: RunResults) -> list[str]:
+    """Return sentences on what a model does badly, and on what its figures do not show."""
+    by_key = {(record["language"], record["metric"]): record for record in results.figures}
     return [
-        *languages_told(by_key, results["languages"]),
-        *classes_told(results["class_recall"]),
-        *captions_told(by_key),
-        *split_told(results),
+        *on_languages(by_key, results.languages),
+        *on_classes(results.class_recall),
+        *on_equal_captions(by_key),
+        *on_the_split(results),
     ]
 
 
-def languages_told(by_key: dict, languages: list[str]) -> Iterator[str]:
-    """The worst languages, and how far they are behind English."""
+def on_languages(by_key: dict, languages: list[str]) -> Iterator[str]:
     for metric, what in (("mean_recall", "Retrieval (mean recall)"), ("zero_shot_accuracy", "Zero-shot accuracy")):
         known = {code: by_key[code, metric] for code in languages if (code, metric) in by_key}
         if len(known) > 1:
             worst, best = (choose(known, key=lambda code: known[code]["value"]) for choose in (min, max))
-            yield f"{what} is lowest in `{worst}`: {told(known[worst])}. Highest is `{best}`: {told(known[best])}."
-    gaps = {language: record for (language, metric), record in by_key.items()
-            if metric == "mean_recall_gap_to_english" and language != "mean"}  # fmt: skip
-    if gaps:
-        behind = [code for code in languages if code in gaps and gaps[code]["interval"][0] > 0]
-        widest = max(gaps, key=lambda code: gaps[code]["value"])
-        if gaps[widest]["value"] > 0:
-            yield (
-                f"Over the same captions, English has a mean recall {told(gaps[widest])} points above `{widest}`, the "
-                "widest gap."
-            )
+            yield f"{what} is lowest in `{worst}`: {shown(known[worst])}. Highest is `{best}`: {shown(known[best])}."
+    gap = "mean_recall_gap_to_english"
+    gaps = {code: by_key[code, gap] for code, metric in by_key if metric == gap and code != "mean"}
+    if not gaps:
+        return
+    widest = max(gaps, key=lambda code: gaps[code]["value"])
+    if gaps[widest]["value"] > 0:
         yield (
-            "Languages that are behind English by more than chance explains: "
-            f"{', '.join(f'`{code}`' for code in behind) or 'none'}."
+            f"On the same captions, the mean recall of English is {shown(gaps[widest])} points above `{widest}`, the "
+            "widest gap."
         )
+    behind = [f"`{code}`" for code in languages if code in gaps and gaps[code]["interval"][0] > 0]
+    yield f"Languages behind English by more than chance explains: {', '.join(behind) or 'none'}."
 
 
-def told(record: dict) -> str:
-    """A figure and its 95 % interval, in words."""
+def shown(record: dict) -> str:
     low, high = record["interval"]
     return f"{record['value']:.1f} (95 % interval {low:.1f} to {high:.1f})"
 
 
-def classes_told(class_recall: dict) -> Iterator[str]:
-    """The classes that are recognised worst over all languages."""
+def on_classes(class_recall: dict) -> Iterator[str]:
     means = {label: sum(found["recall"].values()) / len(found["recall"]) for label, found in class_recall.items()}
     if worst := sorted(means, key=means.get)[: min(WORST, len(means) // 2)]:
-        lines = "".join(f"\n    - {class_told(label, means[label], class_recall[label])}" for label in worst)
-        yield f"Of its {len(means)} classes it recognises these worst, in the mean over the languages:{lines}"
+        lines = "".join(f"\n    - {on_a_class(label, means[label], class_recall[label])}" for label in worst)
+        yield f"The worst of {len(means)} classes, on average over the languages:{lines}"
     if few := sum(found["images"] < FEW for found in class_recall.values()):
-        yield (f"Classes with fewer than {FEW} test images, so that these are rough: {few} of {len(class_recall)}.")
+        yield f"{few} of {len(class_recall)} classes have fewer than {FEW} test images: their figures are rough."
 
 
-def class_told(label: str, mean: float, found: dict) -> str:
-    """How badly a class is recognised."""
+def on_a_class(label: str, mean: float, found: dict) -> str:
     recall = found["recall"]
     low, high = (choose(recall, key=recall.get) for choose in (min, max))
     spread = f", from {recall[low]:.0f} in `{low}` to {recall[high]:.0f} in `{high}`" if low != high else ""
@@ -70,30 +61,24 @@ def class_told(label: str, mean: float, found: dict) -> str:
     return f"`{label}`: {mean:.0f} % of {found['images']} images{spread}{taken}"
 
 
-def captions_told(by_key: dict) -> Iterator[str]:
-    """What equal captions do to recall."""
-    usual, right = (
-        {language for language, metric in by_key if metric == name}
-        for name in ("mean_recall", "mean_recall_duplicates_right")
-    )
-    means = [("mean", "over the languages")] if usual == right else []  # else they would be of different languages
+def on_equal_captions(by_key: dict) -> Iterator[str]:
+    usual, right = "mean_recall", "mean_recall_duplicates_right"
+    languages = [{language for language, metric in by_key if metric == name} for name in (usual, right)]
+    means = [("mean", "over the languages")] if languages[0] == languages[1] else []
     for language, where in (*means, ("en", "in English")):
-        usual = by_key.get((language, "mean_recall"))
-        right = by_key.get((language, "mean_recall_duplicates_right"))
-        if usual and right:
+        if (language, usual) in by_key and (language, right) in by_key:
             yield (
-                "Several test images have the same caption, and recall counts all but one of them as wrong. With each "
-                f"of them right, the mean recall {where} is {told(right)} in place of {told(usual)}."
+                "Several test images have the same caption, and recall accepts only one of them. If all of them are "
+                f"accepted, the mean recall {where} is {shown(by_key[language, right])} instead of "
+                f"{shown(by_key[language, usual])}."
             )
             return
 
 
-def split_told(results: dict) -> Iterator[str]:
-    """What makes the split a poor judge, and what training lacked."""
-    training, split = results["training"], results["split"]
-    if split == training["train_split"]:
-        yield f"The figures are over `{split}`, which the model was trained on: they tell nothing of new images."
-    elif split == training["validation_split"]:
-        yield f"The split `{split}` was also watched during training: choices made on it flatter the figures."
-    if count := len(results["undecodable_images"]):
-        yield f"{count} training image{'s' if count > 1 else ''} could not be decoded and took no part."
+def on_the_split(results: RunResults) -> Iterator[str]:
+    if results.split == results.training["train_split"]:
+        yield f"The figures are over `{results.split}`, the training split: they say nothing about new images."
+    elif results.split == results.training["validation_split"]:
+        yield f"The split `{results.split}` was also used for validation: choices made on it improve the figures."
+    if count := len(results.undecodable_images):
+        yield f"Training images that could not be decoded and were not used: {count}."

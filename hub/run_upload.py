@@ -1,16 +1,18 @@
-"""A run on the Hub: a check at its start, its checkpoints' models while it goes on, the finished folder at its end.
+"""Upload of a training run: a check at the start, the models of checkpoints, and the finished folder at the end.
 
-A checkpoint's model is saved aside, which costs a step what saving the weights costs, and uploaded by a thread from
-there. One upload runs and one waits; a newer one takes the place of the one that waits, so that a slow network neither
-holds the training up nor fills the disk. One that fails is a warning. Unlike with transformers' Trainer, the
-optimiser's state never goes up: it is pickled, twice the size of the weights, and of use to this run alone.
+The model of a checkpoint is saved into a folder of its own, which takes as long as saving the weights. A thread
+uploads this folder. One upload runs and one waits; a newer checkpoint replaces the waiting one, so a slow network
+neither delays the training nor fills the disk. Unlike `transformers.Trainer`, the state of the optimizer is not
+uploaded: it is pickled, has twice the size of the weights, and only this run can use it.
 """
 
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from threading import Lock, Thread
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -18,25 +20,26 @@ from huggingface_hub.utils import disable_progress_bars
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
 
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.uploads import check_may_push
 from rsmclip.hub.push import push_checkpoint, push_model
 
-SNAPSHOT = ".pushing-step-"  # folders beside the checkpoints
+SNAPSHOT = ".pushing-step-"  # folders in checkpoints/
 
 
 class RunUpload:
     """
-    What pushes a run to the Hub. Every process has one and makes the same calls, and the main process pushes.
+    Uploader of a training run. Every process creates one and makes the same calls; the main process uploads.
 
     Args:
-        folder (`Path`): The run's folder.
-        repo_id (`str`): Repository, `"USER/NAME"`; made if it does not exist.
-        accelerator (`Accelerator`): The run's processes.
-        private (`bool`, *optional*, defaults to `False`): Whether a repository that is made is private.
+        folder (`Path`): Folder of the run.
+        repo_id (`str`): Repository, `"USER/NAME"`; created if it does not exist.
+        accelerator (`Accelerator`): Processes of the run.
+        private (`bool`, *optional*, defaults to `False`): Whether a new repository is private.
         strategy (`str`, *optional*, defaults to `"end"`): `"end"`, `"every_save"` or `"checkpoint"`.
 
     Raises:
-        `OSError`: The Hub cannot be reached, or does not let this run push.
+        [`UserError`]: The Hub cannot be reached, or refuses.
     """
 
     def __init__(
@@ -44,90 +47,81 @@ class RunUpload:
     ):
         self.folder, self.repo_id, self.private, self.strategy = folder, repo_id, private, strategy
         self.is_main_process = accelerator.is_main_process
-        self.lock = Lock()
+        self.waiting: SimpleQueue[int | None] = SimpleQueue()  # at most one step; `None` ends the thread
         self.thread: Thread | None = None
-        self.waiting: int | None = None  # step of the snapshot that is uploaded next
         refused = [None]
         if self.is_main_process:
-            disable_progress_bars()  # they would break up the run's own
-            for left in (self.folder / "checkpoints").glob(f"{SNAPSHOT}*"):  # by a run that was killed
+            disable_progress_bars()  # they would interrupt the bar of the run
+            for left in (self.folder / "checkpoints").glob(f"{SNAPSHOT}*"):  # of a run that was killed
                 shutil.rmtree(left, ignore_errors=True)
             try:
-                check_may_push(repo_id, private=private)
-            except OSError as error:
+                check_may_push(repo_id, private)
+            except UserError as error:
                 refused = [str(error)]
         if refusal := broadcast_object_list(refused)[0]:
-            raise OSError(refusal)
+            raise UserError(refusal)
 
     def checkpoint(self, step: int, save_model: Callable[[Path], None], is_last: bool) -> None:
         """
-        Saves the model as of a checkpoint aside and starts to upload it, if the strategy has it so.
+        Save the model of a checkpoint and start its upload, if the strategy asks for it. Failures are warnings.
 
         Args:
             step (`int`): Steps done.
-            save_model (`Callable`): Saves the model to a folder; every process calls it.
-            is_last (`bool`): Whether the run ends here: its model goes to main in a moment, with its card.
+            save_model (`Callable`): Saves the model into a folder; every process calls it.
+            is_last (`bool`): Whether the run ends after this step; its model goes to `main` with the card.
         """
         if self.strategy == "end" or (self.strategy == "every_save" and is_last):
             return
         try:
-            save_model(self.snapshot(step))
-        except (OSError, SafetensorError) as error:
-            self.warn(step, f"it could not be saved aside: {error}")
-            self.discard(step)
+            with user_errors(OSError, SafetensorError, prefix="it could not be saved"):
+                save_model(self.snapshot(step))
+        except UserError as error:
+            self.drop(step, str(error))
             return
         if not self.is_main_process:
             return
-        with self.lock:
-            overtaken, self.waiting = self.waiting, step
-            if self.thread is None:
-                self.thread = Thread(target=self.work, daemon=True)  # a run that is stopped does not wait for it
-                self.thread.start()
-        if overtaken is not None:
-            self.warn(overtaken, f"step {step} overtook it while it waited for an upload to end")
-            self.discard(overtaken)
+        # A daemon thread: `HfApi.run_as_future` would make a run that was stopped wait for its uploads.
+        if self.thread is None:
+            self.thread = Thread(target=self.work, daemon=True)
+            self.thread.start()
+        with suppress(Empty):
+            self.drop(self.waiting.get_nowait(), f"step {step} replaced it while it waited for another upload")
+        self.waiting.put(step)
 
     def work(self) -> None:
-        """What the thread does: uploads snapshots until none waits."""
-        while True:
-            with self.lock:
-                step, self.waiting = self.waiting, None
-                if step is None:
-                    self.thread = None
-                    return
+        while (step := self.waiting.get()) is not None:
             branch = f"checkpoint-{step}" if self.strategy == "checkpoint" else None
             try:
-                options = {"private": self.private, "revision": branch, "report": tqdm.write}
-                push_checkpoint(self.snapshot(step), self.repo_id, step, **options)
-            except Exception as error:  # whatever it is, the training goes on, and the next upload too
-                self.warn(step, str(error))
-            self.discard(step)
+                push_checkpoint(self.snapshot(step), self.repo_id, step, self.private, branch, report=tqdm.write)
+            except UserError as error:
+                self.drop(step, str(error))
+            else:
+                self.discard(step)
 
     def finish(self) -> None:
         """
-        Pushes the finished folder, after what is still on its way.
+        Wait for uploads of checkpoints, then push the finished folder.
 
         Raises:
-            `OSError`: It could not be pushed; the line says how to do so later.
+            [`UserError`]: The folder could not be pushed; the line ends with the command that pushes it later.
         """
-        if (thread := self.thread) is not None:
-            print("waiting for the upload of checkpoints")
-            thread.join()
+        if self.thread is not None:
+            print("waiting for uploads of checkpoints")
+            self.waiting.put(None)
+            self.thread.join()
         try:
             push_model(self.folder, self.repo_id, self.private)
-        except (OSError, ValueError) as error:
+        except UserError as error:
             private = " --private" if self.private else ""
-            command = f"python -m rsmclip.hub push {self.folder} {self.repo_id}{private}"
-            raise OSError(f"the model is finished in {self.folder}, but {error}; later: {command}") from error
+            later = f"rsmclip hub push {self.folder} {self.repo_id}{private}"
+            raise UserError(f"the model is finished in {self.folder}, but {error}; later: {later}") from error
 
     def snapshot(self, step: int) -> Path:
-        """Where the model as of a step lies until it is uploaded."""
         return self.folder / "checkpoints" / f"{SNAPSHOT}{step}"
 
     def discard(self, step: int) -> None:
-        """Deletes a snapshot."""
         shutil.rmtree(self.snapshot(step), ignore_errors=True)
 
-    def warn(self, step: int, reason: str) -> None:
-        """Says in one line why the model as of a step is not on the Hub."""
+    def drop(self, step: int, reason: str) -> None:
         tqdm.write(f"warning: the model of step {step} was not pushed: {' '.join(reason.split())}", file=sys.stderr)
+        self.discard(step)

@@ -1,7 +1,7 @@
-"""The code in a model's card, and what it prints: run in one fresh process that knows the model's folder alone.
+"""The code in a model card, and its output. A fresh process that knows only the model folder runs the code.
 
-In the card the model is "USER/NAME" at "REVISION", which `push` replaces. To run, the folder takes the place of the
-name; `hub/snippet_process.py` says what else differs from a reader's machine.
+In the code, the model is "USER/NAME" at "REVISION", which `push` replaces. To run the code, the folder replaces the
+name; `hub/snippet_process.py` describes what else differs from the machine of a reader.
 """
 
 import json
@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.eval.protocol import Benchmark, load_benchmark
 
 REPOSITORY, PIN = '"USER/NAME"', 'revision="REVISION"'
 BASE, BASE_PIN = '"BASE/MODEL"', 'revision="BASE_REVISION"'  # of an adapter
 PROCESS = Path(__file__).parent / "snippet_process.py"
-CANDIDATES = 5  # labels that a picture is classified among
+CANDIDATES = 5  # classes among which a picture is classified
 TIMEOUT = 1800  # seconds
-FAMILIES = ("ACCELERATE_", "FSDP_", "MASTER_", "TORCHELASTIC_")  # variables of a launched process
-LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
 
 PICTURES = "from huggingface_hub import hf_hub_download\nfrom PIL import Image"
 OPEN_PICTURE = f"""image = Image.open(hf_hub_download({REPOSITORY}, "{{file}}", {PIN}))"""
@@ -69,13 +68,13 @@ for example in json.loads({examples}):
 @dataclass(frozen=True)
 class Example:
     """
-    A picture with what it is classified among.
+    A picture and the classes among which it is classified, in one language.
 
     Args:
-        file (`str`): Its file in the folder.
-        language (`str`): Code of the language.
-        right (`str`): The name of its class.
-        labels (`list[str]`): Names of classes, the right one among them.
+        file (`str`): File in the model folder.
+        language (`str`): Language code.
+        right (`str`): Name of the true class.
+        labels (`list[str]`): Names of the candidate classes, `right` included.
         template (`str`): Hypothesis template with one `{}`.
     """
 
@@ -85,35 +84,14 @@ class Example:
     labels: list[str]
     template: str
 
-    @property
-    def texts(self) -> list[str]:
-        """The labels in sentences."""
-        return [self.template.replace("{}", label) for label in self.labels]
-
-
-@dataclass(frozen=True)
-class Snippet:
-    """
-    Code with what it printed.
-
-    Args:
-        code (`str`): The code as the card has it.
-        output (`str`, *optional*): What it printed, if it was run.
-        missing (`str`, *optional*): The package for want of which it was not run.
-    """
-
-    code: str
-    output: str | None = None
-    missing: str | None = None
-
 
 def make_examples(recorded: dict, languages: Sequence[str]) -> list[Example]:
     """
-    An example in each language, the pictures taking turns.
+    Make one example per language; the pictures take turns.
 
     Args:
-        recorded (`dict`): What [`~rsmclip.hub.examples.write_examples`] gave.
-        languages (`Sequence[str]`): Language codes; those in which the benchmark has no names are left out.
+        recorded (`dict`): From [`~rsmclip.hub.examples.write_examples`].
+        languages (`Sequence[str]`): Language codes. Languages without class names in the benchmark are left out.
     """
     benchmark, pictures = load_benchmark(recorded["benchmark"]), list(recorded["labels"].items())
     known = [language for language in languages if language in benchmark.templates]
@@ -124,32 +102,32 @@ def make_examples(recorded: dict, languages: Sequence[str]) -> list[Example]:
 
 
 def make_example(file: str, label: str, language: str, benchmark: Benchmark, place: int) -> Example:
-    """A picture among some classes that are drawn by lot, in one language."""
-    rng, names = np.random.default_rng([0, place]), benchmark.class_names[language]
+    rng = np.random.default_rng([0, place])
+    # A comma would separate two labels of the widget.
+    names = {each: name.replace(",", "") for each, name in benchmark.class_names[language].items()}
     others = rng.permutation([other for other in benchmark.labels if other != label])[: CANDIDATES - 1]
-    labels = [without_comma(names[other]) for other in rng.permutation([label, *others])]
-    return Example(file, language, without_comma(names[label]), labels, benchmark.templates[language][-1])
+    labels = [names[other] for other in rng.permutation([label, *others])]
+    return Example(file, language, names[label], labels, benchmark.templates[language][-1])
 
 
-def without_comma(name: str) -> str:
-    """The name of a class without commas, which part the widget's labels."""
-    return name.replace(",", "")
-
-
-def make_snippets(examples: Sequence[Example], adapter: bool) -> dict[str, str]:
+def make_snippets(
+    examples: Sequence[Example], adapter: bool = False, base: str | None = None, base_revision: str | None = None
+) -> dict[str, str]:
     """
-    The code of a card by title.
+    Return the code of a card by title.
 
     Args:
-        examples (`Sequence[Example]`): What [`make_examples`] gave; the first and the last are classified.
-        adapter (`bool`): Whether the folder holds an adapter alone.
+        examples (`Sequence[Example]`): From [`make_examples`]; the first and the last are classified.
+        adapter (`bool`, *optional*, defaults to `False`): Whether the folder contains an adapter.
+        base (`str`, *optional*): Hub id of the model that the adapter changes.
+        base_revision (`str`, *optional*): Commit of this model.
     """
     first, last = examples[0], examples[-1]
     load, peft = (LOAD_ADAPTER, "from peft import PeftModel\n") if adapter else (LOAD, "")
-    embed = EMBED.format(texts=as_list(first.texts))
+    embed = EMBED.format(texts=as_list([first.template.replace("{}", label) for label in first.labels]))
     imports = f"import torch\n{PICTURES}\n{peft}from transformers import AutoModel, AutoProcessor"
     snippets = {
-        "AutoModel": f"{imports}\n\n{load}\n{opened(first)}\n\n{embed}",
+        "AutoModel": f"{imports}\n\n{load}\n{OPEN_PICTURE.format(file=first.file)}\n\n{embed}",
         "A pipeline": classifies(first, adapter),
     }
     if last.language != first.language:
@@ -160,101 +138,74 @@ def make_snippets(examples: Sequence[Example], adapter: bool) -> dict[str, str]:
         encode = ENCODE.format(files=as_list(files), texts=as_list(texts))
         imports = f"{PICTURES}\nfrom sentence_transformers import SentenceTransformer"
         snippets["sentence-transformers"] = f"{imports}\n\n{encode}"
+    if base is not None:
+        pin = f"revision={quoted(base_revision)}" if base_revision else BASE_PIN
+        snippets = {k: code.replace(BASE, quoted(base)).replace(BASE_PIN, pin) for k, code in snippets.items()}
     return snippets
 
 
-def opened(example: Example) -> str:
-    """Code that opens an example's picture."""
-    return OPEN_PICTURE.format(file=example.file)
-
-
 def classifies(example: Example, adapter: bool) -> str:
-    """Code that classifies an example in a pipeline."""
     classify = CLASSIFY.format(labels=as_list(example.labels), template=quoted(example.template))
-    return f"{pipeline_setup(adapter)}\n{opened(example)}\n\n{classify}"
+    return f"{pipeline_setup(adapter)}\n{OPEN_PICTURE.format(file=example.file)}\n\n{classify}"
 
 
 def pipeline_setup(adapter: bool) -> str:
-    """Code that makes a pipeline."""
     if not adapter:
         return f"{PICTURES}\nfrom transformers import pipeline\n\n{CLASSIFIER}"
     imports = f"{PICTURES}\nfrom peft import PeftModel\nfrom transformers import AutoModel, AutoProcessor, pipeline"
     return f"{imports}\n\n{LOAD_ADAPTER}\n{ADAPTER_CLASSIFIER}"
 
 
-def with_base(codes: dict[str, str], base: str | None, revision: str | None) -> dict[str, str]:
-    """The code of an adapter's card with the model that it belongs to, as far as that is known on the Hub."""
-    if base is None:
-        return codes
-    pin = f"revision={quoted(revision)}" if revision else BASE_PIN
-    return {title: code.replace(BASE, quoted(base)).replace(BASE_PIN, pin) for title, code in codes.items()}
-
-
 def quoted(text: str) -> str:
-    """A string in Python's source, in double quotes."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def as_list(texts: Sequence[str]) -> str:
-    """A list of strings in Python's source, on several lines if it is long."""
     line = f"[{', '.join(map(quoted, texts))}]"
     return line if len(line) <= 70 else "[\n" + "".join(f"    {quoted(text)},\n" for text in texts) + "]"
 
 
 def run_snippets(
     codes: dict[str, str], examples: Sequence[Example], folder: Path, base: str | None
-) -> tuple[dict[str, Snippet], list[list[dict]]]:
+) -> tuple[dict[str, str], list[list[dict]]]:
     """
-    Runs the code of a card.
+    Run the code of a card.
 
     Args:
-        codes (`dict[str, str]`): What [`make_snippets`] gave.
-        examples (`Sequence[Example]`): What the widget shows.
-        folder (`Path`): The model's folder.
-        base (`str`, *optional*): Folder or Hub id of the model that an adapter belongs to.
+        codes (`dict[str, str]`): From [`make_snippets`] without a base.
+        examples (`Sequence[Example]`): Examples of the widget.
+        folder (`Path`): Model folder.
+        base (`str`, *optional*): Folder or Hub id of the model of an adapter.
 
     Returns:
-        `tuple[dict[str, Snippet], list[list[dict]]]`: The snippets by title, and for each example the labels with
+        `tuple[dict[str, str], list[list[dict]]]`: Output of the code by title, and for each example the labels with
         their scores, the best first.
 
     Raises:
-        `ValueError`: A snippet fails.
+        [`UserError`]: A snippet fails.
     """
-    place = quoted(str(folder.resolve()))
-    setup = pipeline_setup(adapter=base is not None)
+    # The widget classifies as the pipeline of the card does.
     given = json.dumps([vars(example) for example in examples])
-    widget = f"{setup}\n{WIDGET.format(examples=repr(given), folder=REPOSITORY)}"
-    runnable = [
-        code.replace(f", {PIN}", "").replace(REPOSITORY, place).replace(BASE, quoted(str(base)))
-        for code in (*codes.values(), widget)
-    ]
-    runnable = [code.replace(f", {BASE_PIN}", "") for code in runnable]
-    outcomes = in_fresh_process(runnable)
-    if error := outcomes[-1]["error"]:
-        title = [*codes, "widget"][len(outcomes) - 1]
-        raise ValueError(f"the card's code fails on {folder} ({title}): {error}")
-    *outcomes, shown = outcomes
-    snippets = {
-        title: Snippet(code, outcome["output"], outcome["missing"])
-        for (title, code), outcome in zip(codes.items(), outcomes, strict=True)
-    }
-    return snippets, [json.loads(line) for line in shown["output"].splitlines()]
+    widget = f"{pipeline_setup(base is not None)}\n{WIDGET.format(examples=repr(given), folder=REPOSITORY)}"
+    # Replace names on the Hub by local folders, which have no revision.
+    place, runnable = quoted(str(folder.resolve())), {}
+    for title, code in (codes | {"widget": widget}).items():
+        code = code.replace(f", {PIN}", "").replace(f", {BASE_PIN}", "")
+        runnable[title] = code.replace(REPOSITORY, place).replace(BASE, quoted(str(base)))
+    outputs = in_fresh_process(runnable)
+    return outputs, [json.loads(line) for line in outputs.pop("widget").splitlines()]
 
 
-def in_fresh_process(codes: Sequence[str]) -> list[dict]:
-    """What each code did, up to the first that failed: its `output`, its `error`, or the package that is `missing`."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(FAMILIES) and name not in LAUNCHED
-    }
+def in_fresh_process(codes: dict[str, str]) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as empty:
-        environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": empty, "CUDA_VISIBLE_DEVICES": ""}
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": empty, "CUDA_VISIBLE_DEVICES": ""}
         command = [sys.executable, "-P", str(PROCESS)]
-        options = {"input": json.dumps(codes), "capture_output": True, "text": True, "encoding": "utf-8"}
-        try:
-            done = subprocess.run(command, cwd=empty, env=environment, timeout=TIMEOUT, check=True, **options)
-        except subprocess.TimeoutExpired as error:
-            raise ValueError(f"the card's code did not end within {TIMEOUT} s") from error
-        except subprocess.CalledProcessError as error:
-            last = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
-            raise ValueError(f"the process that runs the card's code failed: {last}") from error
-    return json.loads(done.stdout.splitlines()[-1])
+        options = {"input": json.dumps(list(codes.values())), "capture_output": True, "text": True}
+        with user_errors(OSError, subprocess.TimeoutExpired, prefix="the code of the card could not be run"):
+            done = subprocess.run(command, cwd=empty, env=environment, timeout=TIMEOUT, encoding="utf-8", **options)
+    outputs = dict(zip(codes, map(json.loads, done.stdout.splitlines()), strict=False))
+    if done.returncode:
+        title = next((title for title in codes if title not in outputs), "end")
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise UserError(f"the code of the card fails ({title}): {last}")
+    return outputs

@@ -1,4 +1,4 @@
-"""The model folder: weights, configuration with `auto_map`, remote code and processor, as the Hub expects them."""
+"""The model folder: weights, configuration with `auto_map`, remote code and processor, in the format of the Hub."""
 
 import json
 import shutil
@@ -6,46 +6,42 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.errors import HFValidationError, HTTPError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPProcessor, PreTrainedTokenizerBase
+from transformers.activations import ACT2FN
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import read_json
 
-# The remote code is known to leave its weights at random initialisation before this version.
+# Before this version, transformers leaves the weights of this remote code at their random initial values.
 LOWEST_TRANSFORMERS = "5.13"
 TRAINING_CURVE, LANGUAGE_PLOT = "training_curve.png", "recall_by_language.png"  # pictures in the card
-# A model or an adapter; where another one was pushed before, none of its files may remain.
+# Files of a model or an adapter. A push deletes those of an earlier model.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json")
-PUBLISHED = (  # all that a model's repository on the Hub holds
+PUBLISHED = (  # every file of a model repository on the Hub
     *(*WEIGHTS, "*_rsmclip.py", "processor_config.json", "preprocessor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "handler.py", "requirements.txt", "README.md", "eval_results.json"),
     *("training_config.yaml", "train_log.jsonl", TRAINING_CURVE, LANGUAGE_PLOT, "examples/*.jpg"),
 )
 PRIVATE = ("checkpoints", "trackers")  # folders of a run
-PICTURE = "dry_run.png"  # of a dry run, which may be repeated and leaves nothing else; it shows images of the corpus
-LOCAL = (*PRIVATE, PICTURE, ".gitignore")  # what a run leaves beside what is published, and stays where it is
-# What sizes of a model that make no sense raise, beside ValueError.
-CONFIG_ERRORS = (
-    StrictDataclassError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-    AssertionError,
-)
+PICTURE = "dry_run.png"  # of a dry run; it shows images of the corpus
+LOCAL = (*PRIVATE, PICTURE, ".gitignore")  # files of a run that are not published
 
-HANDLER = Path(__file__).parent.parent / "hub" / "handler.py"  # copied into every model folder, never imported here
-# What Inference Endpoints install beside what is there; torch is, and would be fetched anew if it were named.
+SIZES = (  # fields of a model and its towers that must be at least 1
+    *("projection_dim", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("image_size", "patch_size", "num_channels", "vocab_size", "max_position_embeddings", "type_vocab_size"),
+)
+HANDLER = Path(__file__).parent.parent / "hub" / "handler.py"  # copied into model folders, never imported here
+# For Inference Endpoints, which have torch; naming it here would download it again.
 REQUIREMENTS = f"transformers>={LOWEST_TRANSFORMERS}\npillow>=11.0\n"
 
 
 def make_processor(tokenizer: PreTrainedTokenizerBase, image_size: int) -> CLIPProcessor:
     """
-    The released preprocessing: bicubic resize of the short side, centre crop, CLIP's mean and standard deviation.
+    Make CLIP's processor: bicubic resize of the short side, center crop, CLIP's mean and standard deviation.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the text tower.
@@ -64,137 +60,177 @@ def save_model_folder(
     keep_self_distillation_head: bool = True,
 ) -> None:
     """
-    Saves what `AutoModel.from_pretrained(folder, trust_remote_code=True)`, the pipelines, and with a tokenizer
-    Inference Endpoints need.
+    Save a folder for `AutoModel.from_pretrained(folder, trust_remote_code=True)` and the pipelines; with a tokenizer
+    also for Inference Endpoints.
 
     Args:
-        model ([`RSMCLIPModel`]): The model.
-        processor (`CLIPProcessor` or [`RSMCLIPImageProcessor`]): Its processor; without a tokenizer the images' alone.
-        folder (`Path`): Where it goes.
-        keep_self_distillation_head (`bool`, *optional*, defaults to `True`): Whether the head of the self-supervised
-            objective goes with it.
+        model ([`RSMCLIPModel`]): Model.
+        processor (`CLIPProcessor` or [`RSMCLIPImageProcessor`]): Processor; without a tokenizer, that of images.
+        folder (`Path`): Folder to write.
+        keep_self_distillation_head (`bool`, *optional*, defaults to `True`): Whether to save the head of the
+            self-supervised objective.
+
+    Raises:
+        [`UserError`]: A file cannot be written.
     """
     RSMCLIPConfig.register_for_auto_class()
     RSMCLIPModel.register_for_auto_class("AutoModel")
     RSMCLIPImageProcessor.register_for_auto_class()
-    # One class registers for one auto class; the zero-shot pipeline asks for another.
+    # A class can register for one auto class; the zero-shot pipeline needs a second one.
     model.config.auto_map = {"AutoModelForZeroShotImageClassification": "modeling_rsmclip.RSMCLIPModel"}
-    model.save_pretrained(folder, keep_self_distillation_head=keep_self_distillation_head)
-    open_weights(folder)
-    processor.save_pretrained(folder)
-    if isinstance(processor, CLIPProcessor):
-        shutil.copyfile(HANDLER, folder / "handler.py")
-        (folder / "requirements.txt").write_text(REQUIREMENTS, encoding="utf-8")
+    with user_errors(OSError, SafetensorError, prefix=f"{folder} cannot be written"):
+        model.save_pretrained(folder, keep_self_distillation_head=keep_self_distillation_head)
+        open_weights(folder)
+        processor.save_pretrained(folder)
+        if isinstance(processor, CLIPProcessor):
+            shutil.copyfile(HANDLER, folder / "handler.py")
+            (folder / "requirements.txt").write_text(REQUIREMENTS, encoding="utf-8")
 
 
 def open_weights(folder: Path) -> None:
-    """Lets those read the weights who can read the files beside them: safetensors writes for the owner alone."""
+    """Give the weights the permissions of the configuration; safetensors makes them readable by the owner only."""
     for path in folder.glob("*.safetensors"):
         shutil.copymode(next(folder.glob("*config.json")), path)
 
 
 def find_source(source: str, patterns: list[str], revision: str | None = None) -> Path:
     """
-    The local folder of a folder or Hub id.
+    Return the local folder of a model; download it if `source` is a Hub id.
 
     Args:
         source (`str`): Folder or Hub id.
-        patterns (`list[str]`): The files to fetch from the Hub.
+        patterns (`list[str]`): Files to download.
         revision (`str`, *optional*): Branch, tag or commit of the Hub id.
+
+    Raises:
+        [`UserError`]: There is no such folder or repository, or the download fails.
     """
     if source and Path(source).is_dir():
         if revision:
-            raise ValueError(f"{source} is a folder here, of which there is no revision {revision!r}: leave it out")
+            raise UserError(f"{source} is a local folder, which has no revision {revision!r}: leave the revision out")
         return Path(source)
     if Path(source).is_file():
-        raise ValueError(f"{source} is a file; give the folder it lies in")
-    try:
+        raise UserError(f"{source} is a file; give its folder")
+    with user_errors(HFValidationError, prefix=f"there is no folder {source!r}, and it is not a valid Hub id"):
         validate_repo_id(source)
-    except HFValidationError:
-        raise ValueError(f"there is no folder {source!r}, and no repository of the Hub has such an id") from None
-    return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+    with user_errors(HTTPError, OSError, ValueError, prefix=f"{source} cannot be downloaded"):
+        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+
+
+def build_on_meta(source: Path | dict, place: str) -> RSMCLIPModel:
+    """
+    Build a model without memory for its weights, on the meta device.
+
+    Args:
+        source (`Path` or `dict`): Folder with `config.json`, or the arguments of [`RSMCLIPConfig`].
+        place (`str`): Where the sizes come from; the error line begins with it.
+
+    Raises:
+        [`UserError`]: There is no model of these sizes.
+    """
+    fields = source if isinstance(source, dict) else read_json(source / "config.json")
+    for name in RSMCLIPConfig.sub_configs:
+        if not isinstance(fields.get(name, {}), dict):
+            raise UserError(f"{place} does not describe a model: {name} is {fields[name]!r}, not fields and values")
+    impossible = (ValueError, StrictDataclassError)  # of a field with a wrong type or value
+    with user_errors(*impossible, prefix=f"{place} does not describe a model"):
+        config = RSMCLIPConfig(**source) if isinstance(source, dict) else RSMCLIPConfig.from_pretrained(source)
+    check_sizes(config, place)
+    with user_errors(*impossible, prefix=f"{place} does not describe a model"), torch.device("meta"):
+        return RSMCLIPModel(config)
+
+
+def check_sizes(config: RSMCLIPConfig, place: str) -> None:
+    # Torch fails on these with errors that depend on the layer and do not name the field.
+    parts = {"": config, "vision_config.": config.vision_config, "text_config.": config.text_config}
+    head = config.self_distillation or {}
+    sizes = {f"self_distillation.{name}": value for name, value in head.items()}
+    for prefix, part in parts.items():
+        sizes |= {prefix + name: getattr(part, name) for name in SIZES if hasattr(part, name)}
+        if (activation := getattr(part, "hidden_act", "gelu")) not in ACT2FN:
+            raise UserError(f"{place} does not describe a model: {prefix}hidden_act is {activation!r}")
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{place} does not describe a model: {name} is {value!r}, but must be at least 1")
 
 
 def check_model_type(folder: Path) -> None:
-    """Raises `ValueError` unless a folder holds an RS-M-CLIP that is whole, and takes no code from elsewhere."""
+    """Raise [`UserError`] unless a folder has a complete RS-M-CLIP without code of other repositories."""
     if (found := read_json(folder / "config.json").get("model_type")) != RSMCLIPConfig.model_type:
-        raise ValueError(f"{folder} holds a model of type {found!r}, not {RSMCLIPConfig.model_type!r}")
+        raise UserError(f"{folder} has a model of type {found!r}, not {RSMCLIPConfig.model_type!r}")
     check_remote_code(folder)
     check_weight_files(folder)
-    try:
-        config = RSMCLIPConfig.from_pretrained(folder)
-        with torch.device("meta"):
-            expected = {name: tuple(tensor.shape) for name, tensor in RSMCLIPModel(config).state_dict().items()}
-    except CONFIG_ERRORS as error:
-        raise ValueError(f"{folder / 'config.json'} describes no model: {error}") from error
+    model = build_on_meta(folder, str(folder / "config.json"))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = weight_shapes(folder)
-    if missing := [name for name in expected if name not in found]:  # transformers would make them up
+    if missing := [name for name in expected if name not in found]:  # transformers would initialize these at random
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ValueError(f"the weights in {folder} lack {missing[0]}{more}; they would be random")
+        raise UserError(f"the weights in {folder} lack {missing[0]}{more}, which would be random")
     for name, shape in expected.items():
         if found[name] != shape:
-            raise ValueError(f"{folder}: {name} has shape {found[name]}, not {shape} as config.json has it")
+            raise UserError(f"{folder}: {name} has shape {found[name]}, but config.json describes {shape}")
 
 
 def check_remote_code(folder: Path) -> None:
-    """Raise `ValueError` if an `auto_map` names a class of another repository: its revision is not pinned."""
     classes = []
     for path in folder.glob("*config.json"):
-        try:
+        with user_errors(OSError, ValueError, prefix=f"{path} is not valid JSON"):
             json.loads(path.read_bytes(), object_hook=lambda fields: classes.append(fields.get("auto_map")) or fields)
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from error
         if "--" in str(classes):  # `owner/name--module.Class`
-            raise ValueError(
-                f"{path} takes code from another repository, whose revision is not pinned, by its auto_map"
-            )
+            raise UserError(f"{path} uses code of another repository (auto_map), whose revision is not pinned")
 
 
 def check_weight_files(folder: Path) -> None:
-    """Raise `ValueError` if a safetensors file of a folder is damaged or cut off."""
+    """Raise [`UserError`] if a safetensors file of a folder is damaged or incomplete."""
     for path in folder.glob("*.safetensors"):
-        try:
-            with safe_open(path, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise ValueError(f"{path} holds no safetensors, or only a part of them: {error}") from error
+        prefix = f"{path} is not a complete safetensors file"
+        with user_errors(OSError, SafetensorError, prefix=prefix), safe_open(path, framework="pt"):
+            pass
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Where transformers reads a model's weights: one file, else those that the index names."""
+    """Return the files from which transformers reads the weights: one file, or those that the index names."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file() or not index.is_file():
         return [single]
-    return [folder / name for name in sorted(set(read_json(index).get("weight_map", {}).values()))]
+    return [folder / name for name in indexed_files(index)]
+
+
+def indexed_files(index: Path) -> list[str]:
+    """Return the names of the files in `*.safetensors.index.json`."""
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f"{index} has no weight_map with names of files")
+    return sorted(set(names.values()))
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of a model, from the heads of its files."""
     shapes = {}
     for path in weight_files(folder):
-        with safe_open(path, framework="pt") as file:
+        prefix = f"{path} cannot be read"
+        with user_errors(OSError, SafetensorError, prefix=prefix), safe_open(path, framework="pt") as file:
             shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in list(file.keys())}
     return shapes
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether a folder holds a model."""
+    """Return whether a folder contains a model or an adapter."""
     return (folder / "config.json").is_file() or any(folder.glob("*.safetensors"))
 
 
 def fetched_revision(repo_id: str) -> str | None:
-    """The commit of a model on the Hub that was fetched last; `None` if there is none in the cache."""
+    """Return the commit of a Hub model that was downloaded last, or `None` if the cache does not have it."""
     path = try_to_load_from_cache(repo_id, "config.json")
     return Path(path).parent.name if isinstance(path, str) else None
 
 
 def model_sizes(model: RSMCLIPModel, processor: CLIPProcessor) -> dict[str, int]:
     """
-    The sizes of a model: its parameters with and in the self-distillation head, its towers and their input.
+    Return the sizes of a model: parameters without and in the self-distillation head, towers and their inputs.
 
     Args:
-        model ([`RSMCLIPModel`]): The model; of adapters in it, the parameters count.
-        processor (`CLIPProcessor`): Its processor.
+        model ([`RSMCLIPModel`]): Model. Parameters of LoRA adapters count.
+        processor (`CLIPProcessor`): Processor of the model.
     """
     config, head = model.config, model.self_distillation_head
     in_head = sum(value.numel() for value in head.parameters()) if head is not None else 0

@@ -1,8 +1,4 @@
-"""A server on loopback that speaks the Hub's protocol: repositories of models, datasets and Spaces, read and written.
-
-A branch, be it `main` or a pull request's, is a folder that commits change; every commit leaves a copy of it, which
-is read by the commit's hash or a tag. [`run_python`] is a client that has seen nothing of the Hub yet.
-"""
+"""A server on loopback that speaks the protocol of the Hub, with faults that tests inject."""
 
 import base64
 import hashlib
@@ -27,39 +23,39 @@ from huggingface_hub import constants
 
 from rsmclip.core import uploads as upload
 
-USER = "lab"  # whose token it is, whichever it is
-LARGE_FILES = (".parquet", ".safetensors", ".bin", ".onnx", ".pt")  # suffixes of what a client uploads by Git LFS
-CUT_OFF, UNANSWERED = -1, -2  # the connection breaks in the middle of the content, or when the work is done
-ROUTES: dict[str, tuple[Callable, bool]] = {}  # regular expression for method and path: handler, whether it writes
-REPO = r"(?P<kind>models/|datasets/|spaces/)?(?P<name>[^/]+/[^/]+)"  # in the website's paths, models have no prefix
+USER = "lab"  # owner of every token
+LARGE_FILES = (".parquet", ".safetensors", ".bin", ".onnx", ".pt")  # suffixes of files that clients upload by Git LFS
+CUT_OFF, UNANSWERED = -1, -2  # the connection breaks within the content, or after the work is done
+ROUTES: dict[str, tuple[Callable, bool]] = {}  # by method and path; whether it needs a token
+REPO = r"(?P<kind>models/|datasets/|spaces/)?(?P<name>[^/]+/[^/]+)"  # in paths of the website, models have no prefix
 API = rf"/api/{REPO}"
 
 
 @dataclass
 class Fault:
-    """A refusal that a test injects, for requests like `POST /api/datasets/lab/corpus/commit/main`."""
+    """A fault in the answer to requests like `POST /api/datasets/lab/corpus/commit/main`."""
 
-    request: str  # regular expression for them; a HEAD counts as a GET
-    status: int  # or CUT_OFF, or UNANSWERED
-    times: int | None = None  # for how many of them; for all by default
+    request: str  # regular expression; a HEAD counts as a GET
+    status: int  # or CUT_OFF, UNANSWERED
+    times: int | None = None  # requests; all by default
     message: str = "injected"
-    headers: dict[str, str] = field(default_factory=dict)  # of the answer
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Commit:
-    """A commit that was pushed."""
+    """A commit that a client made."""
 
     repository: str  # as in `HubServer.repositories`
     summary: str
     added: list[str]
     deleted: list[str]
     revision: str = "main"
-    sha: str = field(default="", compare=False)  # a hash of all the content, by which it can be read
+    sha: str = field(default="", compare=False)  # its files can be read by this hash
 
 
 class Refusal(Exception):
-    """An answer that is an error; `code` is by what the Hub's client tells them apart."""
+    """An error answer; the client distinguishes them by `code`."""
 
     def __init__(self, status: int, message: str, code: str | None = None, **details: str):
         super().__init__(message)
@@ -68,7 +64,6 @@ class Refusal(Exception):
 
 
 def route(request: str, writes: bool = False) -> Callable[[Callable], Callable]:
-    """Makes a method the handler of requests like this regular expression."""
 
     def register(handler: Callable) -> Callable:
         ROUTES[request] = handler, writes
@@ -78,13 +73,13 @@ def route(request: str, writes: bool = False) -> Callable[[Callable], Callable]:
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    """Answers for the folders in `server.repositories`. A handler's arguments are the named groups of its route."""
+    """Handler of requests; the named groups of a route are the arguments of its method."""
 
     def log_message(self, *args):
-        """Nothing: the tests' output is theirs."""
+        pass
 
     def answer(self) -> None:
-        """Routes a request, its body read first: a client does not hear an answer that comes while it still sends."""
+        """Read the body, then answer: a client that still sends does not read the answer."""
         request = f"{self.command.replace('HEAD', 'GET')} {urlsplit(self.path).path}"
         self.server.requests.append(request)
         fault = self.server.next_fault(request)
@@ -110,7 +105,6 @@ class HubHandler(BaseHTTPRequestHandler):
     do_HEAD = do_GET = do_POST = do_PUT = answer
 
     def handle_request(self, request: str) -> object:
-        """What the handler of a request gives: something for JSON, or the arguments of [`send`]."""
         for pattern, (handler, writes) in ROUTES.items():
             if match := re.fullmatch(pattern, request):
                 if writes and not self.has_token:
@@ -120,11 +114,9 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @property
     def has_token(self) -> bool:
-        """Whether the client has said who it is."""
         return self.headers.get("Authorization", "").startswith("Bearer ")
 
     def send(self, body: bytes, headers: dict[str, str], status: int = 200) -> None:
-        """A response."""
         self.send_response(status)
         for header, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(header, value)
@@ -137,12 +129,10 @@ class HubHandler(BaseHTTPRequestHandler):
             self.hang_up()
 
     def hang_up(self) -> None:
-        """Breaks the connection."""
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def find(self, kind: str, name: str, revision: str = "main") -> tuple[str, Path]:
-        """Key and folder of a repository. Whoever has no token sees no private one."""
         key = repository_key(kind, name)
         folder = self.server.repositories.get(key)
         if folder is None or (key in self.server.private and not self.has_token):
@@ -155,7 +145,6 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route(rf"GET {API}(/revision/(?P<revision>[^/]+))?")
     def describe(self, kind: str, name: str, revision: str) -> dict:
-        """A repository."""
         key, folder = self.find(kind, name, revision or "main")
         files = [{"rfilename": path} for path in relative_files(folder)]
         facts = {"id": name, "sha": head(folder), "private": key in self.server.private, "siblings": files, "tags": []}
@@ -163,7 +152,6 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route(rf"GET {API}/tree/(?P<revision>[^/]+)(/(?P<path>.*))?")
     def tree(self, kind: str, name: str, revision: str, path: str) -> list[dict]:
-        """Files and folders beneath a folder."""
         _, folder = self.find(kind, name, revision)
         if not (folder / path).is_dir():
             raise Refusal(404, f"{path} does not exist", "EntryNotFound")
@@ -173,14 +161,12 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route(rf"POST {API}/paths-info/(?P<revision>[^/]+)")
     def paths_info(self, kind: str, name: str, revision: str) -> list[dict]:
-        """What there is of some paths."""
         _, folder = self.find(kind, name, revision)
         paths = [folder / path for path in parse_qs(self.body.decode()).get("paths", [])]
         return [entry(folder, path) for path in paths if path.exists()]
 
     @route(rf"GET /{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
     def file(self, kind: str, name: str, revision: str, path: str) -> tuple:
-        """One file, or a part of it."""
         _, folder = self.find(kind, name, revision)
         if not (folder / path).is_file():
             raise Refusal(404, "Entry not found", "EntryNotFound")
@@ -194,12 +180,10 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route("GET /api/whoami-v2", writes=True)
     def whoami(self) -> dict:
-        """Whose token it is."""
         return {"type": "user", "name": USER, "orgs": [], "auth": {"type": "access_token"}}
 
     @route("POST /api/repos/create", writes=True)
     def create(self) -> object:
-        """A new repository, in a folder of its own."""
         wanted = json.loads(self.body)
         name = f"{wanted.get('organization') or USER}/{wanted['name']}"
         key = repository_key(f"{wanted.get('type') or 'model'}s/", name)
@@ -217,7 +201,6 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route(rf"POST {API}/branch/(?P<branch>[^/]+)", writes=True)
     def create_branch(self, kind: str, name: str, branch: str) -> dict:
-        """A branch that starts as another revision."""
         key, folder = self.find(kind, name, (json.loads(self.body or b"{}")).get("startingPoint") or "main")
         if branch == "main" or branch in self.server.revisions[key]:
             raise Refusal(409, f"Reference already exists: {branch}")
@@ -226,7 +209,6 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route(rf"POST {API}/tag/(?P<revision>[^/]+)", writes=True)
     def create_tag(self, kind: str, name: str, revision: str) -> dict:
-        """A name for a commit."""
         key, folder = self.find(kind, name, revision)
         tag = json.loads(self.body)["tag"]
         if tag in self.server.revisions[key]:
@@ -236,12 +218,10 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route("POST /api/validate-yaml")
     def validate_yaml(self) -> dict:
-        """What is wrong with a card: nothing, ever."""
         return {"errors": [], "warnings": []}
 
     @route(rf"POST {API}/preupload/(?P<revision>[^/]+)", writes=True)
     def preupload(self, kind: str, name: str, revision: str) -> dict:
-        """In what way each file is to be sent, and what is there in its place."""
         _, folder = self.find(kind, name, revision)
         answers = []
         for path in (file["path"] for file in json.loads(self.body)["files"]):
@@ -252,7 +232,6 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route(rf"POST /{REPO}\.git/info/lfs/objects/batch", writes=True)
     def lfs_batch(self, kind: str, name: str) -> dict:
-        """Where large files go; those that are here already, nowhere."""
         self.find(kind, name)
         objects = [{"oid": each["oid"], "size": each["size"]} for each in json.loads(self.body)["objects"]]
         for each in (each for each in objects if each["oid"] not in self.server.large_files):
@@ -261,7 +240,6 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route("PUT /lfs/(?P<sha256>[0-9a-f]{64})")  # no token: a client is sent to such an address as to a signed one
     def lfs_upload(self, sha256: str) -> dict:
-        """A large file."""
         if hashlib.sha256(self.body).hexdigest() != sha256:
             raise Refusal(400, "the content has another hash")
         self.server.large_files[sha256] = self.body
@@ -269,7 +247,6 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @route(rf"POST {API}/commit/(?P<revision>[^/]+)", writes=True)
     def commit(self, kind: str, name: str, revision: str) -> dict:
-        """Writes and removes files: all of them, or none if something is wrong with one."""
         key, folder = self.find(kind, name, revision)
         values = defaultdict(list)
         for line in map(json.loads, self.body.splitlines()):
@@ -300,7 +277,6 @@ class HubHandler(BaseHTTPRequestHandler):
 
 
 def write(folder: Path, contents: dict[str, bytes], deleted: list[str]) -> None:
-    """Changes the files of a folder."""
     for path in deleted:
         (folder / path).unlink()
     for path, content in contents.items():
@@ -309,17 +285,14 @@ def write(folder: Path, contents: dict[str, bytes], deleted: list[str]) -> None:
 
 
 def repository_key(kind: str, name: str) -> str:
-    """By what a repository is known: with its kind before the id, unless it is a model's."""
     return name if kind in ("", "models/") else f"{kind}{name}"
 
 
 def relative_files(folder: Path) -> list[str]:
-    """All files beneath a folder."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def entry(folder: Path, path: Path) -> dict:
-    """A file or folder as trees list it."""
     relative = path.relative_to(folder).as_posix()
     if path.is_dir():
         return {"type": "directory", "path": relative, "size": 0, "oid": head(path)}
@@ -330,7 +303,6 @@ def entry(folder: Path, path: Path) -> dict:
 
 
 def oid(path: Path) -> str:
-    """A file's hash: Git's, or that of a large file."""
     content = path.read_bytes()
     if path.suffix in LARGE_FILES:
         return hashlib.sha256(content).hexdigest()
@@ -338,22 +310,20 @@ def oid(path: Path) -> str:
 
 
 def head(folder: Path) -> str:
-    """A hash of everything in a folder, in place of a commit's."""
     files = "".join(f"{path}\0{oid(folder / path)}\0" for path in relative_files(folder))
     return hashlib.sha1(files.encode()).hexdigest()
 
 
 class HubServer(ThreadingHTTPServer):
     """
-    Serves folders as repositories while its `with` block runs; what clients did is in its attributes.
+    A context manager that serves folders as repositories and records requests.
+
+    A branch is a folder that commits change. A copy is kept for every commit, readable by its hash or a tag.
 
     Args:
-        repositories (`dict[str, Path]`, *optional*):
-            Ids of models like `user/name` and of datasets like `datasets/user/name`, and their folders.
-        root (`Path`, *optional*):
-            Where the folders of repositories go that clients create.
-        faults (`list[Fault]`, *optional*):
-            Refusals to inject; the list may be changed at any time.
+        repositories (`dict[str, Path]`, *optional*): Folders by id: `user/name` or `datasets/user/name`.
+        root (`Path`, *optional*): Place of repositories that clients create.
+        faults (`list[Fault]`, *optional*): Faults; the list may be changed at any time.
     """
 
     def __init__(
@@ -363,20 +333,18 @@ class HubServer(ThreadingHTTPServer):
         self.repositories, self.root, self.faults = dict(repositories or {}), root, list(faults or ())
         self.private: set[str] = set()
         self.sdks: dict[str, str | None] = {}  # of Spaces
-        self.revisions: defaultdict[str, dict[str, Path]] = defaultdict(dict)  # all but main, and their folders
+        self.revisions: defaultdict[str, dict[str, Path]] = defaultdict(dict)  # all but main
         self.commits: list[Commit] = []
-        self.requests: list[str] = []  # in the form that faults match
+        self.requests: list[str] = []  # in the format of Fault.request
         self.sent: Counter[str] = Counter()  # bytes by path
         self.large_files: dict[str, bytes] = {}
         self.lock = Lock()
 
     @property
     def endpoint(self) -> str:
-        """What `HF_ENDPOINT` is set to."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def next_fault(self, request: str) -> Fault | None:
-        """The fault that is left for a request, if any; it counts as used."""
         with self.lock:
             for fault in self.faults:
                 if fault.times != 0 and re.search(fault.request, request):
@@ -385,7 +353,6 @@ class HubServer(ThreadingHTTPServer):
         return None
 
     def branch_off(self, key: str, folder: Path, name: str) -> Path:
-        """The folder of a new branch, which begins as another one is."""
         self.keep(key, folder)
         branch = self.root / "branches" / key / quote(name, safe="")
         shutil.copytree(folder, branch)
@@ -393,21 +360,19 @@ class HubServer(ThreadingHTTPServer):
         return branch
 
     def keep(self, key: str, folder: Path) -> str:
-        """Makes what is in a folder readable by its hash from now on, and returns that."""
         sha = head(folder)
         if sha not in self.revisions[key]:
             self.revisions[key][sha] = shutil.copytree(folder, self.root / "commits" / key / sha)
         return sha
 
     def everything(self) -> Iterator[tuple[str, bytes]]:
-        """Path and content of every file that any commit ever had, and of what was uploaded without one."""
+        """Yield path and content of every uploaded file."""
         for path in self.root.rglob("*"):
             if path.is_file():
                 yield path.relative_to(self.root).as_posix(), path.read_bytes()
         yield from self.large_files.items()
 
     def handle_error(self, request: socket.socket, client_address: tuple[str, int]) -> None:
-        """Says nothing of a client that hangs up."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -421,7 +386,7 @@ class HubServer(ThreadingHTTPServer):
 
 
 def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, token: str = "a token") -> None:
-    """Makes huggingface_hub in this process a client of a server, for uploads."""
+    """Make huggingface_hub in this process a client of a server, for uploads."""
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -432,7 +397,7 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, endpoint: str, token: str = "a toke
 def run_python(
     endpoint: str, *arguments: object, token: str | None = "a token", timeout: float = 200, **environment: str
 ) -> subprocess.CompletedProcess:
-    """Runs Python in a process whose cache is empty, and which knows a Hub's address and, if there is one, a token."""
+    """Run Python in a process with an empty cache, the address of a Hub and a token."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE_"))}
     kept |= {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, *map(str, arguments)]

@@ -1,4 +1,4 @@
-"""OpenCLIP's model from its formulas, in float64: the reference for the conversion where OpenCLIP is not installed."""
+"""OpenCLIP's model written from its formulas, in float64: the reference for the conversion."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ PREPROCESSING = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 
 
 def write_openclip(folder: Path, vocab_size: int = 300, positions: int = LENGTH, **options) -> dict[str, torch.Tensor]:
-    """A random model in OpenCLIP's layout; `options` go to the part of the configuration that has them."""
+    """Write a random model in OpenCLIP's layout; `options` are fields of its configuration."""
     vision = {"image_size": 32, "layers": 2, "width": 48, "head_width": 16, "patch_size": 16}
     text = {"hf_model_name": "text_model", "hf_tokenizer_name": "text_model", "hf_pooler_type": "mean_pooler"}
     model_cfg = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
@@ -22,11 +22,10 @@ def write_openclip(folder: Path, vocab_size: int = 300, positions: int = LENGTH,
         (preprocess if name in PREPROCESSING else part)[name] = value
     (folder / "text_model").mkdir(parents=True)
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": preprocess}))
-    tower = {
-        "model_type": "xlm-roberta", "vocab_size": vocab_size, "hidden_size": TEXT_WIDTH, "intermediate_size": 40,
-        "num_hidden_layers": TEXT_LAYERS, "num_attention_heads": TEXT_HEADS, "max_position_embeddings": positions,
-        "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
-    }  # fmt: skip
+    tower = {"model_type": "xlm-roberta", "vocab_size": vocab_size, "max_position_embeddings": positions}
+    tower |= {"hidden_size": TEXT_WIDTH, "num_attention_heads": TEXT_HEADS, "num_hidden_layers": TEXT_LAYERS}
+    tower |= {"intermediate_size": 40, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+    tower |= {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
     (folder / "text_model" / "config.json").write_text(json.dumps(tower))
     generator = torch.Generator().manual_seed(0)
     weights = {
@@ -38,14 +37,11 @@ def write_openclip(folder: Path, vocab_size: int = 300, positions: int = LENGTH,
 
 
 def shapes(model_cfg: dict, vocab_size: int, positions: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of OpenCLIP's tensors."""
     vision, text, dim = model_cfg["vision_cfg"], model_cfg["text_cfg"], model_cfg["embed_dim"]
     width, patch = vision["width"], vision["patch_size"]
     inner, tokens = int(width * vision.get("mlp_ratio", 4)), (vision["image_size"] // patch) ** 2 + 1
-    found = {
-        "logit_scale": (), "visual.class_embedding": (width,), "visual.conv1.weight": (width, 3, patch, patch),
-        "visual.positional_embedding": (tokens, width), "visual.proj": (width, dim),
-    }  # fmt: skip
+    found = {"logit_scale": (), "visual.class_embedding": (width,), "visual.conv1.weight": (width, 3, patch, patch)}
+    found |= {"visual.positional_embedding": (tokens, width), "visual.proj": (width, dim)}
     norms, linears = {"visual.ln_pre": width, "visual.ln_post": width}, {}
     for layer in range(vision["layers"]):
         block = f"visual.transformer.resblocks.{layer}."
@@ -78,23 +74,21 @@ def shapes(model_cfg: dict, vocab_size: int, positions: int) -> dict[str, tuple[
 
 
 class OpenCLIPByHand:
-    """Features of a folder in OpenCLIP's layout, not normalised."""
+    """Features of a folder in OpenCLIP's layout, not normalized."""
 
     def __init__(self, folder: Path):
         self.config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
         self.weights = {k: v.double() for k, v in load_file(folder / "open_clip_model.safetensors").items()}
 
     def linear(self, x, name):
-        """A layer with its bias, if it has one."""
         return F.linear(x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
 
     def norm(self, x, name, eps=1e-5):
-        """Layer normalisation."""
         return F.layer_norm(x, x.shape[-1:], self.weights[f"{name}.weight"], self.weights[f"{name}.bias"], eps)
 
     @staticmethod
     def attend(query, key, value, heads, mask=None):
-        """Attention written out; `mask` is `(batch, length)`."""
+        """Attention; `mask` has shape `(batch, length)`."""
         split = [x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value)]
         scores = split[0] @ split[1].transpose(-1, -2) / split[0].shape[-1] ** 0.5
         if mask is not None:
@@ -139,7 +133,6 @@ class OpenCLIPByHand:
         return self.project(self.pool(x, mask))
 
     def pool(self, x, mask):
-        """By `hf_pooler_type`."""
         kind = self.config["text_cfg"]["hf_pooler_type"]
         if kind == "mean_pooler":
             return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
@@ -148,7 +141,6 @@ class OpenCLIPByHand:
         return x[:, 0] if "last_hidden" in kind else torch.tanh(self.linear(x[:, 0], "text.transformer.pooler.dense"))
 
     def project(self, x):
-        """By `hf_proj_type`."""
         kind = self.config["text_cfg"].get("hf_proj_type", "mlp")
         if kind == "mlp":
             return self.linear(F.gelu(self.linear(x, "text.proj.0")), "text.proj.2")

@@ -1,4 +1,4 @@
-"""What is pushed to the Hub, what is refused, and what becomes of faults, against a server on loopback."""
+"""Pushes to the Hub, refusals and injected faults, against a server on loopback."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import pickle
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
@@ -17,7 +18,7 @@ from huggingface_hub import constants
 from safetensors.torch import load, load_file, save_file
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.core import uploads as upload
+from rsmclip.core.errors import UserError
 from rsmclip.core.uploads import check_may_push, push_files
 from rsmclip.data.push import push_corpus
 from rsmclip.hub.__main__ import main
@@ -35,7 +36,6 @@ MY_TOKEN = "a token in no known form"
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A server without repositories, for this process."""
     with HubServer(root=tmp_path / "hub") as server:
         use_hub(monkeypatch, server.endpoint, MY_TOKEN)
         yield server
@@ -43,7 +43,6 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def finished(tokenizer, tmp_path_factory) -> Path:
-    """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     sizes = TINY | {"text_config": TINY["text_config"] | {"vocab_size": len(tokenizer)}}
     save_model_folder(RSMCLIPModel(RSMCLIPConfig(**sizes)), make_processor(tokenizer, 32), folder)
@@ -57,17 +56,15 @@ def finished(tokenizer, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(finished, tmp_path) -> Path:
-    """A copy of it."""
     return shutil.copytree(finished, tmp_path / "run")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files beneath a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def push(folder: Path, *arguments: object, **options: object) -> list[str]:
-    """Pushes a model and checks that nothing changed in its folder; what was reported."""
+    """Push a model, check that its folder did not change, and return the reported lines."""
     before, lines = contents(folder), []
     try:
         push_model(folder, MODEL, *arguments, report=lines.append, **options)
@@ -77,7 +74,6 @@ def push(folder: Path, *arguments: object, **options: object) -> list[str]:
 
 
 def tag_of(lines: list[str]) -> str:
-    """The tag that a push made."""
     return lines[-1].split("'")[1]
 
 
@@ -93,7 +89,7 @@ def test_only_what_is_published_goes_up_and_what_is_unexpected_is_named(hub, fol
         (folder / name).write_text(TOKEN)
     lines = push(folder)
     left = ".env, helper.py, my_runs, notes.txt, pytorch_model.bin, state.pkl, weights.pt"
-    assert lines[0] == f"left behind, being no part of a published model: {left}"
+    assert lines[0].endswith(f": {left}")
     assert hub.commits[0].added == sorted(published) and len(hub.commits) == 1
     assert lines[1].startswith(f"{len(published)} files, ") and lines[1].endswith(hub.commits[0].sha)
     leaked = [path for path, content in hub.everything() if TOKEN.encode() in content or content[:1] == b"\x80"]
@@ -122,7 +118,7 @@ def test_pushing_the_same_again_makes_no_commit_and_mends_a_missing_tag(hub, fol
     tag = tag_of(push(folder))
     del hub.revisions[MODEL][tag]
     lines = push(folder)
-    assert lines[0] == f"nothing new: {hub.endpoint}/{MODEL} holds all {len(contents(folder))} files already"
+    assert lines[0].startswith(f"nothing new: {hub.endpoint}/{MODEL} ")
     assert len(hub.commits) == 1 and tag in hub.revisions[MODEL]
 
 
@@ -155,20 +151,17 @@ def test_shards_go_up_and_give_way_to_a_single_file(hub, folder):
 
 
 def edit_weights(folder: Path, edit: Callable[[dict], object]) -> None:
-    """Saves the weights anew, changed."""
     weights = load_file(folder / "model.safetensors")
     edit(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def edit_config(folder: Path, **fields: object) -> None:
-    """Saves the configuration anew, changed."""
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def spoil(folder: Path, case: str) -> None:
-    """Makes a folder unfit to be published."""
     adapter = {"base_model_name_or_path": str(folder.parent / "base")}
     edits = {
         "no folder": lambda: folder.rename(folder.with_name("gone")),
@@ -183,6 +176,7 @@ def spoil(folder: Path, case: str) -> None:
         "lost tensor": lambda: edit_weights(folder, lambda weights: weights.pop("visual_projection.weight")),
         "other shape": lambda: edit_config(folder, projection_dim=20),
         "bad size": lambda: edit_config(folder, projection_dim="20"),
+        "no layers": lambda: edit_config(folder, vision_config={"num_hidden_layers": 0}),
         "unknown activation": lambda: edit_config(folder, vision_config={"hidden_act": "none such"}),
         "token": lambda: (folder / "train_log.jsonl").write_text(f'{{"note": "{"hf_" + "Zz9" * 11}x"}}'),
         "own token": lambda: (folder / "training_curve.png").write_bytes(b"\x89PNG\xff" + MY_TOKEN.encode()),
@@ -197,29 +191,30 @@ def spoil(folder: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "line"),
+    ("case", "named"),
     [
         ("no folder", "there is no folder"),
-        ("no model", "neither config.json nor adapter_config.json"),
-        ("other model", "a model of type 'clip'"),
-        ("no card", "has no README.md"),
-        ("pickle", "model.safetensors holds no safetensors"),
-        ("no weights", "no weights as safetensors, and no others are pushed; graphs of export-onnx"),
-        ("missing shard", "names model-00001-of-00002.safetensors, which is not there"),
-        ("lost tensor", "the weights in .* lack visual_projection.weight; they would be random"),
-        ("other shape", r"visual_projection.weight has shape \(16, 32\), not \(20, 32\) as config.json has it"),
-        ("bad size", "config.json describes no model"),
-        ("unknown activation", "config.json describes no model: 'none such'"),
-        ("token", r"train_log.jsonl holds what looks like a token \(hf_Zz9…\)"),
-        ("own token", "training_curve.png holds the token that this machine logs in with"),
-        ("home", "eval_results.json names a place on this machine"),
-        ("own path", "README.md names a place on this machine"),
-        ("adapter", "which only this machine has"),
+        ("no model", "config.json nor adapter_config.json"),
+        ("other model", "'clip'"),
+        ("no card", "README.md"),
+        ("pickle", "model.safetensors"),
+        ("no weights", "export-onnx"),
+        ("missing shard", "model-00001-of-00002.safetensors"),
+        ("lost tensor", "visual_projection.weight"),
+        ("other shape", r"visual_projection.weight .*\(16, 32\).*\(20, 32\)"),
+        ("bad size", "config.json"),
+        ("no layers", "num_hidden_layers is 0"),
+        ("unknown activation", "config.json .*'none such'"),
+        ("token", r"train_log.jsonl .*\(hf_Zz9…\)"),
+        ("own token", "training_curve.png .* token"),
+        ("home", "eval_results.json"),
+        ("own path", "README.md"),
+        ("adapter", "only this machine"),
     ],
 )
-def test_what_is_unfit_to_be_published_is_named_before_anything_is_sent(hub, folder, case, line):
+def test_a_folder_that_cannot_be_published_is_refused_before_anything_is_sent(hub, folder, case, named):
     spoil(folder, case)
-    with pytest.raises(ValueError, match=line):
+    with pytest.raises(UserError, match=named):
         push(folder)
     assert not hub.requests
 
@@ -239,7 +234,7 @@ def test_a_push_goes_on_after_two_refusals_that_pass(hub, folder, request_, stat
 
 def test_it_waits_as_long_as_the_hub_asks(hub, folder, monkeypatch):
     waits = []
-    monkeypatch.setattr(upload.time, "sleep", waits.append)
+    monkeypatch.setattr(time, "sleep", waits.append)
     hub.faults.append(Fault(COMMIT, 429, times=1, headers={"Retry-After": "7"}))
     push(folder)
     assert waits == [7.0]
@@ -263,57 +258,60 @@ def test_a_commit_whose_answer_is_lost_is_made_once(hub, folder, broken):
 
 def test_a_pull_request_whose_answer_is_lost_is_not_opened_twice(hub, folder):
     hub.faults += [Fault(COMMIT, 412, times=1), Fault(COMMIT, UNANSWERED, times=1)]
-    with pytest.raises(OSError, match="user/model was not pushed: the connection to the Hub failed"):
+    with pytest.raises(UserError, match="user/model was not pushed: .*connection"):
         push(folder, create_pr=True)
     assert [commit.revision for commit in hub.commits] == ["refs/pr/1"]
     hub.faults.append(Fault(COMMIT, 504, times=1))
-    with pytest.raises(OSError, match="504 Gateway Timeout"):
+    with pytest.raises(UserError, match="504 Gateway Timeout"):
         push(folder, create_pr=True)
     assert len(hub.commits) == 1
 
 
 @pytest.mark.parametrize(
-    ("request_", "status", "headers", "tries", "line"),
+    ("request_", "status", "headers", "tries", "advice"),
     [
         ("POST /api/repos/create", 401, {}, 1, "the token is not valid; log in with hf auth login"),
-        ("POST /api/repos/create", 403, {}, 1, "403 Forbidden: injected .the token may not do that; it needs"),
-        ("PUT /lfs/", 403, {}, 1, "model.safetensors' to the Hub 403 Forbidden: injected .the token may not"),
-        (COMMIT, 403, {}, 1, "403 Forbidden: injected .the token may not do that"),
-        (COMMIT, 404, {}, 1, "there is no such repository or revision"),
+        ("POST /api/repos/create", 403, {}, 1, "403 Forbidden: injected .*token.*permission"),
+        ("PUT /lfs/", 403, {}, 1, "model.safetensors' to the Hub 403 Forbidden: injected .*token"),
+        (COMMIT, 403, {}, 1, "403 Forbidden: injected .*token"),
+        (COMMIT, 404, {}, 1, "no such repository or revision"),
         (COMMIT, 400, {}, 1, "injected"),
-        (COMMIT, 409, {}, 5, "others committed at the same time; try again"),
-        (COMMIT, 412, {}, 5, "others committed at the same time; try again"),
-        (COMMIT, 429, {}, 5, "too many requests; try again later"),
-        (COMMIT, 429, {"Retry-After": "3600"}, 1, "try again in 3600 seconds"),
+        (COMMIT, 409, {}, 5, "others committed"),
+        (COMMIT, 412, {}, 5, "others committed"),
+        (COMMIT, 429, {}, 5, "too many requests"),
+        (COMMIT, 429, {"Retry-After": "3600"}, 1, "3600 seconds"),
         (COMMIT, 500, {}, 5, "500 Internal Server Error.*try again later"),
-        (COMMIT, CUT_OFF, {}, 5, "the connection to the Hub failed"),
+        (COMMIT, CUT_OFF, {}, 5, "connection"),
+        ("POST /api/validate-yaml", 400, {}, 1, "README.md"),
     ],
 )
-def test_a_lasting_refusal_is_one_line_and_nothing_is_half_pushed(hub, folder, request_, status, headers, tries, line):
+def test_a_lasting_refusal_is_one_line_and_nothing_is_half_pushed(
+    hub, folder, request_, status, headers, tries, advice
+):
     hub.faults.append(Fault(request_, status, headers=headers))
-    with pytest.raises(OSError, match=f"^user/model was not pushed: .*{line}") as raised:
+    with pytest.raises(UserError, match=f"^user/model was not pushed: .*{advice}") as raised:
         push(folder)
     assert "\n" not in str(raised.value) and not hub.commits
     assert hub.requests.count(hub.requests[-1]) == tries
 
 
-def test_a_hub_out_of_reach_is_told_at_once(folder, monkeypatch):
+def test_a_hub_out_of_reach_is_an_error_at_once(folder, monkeypatch):
     use_hub(monkeypatch, "http://127.0.0.1:9", MY_TOKEN)
-    monkeypatch.setattr(upload.time, "sleep", lambda seconds: pytest.fail("it waited"))
-    with pytest.raises(OSError, match="user/model was not pushed: the connection to the Hub failed .*refused"):
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waited"))
+    with pytest.raises(UserError, match="user/model was not pushed: .*refused"):
         push(folder)
 
 
 def test_without_a_token_it_says_how_to_log_in(hub, folder, monkeypatch, tmp_path):
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
-    with pytest.raises(OSError, match="no token found; log in with hf auth login, or set HF_TOKEN"):
+    with pytest.raises(UserError, match="no token.*HF_TOKEN"):
         push(folder)
 
 
 def test_a_tag_that_fails_is_told_with_what_was_done(hub, folder):
     hub.faults.append(Fault("POST .*/tag/", 403))
-    with pytest.raises(OSError, match="user/model was pushed, but not tagged v-[0-9a-f]{12}: .*; push again"):
+    with pytest.raises(UserError, match="user/model was pushed, .* v-[0-9a-f]{12}.*403"):
         push(folder)
     assert len(hub.commits) == 1
 
@@ -322,7 +320,7 @@ def test_private_holds_when_a_repository_is_made_and_else_is_said_to_change_noth
     push(folder, private=True)
     assert hub.private == {MODEL}
     hub.private.clear()
-    assert push(folder, private=True)[0] == "user/model was there before and is public: it stays so"
+    assert "public" in push(folder, private=True)[0]
     assert not hub.private
 
 
@@ -339,7 +337,7 @@ def test_a_revision_is_a_branch_made_of_main(hub, folder):
 
 def test_a_pull_request_leaves_main_alone_and_its_card_says_main(hub, folder):
     lines = push(folder, create_pr=True)
-    assert lines[0] == 'a pull request has no tag: the examples in its card say revision="main"'
+    assert 'revision="main"' in lines[0]
     assert lines[1].endswith(f" MB: {hub.endpoint}/{MODEL}/discussions/1") and len(lines) == 2
     assert not contents(hub.repositories[MODEL])
     card = (hub.revisions[MODEL]["refs/pr/1"] / "README.md").read_text()
@@ -362,7 +360,7 @@ def test_of_a_corpus_only_card_and_shards_go_up(hub, corpus_folder, tmp_path):
     (folder / "audit.json").write_text("{}")
     push_corpus(folder, "user/captions", revision="v2")
     assert contents(hub.revisions["datasets/user/captions"]["v2"]) == expected
-    with pytest.raises(ValueError, match="is no corpus: it needs README.md"):
+    with pytest.raises(UserError, match="README.md"):
         push_corpus(tmp_path, "user/captions")
 
 
@@ -371,12 +369,12 @@ def test_whether_a_run_may_push_is_known_at_its_start(hub, folder, request_):
     check_may_push(MODEL, private=True)
     assert hub.private == {MODEL} and not hub.commits
     hub.faults.append(Fault(request_, 403))
-    with pytest.raises(OSError, match="user/other cannot be pushed to: 403 Forbidden"):
+    with pytest.raises(UserError, match="user/other .*403 Forbidden"):
         check_may_push("user/other")
 
 
 def test_an_id_without_a_user_is_refused(folder):
-    with pytest.raises(ValueError, match="'model' is no repository of a model: give USER/NAME"):
+    with pytest.raises(UserError, match="'model'.*USER/NAME"):
         push_model(folder, "model")
 
 
@@ -386,27 +384,9 @@ def test_the_commands_print_what_was_pushed_and_where_it_is(hub, folder, corpus_
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{len(contents(folder))} files, ")
     assert lines[0].endswith(f" MB: {hub.endpoint}/{MODEL}/commit/{hub.commits[0].sha}")
-    assert lines[1] == f"revision='{tag_of(lines[:2])}' is this model, whatever comes after it"
+    assert lines[1].startswith("revision='v-")
     assert lines[2].endswith(f" MB: {hub.endpoint}/datasets/user/captions/discussions/1") and len(lines) == 3
     assert hub.private == {MODEL}
-
-
-def test_a_refused_command_is_one_line_and_status_2(hub, folder, capsys):
-    hub.faults.append(Fault("POST /api/repos/create", 403))
-    with pytest.raises(SystemExit, match="2"):
-        main(["push", str(folder), MODEL])
-    printed = capsys.readouterr()
-    assert printed.err.startswith("error: user/model was not pushed: 403 Forbidden: injected")
-    assert printed.err.count("\n") == 1 and not printed.out
-
-
-def test_a_card_that_the_hub_does_not_take_is_one_line(hub, folder, capsys):
-    hub.faults.append(Fault("POST /api/validate-yaml", 400))
-    with pytest.raises(SystemExit, match="2"):
-        main(["push", str(folder), MODEL])
-    printed = capsys.readouterr().err
-    assert printed.startswith("error: user/model was not pushed: ") and printed.count("\n") == 1
-    assert not hub.commits
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_commit(hub, folder, capsys, request):

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from datasets import Dataset
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.models.folder import CONFIG_ERRORS, make_processor
+from rsmclip.models.folder import build_on_meta, make_processor
 from rsmclip.training.config import ModelSettings
 from rsmclip.training.tokenizer import train_tokenizer
 from rsmclip.training.views import ViewSpec
@@ -48,10 +49,10 @@ def published_model(settings: ModelSettings, with_head: bool) -> tuple[RSMCLIPMo
         found = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
     if found != RSMCLIPConfig.model_type:
         raise UserError(f"model {name} has the type {found!r}, not {RSMCLIPConfig.model_type!r}")
-    with user_errors(*CONFIG_ERRORS, ValueError, prefix=f"the config.json of model {name} describes no model"):
-        config = RSMCLIPConfig.from_pretrained(name).to_dict()
-        config["self_distillation"] = head_sizes(settings, config["self_distillation"]) if with_head else None
-        config = RSMCLIPConfig(**config)
+    with user_errors(ValueError, StrictDataclassError, prefix=f"the config.json of model {name} describes no model"):
+        fields = RSMCLIPConfig.from_pretrained(name).to_dict()
+    fields["self_distillation"] = head_sizes(settings, fields["self_distillation"]) if with_head else None
+    config = build_on_meta(fields, f"the config.json of model {name}").config
     with user_errors(OSError, SafetensorError, RuntimeError, prefix=f"the weights of model {name} cannot be loaded"):
         model, loading = RSMCLIPModel.from_pretrained(
             name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -71,13 +72,10 @@ def random_model(
     else:
         with user_errors(OSError, ValueError, prefix=f"tokenizer {settings.tokenizer} cannot be loaded"):
             tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer, model_max_length=settings.max_length)
-    text_config = settings.model_config.get("text_config", {})
-    if not isinstance(text_config, dict):
-        raise UserError(f"model_config.text_config is {text_config!r}, but must have fields and values")
-    fields = settings.model_config | {"text_config": text_config | token_ids(tokenizer)}
-    fields["self_distillation"] = head_sizes(settings, None) if with_head else None
-    with user_errors(*CONFIG_ERRORS, ValueError, prefix="model_config describes no model"):
-        model = RSMCLIPModel(RSMCLIPConfig(**fields))
+    fields = settings.model_config | {"self_distillation": head_sizes(settings, None) if with_head else None}
+    if isinstance(text_config := fields.get("text_config", {}), dict):
+        fields["text_config"] = text_config | token_ids(tokenizer)
+    model = RSMCLIPModel(build_on_meta(fields, "model_config").config)
     return model, make_processor(tokenizer, model.config.vision_config.image_size)
 
 

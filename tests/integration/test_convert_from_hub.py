@@ -1,4 +1,4 @@
-"""Conversion of a repository on a server that speaks the Hub's protocol, by the command in a fresh process."""
+"""Conversion of a repository on the Hub, by the command in a fresh process."""
 
 import os
 import subprocess

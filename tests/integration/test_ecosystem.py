@@ -1,4 +1,4 @@
-"""The model folder in the tools people use: Auto classes, pipelines, sentence-transformers, PEFT."""
+"""The model folder in Auto classes, pipelines, sentence-transformers and PEFT, without this repository."""
 
 import json
 import os
@@ -21,18 +21,25 @@ sys.modules["rsmclip"] = None  # importing the package is an error here
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoModelForZeroShotImageClassification, AutoProcessor, pipeline
+from transformers import AutoConfig, AutoModelForZeroShotImageClassification, AutoProcessor, pipeline
 from sentence_transformers import SentenceTransformer
 
 folder, image_file, texts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 image = Image.open(image_file)
-model = AutoModelForZeroShotImageClassification.from_pretrained(folder, trust_remote_code=True).eval()
+assert AutoConfig.from_pretrained(folder, trust_remote_code=True).model_type == "rsmclip"
+options = {"trust_remote_code": True, "output_loading_info": True}
+model, info = AutoModelForZeroShotImageClassification.from_pretrained(folder, **options)
+assert not info["missing_keys"] and not info["unexpected_keys"], info
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
 with torch.no_grad():
     output = model(**processor(text=texts, images=image, padding=True, return_tensors="pt"))
+classifier = pipeline("zero-shot-image-classification", model=folder, trust_remote_code=True)
+scores = classifier(image, candidate_labels=texts[:2], hypothesis_template="{}")
 extracted = pipeline("image-feature-extraction", model=folder, trust_remote_code=True)(image)
 sentences = SentenceTransformer(folder, trust_remote_code=True, device="cpu")
 print(json.dumps({
+    "module": type(model).__module__,
+    "scores": {found["label"]: found["score"] for found in scores},
     "text": output.text_embeds.tolist(),
     "image": output.image_embeds.tolist(),
     "pipeline": extracted,
@@ -58,10 +65,9 @@ def test_pipelines_and_sentence_transformers_give_the_models_vectors(
     (tmp_path / "image.png").write_bytes(corpus["test"][0]["image"]["bytes"])
     texts = ["An airport.", "Два серых моста через реку.", ""]
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(model_folder), str(tmp_path / "image.png"), json.dumps(texts)],
-        capture_output=True, text=True, cwd=tmp_path, env=environment | {"HF_HUB_OFFLINE": "1"}, timeout=300,
-    )  # fmt: skip
+    environment["HF_HUB_OFFLINE"] = "1"
+    command = [sys.executable, "-c", SCRIPT, str(model_folder), str(tmp_path / "image.png"), json.dumps(texts)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)
     assert run.returncode == 0, run.stderr
     found = json.loads(next(line for line in run.stdout.splitlines() if line.startswith("{")))
     image = Image.open(tmp_path / "image.png")
@@ -71,16 +77,17 @@ def test_pipelines_and_sentence_transformers_give_the_models_vectors(
         np.testing.assert_allclose(found[name], expected.text_embeds, atol=1e-5)
     for name in ("image", "pipeline", "sentence_image"):
         np.testing.assert_allclose(found[name], expected.image_embeds, atol=1e-5)
-    # told not to trust there is no remote code: the library's own class, whose name the folder gives
+    assert found["module"].startswith("transformers_modules.")
+    scores = [found["scores"][text] for text in texts[:2]]
+    np.testing.assert_allclose(scores, expected.logits_per_image[0, :2].softmax(-1), atol=1e-5)
+    # Without trust in remote code, the folder names a class of the library.
     assert found["processors"][0] == "RSMCLIPImageProcessor" and found["processors"][1].startswith("CLIPImage")
 
 
 def test_lora_trains_both_towers_and_its_folder_holds_the_adapter_alone(model_folder, tmp_path):
     torch.manual_seed(0)
-    inputs = {
-        "input_ids": torch.randint(4, 1000, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long),
-        "pixel_values": torch.randn(4, 3, 32, 32),
-    }  # fmt: skip
+    inputs = {"input_ids": torch.randint(4, 1000, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long)}
+    inputs["pixel_values"] = torch.randn(4, 3, 32, 32)
     base = RSMCLIPModel.from_pretrained(model_folder)
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     model = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj", "query", "value"]))
@@ -98,9 +105,8 @@ def test_lora_trains_both_towers_and_its_folder_holds_the_adapter_alone(model_fo
     assert losses[-1] < losses[0]
 
     model.save_pretrained(tmp_path / "adapter")
-    assert {path.name for path in tmp_path.glob("adapter/*")} == {
-        *("adapter_model.safetensors", "adapter_config.json", "README.md")
-    }
+    written = {path.name for path in tmp_path.glob("adapter/*")}
+    assert written == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
     assert all("lora_" in name for name in load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
     loaded = PeftModel.from_pretrained(RSMCLIPModel.from_pretrained(model_folder), tmp_path / "adapter").eval()
     model.eval()

@@ -1,7 +1,4 @@
-"""The command on a small model that OpenCLIP 3.3.0 made, then a fresh process: OpenCLIP's own outputs within 1e-5.
-
-`tests/openclip_reference/` is what `benchmarks/openclip_reference.py make --tiny` wrote in OpenCLIP's environment.
-"""
+"""Outputs and pixels of OpenCLIP 3.3.0 within 1e-5; `benchmarks/openclip_reference.py make --tiny` wrote them."""
 
 import json
 import subprocess
@@ -38,10 +35,8 @@ print(json.dumps({name: float((found[name] - expected[name]).abs().max()) for na
 def test_outputs_are_openclips(tmp_path):
     command = [sys.executable, "-m", "rsmclip.hub", "convert-openclip", str(REFERENCE), str(tmp_path / "model")]
     subprocess.run(command, check=True, capture_output=True, timeout=200)
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "model"), str(REFERENCE / "expected.safetensors")],
-        capture_output=True, text=True, cwd=tmp_path, timeout=200,
-    )  # fmt: skip
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "model"), str(REFERENCE / "expected.safetensors")]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert run.returncode == 0, run.stderr
     differences = json.loads(run.stdout.splitlines()[-1])
     assert len(differences) == 4 and max(differences.values()) <= 1e-5, differences
@@ -53,7 +48,7 @@ def test_pixels_are_openclips_for_images_of_any_shape(mode):
     processor = read_image_processor(PREPROCESS_CFG | {"resize_mode": mode}, image_size=16)
     found = processor(images(), return_tensors="pt")["pixel_values"]
     wanted = expected["pixel_values" if mode == "shortest" else f"pixels_{mode}"]
-    # The reference was made with Pillow 13, which resizes what shrinks most in height in another order of passes.
+    # Pillow 13 made the reference. It resizes in another order of passes if the height shrinks most.
     reordered = [mode == "squash" and max(0, 2 * (image.width - 16)) < image.height - 16 for image in images()]
     same = [PILLOW >= 13 or not turned for turned in reordered]
     assert sum(same) >= 7

@@ -1,4 +1,4 @@
-"""A corpus on its way to a server that speaks the Hub's protocol and back, by commands in fresh processes."""
+"""A corpus is pushed to the Hub and loaded again, by commands in fresh processes."""
 
 import json
 import subprocess
@@ -24,30 +24,25 @@ REPOSITORY = "datasets/lab/corpus"
 
 
 def run(endpoint: str, *arguments: object, token: str | None = "a token") -> subprocess.CompletedProcess:
-    """Runs Python in a process that has seen nothing of the Hub yet."""
     return run_python(endpoint, *arguments, token=token, PYTHONHASHSEED="0")  # datasets 4 writes metadata as a set
 
 
 def build(endpoint: str, source: str, output: Path, *options: object, token: str | None = "a token"):
-    """Runs the command that makes a corpus."""
     arguments = ["--source", source, "--output", output, *options]
     return run(endpoint, "-m", "rsmclip.data", "build", *arguments, token=token)
 
 
 def rows_of(endpoint: str, dataset: str | Path) -> str:
-    """What `load_dataset` gives."""
     done = run(endpoint, "-c", PRINT_ROWS, dataset)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """All files beneath a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def write_images(folder: Path, *splits: str) -> str:
-    """A folder of images as a source."""
     folder.mkdir()
     lines = []
     for number, split in enumerate(splits):
@@ -60,13 +55,11 @@ def write_images(folder: Path, *splits: str) -> str:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> str:
-    """Four images."""
     return write_images(tmp_path_factory.mktemp("source") / "made", "train", "train", "val", "test")
 
 
 @pytest.fixture(scope="module")
 def translations(tmp_path_factory) -> tuple[str, Path]:
-    """The option for translations, of one caption."""
     folder = tmp_path_factory.mktemp("translations")
     (folder / "captions.jsonl").write_text('{"en": "a road .", "pt": "Uma estrada."}\n')
     return "--translations", folder
@@ -74,13 +67,11 @@ def translations(tmp_path_factory) -> tuple[str, Path]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where the corpus is on this machine that `server` has."""
     return tmp_path_factory.mktemp("built") / "corpus"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, source, translations, folder) -> Iterator[HubServer]:
-    """A server with a corpus in a private repository."""
     with HubServer(root=tmp_path_factory.mktemp("hub")) as server:
         done = build(server.endpoint, source, folder, *translations, *PUSH, "--private")
         assert done.returncode == 0, done.stderr
@@ -89,7 +80,6 @@ def server(tmp_path_factory, source, translations, folder) -> Iterator[HubServer
 
 @pytest.fixture(scope="module")
 def rows(server, folder) -> str:
-    """Rows of the folder."""
     return rows_of(NOWHERE, folder)
 
 
@@ -124,23 +114,9 @@ def test_a_smaller_corpus_takes_the_place_of_all_shards(tmp_path, source):
     assert not server.private
 
 
-def test_a_push_goes_on_after_a_moment_of_overload(tmp_path, source):
-    busy = [Fault("POST .*/preupload/", 503, times=1), Fault("PUT /lfs/", 500, times=1)]
-    with HubServer(root=tmp_path / "hub", faults=busy) as server:
-        done = build(server.endpoint, source, tmp_path / "out", *PUSH)
-    assert done.returncode == 0, done.stderr
-    assert files(server.repositories[REPOSITORY]) == files(tmp_path / "out")
-    assert [fault.times for fault in server.faults] == [0, 0]
-
-
 @pytest.mark.parametrize(
     ("token", "refused", "reason"),
-    [
-        (None, "nothing else", "Invalid username or password (no token found; log in with hf auth login"),
-        ("a token", "POST /api/repos/create", "403 Forbidden: not yours (the token may not do that"),
-        ("a token", "PUT /lfs/", "parquet' to the Hub 403 Forbidden: not yours"),
-        ("a token", "POST .*/commit/main", "403 Forbidden: not yours (the token may not do that"),
-    ],
+    [(None, "nothing else", "no token"), ("a token", "POST .*/commit/main", "403 Forbidden: not yours")],
 )
 def test_a_refused_push_is_one_line_and_leaves_the_corpus(
     tmp_path, source, translations, folder, server, token, refused, reason
@@ -159,8 +135,7 @@ def test_a_hub_out_of_reach_is_one_line_and_leaves_the_corpus(tmp_path, source, 
 
 
 def check_refusal(done: subprocess.CompletedProcess, folder: Path, reason: str) -> None:
-    """Asserts that a push failed with one line."""
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {folder} is finished, but lab/corpus was not pushed: ")
+    assert done.stderr.startswith("error: ") and "lab/corpus was not pushed: " in done.stderr
     assert reason in done.stderr and done.stderr.count("\n") == 1
     assert done.stderr.endswith(f"push-dataset {folder} lab/corpus\n")

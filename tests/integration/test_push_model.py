@@ -1,4 +1,4 @@
-"""Models and a corpus on their way to a server that speaks the Hub's protocol and back, in fresh processes."""
+"""A model, an adapter and a corpus are pushed to the Hub and loaded again, in fresh processes."""
 
 import io
 import json
@@ -50,14 +50,12 @@ print(json.dumps({"image": output.image_embeds.tolist(), "text": output.text_emb
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[HubServer]:
-    """A server without repositories."""
     with HubServer(root=tmp_path_factory.mktemp("hub")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory, corpus_folder) -> Path:
-    """A recipe that trains in seconds."""
     sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
     steps = {"max_train_steps": 4, "checkpoint_steps": 2, "batch_size": 12, "num_workers": 0, "cpu_threads": 1}
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
@@ -66,7 +64,6 @@ def config_file(tmp_path_factory, corpus_folder) -> Path:
 
 
 def call(server: HubServer, *arguments: object) -> str:
-    """What a command prints that succeeds."""
     done = run_python(server.endpoint, *arguments, token=TOKEN)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -74,7 +71,7 @@ def call(server: HubServer, *arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def folder(server, config_file, corpus_folder, tmp_path_factory) -> Path:
-    """A run of two processes that pushed its checkpoints and its end to `user/run`; its corpus is `user/captions`."""
+    """A run of two processes, pushed to `user/run` with its checkpoints; the corpus is pushed to `user/captions`."""
     output = tmp_path_factory.mktemp("runs") / "run"
     options = ("--output_dir", output, "--hub_model_id", "user/run", "--hub_strategy", "checkpoint")
     printed = call(server, *LAUNCH, ROOT / "train.py", "--config", config_file, *options)
@@ -87,7 +84,7 @@ def folder(server, config_file, corpus_folder, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(server, folder, config_file, tmp_path_factory) -> Path:
-    """A run that trained an adapter to `user/run` and pushed it to `user/adapter`."""
+    """A run that trained an adapter to `user/run`, pushed to `user/adapter`."""
     output = tmp_path_factory.mktemp("runs") / "adapter"
     lora = json.dumps({"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"})
     options = ("--output_dir", output, "--hub_model_id", "user/adapter", "--max_train_steps", 2, "--lora", lora)
@@ -97,7 +94,7 @@ def adapter(server, folder, config_file, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(server, folder, adapter) -> dict:
-    """What a fresh process finds that loads all three by name; the first download of the weights is cut off."""
+    """Output of a fresh process that loads all three by name; the first download of the weights is cut off."""
     (tag,) = (name for name in server.revisions["user/run"] if name.startswith("v-"))
     server.faults.append(Fault("GET .*/user/run/resolve/.*/model.safetensors", CUT_OFF, times=2))  # after the HEAD
     found = json.loads(call(server, "-c", LOAD, "user/run", tag, json.dumps(LABELS)).splitlines()[-1])
@@ -120,7 +117,7 @@ def test_a_pushed_model_and_corpus_load_by_name_and_give_the_same_embeddings(fol
     assert loaded["rows"] == 36 and Image.open(io.BytesIO(bytes.fromhex(loaded["stored"]))).size == row["image"].size
 
 
-def test_no_commit_of_a_run_holds_its_optimiser_a_pickle_a_token_or_a_path(server, folder):
+def test_no_commit_of_a_run_holds_its_optimizer_a_pickle_a_token_or_a_path(server, folder):
     commits = [commit for commit in server.commits if commit.repository == "user/run"]
     assert [commit.revision for commit in commits] == ["checkpoint-2", "checkpoint-4", "main"]
     assert (folder / "checkpoints" / "step-4" / "optimizer.bin").is_file()
