@@ -132,7 +132,7 @@ def build_on_meta(source: Path | dict, place: str) -> RSMCLIPModel:
     for name in RSMCLIPConfig.sub_configs:
         if not isinstance(fields.get(name, {}), dict):
             raise UserError(f"{place} does not describe a model: {name} is {fields[name]!r}, not fields and values")
-    impossible = (ValueError, StrictDataclassError)  # of a field with a wrong type or value
+    impossible = (ValueError, ZeroDivisionError, StrictDataclassError)  # of fields that transformers checks itself
     with user_errors(*impossible, prefix=f"{place} does not describe a model"):
         config = RSMCLIPConfig(**source) if isinstance(source, dict) else RSMCLIPConfig.from_pretrained(source)
     check_sizes(config, place)
