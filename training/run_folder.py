@@ -6,7 +6,7 @@ uploads. Everything else in the folder is the repository.
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import published_name
 from rsmclip.models.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder
-from rsmclip.training.checkpoints import candidates
+from rsmclip.training.checkpoints import candidates, find_checkpoint_once
 from rsmclip.training.command_line import read_yaml
 from rsmclip.training.config import TrainingConfig
 
@@ -62,6 +62,15 @@ def check_same_run(config: TrainingConfig, folder: Path) -> None:
                 f"the run in {folder} was started with {spec.name} {before!r}, not {now!r}, and a resumed run cannot "
                 "change it. To train its model differently, give the folder as --model and another --output_dir"
             )
+
+
+def with_checkpoint(config: TrainingConfig, accelerator: Accelerator) -> TrainingConfig:
+    """Return the configuration with the folder of the checkpoint to resume from, if any, in place of `latest`."""
+    if not config.resume_from_checkpoint:
+        return config
+    folder = Path(config.output_dir) / "checkpoints"
+    checkpoint = find_checkpoint_once(accelerator, folder, config.resume_from_checkpoint)
+    return replace(config, resume_from_checkpoint=str(checkpoint))
 
 
 def is_used(folder: Path) -> bool:
