@@ -22,7 +22,7 @@ def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus)
 def test_a_split_that_does_not_exist_and_a_batch_larger_than_the_corpus_are_refused(corpus_folder):
     fields, accelerator = {"dataset": str(corpus_folder), "batch_size": 12}, Accelerator(cpu=True)
     splits = load_splits(TrainingConfig(**fields), accelerator)
-    assert {role: len(rows) for role, rows in splits.items()} == {"train": 60, "validation": 18, "test": 18}
+    assert {role: len(rows) for role, rows in splits.items()} == {"train": 60, "validation": 18, "test": 36}
     with pytest.raises(UserError, match="dev"):
         load_splits(TrainingConfig(**fields, validation_split="dev"), accelerator)
     with pytest.raises(UserError, match="batch_size is 61.* 60 "):

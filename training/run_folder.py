@@ -33,7 +33,9 @@ def check_run_folder(config: TrainingConfig) -> None:
         return
     if not is_model_folder(folder) and not (folder / "checkpoints").is_dir():
         if foreign := next(written_paths(folder), None):
-            raise UserError(f"the run would replace {foreign}, which no run wrote; choose another --output_dir")
+            raise UserError(
+                f"the run would replace {foreign} in a folder of no earlier run; choose another --output_dir"
+            )
         return
     if not config.overwrite_output_dir:
         raise UserError(

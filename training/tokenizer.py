@@ -55,7 +55,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
 def reproducible(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
     # Training again gives equal pieces, but the last digits of their scores differ, and single letters with the lowest
     # score have an arbitrary order. So scores are rounded and pieces are sorted.
-    floor = min(score for piece, score in pieces if len(piece) > 1)
+    floor = min((score for piece, score in pieces if len(piece) > 1), default=0.0)
     scored = [
         (piece, round(floor, 6) - 1 if len(piece) == 1 and score < floor + 1e-6 else round(score, 6))
         for piece, score in pieces
