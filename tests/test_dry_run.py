@@ -1,4 +1,4 @@
-"""A dry run: what it prints, the picture of the first batch, and that it leaves everything as it was."""
+"""A dry run: its output, the picture of the first batch, and no change of other files."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The run's folder: what may be overwritten or continued, and what of the settings is published."""
+"""The folder of a run: files that may be overwritten, runs that may continue, and published settings."""
 
 import pytest
 import yaml
@@ -11,7 +11,7 @@ from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, pu
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder of a run that has a checkpoint and a model, with a file that is none of the run's."""
+    """The folder of a run with a checkpoint, a model and a file that the run did not write."""
     folder = tmp_path / "run"
     prepare_run_folder(TrainingConfig(output_dir=str(folder)), Accelerator(cpu=True))
     (folder / "checkpoints" / "step-4").mkdir()

@@ -1,4 +1,4 @@
-"""The training step in this process: schedules, skipped steps, frozen prototypes, adapters."""
+"""The training step in one process: schedules, skipped steps, frozen prototypes, adapters."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,7 @@ from accelerate.state import AcceleratorState
 from rsmclip import train
 from rsmclip.core.errors import UserError
 from rsmclip.training import schedules
-from rsmclip.training.batches import CaptionSampling
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.loading import rows_with_captions
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.optimizer import learning_rates
 from tests.conftest import TINY
@@ -20,7 +18,7 @@ from tests.conftest import TINY
 
 @pytest.fixture
 def make_run(corpus_folder, tmp_path):
-    """Starts runs of the tiny model on the tiny corpus."""
+    """Start runs of the tiny model on the tiny corpus."""
     threads = torch.get_num_threads()
 
     def start(**fields) -> train.Run:
@@ -38,7 +36,7 @@ def make_run(corpus_folder, tmp_path):
 
 
 def steps(run: train.Run, count: int, spoil: int | None = None) -> list[dict[str, torch.Tensor]]:
-    """The scalars of the first steps; the embeddings of step `spoil` become NaN."""
+    """Do the first steps and return their scalars. The pixels of step `spoil` become NaN."""
     scalars = []
     for step, batch in zip(range(count), train.make_batches(run, 0), strict=False):
         if step == spoil:
@@ -48,7 +46,7 @@ def steps(run: train.Run, count: int, spoil: int | None = None) -> list[dict[str
 
 
 def weights(run: train.Run) -> dict[str, torch.Tensor]:
-    """A copy of the student's and the teacher's weights."""
+    """Return a copy of the student's and the teacher's weights."""
     values = dict(run.model.state_dict())
     if run.teacher is not None:
         values |= {f"teacher.{name}": value for name, value in run.teacher.state_dict().items()}
@@ -62,7 +60,7 @@ def test_chunks_train_as_the_whole_batch_does(make_run):
         assert one["gradient_norm"].item() == pytest.approx(other["gradient_norm"].item(), rel=1e-4)
 
 
-def test_a_bad_batch_leaves_student_teacher_and_centre_as_they_were(make_run):
+def test_a_bad_batch_changes_neither_student_nor_teacher_nor_center(make_run):
     run = make_run(teacher_momentum=1.0)
     steps(run, 1)
     before, center = weights(run), run.centering.center.clone()
@@ -163,16 +161,6 @@ def test_the_log_has_the_learning_rate_of_each_step_and_the_last_one_is_validate
     rates = [record["learning_rate"]["image"] for record in records if "loss" in record]
     assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4])  # as transformers' schedule has it, from 0 on
     assert [record["step"] for record in records if "validation" in record] == [2, 4]
-
-
-def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus):
-    def take_english_away(row: dict, number: int) -> dict:
-        return row | {"captions": row["captions"] | ({} if number else {"en": None})}
-
-    rows = corpus["train"].map(take_english_away, with_indices=True, load_from_cache_file=False)
-    alone = CaptionSampling.parse("pt=0,en=1", ["en", "pt"], 2)
-    assert rows_with_captions(rows, alone)["image_id"][:] == rows["image_id"][1:]
-    assert rows_with_captions(rows, CaptionSampling.parse("uniform", ["en", "pt"], 2)) is rows
 
 
 def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, monkeypatch, tmp_path):
