@@ -58,7 +58,7 @@ def measure(side: str, images: int, texts: int) -> dict:
     metrics = {"dense": dense_metrics, "exact": retrieval_metrics}[side](*embeddings)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": round(seconds, 1), "peak_mb": round(peak), "metrics": metrics}
+    return {"seconds": round(seconds, 3), "peak_mb": round(peak), "metrics": metrics}
 
 
 def measure_apart(side: str, images: int, texts: int) -> dict:

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import datasets
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
@@ -17,11 +16,7 @@ from rsmclip.data.schema import RAW_CAPTIONS, features, load_corpus
 from rsmclip.data.sources import Source, open_source
 from rsmclip.data.translation.translations import Translations
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Tests leave nothing in the user's cache of datasets."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def made_source(root: Path, rows: int = 3, **changes) -> Source:
@@ -60,7 +55,7 @@ def test_a_built_corpus_reads_back_with_its_schema(tmp_path):
     assert not leftovers(tmp_path)
 
 
-def test_the_card_tells_load_dataset_all_it_needs(tmp_path):
+def test_the_card_has_the_configuration_for_load_dataset(tmp_path):
     build_corpus([made_source(tmp_path / "made")], tmp_path / "out", Translations({"a field.": {"pt": "Um campo."}}))
     card = DatasetCard.load(tmp_path / "out" / "README.md")
     assert card.data.language == ["en", "pt"]

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import pytest
 from PIL import Image, ImageOps
 
@@ -15,11 +14,7 @@ from rsmclip.data.demo import corpus as demo
 from rsmclip.data.schema import load_corpus
 from tests.translators import make_chat_model
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Tests leave nothing in the user's cache of datasets."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -172,7 +167,7 @@ def test_audit_compares_with_the_pictures_in_any_folder(tmp_path, leaking, capsy
     assert "aid, pictures: river/b.jpg" in refusal(capsys, *command).splitlines()[-1]
 
 
-def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path, leaking, capsys):
+def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     Image.new("RGB", (9, 9)).save(pictures / "a.png")

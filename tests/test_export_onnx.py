@@ -21,7 +21,7 @@ def model_folder(tiny_model, tiny_processor, tmp_path):
 
 
 def test_graphs_give_torchs_outputs_for_any_batch_and_length(
-    model_folder, tiny_model, corpus, corpus_folder, tmp_path, capsys
+    model_folder, tiny_model, corpus_folder, tmp_path, capsys
 ):
     out = tmp_path / "onnx"
     main(["export-onnx", str(model_folder), str(out), "--int8", "--dataset", str(corpus_folder), "--split", "test"])

@@ -1,4 +1,4 @@
-"""Optimiser groups, frozen parameters, and steps that a bad batch cannot spoil."""
+"""Optimizer groups, frozen parameters, and steps that a bad batch cannot spoil."""
 
 import pytest
 import torch

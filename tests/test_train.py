@@ -15,7 +15,7 @@ from rsmclip.training.config import TrainingConfig
 from rsmclip.training.loading import rows_with_captions
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.optimizer import learning_rates
-from tests.conftest import TINY
+from tests.conftest import TINY_RUN
 
 
 @pytest.fixture
@@ -25,10 +25,9 @@ def make_run(corpus_folder, tmp_path):
 
     def start(**fields) -> train.Run:
         AcceleratorState._reset_state(True)
-        sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
-        steps = {"max_train_steps": 12, "batch_size": 12, "warmup_steps": 0, "learning_rate": 1e-3, "num_workers": 0}
+        steps = {"max_train_steps": 12, "warmup_steps": 0, "checkpoint_steps": 100, "num_workers": 0}
         folders = {"dataset": str(corpus_folder), "output_dir": str(tmp_path / "run"), "overwrite_output_dir": True}
-        config = TrainingConfig(**sizes | steps | folders | {"logging_steps": 1, "cpu_threads": 1} | fields)
+        config = TrainingConfig(**TINY_RUN | steps | folders | fields)
         run = train.start(train.plan(config))
         run.student.train()
         return run
@@ -62,7 +61,7 @@ def test_chunks_train_as_the_whole_batch_does(make_run):
         assert one["gradient_norm"].item() == pytest.approx(other["gradient_norm"].item(), rel=1e-4)
 
 
-def test_a_bad_batch_leaves_student_teacher_and_centre_as_they_were(make_run):
+def test_a_bad_batch_changes_neither_student_nor_teacher_nor_center(make_run):
     run = make_run(teacher_momentum=1.0)
     steps(run, 1)
     before, center = weights(run), run.centering.center.clone()
@@ -207,8 +206,8 @@ def test_a_lora_that_fits_nothing_is_refused(make_run, tmp_path):
         make_run(lora={"target_modules": ["nothing"]}, merge_adapter=True)
     with pytest.raises(ValueError, match="lora.*rank"):
         make_run(lora={"rank": 4}, merge_adapter=True)
-    with pytest.raises(ValueError, match="lora needs model"):
+    with pytest.raises(ValueError, match="lora.*model"):
         make_run(lora=LORA)
-    with pytest.raises(ValueError, match="merge_adapter needs lora"):
+    with pytest.raises(ValueError, match="merge_adapter.*lora"):
         TrainingConfig(merge_adapter=True)
     assert not Path(tmp_path / "run" / "config.json").exists()

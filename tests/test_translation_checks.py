@@ -112,9 +112,9 @@ def test_mixed_scripts_are_found_but_a_t_shape_is_not(language, text, wrong):
 
 
 @pytest.mark.parametrize("language", ["pt", "es", "fr", "de", "nl", "it"])
-def test_a_neighbouring_language_is_found(language):
-    neighbours = [code for code in ("en", "pt", "es", "fr", "de", "nl", "it") if code != language]
-    found = [checks.is_in_other_language(row["en"], row[code], language) for row in CAPTIONS for code in neighbours]
+def test_a_neighboring_language_is_found(language):
+    neighbors = [code for code in ("en", "pt", "es", "fr", "de", "nl", "it") if code != language]
+    found = [checks.is_in_other_language(row["en"], row[code], language) for row in CAPTIONS for code in neighbors]
     assert sum(found) >= 0.9 * len(found)
     assert not any(checks.is_in_other_language(row["en"], row[language], language) for row in CAPTIONS)
 
