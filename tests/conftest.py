@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 
@@ -99,9 +98,3 @@ def model_folder(tokenizer, tmp_path_factory) -> Path:
     torch.manual_seed(0)
     save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)).eval(), make_processor(tokenizer, 32), folder)
     return folder
-
-
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    """Leave nothing in the user's cache of datasets."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
@@ -16,7 +17,11 @@ from rsmclip.data.schema import RAW_CAPTIONS, features, load_corpus
 from rsmclip.data.sources import Source, open_source
 from rsmclip.data.translation.translations import Translations
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def made_source(root: Path, rows: int = 3, **changes) -> Source:

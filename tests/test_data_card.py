@@ -1,7 +1,8 @@
-"""The dataset card: it tells where pictures, captions and translations come from, in numbers of the build itself."""
+"""The dataset card: sources of pictures, captions and translations, with the counts of the build."""
 
 import json
 
+import datasets
 import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
@@ -15,7 +16,11 @@ from rsmclip.data.sources import open_source
 from rsmclip.data.translation.translations import Translations
 from rsmclip.data.write import write_corpus
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 from PIL import Image, ImageOps
 
@@ -14,7 +15,11 @@ from rsmclip.data.demo import corpus as demo
 from rsmclip.data.schema import load_corpus
 from tests.translators import make_chat_model
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def made(tmp_path) -> Path:
 
 
 def refusal(capsys, *arguments: object) -> str:
-    """What a refused command says; its exit status is 2."""
+    """Return the message of a refused command. Its exit status is 2."""
     with pytest.raises(SystemExit) as stop:
         cli.main([str(argument) for argument in arguments])
     assert stop.value.code == 2

@@ -1,4 +1,4 @@
-"""The handler as an endpoint runs it: a fresh process, real payloads, and what clients should not be able to do."""
+"""The handler as an endpoint runs it: a fresh process, real payloads, bad and harmful requests."""
 
 import ast
 import base64
@@ -76,7 +76,7 @@ def text_of(content: bytes) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def pillows_limit():
-    """What handlers change for the whole process."""
+    """Restore the limit, which handlers change for the whole process."""
     pixels = Image.MAX_IMAGE_PIXELS
     yield
     Image.MAX_IMAGE_PIXELS = pixels
@@ -353,7 +353,7 @@ def test_an_image_of_any_mode_is_what_the_processor_makes_of_it(mode):
 
 def test_images_of_32_bits_are_refused():
     for pixels in (np.zeros((4, 4), dtype=np.float32), np.zeros((4, 4), dtype=np.int32)):
-        with pytest.raises(InputError, match="32 bits"):
+        with pytest.raises(InputError, match="32 bits a channel"):
             open_image(encode(Image.fromarray(pixels), "TIFF"))
 
 
@@ -410,7 +410,7 @@ def exif_of_a_camera(tag: int, kind: int) -> bytes:
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize(("tag", "kind"), [(0x011A, 2), (0x0100, 2), (0x010F, 11)])
 def test_exif_data_that_a_camera_wrote_carelessly_turns_the_image_too(image_format, tag, kind):
-    """Pillow reads it, and fails to write it anew: with `TypeError`, `struct.error` and `AttributeError`."""
+    """Pillow reads these data and fails to write them: `TypeError`, `struct.error`, `AttributeError`."""
     content = encode(Image.effect_noise((20, 30), 60).convert("RGB"), image_format, exif=exif_of_a_camera(tag, kind))
     with pytest.raises((TypeError, struct.error, AttributeError)):
         ImageOps.exif_transpose(Image.open(io.BytesIO(content)))

@@ -1,4 +1,4 @@
-"""Folders of images by class: what is read, and how folder names find their classes."""
+"""Folders of images by class: rows, and the classes of folder names."""
 
 import pytest
 from PIL import Image

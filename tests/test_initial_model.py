@@ -1,4 +1,4 @@
-"""What a run starts from: published weights or a random start."""
+"""The initial model of a run: published weights or random weights."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Optimizer groups, frozen parameters, and steps that a bad batch cannot spoil."""
+"""Groups of the optimizer, frozen parameters, and skipped steps."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The schema: what is accepted, what is refused, and that the refusal names what is wrong."""
+"""The schema: accepted and refused corpora. A refusal names the column, row or language."""
 
 import io
 
@@ -11,7 +11,11 @@ from rsmclip.core.errors import UserError
 from rsmclip.data import schema
 from rsmclip.data.schema import check_schema, count_captions, features, load_corpus
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 CAPTIONS = [{"en": ["A road.", "A field."], "pt": ["Uma estrada.", None]}, {"en": ["A"], "pt": [None]}]

@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import datasets
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from datasets import Image as ImageFeature
@@ -16,7 +17,11 @@ from rsmclip.data.schema import features
 from rsmclip.data.sources import READERS, SourceRow, open_source
 from rsmclip.data.sources.protocol import read_json_lines
 
-pytestmark = pytest.mark.usefixtures("own_cache")
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Tests leave nothing in the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def write_image(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""What the Space says and answers, without a browser."""
+"""Texts and answers of the Space, without a browser."""
 
 import asyncio
 import base64

@@ -158,8 +158,8 @@ NO_IMAGE = {"image": {"bytes": b"nothing", "path": None}}
 
 @pytest.mark.parametrize(("fault", "named"), [(NO_CAPTIONS, []), (NO_IMAGE, [stream_id(19)])])
 def test_a_row_without_captions_or_image_is_replaced_by_one_of_its_shard(sharded_corpus, tmp_path, fault, named):
-    spoilt = stream_id(19)
-    folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: fault if row["image_id"] == spoilt else {})
+    spoiled = stream_id(19)
+    folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: fault if row["image_id"] == spoiled else {})
     stream = open_stream(folder, tmp_path / "cache")
     views = CaptionedViews(stream, CAPTIONS, SPECS, 48, replacement=stream.replacement)
     examples = [views[epoch, 19] for epoch in range(60)]

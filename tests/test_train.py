@@ -20,7 +20,7 @@ from tests.conftest import TINY_RUN
 
 @pytest.fixture
 def make_run(corpus_folder, tmp_path):
-    """Starts runs of the tiny model on the tiny corpus."""
+    """Start runs of the tiny model on the tiny corpus."""
     threads = torch.get_num_threads()
 
     def start(**fields) -> train.Run:
@@ -117,13 +117,13 @@ def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run
     make_run()  # its folder is overwritten by the run below
     batches = train.make_batches
 
-    def spoilt(run, first_step):
+    def spoiled(run, first_step):
         for step, batch in enumerate(batches(run, first_step), first_step):
             if step >= 2:
                 batch["pixels"] = batch["pixels"].float() * torch.nan
             yield batch
 
-    monkeypatch.setattr(train, "make_batches", spoilt)
+    monkeypatch.setattr(train, "make_batches", spoiled)
     config = make_run(max_skipped_steps=3).config
     with pytest.raises(UserError, match="3 successive steps.*step-5.*learning_rate"):
         train.train(config)

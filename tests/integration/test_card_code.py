@@ -66,10 +66,10 @@ def expected_scores(runs: Path, kind: str, example: dict) -> dict[str, float]:
 
 
 def test_code_that_fails_is_one_line_and_leaves_the_card(runs, tmp_path, capsys):
-    folder = shutil.copytree(runs / "model", tmp_path / "spoilt")
+    folder = shutil.copytree(runs / "model", tmp_path / "spoiled")
     before = (folder / "README.md").read_bytes()
-    (folder / "modeling_rsmclip.py").write_text("raise RuntimeError('spoilt')")
+    (folder / "modeling_rsmclip.py").write_text("raise RuntimeError('spoiled')")
     with pytest.raises(SystemExit, match="2"):
         main(["card", str(folder), "--run_examples"])
-    assert re.fullmatch(r"error: .*\(AutoModel\): RuntimeError: spoilt\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: .*\(AutoModel\): RuntimeError: spoiled\n", capsys.readouterr().err)
     assert (folder / "README.md").read_bytes() == before
