@@ -15,6 +15,7 @@ from rsmclip import train
 from rsmclip.core.errors import UserError
 from rsmclip.hub.push import push_model
 from rsmclip.hub.run_upload import RunUpload
+from rsmclip.models.folder import save_model_folder
 from rsmclip.training.config import TrainingConfig
 from tests.conftest import TINY_RUN
 from tests.hub_server import Fault, HubServer, use_hub
@@ -100,7 +101,7 @@ def test_training_does_not_wait_for_uploads_and_only_the_newest_waiting_model_is
     snapshots = []
 
     def save(folder: Path) -> None:
-        train.save_model_folder(tiny_model, tiny_processor, folder)
+        save_model_folder(tiny_model, tiny_processor, folder)
         snapshots.append(folder)
 
     with hub.lock:  # the server answers nothing
