@@ -241,7 +241,7 @@ def test_the_output_may_be_an_empty_folder(place, tmp_path, monkeypatch):
     assert (tmp_path / "link").is_symlink() and RSMCLIPModel.from_pretrained(Path.cwd() / place)
 
 
-def test_files_that_others_write_into_the_folder_meanwhile_are_kept(tmp_path):
+def test_what_came_into_an_empty_folder_meanwhile_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="others"), new_folder(tmp_path) as unfinished:
         (unfinished / "config.json").write_text("ours")
         (tmp_path / "config.json").write_text("theirs")

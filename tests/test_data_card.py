@@ -1,4 +1,4 @@
-"""The dataset card: sources of pictures, captions and translations, with the counts of the build."""
+"""The dataset card: sources, counts, translations and faults of the build."""
 
 import json
 

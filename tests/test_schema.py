@@ -1,4 +1,4 @@
-"""The schema: accepted and refused corpora. A refusal names the column, row or language."""
+"""The schema: valid corpora are accepted, and error lines name the wrong split, column or language."""
 
 import io
 

@@ -404,7 +404,7 @@ def test_a_bug_in_the_page_is_no_user_error(model, corpus_folder, monkeypatch):
         main(["space", model, "--gallery", str(corpus_folder)])
 
 
-def test_an_unusable_port_is_reported_before_anything_is_loaded(tmp_path, capsys):
+def test_a_port_that_cannot_be_used_is_told_before_anything_is_loaded(tmp_path, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
