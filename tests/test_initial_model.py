@@ -84,7 +84,7 @@ def test_weights_that_are_no_rsmclip_or_lack_tensors_are_refused(tiny_model, tin
         ({"model_config": TINY | {"vision_config": {"hidden_act": "foo"}}}, "model_config"),
     ],
 )
-def test_what_does_not_fit_is_refused(corpus, changed, named):
+def test_settings_that_do_not_fit_are_refused(corpus, changed, named):
     fields = {"model_config": TINY, "vocab_size": 1000, "local_size": 16} | changed
     with pytest.raises(UserError, match=named):
         make_model(TrainingConfig(**fields), corpus["train"])

@@ -13,7 +13,7 @@ from rsmclip.training import schedules
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.optimizer import learning_rates
-from tests.conftest import TINY
+from tests.conftest import TINY_RUN
 
 
 @pytest.fixture
@@ -23,10 +23,9 @@ def make_run(corpus_folder, tmp_path):
 
     def start(**fields) -> train.Run:
         AcceleratorState._reset_state(True)
-        sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
-        steps = {"max_train_steps": 12, "batch_size": 12, "warmup_steps": 0, "learning_rate": 1e-3, "num_workers": 0}
+        steps = {"max_train_steps": 12, "warmup_steps": 0, "checkpoint_steps": 100, "num_workers": 0}
         folders = {"dataset": str(corpus_folder), "output_dir": str(tmp_path / "run"), "overwrite_output_dir": True}
-        config = TrainingConfig(**sizes | steps | folders | {"logging_steps": 1, "cpu_threads": 1} | fields)
+        config = TrainingConfig(**TINY_RUN | steps | folders | fields)
         run = train.start(train.plan(config))
         run.student.train()
         return run
@@ -116,13 +115,13 @@ def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run
     make_run()  # its folder is overwritten by the run below
     batches = train.make_batches
 
-    def spoilt(run, first_step):
+    def spoiled(run, first_step):
         for step, batch in enumerate(batches(run, first_step), first_step):
             if step >= 2:
                 batch["pixels"] = batch["pixels"].float() * torch.nan
             yield batch
 
-    monkeypatch.setattr(train, "make_batches", spoilt)
+    monkeypatch.setattr(train, "make_batches", spoiled)
     config = make_run(max_skipped_steps=3).config
     with pytest.raises(UserError, match="3 successive steps.*step-5.*learning_rate"):
         train.train(config)
@@ -195,8 +194,8 @@ def test_a_lora_that_fits_nothing_is_refused(make_run, tmp_path):
         make_run(lora={"target_modules": ["nothing"]}, merge_adapter=True)
     with pytest.raises(ValueError, match="lora.*rank"):
         make_run(lora={"rank": 4}, merge_adapter=True)
-    with pytest.raises(ValueError, match="lora needs model"):
+    with pytest.raises(ValueError, match="lora.*model"):
         make_run(lora=LORA)
-    with pytest.raises(ValueError, match="merge_adapter needs lora"):
+    with pytest.raises(ValueError, match="merge_adapter.*lora"):
         TrainingConfig(merge_adapter=True)
     assert not Path(tmp_path / "run" / "config.json").exists()
