@@ -134,7 +134,7 @@ def search_index(index: SearchIndex, embedder: Embedder, query: str | Path, top:
     The query is a text in any language of the model, or an image file. `embedder` is the model of the index.
 
     Raises:
-        [`UserError`]: The query is empty or cannot be read, or the model is another one.
+        [`UserError`]: The query is empty or cannot be read, or the embeddings of the model have another length.
     """
     vector = unit_rows(embed_query(embedder, query), "query")[0].numpy()
     if len(vector) != (dimension := index.rows.get_index(COLUMN).faiss_index.d):

@@ -47,7 +47,7 @@ class Query:
 
     text: str
     image: Image.Image  # the image of the caption, RGB
-    rank: int  # of this image, from 1; wrong images with an equal score are ranked before it
+    rank: int  # of this image, from 1; other images with an equal score are ranked before it
     answers: list[Answer]  # the first retrieved images, the best first
 
 
