@@ -1,8 +1,8 @@
 """Embeddings kept on disk. The file name is a hash of everything that an embedding depends on.
 
-A key contains the weights and configuration of the model, the settings of its processor, the images or texts, the
-batch size, the kind of device and the library versions. A file is written under a temporary name and then renamed, and
-holds a hash of its content; a damaged file is computed again.
+An embedding depends on the weights and configuration of the model, the settings of its processor, the images or
+texts, the batch size, the kind of device and the library versions. Each file contains a hash of its content. The
+embeddings of a damaged file are computed again.
 """
 
 import json
@@ -42,7 +42,7 @@ ORIGIN |= {"special_tokens_map_file", "backend", "trust_remote_code", "_commit_h
 
 @dataclass(frozen=True)
 class EmbeddingCache:
-    """A folder with one file of embeddings per key. The first write creates it."""
+    """A folder with one file of embeddings per key. The first write creates the folder."""
 
     folder: Path = Path(HF_HOME) / "rsmclip" / "embeddings"
 
@@ -58,13 +58,15 @@ class EmbeddingCache:
             with safe_open(path, framework="pt") as file:
                 embeds, recorded = file.get_tensor("embeds"), (file.metadata() or {}).get("content")
         except (SafetensorError, OSError) as error:
-            return print_line(f"{path} is damaged and is computed again: {error}")
+            print_line(f"{path} is damaged, its embeddings are computed again: {error}")
+            return None
         if recorded != content_hash(embeds):
-            return print_line(f"{path} is damaged and is computed again: its content has changed")
+            print_line(f"{path} is damaged, its embeddings are computed again: its content has changed")
+            return None
         return embeds
 
     def write(self, key: str, embeds: torch.Tensor) -> None:
-        """Write embeddings. If this fails, for example on a full disk, print a line and continue without them."""
+        """Write embeddings. If this fails, for example on a full disk, print a line and continue."""
         path, content = self.path(key), content_hash(embeds)
         unfinished = path.with_name(f".{key}.{os.getpid()}")
         try:
@@ -74,7 +76,7 @@ class EmbeddingCache:
         except (SafetensorError, OSError) as error:
             with suppress(OSError):
                 unfinished.unlink()
-            print_line(f"the embeddings cannot be kept in {self.folder}: {error}")
+            print_line(f"the embeddings could not be written to {self.folder}: {error}")
 
 
 def print_line(message: str) -> None:
@@ -93,7 +95,6 @@ def content_hash(tensor: torch.Tensor) -> str:
 
 
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
-    """Return the bytes of a tensor in row order, without a copy if it is contiguous and on the CPU."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
@@ -116,7 +117,7 @@ def text_fingerprint(texts: Iterable[str]) -> str:
 
 
 def corpus_fingerprint(rows: Dataset, texts: Iterable[str]) -> str:
-    """Hash the images and captions that a model is evaluated on. The captions come one language after the other."""
+    """Hash the images and captions of an evaluation. `texts` are the captions, one language after the other."""
     return text_fingerprint([fingerprint(rows), text_fingerprint(texts)])
 
 
@@ -127,8 +128,8 @@ def add(digest: blake2b, part: bytes) -> None:
 
 def model_hash(model: PreTrainedModel, processor: ProcessorMixin, text_input: "TextInput") -> str:
     """
-    Hash everything of a model that embeddings depend on: names, types and bytes of the weights, configuration,
-    settings of image processor and tokenizer, and text input. Folder and device do not change the hash.
+    Hash the weights (names, types, shapes and bytes), the configuration, the settings of image processor and
+    tokenizer, and the text input. Folder and device of the model do not change the hash.
     """
     digest = blake2b(digest_size=HASH_BYTES)
     for name, tensor in sorted(model.state_dict().items()):
@@ -146,7 +147,6 @@ def model_hash(model: PreTrainedModel, processor: ProcessorMixin, text_input: "T
 
 
 def without_origin(settings: Any) -> Any:
-    """Drop the fields of `ORIGIN` at every depth."""
     if isinstance(settings, dict):
         return {str(name): without_origin(value) for name, value in settings.items() if name not in ORIGIN}
     return settings
@@ -156,9 +156,9 @@ def tokenizer_settings(tokenizer: PreTrainedTokenizerBase) -> dict:
     common = {"padding_side": tokenizer.padding_side, "pad": tokenizer.pad_token_id, "max": tokenizer.model_max_length}
     if tokenizer.is_fast:
         described = json.loads(tokenizer.backend_tokenizer.to_str())
-        # Padding and truncation are those of the last call, not settings.
+        # Padding and truncation are arguments of the last call, not settings.
         return common | {name: value for name, value in described.items() if name not in ("padding", "truncation")}
-    # A slow tokenizer is described by its options and its vocabulary files.
+    # A slow tokenizer has no such description: hash its options and its vocabulary files.
     with tempfile.TemporaryDirectory() as folder:
         files = [blake2b(Path(file).read_bytes()).hexdigest() for file in tokenizer.save_vocabulary(folder)]
     return common | {"options": without_origin(tokenizer.init_kwargs), "files": files}

@@ -1,7 +1,7 @@
 """Test which differences between two models are real: `rsmclip eval compare A B`.
 
-A and B are the output folders of two evaluations on the same images. The bootstrap draws the same images for both
-models, so that the interval of a difference is that of paired samples.
+A and B are the output folders of two evaluations on the same images. Each bootstrap draw takes the same images for
+both models, so the intervals are of paired differences.
 """
 
 import argparse
@@ -20,38 +20,31 @@ MAIN = ("mean_recall", "zero_shot_accuracy")
 
 
 def compare(
-    one: dict[str, Outcomes], other: dict[str, Outcomes], samples: int = 1000, seed: int = 0, every: bool = False
+    one: dict[str, Outcomes], other: dict[str, Outcomes], samples: int = 1000, every: bool = False
 ) -> list[dict]:
     """
     Compute the differences between two models on the same images.
 
-    Args:
-        one (`dict[str, Outcomes]`): Outcomes of the first model by dataset.
-        other (`dict[str, Outcomes]`): Outcomes of the second model by dataset.
-        samples (`int`, *optional*, defaults to 1000): Draws of the bootstrap.
-        seed (`int`, *optional*, defaults to 0): Seed of the draws.
-        every (`bool`, *optional*, defaults to `False`): Whether to compare every figure, not only mean recall,
-            zero-shot accuracy and probe accuracies.
+    `one` and `other` are the outcomes of the models by dataset. By default mean recall, zero-shot accuracy and probe
+    accuracies are compared; with `every`, all figures.
 
     Returns:
-        `list[dict]`: Records of `dataset`, `language`, `metric`, `values` of both models, `difference` (second minus
-        first), its 95 % `interval`, and `real` (whether the interval excludes zero).
+        `list[dict]`: Records of `dataset`, `language`, `metric`, `values` (of both models), `difference` (second minus
+            first), `interval` (95 %, of the difference), and `real` (whether the interval excludes zero).
     """
     records = []
     for dataset in sorted(one.keys() & other.keys()):
         ones = np.ones((1, len(one[dataset].ids)))
         first, second = (statistics(outcomes[dataset], ones) for outcomes in (one, other))
-        drawn_first, drawn_second = (draw_statistics(outcomes[dataset], samples, seed) for outcomes in (one, other))
-        for key in first:
-            language, metric = key
-            wanted = every or metric in MAIN or metric.endswith("probe_accuracy")
-            if key not in second or not wanted:
-                continue
-            values = [float(first[key][0]), float(second[key][0])]
-            low, high = interval(drawn_second[key] - drawn_first[key])
-            record = {"dataset": dataset, "language": language, "metric": metric, "values": values}
-            record |= {"difference": values[1] - values[0], "interval": [low, high], "real": low > 0 or high < 0}
-            records.append(record)
+        drawn_first, drawn_second = (draw_statistics(outcomes[dataset], samples) for outcomes in (one, other))
+        for language, metric in [key for key in first if key in second]:
+            if every or metric in MAIN or metric.endswith("probe_accuracy"):
+                key = language, metric
+                values = [float(first[key][0]), float(second[key][0])]
+                low, high = interval(drawn_second[key] - drawn_first[key])
+                record = {"dataset": dataset, "language": language, "metric": metric, "values": values}
+                record |= {"difference": values[1] - values[0], "interval": [low, high], "real": low > 0 or high < 0}
+                records.append(record)
     return records
 
 
@@ -73,7 +66,6 @@ def check_same(one: dict[str, DatasetFacts], other: dict[str, DatasetFacts], nam
 
 
 def comparison_table(records: list[dict]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows; figures in percent with one decimal."""
     header = ["dataset", "language", "metric", "A", "B", "difference", "95 % interval", "real"]
     rows = []
     for record in records:

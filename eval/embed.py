@@ -1,11 +1,11 @@
 """Embeddings of images and texts by a model.
 
-Threads decode images while the model works. Texts of similar length share a batch, so that there is little padding.
-Several processes share the batches, and a cache avoids computing embeddings twice.
+Threads decode images while the model works. Texts of similar length share a batch, so there is little padding. A cache
+avoids computing embeddings twice.
 
-The rows of a batch do not depend on the number of processes, and one process computes a whole batch. The embeddings
-are therefore bitwise equal for any number of processes on the same kind of machine. (On a CPU, each process must also
-use the same number of threads: `OMP_NUM_THREADS`.)
+Several processes share the batches. The rows of a batch do not depend on the number of processes, and one process
+computes a whole batch. Embeddings are therefore bitwise equal for any number of processes on one kind of machine. (On
+a CPU the number of threads of a process, `OMP_NUM_THREADS`, must be equal too.)
 """
 
 import os
@@ -45,17 +45,16 @@ class TextInput:
 
 class Embedder:
     """
-    A model with its processor, which embeds images and texts in batches.
+    Computation of the embeddings of images and texts by a model, in batches.
 
     Args:
         model (`PreTrainedModel`): A model with `get_image_features` and `get_text_features`.
         processor (`ProcessorMixin`): Its processor.
         batch_size (`int`, *optional*, defaults to 128): Images or texts per batch.
-        text_input ([`TextInput`], *optional*): Tokenization; by default that of RS-M-CLIP.
+        text_input ([`TextInput`], *optional*): Tokenization. The default fits RS-M-CLIP.
         cache ([`EmbeddingCache`], *optional*): Cache of embeddings; by default there is none.
-        shared (`bool`, *optional*, defaults to `False`):
-            Whether all processes of `accelerate launch` make every call together. They share the batches, and each
-            receives all embeddings. By default, a process computes all embeddings itself.
+        shared (`bool`, *optional*, defaults to `False`): Whether the processes of `accelerate launch` share the
+            batches of every call. Each process receives all embeddings. By default a process computes all batches.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Embedder:
 
     @cached_property
     def hash(self) -> str:
-        """[`model_hash`] of the model at the first access."""
+        """Return the [`model_hash`], computed at the first access."""
         return model_hash(self.model, self.processor, self.text_input)
 
     def images(self, rows: Dataset) -> torch.Tensor:
@@ -96,15 +95,7 @@ class Embedder:
         return embeds
 
     def texts(self, texts: list[str]) -> torch.Tensor:
-        """
-        Embed texts. Equal texts are computed once.
-
-        Returns:
-            `torch.Tensor` of shape `(texts, dim)`, float32 on the CPU, not normalized.
-
-        Raises:
-            [`UserError`]: There are no texts, or an embedding is not finite.
-        """
+        """Embed texts; return a tensor of shape `(texts, dim)` like [`images`]. Equal texts are computed once."""
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
         embeds = self.cached("texts", distinct, lambda: text_fingerprint(distinct), self.text_features)
         if (bad := first_not_finite(embeds)) is not None:
@@ -115,7 +106,7 @@ class Embedder:
     def cached(
         self, what: str, items: Dataset | list[str], content: Callable[[], str], features: Callable
     ) -> torch.Tensor:
-        """Return embeddings from the cache, or compute and keep them. Only the main process reads and writes files."""
+        # Only the main process reads and writes files.
         if self.cache is None:
             return self.compute(what, items, features)
         is_main, embeds, key = self.state is None or self.state.is_main_process, None, None
@@ -131,7 +122,7 @@ class Embedder:
         return embeds
 
     def compute(self, what: str, items: Dataset | list[str], features: Callable) -> torch.Tensor:
-        """Compute embeddings `(items, dim)`; `features(items, batches)` yields those of each batch (a slice)."""
+        # `features(items, batches)` yields the embeddings of each batch.
         if not len(items):
             raise UserError(f"there are no {what} to embed")
         starts = range(0, len(items), self.batch_size)
@@ -149,9 +140,9 @@ class Embedder:
             except UserError as error:
                 if count == 1:
                     raise
-                failure = str(error)  # every process must raise it, else the others would wait for this one forever
+                failure = str(error)  # all processes must raise it: one that goes on would wait for this one forever
 
-        # Give every process the embeddings of all.
+        # Give every process all embeddings.
         shares = gather_object([(failure, own)]) if count > 1 else [(None, own)]
         if failures := [failure for failure, _ in shares if failure]:
             raise UserError(failures[0])
@@ -159,7 +150,7 @@ class Embedder:
         return torch.cat([embeds for batches in rounds for embeds in batches if embeds is not None])
 
     def image_features(self, rows: Dataset, batches: Sequence[slice]) -> Iterator[torch.Tensor]:
-        """Yield the embeddings `(batch, dim)` of each batch, while threads decode the next images."""
+        # Threads decode the next images while the model works.
         starts = [range(batch.start, batch.stop, PIECE) for batch in batches]
         pieces = (
             rows[start : min(start + PIECE, batch.stop)]
@@ -177,8 +168,7 @@ class Embedder:
         return self.processor.image_processor(images, return_tensors="pt")
 
     def text_features(self, texts: list[str], batches: Sequence[slice]) -> Iterator[torch.Tensor]:
-        """Yield the embeddings `(batch, dim)` of each batch. One thread tokenizes: tokenizers are not thread-safe."""
-        for inputs in ahead(self.prepare_texts, (texts[batch] for batch in batches), 1):
+        for inputs in ahead(self.prepare_texts, (texts[batch] for batch in batches), threads=1):  # not thread-safe
             yield self.run(self.model.get_text_features, inputs)
 
     def prepare_texts(self, texts: list[str]) -> dict[str, torch.Tensor]:
@@ -196,7 +186,6 @@ class Embedder:
 
     @torch.inference_mode()
     def run(self, features: Callable, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the embeddings `(batch, dim)` of a batch, float32 on the CPU."""
         kind, device = self.model.dtype, self.model.device
         inputs = {name: t.to(device, kind if t.is_floating_point() else t.dtype) for name, t in inputs.items()}
         output = features(**inputs)  # remote code written for transformers 4 returns the tensor itself
@@ -207,12 +196,12 @@ class Embedder:
 
 
 def processes() -> PartialState:
-    """Return the processes of `accelerate launch`. (Plain `PartialState()` does not find several on a CPU.)"""
+    """Return the processes of `accelerate launch`. (`PartialState()` alone does not find several on a CPU.)"""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def ahead(function: Callable, items: Iterable, threads: int) -> Iterator:
-    """Map a function in threads and yield results in order; at most `threads` results are computed in advance."""
+    """Map a function in threads. Yields results in order and computes at most `threads` results in advance."""
     with ThreadPoolExecutor(threads) as pool:
         waiting = deque()
         for item in items:

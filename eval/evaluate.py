@@ -25,14 +25,9 @@ class Captions:
     """The captions of a dataset in one language."""
 
     texts: list[str]
-    rows: np.ndarray  # (texts,), row of each caption's image
-    numbers: np.ndarray  # (texts,), index among the captions of the image; translations share it
+    rows: np.ndarray  # (texts,), row of the image of each caption
+    numbers: np.ndarray  # (texts,), index among the captions of the image; translations have equal indices
     embeds: torch.Tensor  # (texts, dim)
-
-    def select(self, kept: np.ndarray) -> "Captions":
-        """Return the captions of a mask of shape `(texts,)`."""
-        texts = [text for text, keep in zip(self.texts, kept, strict=True) if keep]
-        return Captions(texts, self.rows[kept], self.numbers[kept], self.embeds[torch.from_numpy(kept)])
 
 
 @dataclass
@@ -46,20 +41,15 @@ class Embedded:
 def evaluate_corpus(
     embedder: Embedder, corpus: Dataset, languages: Sequence[str], benchmark: Benchmark | None = None
 ) -> dict[str, dict[str, float]]:
-    """Embed a corpus, measure it, and return [`metrics_by_language`]. See [`embed_corpus`] for the arguments."""
+    """Embed and measure a corpus, and return [`metrics_by_language`]. [`embed_corpus`] has the arguments."""
     return metrics_by_language(measure_corpus(embedder, corpus, embed_corpus(embedder, corpus, languages), benchmark))
 
 
 def embed_corpus(embedder: Embedder, corpus: Dataset, languages: Sequence[str], capitalize: bool = False) -> Embedded:
     """
-    Embed images and captions.
+    Embed the images and captions of a corpus: a split in the schema of this project, with encoded images.
 
-    Args:
-        embedder ([`Embedder`]): The model.
-        corpus (`datasets.Dataset`): A split in the schema of this project, images not decoded.
-        languages (`Sequence[str]`): Language codes.
-        capitalize (`bool`, *optional*, defaults to `False`): Whether to begin each caption with a capital letter, as
-            RemoteCLIP does (Liu et al. 2024).
+    With `capitalize` each caption begins with a capital letter, as RemoteCLIP does (Liu et al. 2024).
 
     Raises:
         [`UserError`]: A language has no captions, or an image cannot be decoded.
@@ -76,23 +66,20 @@ def measure_corpus(
     embedder: Embedder, corpus: Dataset, embedded: Embedded, benchmark: Benchmark | None = None, thorough: bool = False
 ) -> Outcomes:
     """
-    Measure retrieval and zero-shot classification in each language. Retrieval uses the rows with captions in the
-    language; zero-shot classification uses the rows with a label, and the class names and templates of the language.
+    Measure retrieval and zero-shot classification in each language.
 
-    Args:
-        embedder ([`Embedder`]): The model.
-        corpus (`datasets.Dataset`): A split in the schema of this project.
-        embedded ([`Embedded`]): The result of [`embed_corpus`].
-        benchmark ([`Benchmark`], *optional*): Class names; without them there is no zero-shot classification.
-        thorough (`bool`, *optional*, defaults to `False`): Whether to measure as well retrieval with equal captions
-            counted as right, and the gap to English.
+    Retrieval uses the rows with captions in the language. Zero-shot classification needs a benchmark, and uses the
+    rows with a label. With `thorough` the gap to English is measured too, and retrieval with equal captions counted as
+    right.
     """
     image_embeds, labels = embedded.image_embeds, list(corpus["label"])
     outcomes = Outcomes(list(corpus["image_id"]))
     for language, captions in embedded.captions.items():
-        outcomes.retrieval[language] = measure_retrieval(image_embeds, captions)
+        retrieval = image_embeds, captions.embeds, captions.rows
+        outcomes.retrieval[language] = measure_retrieval(*retrieval)
         if thorough and shared_texts(captions):
-            outcomes.duplicates_right[language] = measure_retrieval(image_embeds, captions, equal_are_right=True)
+            sentences = np.unique(captions.texts, return_inverse=True)[1]
+            outcomes.duplicates_right[language] = measure_retrieval(*retrieval, sentences)
         if benchmark is not None and language in benchmark.templates and any(labels):
             outcomes.zero_shot[language] = measure_zero_shot(embedder, image_embeds, labels, benchmark, language)
     if thorough:
@@ -103,7 +90,7 @@ def measure_corpus(
 def embed_captions(
     embedder: Embedder, captions: list[list[str | None] | None], language: str, capitalize: bool = False
 ) -> Captions:
-    """Embed the captions of a language, one list per row. Rows without captions are left out."""
+    # `captions` has an entry for each row. Rows without captions are left out.
     found = [
         (row, number, text[:1].upper() + text[1:] if capitalize else text)
         for row, texts in enumerate(captions)
@@ -116,23 +103,24 @@ def embed_captions(
     return Captions(list(texts), np.array(rows), np.array(numbers), embedder.texts(list(texts)))
 
 
-def measure_retrieval(image_embeds: torch.Tensor, captions: Captions, equal_are_right: bool = False) -> Retrieval:
-    """Measure retrieval in one language among the images that have captions in it."""
-    rows, owner = np.unique(captions.rows, return_inverse=True)
-    sentences = np.unique(captions.texts, return_inverse=True)[1] if equal_are_right else None
-    image_ranks, text_ranks = retrieval_ranks(image_embeds[rows], captions.embeds, owner, sentences)
-    return Retrieval(rows, image_ranks, captions.rows, text_ranks)
+def measure_retrieval(
+    image_embeds: torch.Tensor, text_embeds: torch.Tensor, text_rows: np.ndarray, sentences: np.ndarray | None = None
+) -> Retrieval:
+    # Among the images that have texts. `sentences`: see `retrieval_ranks`.
+    rows, owner = np.unique(text_rows, return_inverse=True)
+    image_ranks, text_ranks = retrieval_ranks(image_embeds[rows], text_embeds, owner, sentences)
+    return Retrieval(rows, image_ranks, text_rows, text_ranks)
 
 
 def shared_texts(captions: Captions) -> bool:
-    """Return whether several images have the same caption."""
+    # Whether two images have the same caption.
     return len(set(captions.texts)) < len(set(zip(captions.rows.tolist(), captions.texts, strict=True)))
 
 
 def measure_english(
     outcomes: Outcomes, image_embeds: torch.Tensor, captions: dict[str, Captions]
 ) -> dict[str, Retrieval]:
-    """Measure English retrieval for each other language, with only the captions that have a translation in it."""
+    # For each other language, measure English on the captions that have a translation.
     if "en" not in captions:
         return {}
     english = captions["en"]
@@ -143,8 +131,8 @@ def measure_english(
         kept = np.array([pair in translated for pair in pairs])
         if kept.all():
             measured[language] = outcomes.retrieval["en"]
-        elif kept.sum() == len(translated):  # else a caption has no English original, and galleries would differ
-            measured[language] = measure_retrieval(image_embeds, english.select(kept))
+        elif kept.sum() == len(translated):  # otherwise a caption has no English original: the galleries would differ
+            measured[language] = measure_retrieval(image_embeds, english.embeds[kept], english.rows[kept])
     return measured
 
 
@@ -152,16 +140,14 @@ def measure_agreement(embedder: Embedder, corpus: Dataset, languages: Sequence[s
     """
     Measure whether a sentence finds its translation, for each pair of languages.
 
-    Uses up to 5,000 sentences that exist in every language, without duplicates. Returns `None` for fewer than two
-    languages or sentences.
+    Up to 5,000 sentences are used: those that exist in every language, without duplicates. Returns `None` for fewer
+    than two languages or sentences.
     """
     sentences = shared_sentences(corpus, languages)
     if len(languages) < 2 or len(sentences) < 2:
         return None
-    embeds = {
-        language: embedder.texts(list(texts))
-        for language, texts in zip(languages, zip(*sentences, strict=True), strict=True)
-    }
+    texts = zip(languages, zip(*sentences, strict=True), strict=True)
+    embeds = {language: embedder.texts(list(translations)) for language, translations in texts}
     outcomes = Outcomes([sentence[0] for sentence in sentences])
     for one, other in combinations(languages, 2):
         there, back = retrieval_ranks(embeds[one], embeds[other], np.arange(len(sentences)))
@@ -170,23 +156,22 @@ def measure_agreement(embedder: Embedder, corpus: Dataset, languages: Sequence[s
 
 
 def shared_sentences(corpus: Dataset, languages: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return sentences as tuples of their translations; no text occurs twice in a language."""
-    seen: list[set[str]] = [set() for _ in languages]
+    # A sentence is a tuple of its translations. No text occurs twice in a language.
+    seen: set[tuple[str, str]] = set()
     sentences = []
     for captions in corpus["captions"]:
         for sentence in zip(*(captions.get(language) or [] for language in languages), strict=False):
-            is_new = not any(text in known for text, known in zip(sentence, seen, strict=True))
-            if all(sentence) and is_new and len(sentences) < MAX_SENTENCES:
+            texts = set(zip(languages, sentence, strict=True))
+            if all(sentence) and not texts & seen and len(sentences) < MAX_SENTENCES:
                 sentences.append(sentence)
-                for text, known in zip(sentence, seen, strict=True):
-                    known.add(text)
+                seen |= texts
     return sentences
 
 
 def measure_zero_shot(
     embedder: Embedder, image_embeds: torch.Tensor, labels: list[str | None], benchmark: Benchmark, language: str
 ) -> Classification:
-    """Measure zero-shot classification in one language on the rows that have a label."""
+    """Measure zero-shot classification in one language. Rows without a label are left out."""
     check_labels(labels, benchmark)
     rows = np.array([row for row, label in enumerate(labels) if label is not None])
     names = [benchmark.class_names[language][label] for label in benchmark.labels]
@@ -204,10 +189,10 @@ def measure_probes(
     test_rows: np.ndarray,
 ) -> dict[str, Classification]:
     """
-    Train classifiers on frozen image embeddings, `(images, dim)`, and return the outcomes of the test images by probe.
+    Train classifiers on frozen image embeddings, `(images, dim)`, and return outcomes of the test images by probe.
 
-    `test_rows` are the rows of the test images in their dataset. A few-shot probe has the share of hits over its
-    draws, and is left out if a class has too few images.
+    `test_rows` are the rows of the test images in their dataset. A few-shot probe is left out if a class has too few
+    images; its hits are the share of draws in which the image was classified right.
     """
     data = (train_embeds, train_labels, test_embeds, test_labels)
     classes, labels = np.unique(np.array(test_labels), return_inverse=True)
@@ -224,23 +209,22 @@ def check_labels(labels: Iterable[str | None], benchmark: Benchmark) -> None:
     """Raise [`UserError`] if a label is not a class of the benchmark."""
     if unknown := sorted(set(labels) - {None} - set(benchmark.labels)):
         raise UserError(
-            f"label {unknown[0]!r} is not a class of benchmark {benchmark.name!r}; choose another benchmark or none"
+            f"label {unknown[0]!r} is not a class of benchmark {benchmark.name!r}; choose another benchmark, or none"
         )
 
 
 def metrics_by_language(outcomes: Outcomes) -> dict[str, dict[str, float]]:
     """
-    Return by language the metrics of [`~rsmclip.eval.outcomes.statistics`] in percent, `images` and `texts` (numbers
-    compared), and the values of a random ranking: `chance_mean_recall`, `chance_zero_shot_accuracy`.
+    Return for each language the metrics of [`~rsmclip.eval.outcomes.statistics`], the numbers of `images` and `texts`,
+    and the expected values of a random ranking: `chance_mean_recall`, `chance_zero_shot_accuracy`.
     """
     results: dict[str, dict[str, float]] = {}
     for (language, metric), value in statistics(outcomes, np.ones((1, len(outcomes.ids)))).items():
         if language != "mean":
             results.setdefault(language, {})[metric] = float(value[0])
     for language, retrieval in outcomes.retrieval.items():
-        chance = chance_of(retrieval)["mean_recall"]
-        numbers = {"images": len(retrieval.rows), "texts": len(retrieval.text_rows)}
-        results[language] |= numbers | {"chance_mean_recall": chance}
+        results[language] |= {"images": len(retrieval.rows), "texts": len(retrieval.text_rows)}
+        results[language]["chance_mean_recall"] = chance_of(retrieval)["mean_recall"]
     for language, classification in outcomes.zero_shot.items():
         results[language]["chance_zero_shot_accuracy"] = 100 / len(classification.classes)
     return results

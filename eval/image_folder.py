@@ -1,4 +1,4 @@
-"""Classification datasets on disk: one folder of images per class, matched with the classes of a benchmark."""
+"""Classification datasets on disk, with one folder of images per class, and the benchmarks that name their classes."""
 
 import difflib
 import re
@@ -18,13 +18,12 @@ def read_image_folder(folder: Path) -> Dataset:
     List the images and labels of a folder. The images are not read.
 
     Args:
-        folder (`Path`):
-            Folder with one folder per class, named after the label. Class folders may be grouped into category
-            folders, one level deep; the category is ignored.
+        folder (`Path`): Folder with one folder per class. Category folders may contain the class folders; categories
+            are ignored.
 
     Returns:
-        `datasets.Dataset`: `image` (path of the file), `image_id` (path within the folder) and `label`, ordered by
-        label and file name.
+        `datasets.Dataset`: `image` (path of the file), `image_id` (path within the folder) and `label` (name of the
+            class folder), ordered by label and file name.
 
     Raises:
         [`UserError`]: The folder has no class folders, a class has no images, or two folders have the same class.
@@ -44,7 +43,7 @@ def class_folders(folder: Path) -> dict[str, Path]:
         raise UserError(f"there is no folder {folder}")
     places = [place for place in visible(folder) if place.is_dir()]
     if not places:
-        raise UserError(f"{folder} holds no folders: expected {folder}/<class>/<image>")
+        raise UserError(f"{folder} contains no folders: expected {folder}/<class>/<image>")
     inner = [visible(place) for place in places]
     if all(entries and all(entry.is_dir() for entry in entries) for entries in inner):  # categories
         places = [place for entries in inner for place in entries]
@@ -57,7 +56,7 @@ def class_folders(folder: Path) -> dict[str, Path]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return the sorted entries of a folder without hidden files, such as `._a.jpg` of macOS."""
+    # Hidden files, such as `._a.jpg` of macOS, are left out.
     with user_errors(OSError, prefix=f"{folder} cannot be read"):
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
@@ -65,17 +64,17 @@ def visible(folder: Path) -> list[Path]:
 def images_of(folder: Path) -> list[Path]:
     files = [file for file in visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
-        raise UserError(f"class folder {folder} holds no images; remove it if it is not a class")
+        raise UserError(f"class folder {folder} contains no images; remove it if it is not a class")
     return files
 
 
 def benchmark_for(name: str, labels: Iterable[str], prompts: str = DEFAULT_PROMPTS) -> Benchmark:
     """
-    Load a benchmark and respell its classes as the labels are spelled; `match_labels` has the errors.
+    Load a benchmark and spell its classes like the labels. [`match_labels`] has the errors.
 
-    Classes without images stay candidates, because published figures are computed over all classes. Without a
-    benchmark file of that name, the classes are the labels, with English names made from them: `baseball_diamond`
-    becomes "baseball diamond", `DenseResidential` "dense residential", `aGrass` "grass".
+    Classes without images remain candidates, because published figures are computed over all classes. If there is no
+    benchmark file of that name, English class names are made from the labels: `baseball_diamond` becomes "baseball
+    diamond", `DenseResidential` becomes "dense residential", `aGrass` becomes "grass".
     """
     labels = sorted(set(labels))
     if name not in known_benchmarks():
@@ -104,14 +103,14 @@ def unnamed_benchmark(name: str, labels: list[str], prompts: str) -> Benchmark:
 
 def match_labels(labels: Iterable[str], benchmark: Benchmark) -> dict[str, str]:
     """
-    Return each label with its spelling in the benchmark. Case and punctuation are ignored: `storage_tank`,
-    `StorageTank` and `storage tank` are the same class.
+    Return the class of the benchmark for each label. Case and punctuation are ignored: `storage_tank`, `StorageTank`
+    and `storage tank` are one class.
 
     Raises:
-        [`UserError`]: A label is not a class of the benchmark, or two labels are the same class.
+        [`UserError`]: A label is not a class of the benchmark, or two labels are one class.
     """
     if not benchmark.labels:
-        raise UserError(f"benchmark {benchmark.name!r} has no classes: it is for retrieval only")
+        raise UserError(f"benchmark {benchmark.name!r} has no classes: it is for retrieval only; use another name")
     known = {bare(label): label for label in benchmark.labels}
     known |= {bare(alias): label for alias, label in benchmark.aliases.items()}
     label_of: dict[str, str] = {}
@@ -127,7 +126,7 @@ def match_labels(labels: Iterable[str], benchmark: Benchmark) -> dict[str, str]:
 
 
 def bare(label: str) -> str:
-    """Return a label without case and punctuation, so that `harbor&port` equals `Harbor_Port`."""
+    # `harbor&port` and `Harbor_Port` have one bare form.
     return re.sub(r"[\W_]+", "", label.casefold())
 
 

@@ -1,7 +1,7 @@
 """Bootstrap intervals over images (Efron & Tibshirani 1993, chapter 13).
 
-Query images are drawn with replacement, each with all of its captions. The gallery does not change. Draw n of a seed
-is equal for every model, so the difference of two models has a paired bootstrap.
+Query images are drawn with replacement, each with all of its captions. The gallery does not change. Draw n is equal
+for every model, so the difference of two models has a paired bootstrap.
 """
 
 from collections.abc import Iterator
@@ -11,19 +11,20 @@ import numpy as np
 from rsmclip.eval.outcomes import Outcomes, chance_of, statistics
 
 AT_ONCE = 4_000_000  # weights in memory
+SEED = 0
 
 
-def resamples(rows: int, samples: int, seed: int = 0) -> Iterator[np.ndarray]:
+def resamples(rows: int, samples: int) -> Iterator[np.ndarray]:
     """Yield bootstrap draws in batches `(draws, rows)`: how often each of `rows` images was drawn."""
     step = max(1, AT_ONCE // rows)
     for start in range(0, samples, step):
-        draws = (np.random.default_rng([seed, draw]) for draw in range(start, min(start + step, samples)))
+        draws = (np.random.default_rng([SEED, draw]) for draw in range(start, min(start + step, samples)))
         yield np.stack([np.bincount(rng.integers(rows, size=rows), minlength=rows) for rng in draws]).astype(float)
 
 
-def draw_statistics(outcomes: Outcomes, samples: int, seed: int = 0) -> dict[tuple[str, str], np.ndarray]:
-    """Compute every figure in each bootstrap draw: by language and metric the values, `(samples,)`."""
-    drawn = [statistics(outcomes, weights) for weights in resamples(len(outcomes.ids), samples, seed)]
+def draw_statistics(outcomes: Outcomes, samples: int) -> dict[tuple[str, str], np.ndarray]:
+    """Compute every figure in each bootstrap draw. Returns values of shape `(samples,)` by language and metric."""
+    drawn = [statistics(outcomes, weights) for weights in resamples(len(outcomes.ids), samples)]
     return {key: np.concatenate([part[key] for part in drawn]) for key in drawn[0]}
 
 
@@ -32,21 +33,20 @@ def interval(draws: np.ndarray) -> list[float]:
     return [float(bound) for bound in np.nanpercentile(draws, [2.5, 97.5])]
 
 
-def figures(outcomes: Outcomes, samples: int = 1000, seed: int = 0) -> list[dict]:
+def figures(outcomes: Outcomes, samples: int = 1000) -> list[dict]:
     """
-    Compute every figure of a dataset with its interval.
-
-    Args:
-        outcomes ([`Outcomes`]): Outcomes of a model.
-        samples (`int`, *optional*, defaults to 1000): Number of bootstrap draws.
-        seed (`int`, *optional*, defaults to 0): Seed of the draws.
+    Compute every figure of a dataset, with an interval from `samples` bootstrap draws.
 
     Returns:
-        `list[dict]`: Records of `metric`, `value`, `interval` (95 %), `language` (`None` for probes, `"mean"` over the
-        languages), `to` (the second language of a pair), `chance` (the expected value of a random ranking, if known),
-        `rows` (number of images or sentences) and `texts`. Median ranks count from 1, other figures are in percent.
+        `list[dict]`: Records with these fields. Median ranks count from 1, other figures are in percent.
+            - `metric`, `value` and `interval` (95 %)
+            - `language`: a code, `None` for probes, or `"mean"` over the languages
+            - `to`: second language of a pair
+            - `chance`: expected value of a random ranking, if known
+            - `rows`: number of images or sentences
+            - `texts`: number of texts
     """
-    drawn = draw_statistics(outcomes, samples, seed)
+    drawn = draw_statistics(outcomes, samples)
     records = []
     for (language, metric), value in statistics(outcomes, np.ones((1, len(outcomes.ids)))).items():
         one, _, other = language.partition(">")
@@ -57,17 +57,15 @@ def figures(outcomes: Outcomes, samples: int = 1000, seed: int = 0) -> list[dict
 
 
 def described(outcomes: Outcomes, language: str, metric: str) -> dict:
-    """Return `chance`, `rows` and `texts` of a figure."""
-    if metric.startswith("zero_shot") and language in outcomes.zero_shot:
-        classification = outcomes.zero_shot[language]
+    # The fields `chance`, `rows` and `texts` of a figure.
+    classification = outcomes.zero_shot.get(language) if metric.startswith("zero_shot") else None
+    if not language:
+        classification = outcomes.probes[metric.partition("_probe")[0] + "_probe"]
+    if classification is not None:
         guesses = 5 if metric == "zero_shot_top5_accuracy" else 1
         chance = 100 * min(1.0, guesses / len(classification.classes))
         return {"chance": chance, "rows": len(classification.rows)}
-    if not language:
-        classification = outcomes.probes[metric.removesuffix("_accuracy").removesuffix("_mean_per_class_recall")]
-        return {"chance": 100 / len(classification.classes), "rows": len(classification.rows)}
-    if language in outcomes.retrieval:
-        retrieval = outcomes.retrieval[language]
+    if (retrieval := outcomes.retrieval.get(language)) is not None:
         chance = chance_of(retrieval).get(metric)
         known = {} if chance is None else {"chance": chance}
         return known | {"rows": len(retrieval.rows), "texts": len(retrieval.text_rows)}

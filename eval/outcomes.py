@@ -1,8 +1,8 @@
 """Outcomes of a model on each image of a dataset: ranks, hits, predictions.
 
-All figures, their bootstrap intervals and comparisons of two models are computed from outcomes, so an evaluation saves
-them with its results. A figure is a function of image weights ([`statistics`]): weights of 1 give its value, and the
-counts of a resample give one draw of the bootstrap.
+Figures, bootstrap intervals and comparisons of two models are computed from outcomes, so an evaluation saves its
+outcomes. A figure is a function of image weights ([`statistics`]). Weights of 1 give its value; the counts of a
+resample give one draw of the bootstrap.
 """
 
 import zlib
@@ -20,7 +20,7 @@ KS = (1, 5, 10)
 
 @dataclass
 class Retrieval:
-    """Ranks, from 0, of retrieval in one language."""
+    """Ranks, counted from 0, of retrieval in one language."""
 
     rows: np.ndarray  # (images,), rows of the dataset that have captions in the language
     image_ranks: np.ndarray  # (images,), of the best right caption of each image
@@ -35,19 +35,19 @@ class Classification:
     rows: np.ndarray  # (images,), rows of the dataset
     labels: np.ndarray  # (images,), class of each image, as an index into `classes`
     classes: np.ndarray  # (classes,), labels of the classes
-    hits: np.ndarray  # (images,), whether the prediction is right; the mean over several runs
+    hits: np.ndarray  # (images,), whether the prediction is right, or the share of runs where it is
     hits_in_5: np.ndarray | None = None  # (images,), whether the class is among the first five
     predicted: np.ndarray | None = None  # (images,), predicted class, as an index into `classes`
 
 
 @dataclass
 class Outcomes:
-    """Outcomes of a model on a dataset. The bootstrap draws from `ids`: image ids, or sentences."""
+    """Outcomes of a model on a dataset. The bootstrap draws from `ids`."""
 
-    ids: list[str]
+    ids: list[str]  # of the rows of the dataset, or the sentences of text-to-text retrieval
     retrieval: dict[str, Retrieval] = field(default_factory=dict)  # by language
-    duplicates_right: dict[str, Retrieval] = field(default_factory=dict)  # an image with an equal caption is right
-    english: dict[str, Retrieval] = field(default_factory=dict)  # by language, of English captions translated to it
+    duplicates_right: dict[str, Retrieval] = field(default_factory=dict)  # images with an equal caption count as right
+    english: dict[str, Retrieval] = field(default_factory=dict)  # of English, on the captions translated to a language
     zero_shot: dict[str, Classification] = field(default_factory=dict)  # by language
     probes: dict[str, Classification] = field(default_factory=dict)  # by name of the probe
     agreement: dict[str, np.ndarray] = field(default_factory=dict)  # "pt>de": rank of each sentence's translation
@@ -81,16 +81,12 @@ class Outcomes:
 
 def statistics(outcomes: Outcomes, weights: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
     """
-    Compute every figure of a dataset for weighted images.
-
-    Args:
-        outcomes ([`Outcomes`]): Outcomes of the model.
-        weights (`np.ndarray` of shape `(samples, ids)`): Weight of each image, once for each sample.
+    Compute every figure of a dataset for weighted images. `weights` has shape `(samples, ids)`.
 
     Returns:
-        `dict[tuple[str, str], np.ndarray]`: By language and metric the values, `(samples,)`. The language is a code,
-        `"mean"` (over the languages), a pair such as `"pt>de"`, or `""` for probes. Median ranks count from 1, other
-        figures are in percent. NaN if all images of the figure have weight 0.
+        `dict[tuple[str, str], np.ndarray]`: Values of shape `(samples,)` by language and metric. The language is a
+        code, `"mean"` over the languages, a pair such as `"pt>de"`, or `""` for probes. Median ranks count from 1,
+        other figures are in percent. A value is NaN if all images of the figure have weight 0.
     """
     found: dict[tuple[str, str], np.ndarray] = {}
     for language, retrieval in outcomes.retrieval.items():
@@ -162,7 +158,7 @@ def classification_statistics(classification: Classification, weights: np.ndarra
 
 
 def chance_of(retrieval: Retrieval) -> dict[str, float]:
-    """Return the expected figures of a random ranking."""
+    """Return the expected recalls of a random ranking, see [`~rsmclip.eval.retrieval.chance_metrics`]."""
     return chance_metrics(np.searchsorted(retrieval.rows, retrieval.text_rows), len(retrieval.rows), KS)
 
 
@@ -175,14 +171,11 @@ def confusion(classification: Classification) -> np.ndarray:
 
 def class_recalls(classifications: dict[str, Classification]) -> dict[str, dict]:
     """
-    Compute the recall of each class that occurs.
-
-    Args:
-        classifications (`dict[str, Classification]`): By language, for equal images.
+    Compute the recall of each class that occurs. `classifications` are of the same images, by language.
 
     Returns:
-        `dict[str, dict]`: By label `images`, their number; `recall` by language in percent; and `taken_for`, the most
-        frequent wrong label over all languages, or `None` if there is none.
+        `dict[str, dict]`: For each label `images` (a number), `recall` (by language, in percent), and `taken_for` (the
+        most frequent wrong label over all languages, or `None`).
     """
     if not classifications:
         return {}

@@ -7,7 +7,6 @@ import numpy as np
 
 from rsmclip.core.drawing import BLUE, FONT, GREEN, SIZE, SMALL_SIZE, VERMILION, WIDTH, fonts_for, new_figure
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import LANGUAGES
 
 if TYPE_CHECKING:  # commands that draw nothing do not import matplotlib
     from matplotlib.axes import Axes
@@ -26,25 +25,12 @@ def style(axes: "Axes", title: str) -> None:
     axes.set_axisbelow(True)
 
 
-def in_order(languages: Sequence[str]) -> list[str]:
-    # The order of the schema; languages that it does not have come last.
-    places = {language: place for place, language in enumerate(LANGUAGES)}
-    return sorted(dict.fromkeys(languages), key=lambda language: places.get(language, len(places)))
-
-
 def recall_by_language(records: Sequence[dict], model: str) -> "Figure":
-    """
-    Draw mean recall in each language with its 95 % interval and chance.
-
-    Args:
-        records (`Sequence[dict]`): Records of [`~rsmclip.eval.intervals.figures`] of one dataset. Those of the metric
-            `"mean_recall"` are drawn.
-        model (`str`): Name of the model in the legend.
-    """
+    """Draw mean recall in each language, with 95 % intervals and chance, from [`~rsmclip.eval.intervals.figures`]."""
     found = {record["language"]: record for record in records if record["metric"] == "mean_recall"}
     if not found:
         raise UserError(f"{model} has no figure of the metric mean_recall to draw")
-    languages = in_order(list(found))
+    languages = list(found)
     places = np.arange(len(languages))
     values = np.array([found[language]["value"] for language in languages])
     low, high = np.array([found[language]["interval"] for language in languages], dtype=float).T
@@ -58,7 +44,7 @@ def recall_by_language(records: Sequence[dict], model: str) -> "Figure":
         look = {"textcoords": "offset points", "ha": "center", "fontsize": SMALL_SIZE}
         axes.annotate(f"{value:.1f}", (place, top), (0, 3), **look)
 
-    # Chance is a dotted line across the width of each language; the mean over languages has none.
+    # Chance is a dotted line at each language. The mean over languages has no chance.
     chance = {place: found[code]["chance"] for place, code in enumerate(languages) if "chance" in found[code]}
     starts, look = np.array(list(chance)) - 0.5, {"color": "0.3", "linestyle": ":", "linewidth": 1.3}
     axes.hlines(list(chance.values()), starts, starts + 1, label="chance", **look)
@@ -80,25 +66,19 @@ def add_legend(figure: "Figure", axes: "Axes") -> None:
 
 def recall_curves(ranks: dict[str, tuple[np.ndarray, np.ndarray]]) -> "Figure":
     """
-    Draw recall@k for k from 1 to 100 in both directions.
+    Draw recall@k for k from 1 to 100 in both directions, from [`~rsmclip.eval.retrieval.retrieval_ranks`] by language.
 
-    Up to three languages have a named curve each. With more languages English and the mean are named, and the others
-    are gray. A curve ends at the number of items to retrieve.
-
-    Args:
-        ranks (`dict[str, tuple[np.ndarray, np.ndarray]]`): By language the ranks, from 0, of the best right text of
-            each image, `(images,)`, and of the best right image of each text, `(texts,)`.
+    Up to three languages have one named curve each. With more languages, English and the mean are named and the others
+    are gray. A curve ends at the number of items.
     """
     figure = new_figure(3.6, layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for direction, (axes, title) in enumerate(zip(panels, ("Image → text", "Text → image"), strict=True)):
         style(axes, title)
-        # The items to retrieve are the queries of the other direction.
-        curves = {
-            language: recall_curve(ranks[language][direction], len(ranks[language][1 - direction]))
-            for language in in_order(list(ranks))
-        }
-        draw_curves(axes, curves)
+        # The queries of one direction are the items of the other one.
+        draw_curves(
+            axes, {code: recall_curve(each[direction], len(each[1 - direction])) for code, each in ranks.items()}
+        )
         axes.set(xscale="log", xlim=(0.9, 1.1 * DEPTH), ylim=(0, 102))
         axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
         axes.minorticks_off()
@@ -141,11 +121,8 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
     """
     Draw how the images of each class were classified, in percent of the class.
 
-    Args:
-        counts (`np.ndarray` of shape `(classes, classes)`): Number of images by true class (row) and predicted class
-            (column). The row of a class without images is gray. Large cells contain numbers.
-        class_names (`Sequence[str]`): Names of the classes. Names of more than `NAME_LENGTH` letters are cut. If no
-            installed font has the letters of the names, numbers from 1 are written.
+    `counts`, `(classes, classes)`, are numbers of images by true class (row) and predicted class (column). The row of
+    a class without images is gray. If no installed font has the letters of the names, numbers from 1 are written.
     """
     import matplotlib
     from matplotlib.colors import PowerNorm
@@ -162,7 +139,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
         note = ", by number: no font for the names is installed"
     axes, bar, size = place_matrix(names, fonts)
 
-    # Colors follow the square root, because most confusions are of a few percent.
+    # Colors follow the square root, because most confusions are a few percent.
     colors = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
     image = axes.imshow(shares, colors, PowerNorm(0.5, 0, 100), interpolation="nearest")
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, family=fonts)
@@ -184,7 +161,7 @@ def shorten(name: str) -> str:
 
 
 def place_matrix(names: list[str], fonts: list[str]) -> tuple["Axes", "Axes", float]:
-    """Return the panels of a square matrix and its color bar, and the font size at which the names fit."""
+    # The panels of a square matrix and its color bar, and the font size at which the names fit.
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 

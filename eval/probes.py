@@ -1,7 +1,7 @@
-"""Probes: classifiers that learn from frozen image embeddings. Linear, k-nearest-neighbor and few-shot.
+"""Probes: linear, k-nearest-neighbor and few-shot classifiers that learn from frozen image embeddings.
 
-Labels are class names or numbers. Embeddings may have any length. Every probe returns figures in percent and `hits`,
-whether each test image was classified right, from which bootstrap intervals can be computed.
+Labels are class names or numbers. Embeddings may have any length. Every probe returns figures in percent, and `hits`
+(whether each test image was classified right), from which bootstrap intervals are computed.
 """
 
 import warnings
@@ -20,7 +20,7 @@ from rsmclip.eval.retrieval import Embeds, unit_rows
 from rsmclip.eval.zero_shot import hit_metrics
 
 VALIDATION_SHARE = 0.2  # share of the train images that chooses C
-COARSE_EXPONENTS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)  # powers of ten, the first values of C
+COARSE_EXPONENTS = (-6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0)  # of ten: the first values of C
 STEPS_PER_DECADE = 8  # resolution of the search for C
 FEW_SHOT_C = 31.6  # CLIP's published example has C = 0.316 for embeddings of norm near 10; this is C for norm 1
 CHUNK_ENTRIES = 2**24  # similarities in memory at once, 128 MB
@@ -55,7 +55,7 @@ def linear_probe(
 
     Returns:
         `dict`: `accuracy` and `mean_per_class_recall` (over the classes that occur in test) in percent; `C`; `hits`,
-        a bool array of shape `(test images,)`.
+            a bool array of shape `(test images,)`.
 
     Raises:
         [`UserError`]: There is only one class, a class has too few train images, or an embedding is not finite.
@@ -92,23 +92,20 @@ def knn_probe(
     temperature: float = 0.07,
 ) -> dict:
     """
-    Classify by weighted k-nearest neighbors (Wu et al. 2018; k and temperature of DINO, Caron et al. 2021): each of
-    the k nearest train images by cosine similarity votes for its class with exp(similarity / temperature).
+    Classify by weighted k-nearest neighbors (Wu et al. 2018; k and temperature of DINO, Caron et al. 2021).
 
-    Train images that are as near as the k-th vote too. A tie of the right class with another one is an error. The
-    order of the rows and the chunk size therefore do not matter.
+    Each of the k nearest train images by cosine similarity votes for its class with exp(similarity / temperature).
+    Train images that are as near as the k-th one vote too. A tie of the right class with another one is an error.
+    Therefore the order of the rows does not matter.
 
     Args:
-        train_embeds (`torch.Tensor` of shape `(train images, dim)`): Image embeddings.
-        train_labels (`Sequence[str | int]`): Class of each train image.
-        test_embeds (`torch.Tensor` of shape `(test images, dim)`): Image embeddings.
-        test_labels (`Sequence[str | int]`): Class of each test image.
+        train_embeds, train_labels, test_embeds, test_labels: See [`linear_probe`].
         k (`int`, *optional*, defaults to 20): Number of neighbors.
-        temperature (`float`, *optional*, defaults to 0.07): A small value gives the nearest images more weight; `inf`
+        temperature (`float`, *optional*, defaults to 0.07): A small value gives the nearest images more weight. `inf`
             gives every neighbor one vote.
 
     Returns:
-        `dict`: `accuracy` and `mean_per_class_recall` in percent; `hits`, a bool array of shape `(test images,)`.
+        `dict`: Like [`linear_probe`], without `C`.
 
     Raises:
         [`UserError`]: There is only one class, a test class has no train images, or an embedding is not finite.
@@ -123,7 +120,7 @@ def knn_probe(
     chunk = max(1, CHUNK_ENTRIES // len(train))
     hits = []
     for start in range(0, len(test), chunk):
-        # Exact: unit rows are multiples of 2^-26, and float64 holds every partial sum of their products.
+        # Unit rows are multiples of 2^-26, so these products are exact in float64.
         similarity = test[start : start + chunk] @ train.t()
         votes = neighbor_votes(similarity, data.train_classes, len(data.names), k, temperature)
         own = data.test_classes[start : start + chunk, None]
@@ -136,7 +133,7 @@ def knn_probe(
 def neighbor_votes(
     similarity: torch.Tensor, train_classes: np.ndarray, classes: int, k: int, temperature: float
 ) -> np.ndarray:
-    """Return votes `(queries, classes)` of the k nearest train images; `similarity` is `(queries, train images)`."""
+    # `similarity` is (queries, train images); the result is (queries, classes).
     nearest = similarity.topk(k).values
     query, row = (index.numpy() for index in (similarity >= nearest[:, -1:]).nonzero(as_tuple=True))
     distance = (nearest[:, :1] - similarity).numpy()[query, row]  # the nearest votes with 1 at any temperature
@@ -156,22 +153,19 @@ def few_shot_probe(
     seeds: int = 5,
 ) -> dict[int, dict]:
     """
-    Fit logistic regressions on a few train images of each class, drawn again with each seed.
+    Fit logistic regressions on a few train images of each class.
 
-    The draw of n images includes the images of smaller draws with the same seed. C is fixed (`FEW_SHOT_C`), because a
-    search for C would need more labeled images than n.
+    Images are drawn with several seeds. A draw of n images includes the smaller draws of its seed. C is fixed
+    (`FEW_SHOT_C`), because a search for C would need more labeled images than n.
 
     Args:
-        train_embeds (`torch.Tensor` of shape `(train images, dim)`): Image embeddings to draw from.
-        train_labels (`Sequence[str | int]`): Class of each train image.
-        test_embeds (`torch.Tensor` of shape `(test images, dim)`): Image embeddings.
-        test_labels (`Sequence[str | int]`): Class of each test image.
+        train_embeds, train_labels, test_embeds, test_labels: See [`linear_probe`].
         shots (`Sequence[int]`, *optional*, defaults to `(1, 2, 4, 8, 16)`): Numbers of images for each class.
         seeds (`int`, *optional*, defaults to 5): Number of draws; their seeds are 0, 1, ….
 
     Returns:
-        `dict[int, dict]`: For each number of shots `accuracy` and `mean_per_class_recall`, means over the draws in
-        percent; `C`; `hits`, a bool array of shape `(seeds, test images)`.
+        `dict[int, dict]`: For each number of shots a dictionary like that of [`linear_probe`]. The figures are means
+            over the draws; `hits` has shape `(seeds, test images)`.
 
     Raises:
         [`UserError`]: There is only one class, a class has too few train images, or an embedding is not finite.
@@ -202,16 +196,16 @@ def few_shot_probe(
 
 def split_rows(labels: Labels, seed: int = 0, test_share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     """
-    Split a dataset that has no official split; train and test have an equal share of every class.
+    Split a dataset that has no official split. Every class is split in the same proportion.
 
     The split of a class depends only on the seed, the share, the name of the class, and the number and order of its
-    rows. Other classes do not matter. Give the rows in a fixed order, for example sorted by file name.
+    rows. Give the rows in a fixed order, for example sorted by file name.
 
     Args:
         labels (`Sequence[str | int]`): Class of each row.
         seed (`int`, *optional*, defaults to 0): Seed of the random generator.
-        test_share (`float`, *optional*, defaults to 0.5): Share of each class that goes to test, between 0 and 1,
-            rounded. Each side gets at least one row of each class.
+        test_share (`float`, *optional*, defaults to 0.5): Share of the test rows in each class, between 0 and 1. Train
+            and test get at least one row of each class.
 
     Returns:
         `tuple[np.ndarray, np.ndarray]`: Row numbers of train and of test, ascending.
@@ -233,7 +227,7 @@ def split_rows(labels: Labels, seed: int = 0, test_share: float = 0.5) -> tuple[
 
 
 def shuffled_rows(labels: Labels, seed: int, purpose: str) -> dict[str, np.ndarray]:
-    """Return the rows of each class in random order, with one generator for each purpose, class and seed."""
+    # The rows of each class in random order. Each purpose, class and seed has its own generator.
     names = class_names(labels, "a")
     rows = {}
     for name in np.unique(names).tolist():
@@ -262,16 +256,16 @@ def probe_data(train_embeds: Embeds, train_labels: Labels, test_embeds: Embeds, 
 def class_names(labels: Labels, what: str) -> np.ndarray:
     labels = labels.tolist() if isinstance(labels, torch.Tensor | np.ndarray) else list(labels)
     if None in labels:
-        raise UserError(f"{what} image in row {labels.index(None)} has no label; leave images without a label out")
+        raise UserError(f"{what} image in row {labels.index(None)} has no label; leave out images without a label")
     return np.array([str(label) for label in labels], dtype=str)
 
 
 def logistic_hits(
     train: np.ndarray, train_classes: np.ndarray, test: np.ndarray, test_classes: np.ndarray, c: float
 ) -> np.ndarray:
-    # The gradient of unit rows is small from the start: the default tolerance of 1e-4 would stop far from the optimum.
+    # The gradient of unit rows is small from the start. The default tolerance of 1e-4 would stop far from the optimum.
     model = LogisticRegression(C=c, tol=1e-6, max_iter=1000)
-    # One thread: several threads wait for each other at thousands of small products, for minutes on shared cores.
+    # One thread: with several, thousands of small products take minutes on shared cores.
     with threadpool_limits(1, "blas"), warnings.catch_warnings():
         # With one image for each class scikit-learn warns that this looks like a regression.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)

@@ -1,13 +1,12 @@
 """Benchmarks and prompt sets, read from YAML files.
 
-`benchmarks/NAME.yaml` describes one dataset: source, images that count, classes with their names in every language,
-known traps. `prompts.yaml` holds the prompt sets.
+`benchmarks/NAME.yaml` describes one dataset: source, images of published figures, classes with their names in every
+language, known traps. `prompts.yaml` contains the prompt sets.
 
     load_benchmark("eurosat")                  # the set `small`, in every language
     load_benchmark("eurosat", prompts="en18")  # English only, as many templates as CLIP has for RESISC45
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,32 +21,24 @@ DEFAULT_PROMPTS = "small"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A dataset as an evaluation needs it."""
+    """Classes, prompts and provenance of a dataset."""
 
     name: str  # of the YAML file
     labels: list[str]  # classes in the spelling of the dataset; empty for a retrieval corpus without classes
     class_names: dict[str, dict[str, str]]  # language code to class to its name in that language
     templates: dict[str, list[str]]  # language code to prompt templates, each with one {} for the name
-    prompts: str = "own"  # name of the prompt set; "own" for templates of the benchmark itself
+    prompts: str = "own"  # name of the prompt set; "own" for templates of the benchmark file
     title: str | None = None
     task: str = "classification"  # or "retrieval"
     hub_id: str | None = None  # of a copy on the Hub
     source: str | None = None  # web page of the authors
-    layout: str | None = None  # folders of the archive, or the command that reads it
+    layout: str | None = None  # folders of the archive, or the command that reads the archive
     split: str | None = None  # images that published figures are computed on
     images: int | None = None  # number of images in that split
     citation: str | None = None
     license: str | None = None
     traps: list[str] = field(default_factory=list)  # causes of wrong or incomparable figures
-    aliases: dict[str, str] = field(default_factory=dict)  # spelling in known copies to spelling in `labels`
-
-    def check_languages(self, languages: Sequence[str]) -> None:
-        """Raise [`UserError`] if the prompt set lacks one of the languages."""
-        if unknown := [code for code in languages if code not in self.templates]:
-            raise UserError(
-                f"prompt set {self.prompts!r} of benchmark {self.name!r} has no {', '.join(unknown)}; "
-                f"it has {', '.join(self.templates)}"
-            )
+    aliases: dict[str, str] = field(default_factory=dict)  # spelling in some copies to spelling in `labels`
 
 
 def known_benchmarks() -> list[str]:

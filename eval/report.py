@@ -1,4 +1,4 @@
-"""Tables of an evaluation, for the terminal and as Markdown for the model card."""
+"""Tables of an evaluation, for the terminal and in Markdown."""
 
 import numpy as np
 
@@ -26,15 +26,14 @@ def mean_over_languages(results: dict[str, dict[str, float]], metric: str) -> fl
 
 def result_table(results: dict[str, dict[str, float]], untrained: dict[str, dict[str, float]] | None = None) -> Table:
     """
-    Make a table with a row for each language, their mean, the untrained model, and chance.
+    Make the table of a training run: a row for each language, for their mean, for the untrained model, and for chance.
 
     Args:
-        results (`dict[str, dict[str, float]]`): By language the metrics of
-            [`~rsmclip.eval.evaluate.evaluate_corpus`].
+        results (`dict[str, dict[str, float]]`): Metrics from [`~rsmclip.eval.evaluate.metrics_by_language`].
         untrained (`dict[str, dict[str, float]]`, *optional*): Metrics of the model before training.
 
     Returns:
-        `tuple[list[str], list[list[str]]]`: Header and rows; figures are in percent with one decimal.
+        `tuple[list[str], list[list[str]]]`: Header and rows. Figures are in percent with one decimal.
     """
     columns = {metric: title for metric, title in COLUMNS.items() if any(metric in r for r in results.values())}
     means = {metric: mean_over_languages(results, metric) for metric in columns}
@@ -50,7 +49,7 @@ def decimal(value: float | None) -> str:
 
 
 def as_text(header: list[str], rows: list[list[str]]) -> str:
-    """Format a table in aligned columns, with a rule below the header and above the row `mean`, if there is one."""
+    """Format a table in aligned columns, with a rule below the header and a rule above the row `mean`."""
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
     is_text = [not any(line[column][:1].isdigit() for line in rows) for column in range(len(header))]
 
@@ -74,14 +73,11 @@ def as_markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def figure_tables(figures: list[dict]) -> dict[str, Table]:
     """
-    Make the tables of a dataset, by title.
-
-    Args:
-        figures (`list[dict]`): Records of [`~rsmclip.eval.intervals.figures`].
+    Make the tables of a dataset from records of [`~rsmclip.eval.intervals.figures`].
 
     Returns:
-        `dict[str, tuple[list[str], list[list[str]]]]`: Header and rows; figures are in percent with one decimal, those
-        with an interval like `27.8 (26.1–29.5)`. Empty tables are left out.
+        `dict[str, tuple[list[str], list[list[str]]]]`: Header and rows by title. Figures are in percent with one
+            decimal; a figure with its interval is written `27.8 (26.1–29.5)`. Empty tables are left out.
     """
     by_key = {(record["language"], record["metric"]): record for record in figures if "to" not in record}
     languages = list(dict.fromkeys(language for language, _ in by_key if language not in (None, "mean")))

@@ -1,6 +1,6 @@
 """The files that `rsmclip eval` writes into its output folder.
 
-eval_results.json     every figure with its interval, and the data, model and command (docs/evaluation.md)
+eval_results.json     every figure with its interval; data, model and command (docs/evaluation.md)
 eval_results.md       the tables
 outcomes/NAME.npz     ranks, hits and predictions of each image, for `rsmclip eval compare`
 plots/                recall by language, recall@k, confusion matrices, retrieved examples
@@ -55,7 +55,7 @@ class EvalResults(Results):
     schema: int  # version of the file
     model: str  # folder or Hub id
     model_hash: str
-    command: str  # that was run
+    command: str  # that wrote the file
     date: str  # YYYY-MM-DD
     versions: dict[str, str]  # of Python and libraries
     bootstrap_samples: int
@@ -64,7 +64,7 @@ class EvalResults(Results):
     metrics: dict[str, dict[str, dict[str, float]]]  # values by dataset, language and metric
 
     def figures_of(self, name: str) -> list[dict]:
-        """Return the figures of a dataset."""
+        """Return the records of a dataset."""
         return [record for record in self.figures if record["dataset"] == name]
 
     @classmethod
@@ -77,7 +77,7 @@ class EvalResults(Results):
 
 @dataclass
 class Measured:
-    """A dataset that was evaluated, with the outcome of each image."""
+    """The measurement of a dataset: the outcome of each image, and examples of retrieval."""
 
     name: str
     facts: DatasetFacts
@@ -94,7 +94,7 @@ class Measured:
 
 
 def make_results(model: str, model_hash: str, command: str, measured: list[Measured], samples: int) -> EvalResults:
-    """Compute the figures of all datasets, with intervals from `samples` draws of the bootstrap."""
+    """Compute the figures of all datasets. Intervals use `samples` draws of the bootstrap."""
     records = []
     for each in measured:
         found = figures(each.outcomes, samples)
@@ -115,7 +115,7 @@ def make_results(model: str, model_hash: str, command: str, measured: list[Measu
 
 
 def write_results(folder: Path, results: EvalResults, measured: list[Measured]) -> None:
-    """Print the tables and write all files."""
+    """Print the tables and write all files of the output folder."""
     with user_errors(OSError, prefix=f"{folder} cannot be written"):
         for name in ("outcomes", "plots"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,6 @@ def write_results(folder: Path, results: EvalResults, measured: list[Measured]) 
 
 
 def explanation(each: Measured) -> str:
-    """Return the text above the tables of a dataset."""
     facts = each.facts
     lines = [f"{facts.rows} images; figures in percent, 95 % bootstrap intervals over images in brackets."]
     if each.benchmark is not None:

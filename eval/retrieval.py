@@ -1,12 +1,12 @@
 """Cross-modal retrieval between images and their captions, with exact ranks.
 
-Image to text: a hit is any caption of the image among the first k. Text to image: a hit is the caption's image among
-the first k. A wrong item with the score of the right item is ranked before it. Ties therefore never help the model,
-and the order of the rows never matters.
+Image to text: an image is a hit if one of its captions is among the first k texts. Text to image: a caption is a hit
+if its image is among the first k images. A wrong item with the score of the right item is ranked before it. Ties
+therefore never help the model, and the order of the rows never matters.
 
-Embeddings are normalized and rounded to multiples of 2⁻²⁶, so that float64 holds their dot products exactly. The
-similarity matrix is computed in float32, tile by tile, with a known error bound. Similarities within this bound of the
-score to beat are computed again in float64. Ranks therefore do not depend on tile size, threads or device.
+Embeddings are normalized and rounded to multiples of 2⁻²⁶, so float64 holds their dot products exactly. The similarity
+matrix is computed in float32, tile by tile, with a known error bound. Similarities within this bound of the score to
+beat are computed again in float64. Ranks therefore do not depend on tile size, threads or device.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from rsmclip.core.errors import UserError
 
 TILE = 1536  # rows and columns of the similarity matrix in memory at once
 PAIRS = 1024  # rows in float64 at once: as many as fit into the cache of a core
-STEP = 2.0**-26  # embeddings are multiples of it
+STEP = 2.0**-26  # embeddings are multiples of this number
 Embeds = torch.Tensor | np.ndarray
 
 
@@ -36,8 +36,8 @@ def retrieval_metrics(
         ks (`Sequence[int]`, *optional*, defaults to `(1, 5, 10)`): Numbers of retrieved items.
 
     Returns:
-        `dict[str, float]`: `image_to_text_recall@k` and `text_to_image_recall@k` for each k, and `mean_recall`, the
-        mean of these recalls. In percent.
+        `dict[str, float]`: `image_to_text_recall@k` and `text_to_image_recall@k` for each k, and their mean,
+            `mean_recall`. In percent.
     """
     image_ranks, text_ranks = retrieval_ranks(image_embeds, text_embeds, text_to_image)
     directions = (("image_to_text", image_ranks), ("text_to_image", text_ranks))
@@ -49,23 +49,20 @@ def retrieval_ranks(
     image_embeds: Embeds, text_embeds: Embeds, text_to_image: Sequence[int], sentences: Sequence[int] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return the rank of the best right item of each image and of each text.
-
-    The rank counts from 0: it is the number of wrong items that score at least as high.
+    Return the rank of the best right item of each image and of each text: the number of wrong items that score at
+    least as high.
 
     Args:
-        image_embeds (`torch.Tensor` of shape `(images, dim)`): Image embeddings, of any length.
-        text_embeds (`torch.Tensor` of shape `(texts, dim)`): Text embeddings, of any length.
-        text_to_image (`Sequence[int]`): Row of the image of each text. Every image needs at least one text.
+        image_embeds, text_embeds, text_to_image: See [`retrieval_metrics`].
         sentences (`Sequence[int]`, *optional*): Number of the sentence of each text; equal texts have equal numbers.
-            If given, a text that equals a caption of an image is right for it, and the image is right for the text.
+            If given, a text that equals a caption of an image is right for this image, and the image for the text.
 
     Returns:
         `tuple[np.ndarray, np.ndarray]` of shapes `(images,)` and `(texts,)`, int64.
 
     Raises:
         [`UserError`]: An embedding is zero or not finite.
-        `ValueError`: The shapes differ, `text_to_image` names a missing row, or an image has no text.
+        `ValueError`: The shapes do not match, `text_to_image` has a number out of range, or an image has no text.
     """
     images, texts = unit_rows(image_embeds, "image"), unit_rows(text_embeds, "text")
     if images.shape[1] != texts.shape[1]:
@@ -74,11 +71,11 @@ def retrieval_ranks(
     if len(owner) != len(texts):
         raise ValueError(f"text_to_image has {len(owner)} entries for {len(texts)} texts")
     if owner.min() < 0 or owner.max() >= len(images):
-        raise ValueError(f"text_to_image must hold row numbers of the {len(images)} images")
+        raise ValueError(f"text_to_image must contain row numbers of the {len(images)} images")
     if len(owner.unique()) < len(images):
         raise ValueError("text_to_image lacks an image: every image needs at least one text")
 
-    # Right pairs, and as the score to beat the highest right score of each image and of each text.
+    # Find the right pairs. The score to beat is the highest right score of each image and of each text.
     if sentences is None:
         right = torch.stack([owner, torch.arange(len(owner), device=owner.device)])
     else:
@@ -89,7 +86,7 @@ def retrieval_ranks(
         for items, rows in zip((images, texts), right, strict=True)
     ]
 
-    # Count all items that reach the score to beat, then take off the right ones.
+    # Count all items that reach the score to beat, then subtract the right ones.
     counts = count_at_least(images, texts, *bars)
     for count, bar, rows in zip(counts, bars, right, strict=True):
         count -= torch.bincount(rows[scores >= bar[rows]], minlength=len(count))
@@ -97,7 +94,7 @@ def retrieval_ranks(
 
 
 def right_by_sentence(owner: torch.Tensor, sentences: torch.Tensor) -> torch.Tensor:
-    """Return all pairs of an image and a text that equals one of its captions, `(2, pairs)`."""
+    # All pairs of an image and a text that equals one of its captions, (2, pairs).
     images_of: dict[int, set[int]] = {}
     texts_of: dict[int, list[int]] = {}
     for text, (image, sentence) in enumerate(zip(owner.tolist(), sentences.tolist(), strict=True)):
@@ -108,7 +105,7 @@ def right_by_sentence(owner: torch.Tensor, sentences: torch.Tensor) -> torch.Ten
 
 
 def dot_products(images: torch.Tensor, texts: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
-    """Return the exact similarities in float64 of pairs of rows, `(2, pairs)` to `(pairs,)`."""
+    # (2, pairs) to (pairs,), exact in float64
     parts = [
         (images[rows].double() * texts[columns].double()).sum(dim=1)
         for rows, columns in zip(pairs[0].split(PAIRS), pairs[1].split(PAIRS), strict=True)
@@ -119,7 +116,7 @@ def dot_products(images: torch.Tensor, texts: torch.Tensor, pairs: torch.Tensor)
 def count_at_least(
     images: torch.Tensor, texts: torch.Tensor, image_bars: torch.Tensor, text_bars: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Count the texts that reach the bar (score to beat) of each image, and the images that reach each text's bar."""
+    # Count the texts that reach the bar (score to beat) of each image, and the images that reach the bar of each text.
     counts = [torch.zeros(len(rows), dtype=torch.long, device=rows.device) for rows in (images, texts)]
     margin = error_bound(images.shape[1])
     starts = product(range(0, len(images), TILE), range(0, len(texts), TILE))
@@ -129,7 +126,7 @@ def count_at_least(
             similarity = tile[0] @ tile[1].t()
         queries = ((counts[0][rows], image_bars[rows]), (counts[1][columns], text_bars[columns]))
         for dim, (count, bars) in enumerate(queries):
-            # What is above the bar by more than the margin counts. What is within the margin is checked in float64.
+            # Count similarities above the bar by more than the margin. Check those within the margin in float64.
             bar = bars.float().unsqueeze(1 - dim)
             above, near = (
                 (similarity >= limit).sum(dim=1 - dim, dtype=torch.int32)  # a sum to int64 takes twenty times as long
@@ -150,7 +147,7 @@ def count_within(
     queries: torch.Tensor,  # (queries,) indices into bars
     margin: float,
 ) -> torch.Tensor:
-    """Count for each query the items within the margin of its bar that reach the bar, `(queries,)`."""
+    # For each query, count the items within the margin of its bar that reach the bar, (queries,).
     similarity = similarity.index_select(dim, queries)
     bars = bars[queries].unsqueeze(1 - dim)
     unsure = (similarity >= bars.float() - margin) & (similarity < bars.float() + margin)
@@ -164,7 +161,7 @@ def count_within(
 
 
 def error_bound(dim: int) -> float:
-    """Bound the float32 errors of a dot product of unit rows (Higham 2002, section 3.1) and of a rounded bar."""
+    # Bound of the float32 errors of a dot product of unit rows (Higham 2002, section 3.1) and of a rounded bar.
     if torch.get_float32_matmul_precision() != "highest":  # factors are rounded to 8 bits
         return 2.0**-6
     return (dim + 4) * 2.0**-24
@@ -172,17 +169,12 @@ def error_bound(dim: int) -> float:
 
 def unit_rows(embeds: Embeds, what: str) -> torch.Tensor:
     """
-    Return rows of unit length, rounded to multiples of 2⁻²⁶.
+    Normalize embeddings of shape `(rows, dim)`, and round them to multiples of 2⁻²⁶ in float32.
 
-    Args:
-        embeds (`torch.Tensor` of shape `(rows, dim)`): Embeddings.
-        what (`str`): Name of the embeddings in errors, such as `"image"`.
-
-    Returns:
-        `torch.Tensor` of shape `(rows, dim)`, float32.
+    `what` names the embeddings in errors, for example `"image"`.
 
     Raises:
-        [`UserError`]: A row is zero or not finite; the message has its number.
+        [`UserError`]: A row is zero or not finite.
         `ValueError`: There are no rows, or the tensor does not have two dimensions.
     """
     embeds = torch.as_tensor(np.ascontiguousarray(embeds) if isinstance(embeds, np.ndarray) else embeds)
@@ -199,14 +191,7 @@ def unit_rows(embeds: Embeds, what: str) -> torch.Tensor:
 
 
 def chance_metrics(text_to_image: Sequence[int], num_images: int, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """
-    Return the exact expectation of [`retrieval_metrics`] for a random ranking.
-
-    Args:
-        text_to_image (`Sequence[int]`): Row of the image of each text.
-        num_images (`int`): Number of images.
-        ks (`Sequence[int]`, *optional*, defaults to `(1, 5, 10)`): Numbers of retrieved items.
-    """
+    """Return the exact expectation of [`retrieval_metrics`] for a random ranking."""
     captions = np.bincount(np.asarray(text_to_image), minlength=num_images)  # (images,)
     total = int(captions.sum())
     values = {}

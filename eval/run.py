@@ -1,4 +1,4 @@
-"""The command `rsmclip eval MODEL`: evaluate a model on a corpus and on folders of images by class."""
+"""The command `rsmclip eval MODEL`: evaluate a model on a corpus, on folders of images by class, or on both."""
 
 import argparse
 import sys
@@ -17,28 +17,26 @@ from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
 from rsmclip.eval.embed import Embedder, processes
 from rsmclip.eval.image_folder import benchmark_for, read_image_folder
 from rsmclip.eval.models import load_embedder
-from rsmclip.eval.outcomes import Outcomes
+from rsmclip.eval.outcomes import Classification, Outcomes
 from rsmclip.eval.probes import split_rows
 from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.results import DatasetFacts, Measured, make_results, write_results
 from rsmclip.eval.sheet import Query, retrieved_examples
 from rsmclip.models.folder import is_model_folder
 
-EXAMPLES = 6  # queries per language in the plots of retrieved images
-
 
 @dataclass
 class Task:
     """A dataset to evaluate on."""
 
-    name: str  # in the results: "corpus", or the name of a folder of images
+    name: str  # "corpus", or the name of a folder of images
     dataset: str  # folder or Hub id
     split: str | None  # None for a folder of images
     rows: Dataset
     languages: list[str]
     benchmark: Benchmark | None  # classes of the zero-shot figures
     train: Dataset | None = None  # rows of a corpus that probes learn from
-    notes: list[str] = field(default_factory=list)  # for the results
+    notes: list[str] = field(default_factory=list)  # remarks for readers of the figures
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -47,17 +45,26 @@ def run(arguments: argparse.Namespace) -> None:
     disable_progress_bars()
     folders = check_arguments(arguments)
 
-    # Read the datasets first: their errors should not wait for a model to load.
+    # Read the datasets before the model, because that finds most errors and is fast.
     tasks = [read_corpus(arguments)] if arguments.dataset else []
     tasks += [read_folder(name, folder, arguments) for name, folder in folders.items()]
-    cache = None
-    if not arguments.no_cache:
-        cache = EmbeddingCache(arguments.cache_dir) if arguments.cache_dir else EmbeddingCache()
-    settings = (arguments.batch_size, arguments.dtype, None, arguments.revision)
-    embedder = load_embedder(arguments.model, *settings, cache=cache, shared=True)
+    for note in [note for task in tasks for note in task.notes] if processes().is_main_process else []:
+        print(f"note: {note}", file=sys.stderr)
+    cache = EmbeddingCache(arguments.cache_dir) if arguments.cache_dir else EmbeddingCache()
+    embedder = load_embedder(
+        arguments.model,
+        batch_size=arguments.batch_size,
+        dtype=arguments.dtype,
+        revision=arguments.revision,
+        cache=None if arguments.no_cache else cache,
+        shared=True,
+    )
 
-    # All processes embed and measure; the main process writes.
-    measured = [(measure_folder if task.split is None else measure)(embedder, task, arguments) for task in tasks]
+    # All processes embed and measure. The main process writes.
+    measured = []
+    for task in tasks:
+        measure = measure_folder if task.split is None else measure_split
+        measured.append(measure(embedder, task, arguments))
     if processes().is_main_process:
         results = make_results(arguments.model, embedder.hash, arguments.command, measured, arguments.samples)
         write_results(arguments.output, results, measured)
@@ -65,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
-    """Check the options before anything is loaded, and return the folders of `--zero_shot` by name."""
+    # Returns the folders of `--zero_shot` by name.
     if not arguments.dataset and not arguments.zero_shot:
         raise UserError("nothing to evaluate on: give --dataset, --zero_shot or both")
     if arguments.index and not arguments.dataset:
@@ -123,42 +130,41 @@ def read_folder(name: str, folder: str, arguments: argparse.Namespace) -> Task:
     benchmark = benchmark_for(name, rows["label"], arguments.prompts)
     notes, present = missing_prompts(benchmark, arguments.languages or []), set(rows["label"])
     if absent := [label for label in benchmark.labels if label not in present]:
-        candidates = f"all {len(benchmark.labels)} classes stay candidates"
+        candidates = f"all {len(benchmark.labels)} classes remain candidates"
         notes.append(f"Benchmark {name!r}: no images of {', '.join(absent)}; {candidates}.")
-    for note in notes if processes().is_main_process else []:
-        print(f"note: {note}", file=sys.stderr)
     languages = [code for code in benchmark.templates if code in (arguments.languages or benchmark.templates)]
     return Task(name, folder, None, rows, languages, benchmark, notes=notes)
 
 
 def missing_prompts(benchmark: Benchmark, languages: list[str]) -> list[str]:
-    """Return a note on the languages without prompts, if any; it is a [`UserError`] if all lack them."""
+    # Returns a note that names the languages without prompts, if there are any.
     unknown = [code for code in languages if code not in benchmark.templates]
-    if unknown and len(unknown) == len(languages):
-        benchmark.check_languages(languages)
-    prompts = f"Prompt set {benchmark.prompts!r} of benchmark {benchmark.name!r}"
-    note = f"{prompts} has no {', '.join(unknown)}: no zero-shot figures there."
-    return [note] if unknown else []
+    if not unknown:
+        return []
+    lack = f"prompt set {benchmark.prompts!r} of benchmark {benchmark.name!r} has no {', '.join(unknown)}"
+    if len(unknown) == len(languages):
+        raise UserError(f"{lack}; choose from its languages: {', '.join(benchmark.templates)}")
+    return [f"No zero-shot figures in {', '.join(unknown)}: {lack}."]
 
 
-def measure(embedder: Embedder, task: Task, arguments: argparse.Namespace) -> Measured:
-    """Measure retrieval, zero-shot classification and probes on a corpus, and write its search index."""
-    rows = task.rows
-    embedded = evaluate.embed_corpus(embedder, rows, task.languages, arguments.caption_style == "capitalize")
+def measure_split(embedder: Embedder, task: Task, arguments: argparse.Namespace) -> Measured:
+    # Retrieval, zero-shot classification and probes on a corpus. Also writes its search index.
+    rows, capitalize = task.rows, arguments.caption_style == "capitalize"
+    embedded = evaluate.embed_corpus(embedder, rows, task.languages, capitalize=capitalize)
     outcomes = evaluate.measure_corpus(embedder, rows, embedded, task.benchmark, thorough=True)
     if task.train is not None:
-        outcomes.probes = probe_corpus(embedder, task.train, rows, embedded)
+        outcomes.probes = probe_split(embedder, task.train, rows, embedded)
     if arguments.index and processes().is_main_process:
-        made_by = (arguments.model, embedder.hash, arguments.revision, arguments.dtype)
-        search.write_index(arguments.index, rows, embedded.image_embeds, *made_by)
+        made_by = {"revision": arguments.revision, "dtype": arguments.dtype}
+        search.write_index(arguments.index, rows, embedded.image_embeds, arguments.model, embedder.hash, **made_by)
     texts = [text for captions in embedded.captions.values() for text in captions.texts]
-    facts = describe(task, corpus_fingerprint(rows, texts), arguments.caption_style == "capitalize")
+    facts = describe(task, corpus_fingerprint(rows, texts), capitalize=capitalize)
     sentences = evaluate.measure_agreement(embedder, rows, task.languages)
     return Measured("corpus", facts, outcomes, task.benchmark, sentences, examples_of(rows, embedded))
 
 
 def measure_folder(embedder: Embedder, task: Task, arguments: argparse.Namespace) -> Measured:
-    """Measure zero-shot classification and probes on a folder of images."""
+    # Zero-shot classification and probes on a folder of images.
     rows, benchmark = task.rows, task.benchmark
     image_embeds, labels = embedder.images(rows), list(rows["label"])
     outcomes = Outcomes(list(rows["image_id"]))
@@ -176,19 +182,21 @@ def measure_folder(embedder: Embedder, task: Task, arguments: argparse.Namespace
 
 
 def examples_of(rows: Dataset, embedded: evaluate.Embedded) -> dict[str, list[Query]]:
-    """Draw queries of each language and find what they retrieve among the images with captions in it."""
+    # Random queries in each language, among the images that have captions in this language.
     examples = {}
     for language, captions in embedded.captions.items():
         own, owner = np.unique(captions.rows, return_inverse=True)
         gallery = (rows.select(own), embedded.image_embeds[own])
-        examples[language] = retrieved_examples(*gallery, captions.texts, captions.embeds, owner, EXAMPLES)
+        examples[language] = retrieved_examples(*gallery, captions.texts, captions.embeds, owner)
     return examples
 
 
-def probe_corpus(embedder: Embedder, train: Dataset, rows: Dataset, embedded: evaluate.Embedded) -> dict:
+def probe_split(
+    embedder: Embedder, train: Dataset, rows: Dataset, embedded: evaluate.Embedded
+) -> dict[str, Classification]:
     (train, kept), (_, tested) = labeled(train), labeled(rows)
     if not len(kept) or not len(tested):
-        raise UserError("--probes needs rows with labels in both splits")
+        raise UserError("--probes needs rows with labels in --split and in --train_split")
     labels = [rows["label"][row] for row in tested]
     return evaluate.measure_probes(
         embedder.images(train), train["label"], embedded.image_embeds[tested], labels, tested
@@ -196,19 +204,18 @@ def probe_corpus(embedder: Embedder, train: Dataset, rows: Dataset, embedded: ev
 
 
 def labeled(rows: Dataset) -> tuple[Dataset, np.ndarray]:
-    """Return the rows that have a label, and their indices."""
+    # The rows that have a label, and their indices.
     kept = np.array([row for row, label in enumerate(rows["label"]) if label is not None], dtype=int)
     return rows.select(kept), kept
 
 
-def describe(task: Task, content: str, capitalize: bool) -> DatasetFacts:
-    """Describe a dataset for the results; `content` is its fingerprint."""
+def describe(task: Task, content_hash: str, capitalize: bool) -> DatasetFacts:
     facts = DatasetFacts(
         dataset=task.dataset,
         split=task.split,
         revision=hub_revision(task.rows),
         rows=len(task.rows),
-        fingerprint=content,
+        fingerprint=content_hash,
         languages=task.languages,
         capitalize=capitalize,
         notes=[],

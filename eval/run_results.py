@@ -22,7 +22,7 @@ FILE_NAME = "eval_results.json"
 
 
 class Results:
-    """A dataclass that is the content of `eval_results.json`."""
+    """Base of dataclasses that are the content of `eval_results.json`."""
 
     def write(self, folder: Path) -> None:
         """Write `eval_results.json` into a folder."""
@@ -31,17 +31,12 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """
-        Read `eval_results.json` from a folder.
-
-        Raises:
-            [`UserError`]: There is no such file, or a field is missing.
-        """
+        """Read `eval_results.json` from a folder. Raises [`UserError`] if the file or a field is missing."""
         return cls.from_fields(read_json(folder / FILE_NAME), folder)
 
     @classmethod
     def from_fields(cls, recorded: dict, folder: Path) -> Self:
-        """Build the dataclass from the fields of a file; a missing field without a default is a [`UserError`]."""
+        """Build the dataclass from the fields of a file. Raises [`UserError`] if a field is missing."""
         specs = {spec.name: spec for spec in dataclasses.fields(cls)}
         required = [name for name, spec in specs.items() if spec.default is dataclasses.MISSING]
         if missing := [name for name in required if name not in recorded]:
@@ -87,7 +82,7 @@ class RunResults(Results):
 def measured_fields(
     rows: Dataset, outcomes: Outcomes, languages: Sequence[str], benchmark: Benchmark | None
 ) -> dict[str, object]:
-    """Return the fields of [`RunResults`] that depend on the evaluated split only."""
+    """Return the fields of [`RunResults`] that depend only on the evaluated split."""
     captions = list(rows["captions"])
     texts = [text for language in languages for row in captions for text in row.get(language) or [] if text]
     return {

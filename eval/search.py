@@ -1,7 +1,7 @@
 """Search images by text or by image: `rsmclip eval search INDEX QUERY`.
 
-An index is a folder that `rsmclip eval … --index` writes. It holds `dataset` (`image`, encoded, and `image_id`),
-`images.faiss` (unit embeddings, searched exactly by inner product) and `index.json` (the model of the embeddings).
+An index is a folder that `rsmclip eval … --index` writes. It contains `dataset` (encoded `image` and `image_id`),
+`images.faiss` (unit embeddings; the search by inner product is exact) and `index.json` (the model of the embeddings).
 """
 
 import argparse
@@ -30,7 +30,7 @@ from rsmclip.eval.sheet import contact_sheet
 
 COLUMN = "image_embeds"  # name of the FAISS index in the dataset
 FAISS_FILE, RECORD = "images.faiss", "index.json"
-ID_LETTERS = 48  # shown of an image id on the contact sheet
+ID_LETTERS = 48  # of an image id on the contact sheet
 
 
 class Found(NamedTuple):
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
     score: float  # cosine similarity of image and query
     image_id: str
-    image: Image.Image  # in RGB
+    image: Image.Image  # RGB
 
 
 @dataclass
@@ -49,12 +49,12 @@ class SearchIndex:
     rows: Dataset  # `image` (encoded) and `image_id`, with the FAISS index
     model: str  # folder or Hub id of the model that computed the embeddings
     model_hash: str
-    revision: str | None = None
-    dtype: str = "float32"
+    revision: str | None
+    dtype: str
 
 
 def import_faiss():
-    """Return the `faiss` module, or raise a [`UserError`] that says how to install it."""
+    """Return the module `faiss`. Raises [`UserError`] if it is not installed."""
     with extra("search"):
         import faiss
     return faiss
@@ -66,7 +66,9 @@ def is_index(folder: Path) -> bool:
 
 def check_place(folder: Path) -> None:
     """Raise [`UserError`] unless a folder is new, empty, or an older index."""
-    if folder.exists() and not is_index(folder) and (not folder.is_dir() or any(folder.iterdir())):
+    with user_errors(OSError, prefix=f"the index {folder} cannot be written"):
+        is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if is_taken and not is_index(folder):
         raise UserError(f"{folder} exists and is not an index; choose another folder for the index")
 
 
@@ -80,13 +82,13 @@ def write_index(
     dtype: str = "float32",
 ) -> None:
     """
-    Write an index. It replaces an older index of the folder when it is complete.
+    Write an index. An older index of the folder is replaced when the new one is complete.
 
-    `rows` has the columns `image` and `image_id`. `image_embeds`, `(rows, dim)`, need not be normalized. A search
-    loads the model again: `model`, `revision` and `dtype` are arguments of [`~rsmclip.eval.models.load_embedder`].
+    `rows` has the columns `image` and `image_id`; `image_embeds` has shape `(rows, dim)`. A search loads the model
+    again with `model`, `revision` and `dtype`.
 
     Raises:
-        [`UserError`]: The folder holds something else, FAISS is missing, or the index cannot be written.
+        [`UserError`]: The folder has other content, FAISS is not installed, or the index cannot be written.
     """
     faiss, folder = import_faiss(), folder.absolute()
     check_place(folder)
@@ -96,7 +98,7 @@ def write_index(
     record = {"model": model, "model_hash": model_hash, "revision": revision, "dtype": dtype}
     rows = rows.select_columns(["image", "image_id"]).cast_column("image", datasets.Image(decode=False))
 
-    # Write beside the folder and rename, so that the folder always holds a complete index.
+    # Write beside the folder and rename: the folder always contains a complete index. FAISS raises RuntimeErrors.
     with user_errors(OSError, RuntimeError, prefix=f"the index {folder} cannot be written"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
@@ -111,30 +113,25 @@ def write_index(
 
 
 def open_index(folder: Path) -> SearchIndex:
-    """Open an index that [`write_index`] wrote; a damaged one, or missing FAISS, is a [`UserError`]."""
+    """Open an index that [`write_index`] wrote. Raises [`UserError`] if it is damaged or FAISS is not installed."""
     import_faiss()
     if not is_index(folder):
-        raise UserError(
-            f"{folder} is not an index (it lacks {RECORD} or {FAISS_FILE}); rsmclip eval --index writes one"
-        )
-    record = read_json(folder / RECORD)
+        raise UserError(f"{folder} has no {RECORD} or no {FAISS_FILE}; write an index with rsmclip eval --index")
+    record, names = read_json(folder / RECORD), ("model", "model_hash", "revision", "dtype")
+    if missing := [name for name in names if name not in record]:
+        raise UserError(f"{folder / RECORD} has no {', '.join(missing)}; write the index again")
     # pyarrow raises ValueErrors and FAISS RuntimeErrors for damaged files.
     with user_errors(OSError, ValueError, RuntimeError, prefix=f"{folder} is damaged, write it again"):
         rows = load_from_disk(folder / "dataset")
         rows.load_faiss_index(COLUMN, folder / FAISS_FILE)
-    made = {name: record[name] for name in ("model", "model_hash", "revision", "dtype") if name in record}
-    return SearchIndex(folder, rows, **made)
+    return SearchIndex(folder, rows, **{name: record[name] for name in names})
 
 
 def search_index(index: SearchIndex, embedder: Embedder, query: str | Path, top: int = 10) -> list[Found]:
     """
-    Find the images that fit a query best. Equal scores are in the order of the rows.
+    Find the `top` images that fit a query best. Images with equal scores are in the order of the rows.
 
-    Args:
-        index ([`SearchIndex`]): The index.
-        embedder ([`~rsmclip.eval.embed.Embedder`]): The model that computed the embeddings of the index.
-        query (`str` or `Path`): A text in any language of the model, or an image file.
-        top (`int`, *optional*, defaults to 10): Number of images, at least 1; all images if there are fewer.
+    The query is a text in any language of the model, or an image file. `embedder` is the model of the index.
 
     Raises:
         [`UserError`]: The query is empty or cannot be read, or the embeddings of the model have another length.
@@ -142,8 +139,8 @@ def search_index(index: SearchIndex, embedder: Embedder, query: str | Path, top:
     vector = unit_rows(embed_query(embedder, query), "query")[0].numpy()
     if len(vector) != (dimension := index.rows.get_index(COLUMN).faiss_index.d):
         raise UserError(
-            f"{index.folder} holds embeddings of length {dimension} by {index.model}; this model's have length "
-            f"{len(vector)}"
+            f"{index.folder} has embeddings of length {dimension} by {index.model}, but the embeddings of this model "
+            f"have length {len(vector)}: use the model of the index"
         )
     scores, places = nearest(index.rows, vector, top)
     columns = index.rows[places]
@@ -164,7 +161,6 @@ def embed_query(embedder: Embedder, query: str | Path) -> torch.Tensor:
 
 
 def check_query(query: str | Path) -> None:
-    """Raise [`UserError`] if a query is empty or names an image file that does not exist."""
     if not str(query).strip():
         raise UserError("the query is empty: give a text or an image file")
     is_name = isinstance(query, Path) or Path(query).suffix.lower() in IMAGE_SUFFIXES
@@ -173,7 +169,7 @@ def check_query(query: str | Path) -> None:
 
 
 def nearest(rows: Dataset, vector: np.ndarray, top: int) -> tuple[list[float], list[int]]:
-    """Return scores and rows of the nearest embeddings. FAISS returns equal scores in any order, so fetch all."""
+    # FAISS returns equal scores in any order: fetch more until the last score is lower, then sort.
     count = min(top + 1, len(rows))
     while True:
         scores, places = rows.search(COLUMN, vector, k=count)
@@ -198,8 +194,8 @@ def run(arguments: argparse.Namespace) -> None:
     embedder = load_embedder(name, dtype=index.dtype, revision=revision)
     if embedder.hash != index.model_hash:
         raise UserError(
-            f"the index {index.folder} was made by {index.model} with hash {index.model_hash}, but {name} has hash "
-            f"{embedder.hash}: give the same model with --model, or write the index again"
+            f"the index {index.folder} is of {index.model} with hash {index.model_hash}, but {name} has hash "
+            f"{embedder.hash}: give the model of the index with --model, or write the index again"
         )
 
     found = search_index(index, embedder, query, arguments.top)

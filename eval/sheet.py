@@ -1,4 +1,4 @@
-"""Sheets of retrieved images: pictures with captions in ten languages."""
+"""Pictures of retrieved images, with queries in every language."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ if TYPE_CHECKING:  # commands that draw nothing do not import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TOP = 5  # retrieved images of each query
+TOP = 5  # retrieved images per query
 GAP, OWN, TEXT, PANEL = 0.08, 0.62, 2.04, 0.94  # inches: between panels; query image, query text, retrieved image
 ROW, HEAD = PANEL + 0.27, 0.62  # inches: height of a query and of the heading
-TEXT_LETTERS, TEXT_LINES = 28, 7  # size of a query text
+TEXT_LETTERS, TEXT_LINES = 28, 7  # most letters and lines of a query text
 COLUMNS, COLUMN = 5, (WIDTH - 0.08) / 5  # of a contact sheet; width in inches
-TITLE_LETTERS, TITLE_LINES = 28, 3  # size of an image title in a contact sheet
+TITLE_LETTERS, TITLE_LINES = 28, 3  # most letters and lines of an image title in a contact sheet
 TITLE_SIZE = 7.0  # points
-LINE, LINE_LETTERS = 0.15, 95  # of a heading in a contact sheet: height in inches, length
+LINE, LINE_LETTERS = 0.15, 95  # heading of a contact sheet: inches and letters of a line
 LEGEND = (
-    "Query, its image and that image's rank; then what was retrieved, with cosines. "
-    "✓: its image, or one with the same caption."
+    "Image of the query with its rank; query; retrieved images with cosines. "
+    "✓: the image of the query, or an image with an equal caption."
 )
 STORED = 320  # pixels: images are not drawn larger
 
@@ -47,7 +47,7 @@ class Query:
 
     text: str
     image: Image.Image  # the image of the caption, RGB
-    rank: int  # of this image, from 1; a tie counts against it
+    rank: int  # of this image, from 1; other images with an equal score are ranked before it
     answers: list[Answer]  # the first retrieved images, the best first
 
 
@@ -57,29 +57,18 @@ def retrieved_examples(
     texts: Sequence[str],
     text_embeds: Embeds,
     text_to_image: Sequence[int],
-    count: int = 8,
-    seed: int = 0,
+    count: int = 6,
 ) -> list[Query]:
     """
     Retrieve images with the first caption of randomly drawn images.
 
-    The draw depends only on the seed and the number of images, so it is equal for every language.
-
-    Args:
-        rows (`datasets.Dataset`): Columns `image` (encoded) and `image_id` of the images.
-        image_embeds (`torch.Tensor` of shape `(images, dim)`): Embeddings of the images.
-        texts (`Sequence[str]`): Captions.
-        text_embeds (`torch.Tensor` of shape `(texts, dim)`): Embeddings of the captions.
-        text_to_image (`Sequence[int]`): Row of the image of each caption.
-        count (`int`, *optional*, defaults to 8): Number of queries; all images if there are fewer.
-        seed (`int`, *optional*, defaults to 0): Seed of the draw.
-
-    Returns:
-        `list[Query]`: In the order of the rows. Right are the image of the caption and images with an equal caption.
-        A tie counts against the image of the caption, as in [`~rsmclip.eval.retrieval.retrieval_metrics`].
+    The draw of `count` images depends only on the number of images, so it is equal for every language. The image of a
+    caption and images with an equal caption are right. Ties are ranked as in
+    [`~rsmclip.eval.retrieval.retrieval_metrics`], which has the arguments. `rows` are the images, with the columns
+    `image` (encoded) and `image_id`.
     """
     owner = np.asarray(text_to_image)
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])
+    drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:count])
     queries = [int(np.flatnonzero(owner == image)[0]) for image in drawn]
     similarity = (unit_rows(text_embeds, "text")[queries] @ unit_rows(image_embeds, "image").t()).cpu().numpy()
     examples = []
@@ -100,19 +89,19 @@ def stored(rows: Dataset, row: int) -> tuple[str, Image.Image]:
 
 
 def fitting(text: str, letters: int, lines: int) -> str:
-    """Wrap a text; replace the lines that do not fit by an ellipsis."""
+    # Lines that do not fit become an ellipsis.
     wrapped = [part for line in text.splitlines() if line.strip() for part in wrap(line, letters)]
     return "\n".join(wrapped if len(wrapped) <= lines else [*wrapped[: lines - 1], "…"])
 
 
 def write(figure: "Figure", left: float, top: float, text: str, **look: object) -> None:
-    # `left` and `top` are inches between the upper left corners of figure and text.
+    # `left` and `top`: inches from the upper left corner of the figure
     place = (left / figure.get_figwidth(), 1 - top / figure.get_figheight())
     figure.text(*place, text, **{"va": "top", "fontsize": SMALL_SIZE, "linespacing": 1.25, "parse_math": False} | look)
 
 
 def show(figure: "Figure", image: Image.Image, left: float, top: float, size: float) -> "Axes":
-    # `left` and `top` are inches between the upper left corners of figure and panel.
+    # `left`, `top` and `size`: inches; `left` and `top` from the upper left corner of the figure
     width, height = figure.get_figwidth(), figure.get_figheight()
     axes = figure.add_axes((left / width, 1 - (top + size) / height, size / width, size / height))
     axes.imshow(ImageOps.contain(image, (round(size * DOTS),) * 2), interpolation="antialiased")
@@ -130,12 +119,9 @@ def mark_right(axes: "Axes") -> None:
 
 def retrieved_sheet(queries: Sequence[Query], language: str, title: str) -> "Figure":
     """
-    Draw queries in rows: query image, query text, then the retrieved images. Right images have a green frame.
+    Draw queries in rows: the image of the query, its text, then the retrieved images. Right images have a green frame.
 
-    Args:
-        queries (`Sequence[Query]`): Queries from [`retrieved_examples`].
-        language (`str`): Code of their language. The picture names it if no installed font has the letters of a query.
-        title (`str`): Heading, such as the name of the dataset.
+    If no installed font has the letters of a query, its language code is written.
     """
     figure = new_figure(HEAD + len(queries) * ROW)
     write(figure, GAP, 0.1, title, fontsize=SIZE + 1, weight="bold", family=fonts_for(title))
@@ -157,14 +143,7 @@ def retrieved_sheet(queries: Sequence[Query], language: str, title: str) -> "Fig
 
 
 def contact_sheet(images: Sequence[Image.Image], titles: Sequence[str], heading: str) -> "Figure":
-    """
-    Draw images in rows of five, each above its title.
-
-    Args:
-        images (`Sequence[PIL.Image.Image]`): The images in RGB.
-        titles (`Sequence[str]`): Title of each image, up to three lines.
-        heading (`str`): Heading, such as the query.
-    """
+    """Draw RGB images in rows of five, each above its title of up to three lines. The heading is on top."""
     fonts = fonts_for(heading)
     written = fitting(heading, LINE_LETTERS, 3) if fonts else "no installed font has the letters of this query"
     head = 0.2 + LINE * (1 + written.count("\n"))

@@ -51,22 +51,17 @@ def zero_shot_metrics(image_embeds: Embeds, class_embeds: Embeds, labels: Sequen
 
 
 def hit_metrics(hits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return accuracy and mean recall of the classes that occur, in percent, of hits and classes `(images,)`."""
+    """Return accuracy and mean recall of the classes that occur, in percent. Both arguments have shape `(images,)`."""
     recalls = [hits[labels == label].mean() for label in np.unique(labels)]
     return {"accuracy": 100 * float(hits.mean()), "mean_per_class_recall": 100 * float(np.mean(recalls))}
 
 
 def label_ranks(image_embeds: Embeds, class_embeds: Embeds, labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return the rank of the right class of each image, and the predicted class.
+    Return the rank of the right class of each image, and the predicted class. [`zero_shot_metrics`] has the arguments.
 
-    The rank counts from 0: it is the number of other classes that score at least as high. Similarities are exact, as
-    in [`~rsmclip.eval.retrieval`].
-
-    Args:
-        image_embeds (`torch.Tensor` of shape `(images, dim)`): Image embeddings.
-        class_embeds (`torch.Tensor` of shape `(classes, dim)`): Class embeddings.
-        labels (`Sequence[int]`): Row of the right class of each image.
+    The rank is the number of other classes that score at least as high. Similarities are exact, as in
+    [`~rsmclip.eval.retrieval`].
 
     Returns:
         `tuple[np.ndarray, np.ndarray]`, each of shape `(images,)`, int64.
@@ -86,7 +81,7 @@ def label_ranks(image_embeds: Embeds, class_embeds: Embeds, labels: Sequence[int
     similarity = images.double() @ classes.double().t()
     right = similarity.gather(1, labels[:, None])
     ranks = (similarity >= right).sum(dim=1) - 1
-    # In a tie with the right class the prediction is another class, so that predictions and ranks agree.
+    # In a tie with the right class, predict another class: only a rank of 0 is a hit.
     others = similarity.scatter(1, labels[:, None], -torch.inf)
     predicted = torch.where(ranks == 0, labels, others.argmax(dim=1)) if len(classes) > 1 else labels
     return ranks.cpu().numpy(), predicted.cpu().numpy()

@@ -56,7 +56,8 @@ def test_without_labels_there_is_no_zero_shot_figure(embedder, corpus):
 
 def test_rows_without_a_caption_in_the_language_are_left_out(embedder):
     images = torch.randn(3, 16)
-    retrieval = measure_retrieval(images, embed_captions(embedder, [["a"], None, ["b", None]], "en"))
+    captions = embed_captions(embedder, [["a"], None, ["b", None]], "en")
+    retrieval = measure_retrieval(images, captions.embeds, captions.rows)
     assert retrieval.rows.tolist() == retrieval.text_rows.tolist() == [0, 2]
     with pytest.raises(UserError, match="'nl'"):
         embed_captions(embedder, [None, [None], []], "nl")

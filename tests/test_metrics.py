@@ -152,7 +152,7 @@ def test_bad_captions_are_named():
         ("image embeddings .* row 2", broken, captions),
         (f"text embeddings .* row {before}", images, [*captions[:3], np.full((1, 16), np.nan)]),
         ("row 3 has no captions", images, [*captions[:3], []]),
-        ("dimensions: 15, 16", images, [texts[:, 1:] for texts in captions]),
+        ("16 dimensions, text embeddings 15", images, [texts[:, 1:] for texts in captions]),
     ):
         with pytest.raises(ValueError, match=message):
             metric.compute(predictions=predictions, references=references)
@@ -177,7 +177,7 @@ def test_bad_classes_are_named():
     for message, labels, class_embeds in (
         ("labels .* 2 classes", [0, 1, 2, 0], np.eye(3)[:2]),
         ("class embeddings .* row 1", [0] * 4, [[1, 0, 0], [0, np.nan, 0]]),
-        ("dimensions: 2, 3", [0] * 4, np.eye(2)),
+        ("3 dimensions, class embeddings 2", [0] * 4, np.eye(2)),
     ):
         with pytest.raises(ValueError, match=message):
             metric.compute(predictions=images, references=labels, class_embeds=class_embeds)

@@ -53,10 +53,10 @@ def plainly(outcomes: Outcomes, drawn: np.ndarray) -> dict[tuple[str, str], floa
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_figures_of_a_resample_are_the_figures_of_the_drawn_rows():
     outcomes = random_outcomes(0)
-    weights = next(resamples(len(outcomes.ids), 5, seed=1))
+    weights = next(resamples(len(outcomes.ids), 5))
     found = statistics(outcomes, weights)
     for draw in range(5):
-        drawn = np.random.default_rng([1, draw]).integers(40, size=40)
+        drawn = np.random.default_rng([0, draw]).integers(40, size=40)
         for key, value in plainly(outcomes, drawn).items():
             assert found[key][draw] == pytest.approx(value), key
 

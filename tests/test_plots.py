@@ -27,8 +27,8 @@ def line(axes, label):
     return next(line for line in axes.lines if line.get_label() == label)
 
 
-def test_values_and_intervals_are_those_of_the_figures_in_the_order_of_the_languages():
-    records = figures(["ru", "en", "mean", "pt"])
+def test_values_and_intervals_are_those_of_the_figures():
+    records = figures(["en", "pt", "ru", "mean"])
     expected = {record["language"]: record for record in records}
     axes = recall_by_language(records, "ours").axes[0]
     names = [tick.get_text() for tick in axes.get_xticklabels()]
@@ -38,7 +38,7 @@ def test_values_and_intervals_are_those_of_the_figures_in_the_order_of_the_langu
         record = expected[names[round(place)]]
         assert value == record["value"]
         np.testing.assert_allclose(segment, [[place, record["interval"][0]], [place, record["interval"][1]]])
-    assert [text.get_text() for text in axes.texts] == ["19.0", "17.0", "20.0", "18.0"]
+    assert [text.get_text() for text in axes.texts] == ["20.0", "19.0", "18.0", "17.0"]
     np.testing.assert_allclose(chance.get_segments(), [[[n - 0.5, 0.6], [n + 0.5, 0.6]] for n in range(3)])
     assert axes.get_ylim()[0] == 0
 

@@ -68,15 +68,15 @@ def test_ties_count_as_in_the_metrics(corpus):
     assert retrieval_metrics(same, same, range(8), ks=(7,))["mean_recall"] == 0
 
 
-def test_the_draw_depends_on_the_seed_and_not_on_the_texts(corpus):
+def test_the_draw_does_not_depend_on_the_texts(corpus):
     rows, images, texts, text_embeds, owner = example(corpus)
 
-    def drawn(texts, **options):
-        examples = retrieved_examples(rows, images, texts, text_embeds, owner, **options)
+    def drawn(texts):
+        examples = retrieved_examples(rows, images, texts, text_embeds, owner)
         return [int(query.text.split()[-1]) for query in examples]
 
-    assert drawn(texts) == drawn([f"other {text}" for text in texts]) != drawn(texts, seed=1)
-    assert len(drawn(texts)) == 8 and drawn(texts) == sorted(set(drawn(texts)))
+    assert drawn(texts) == drawn([f"other {text}" for text in texts])
+    assert len(drawn(texts)) == 6 and drawn(texts) == sorted(set(drawn(texts)))
 
 
 def test_only_the_right_answers_are_framed():

@@ -11,8 +11,8 @@ from rsmclip.eval.retrieval import retrieval_metrics
 _DESCRIPTION = """
 Recall@k of cross-modal retrieval among all examples. Image to text: the share of images with one of their own captions
 among the k nearest texts. Text to image: the share of texts with their own image among the k nearest images.
-Embeddings are compared by cosine similarity and may have any length. A wrong item that is as near as the right one is
-ranked before it.
+Embeddings may have any length: they are compared by cosine similarity. A wrong item that is as near as the right item
+is ranked before it.
 
 An example is an image with all of its captions. Examples can be added in any order, in batches of any size, and by
 several processes.
@@ -26,8 +26,8 @@ Args:
     ks (sequence of `int`, *optional*, defaults to `(1, 5, 10)`): Numbers of retrieved items.
 
 Returns:
-    `dict[str, float]`: `image_to_text_recall@k` and `text_to_image_recall@k` for each k, and `mean_recall`, their
-    mean. In percent. Errors count images, and the captions of all images, from 0 in the order of adding.
+    `dict[str, float]`: `image_to_text_recall@k` and `text_to_image_recall@k` for each k, and their mean,
+    `mean_recall`. In percent. Row numbers in errors count the images, or the captions of all images, from 0.
 
 Examples:
 
@@ -75,12 +75,7 @@ def recall_of_examples(
 ) -> dict[str, float]:
     """Compute [`~rsmclip.eval.retrieval.retrieval_metrics`] of images with the captions of each image."""
     if bare := [row for row, texts in enumerate(captions) if not texts]:
-        raise ValueError(
-            f"the image in row {bare[0]} has no captions in references; leave images without captions out"
-        )
+        raise ValueError(f"the image in row {bare[0]} has no captions in references; leave it out")
     texts = [text for texts in captions for text in texts]
     owner = np.repeat(np.arange(len(captions)), [len(texts) for texts in captions])
-    lengths = {len(embedding) for embedding in (*images, *texts)}
-    if len(lengths) > 1:
-        raise ValueError(f"embeddings differ in their dimensions: {', '.join(map(str, sorted(lengths)))}")
     return retrieval_metrics(np.asarray(images, np.float32), np.asarray(texts, np.float32), owner, ks)

@@ -10,13 +10,12 @@ import numpy as np
 from rsmclip.eval.metrics.cross_modal_recall.cross_modal_recall import recall_of_examples
 
 _DESCRIPTION = """
-Recall@k of cross-modal retrieval in each language over the images that have captions in it, the mean over the
-languages, and the gap to English. A language has the figures of the metric `cross_modal_recall` for the images
-and captions of this language.
+Recall@k of cross-modal retrieval in each language, the mean over the languages, and the gap to English. The figures of
+a language are those of the metric `cross_modal_recall` for the images that have captions in this language.
 
 The gap of a language is mean recall in English minus mean recall in the language, in points. Both are computed over
-the images with captions in both languages, because a smaller gallery is easier. Therefore give an image as many
-captions in each language as in English.
+the images with captions in both languages, because a smaller gallery is easier. Give each image as many captions in
+every language as in English.
 
 An example is an image with all of its captions and the language of each caption.
 """
@@ -30,9 +29,9 @@ Args:
     ks (sequence of `int`, *optional*, defaults to `(1, 5, 10)`): Numbers of retrieved items.
 
 Returns:
-    `dict[str, float]`: The figures of `cross_modal_recall` for each language, such as `pt_mean_recall`; without a
-    language code (`mean_recall`) the means over the languages; with English `pt_gap_to_english`, and `gap_to_english`,
-    the mean over the other languages. In percent. Errors count images and captions of the language that they name.
+    `dict[str, float]`: The figures of `cross_modal_recall` for each language, such as `pt_mean_recall`, and their
+    means over the languages, such as `mean_recall`. With English also gaps, such as `pt_gap_to_english`, and their
+    mean, `gap_to_english`. In percent. Row numbers in errors count the images or captions of the language.
 
 Examples:
 

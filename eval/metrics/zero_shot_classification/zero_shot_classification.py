@@ -8,8 +8,8 @@ from rsmclip.eval.zero_shot import zero_shot_metrics
 
 _DESCRIPTION = """
 Zero-shot classification of images by the nearest class embedding. `rsmclip.eval.zero_shot.class_embeddings` makes
-class embeddings from class names and prompt templates. Embeddings are compared by cosine similarity and may have any
-length. A tie with the right class is an error.
+class embeddings from class names and prompt templates. Embeddings may have any length: they are compared by cosine
+similarity. A tie with the right class is an error.
 
 An example is an image and the row of its class. `compute` takes the class embeddings.
 """
@@ -62,7 +62,4 @@ class ZeroShotClassification(evaluate.Metric):
     def _compute(
         self, predictions: list[list[float]], references: list[int], class_embeds: np.ndarray | list[list[float]]
     ) -> dict[str, float]:
-        lengths = {len(embedding) for embedding in (*predictions, *class_embeds)}
-        if len(lengths) > 1:
-            raise ValueError(f"embeddings differ in their dimensions: {', '.join(map(str, sorted(lengths)))}")
         return zero_shot_metrics(np.asarray(predictions, np.float32), np.asarray(class_embeds, np.float32), references)
