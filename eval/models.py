@@ -18,7 +18,6 @@ from safetensors import SafetensorError
 from transformers import AutoModel, AutoProcessor, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
-from rsmclip import RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import read_json
 from rsmclip.eval.cache import EmbeddingCache
@@ -97,9 +96,7 @@ def load(
         found = load_openclip(str(find_source(name, [SAFETENSORS, PICKLE], revision)))
         if not found.has_tokenizer:
             raise UserError(f"{name} has no tokenizer; put its files beside the weights")
-        # Position ids are not saved, and are on the meta device after `load_openclip`: build them.
-        weights = {"config": found.model.config, "state_dict": found.model.state_dict()}
-        return RSMCLIPModel.from_pretrained(None, **weights, dtype=dtype), found.processor
+        return found.model.to(dtype), found.processor
     else:
         raise UserError(f"{name} holds no model: it has no config.json, {ADAPTER} or {CONFIG}")
     return model, load_processor(name, folder, trust_remote_code)
