@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import CommitInfo, get_token
+from huggingface_hub import get_token
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
@@ -29,7 +29,7 @@ SHORTEST_TOKEN = 8  # characters; a shorter one may be part of any text
 
 def push_model(
     folder: Path, repo_id: str, private: bool | None = None, revision: str | None = None, create_pr: bool = False
-) -> CommitInfo:
+) -> None:
     """
     Push the folder of a model or an adapter in one commit, tag the commit, and print what was uploaded.
 
@@ -39,9 +39,6 @@ def push_model(
         private (`bool`, *optional*): Whether a new repository is private.
         revision (`str`, *optional*): Branch, by default `main`; created if it does not exist.
         create_pr (`bool`, *optional*, defaults to `False`): Whether to open a pull request, which cannot be tagged.
-
-    Returns:
-        `CommitInfo`: The new commit, or the last one if there was nothing new.
 
     Raises:
         [`UserError`]: The folder cannot be published, or the Hub cannot be reached or refuses.
@@ -71,7 +68,6 @@ def push_model(
     if is_merged:
         create_tag(repo_id, tag, done.oid)
         print(f"revision={tag!r} is this model; later pushes do not change it")
-    return done
 
 
 def push_checkpoint(folder: Path, repo_id: str, message: str, private: bool | None, revision: str | None) -> None:

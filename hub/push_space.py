@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from datasets import get_dataset_config_info
-from huggingface_hub import CommitInfo, DatasetInfo, HfApi, ModelInfo, SpaceCard, SpaceCardData
+from huggingface_hub import DatasetInfo, HfApi, ModelInfo, SpaceCard, SpaceCardData
 
 from rsmclip.core.errors import UserError, extra
 from rsmclip.core.uploads import UPLOAD_ERRORS, push_files, reason
@@ -25,7 +25,7 @@ REQUIREMENTS = (
 
 def push_space(
     repo_id: str, model: tuple[str, str], gallery: tuple[str, str], split: str = "test", private: bool | None = None
-) -> CommitInfo:
+) -> None:
     """
     Create or update a Space that serves a model of the Hub.
 
@@ -47,7 +47,7 @@ def push_space(
     files = space_files(repo_id, model, gallery, split)
     message = f"Serve {model[0]} at {model[1][:7]}"
     options = {"repo_type": "space", "space_sdk": "gradio", "private": private, "replaces": ["space/*"]}
-    return push_files(files, repo_id, **options, message=message)
+    push_files(files, repo_id, **options, message=message)
 
 
 def find_repository(repo_type: str, repo_id: str, revision: str) -> ModelInfo | DatasetInfo:
