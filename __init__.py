@@ -13,7 +13,7 @@ HOME = {
 
 
 def __getattr__(name: str) -> type:
-    """Imports a class when it is first asked for: the data step and every `--help` do without torch."""
+    """Import a class at its first use, because the data commands and every `--help` do not need torch."""
     if name not in HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(HOME[name], __name__), name)

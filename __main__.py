@@ -1,6 +1,6 @@
 """The entry point `rsmclip`: `rsmclip data …`, `rsmclip train …`, `rsmclip eval …`, `rsmclip hub …`.
 
-`python -m rsmclip …` does the same. Each part parses its own options; this file only finds the part.
+`python -m rsmclip …` is equivalent. Each part parses its own options.
 """
 
 import sys

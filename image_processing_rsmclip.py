@@ -1,7 +1,7 @@
-"""Preprocessing of RS-M-CLIP: that of CLIP, equal to OpenCLIP's pixels, for the kinds of images in remote sensing.
+"""Preprocessing of RS-M-CLIP: CLIP's preprocessing with OpenCLIP's pixels, for the images of remote sensing.
 
-Two parts differ from `CLIPImageProcessor`. The center crop rounds as torchvision does, so images that are not square
-have OpenCLIP's pixels. And 16-bit and float images are scaled to 8 bits by the range of their type (Pillow clips
+Two parts differ from `CLIPImageProcessor`. The center crop rounds as in torchvision, so that images that are not
+square get OpenCLIP's pixels. 16-bit and float images are scaled to 8 bits by the range of their type (Pillow clips
 16-bit values to white).
 """
 
@@ -21,14 +21,14 @@ def as_image(image, channels: str | None = None):
             Gray of shape `(height, width)`, or 1, 3 or 4 channels. Values are 8-bit, 16-bit (`uint16`, Pillow's
             `I;16`), boolean, or float from 0 to 1 or from 0 to 255. Resampling may overshoot these ranges by 5 %.
         channels (`str`, *optional*):
-            `"channels_first"` or `"channels_last"`. By default the side of 1, 3 or 4 channels. If both sides can be
-            channels, they are first in a tensor and last in an array.
+            `"channels_first"` or `"channels_last"`. By default the side of length 1, 3 or 4. If both sides have such a
+            length, channels are first in a tensor and last in an array.
 
     Returns:
         `PIL.Image.Image`: The image on a white background. Paths, URLs and other non-images are returned unchanged.
 
     Raises:
-        `ValueError`: The range of the values or the side of the channels is unknown.
+        `ValueError`: The range of the values is unknown, or no side has the length 1, 3 or 4.
     """
     is_image, is_tensor = isinstance(image, Image.Image), isinstance(image, torch.Tensor)
     if not is_image and not is_tensor and not isinstance(image, np.ndarray):
@@ -68,8 +68,8 @@ def scale_to_8_bit(array: np.ndarray) -> np.ndarray:
 
 class RSMCLIPImageProcessor(CLIPImageProcessorPil):
     """
-    [`CLIPImageProcessor`] for the images of remote sensing: resize of the short side with Pillow, center crop, CLIP's
-    mean and standard deviation. The result does not depend on torchvision. Transparent images get a white background.
+    [`CLIPImageProcessor`] for the images of remote sensing: short side resized with Pillow, center crop, CLIP's mean
+    and standard deviation. The result does not depend on torchvision. Transparent images get a white background.
     """
 
     def preprocess(self, images, *args, **kwargs):
@@ -84,7 +84,7 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         """
         given = {name: kwargs[name] for name in ("do_rescale", "rescale_factor") if kwargs.get(name) is not None}
         do_rescale, factor = given.get("do_rescale", self.do_rescale), given.get("rescale_factor", self.rescale_factor)
-        if do_rescale and factor == 1 / 255:  # otherwise the caller has scaled the values
+        if do_rescale and factor == 1 / 255:  # with other settings, the caller has scaled the values
             channels = kwargs.get("input_data_format")
             if isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4:
                 images = [as_image(image, channels) for image in images]
@@ -93,7 +93,7 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
         return super().preprocess(images, *args, **kwargs)
 
     def resize(self, image: np.ndarray, size: SizeDict, *args, **kwargs) -> np.ndarray:
-        """Resize `(channels, height, width)`. A longest side is rounded as in OpenCLIP, to at least one pixel."""
+        """Resize `(channels, height, width)`. If the longest side is limited, round sides as in OpenCLIP."""
         if size.longest_edge and size.longest_edge == size.shortest_edge:
             ratio = max(image.shape[1:]) / size.longest_edge
             height, width = (max(1, round(side / ratio)) for side in image.shape[1:])
@@ -102,15 +102,14 @@ class RSMCLIPImageProcessor(CLIPImageProcessorPil):
 
     def center_crop(self, image: np.ndarray, size: SizeDict, **kwargs) -> np.ndarray:
         """Crop `(channels, height, width)` to `size`, rounded as in torchvision. Pad smaller images with black."""
-        missing = [
-            max(wanted - found, 0) for wanted, found in zip((size.height, size.width), image.shape[1:], strict=True)
-        ]
+        sides = zip((size.height, size.width), image.shape[1:], strict=True)
+        missing = [max(wanted - found, 0) for wanted, found in sides]
         image = np.pad(image, [(0, 0), *((pixels // 2, pixels - pixels // 2) for pixels in missing)])
         top, left = round((image.shape[1] - size.height) / 2), round((image.shape[2] - size.width) / 2)
         return image[:, top : top + size.height, left : left + size.width]
 
     def to_dict(self) -> dict:
-        """Name `CLIPImageProcessor` for loading with `trust_remote_code=False`."""
+        """Return the settings, with `CLIPImageProcessor` as the class to load with `trust_remote_code=False`."""
         return super().to_dict() | {"image_processor_type": "CLIPImageProcessor"}
 
 

@@ -4,12 +4,13 @@ embedding space.
 The towers are models of `transformers`, with its attention backends, gradient checkpointing and adapters. This file
 adds the parts that join them:
 
-    image -> ViT -> visual_projection -> image embedding
-    image -> ViT -> self_distillation_head -> prototype logits (training only)
-    text -> XLM-RoBERTa -> mean over the tokens -> text_projection (MLP) -> text embedding
+    image -> ViT -> pooled output (class token) -> visual_projection (linear) -> image embedding
+             the same pooled output -> self_distillation_head -> prototype logits (training only)
+    text  -> XLM-RoBERTa -> mean over the tokens -> text_projection (MLP) -> text embedding
 
-The architecture is OpenCLIP's `CustomTextCLIP` with a ViT and an XLM-RoBERTa. `rsmclip hub convert-openclip` and
-`export-openclip` convert weights in both directions without a difference.
+These are the defaults, the released model; the config can choose another pooling and projection of the text. The
+architecture is OpenCLIP's `CustomTextCLIP` with a ViT and an XLM-RoBERTa, and in addition the head. `rsmclip hub
+convert-openclip` and `export-openclip` convert the weights in both directions; the embeddings stay the same.
 """
 
 from dataclasses import dataclass
@@ -45,8 +46,8 @@ class RSMCLIPOutput(CLIPOutput):
 class RSMCLIPSelfDistillationHead(nn.Module):
     """
     Head of the self-distillation objective: pooled image to prototype logits (Caron et al. 2021, section 3.1 and
-    appendix C). It has a three-layer MLP, L2 normalization, and a linear layer. The rows of the linear layer are the
-    prototypes and have unit length.
+    appendix C). It has a three-layer MLP and L2 normalization; its output is the cosines with the prototypes. The
+    prototypes are the rows of `prototypes.weight`. `forward` scales them to unit length.
     """
 
     def __init__(self, in_size: int, hidden_size: int, bottleneck_size: int, num_prototypes: int):
@@ -79,12 +80,12 @@ class RSMCLIPPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    # No warning if a model with `self_distillation=None` is loaded from weights with a head.
+    # A model without a head can load weights that have a head: do not warn.
     _keys_to_ignore_on_load_unexpected = [r"^self_distillation_head\."]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        # The towers initialize themselves. `init` skips loaded weights.
+        # The towers initialize themselves, `super()` the head. The functions of `init` do not change loaded weights.
         super()._init_weights(module)
         if isinstance(module, RSMCLIPModel):
             for layer in [module.visual_projection, *module.text_projection.modules()]:
@@ -161,7 +162,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         **kwargs,
     ) -> None:
         """
-        Save the model. All arguments but one are those of [`~PreTrainedModel.save_pretrained`].
+        Save the model. There is one argument more than in [`~PreTrainedModel.save_pretrained`]:
 
         Args:
             keep_self_distillation_head (`bool`, *optional*, defaults to `True`):
@@ -208,13 +209,13 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         """
-        Compute text embeddings: pool the last hidden states over the attention mask, and project. They are not
-        normalized.
+        Compute text embeddings: pool the last hidden states of the tokens with attention mask 1, and project. They are
+        not normalized.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                Token ids. The largest length is `max_position_embeddings - 2` (512): use `truncation=True` in the
-                tokenizer.
+                Token ids. The largest length is `max_position_embeddings - pad_token_id - 1` (512): use
+                `truncation=True` in the tokenizer.
             attention_mask (`torch.Tensor` of shape `(batch, length)`, *optional*):
                 1 for tokens, 0 for padding. By default 0 for padding tokens.
             inputs_embeds (`torch.Tensor` of shape `(batch, length, width)`, *optional*):
@@ -240,7 +241,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         # The tower, pooling and projection.
         mask = attention_mask
         if self.training and self.text_model.config._attn_implementation == "sdpa":
-            # With a 2D mask transformers checks if any token is masked, and a training step waits for the device.
+            # With a 2D mask transformers asks the device whether any token is masked, and the CPU waits for it.
             mask = attention_mask[:, None, None].bool()
         outputs = self.text_model(
             input_ids=input_ids, attention_mask=mask, inputs_embeds=inputs_embeds, return_dict=True, **kwargs
@@ -300,7 +301,8 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
             input_ids (`torch.LongTensor` of shape `(texts, length)`, *optional*): Token ids.
             pixel_values (`torch.FloatTensor` of shape `(images, 3, height, width)`, *optional*): Normalized pixels.
             attention_mask (`torch.Tensor` of shape `(texts, length)`, *optional*): 1 for tokens, 0 for padding.
-            return_loss (`bool`, *optional*): Compute InfoNCE. Text `i` must belong to image `i`.
+            return_loss (`bool`, *optional*):
+                Compute the plain InfoNCE of one process. Text `i` must belong to image `i`. Training uses `clip_loss`.
             interpolate_pos_encoding (`bool`, *optional*, defaults to `False`):
                 Accept images of other sizes than the configured size.
 

@@ -1,13 +1,14 @@
 """Train RS-M-CLIP.
 
-    python train.py                                                       # the demo: drawn on the spot, on a CPU
+    python train.py                                                       # the demo: small, on drawn images, on a CPU
     accelerate launch train.py --config configs/rs_m_clip.yaml --dataset DIR --output_dir OUT [--field value …]
     torchrun --nproc_per_node 2 train.py --max_train_steps 20             # several processes on a CPU
 
-The method is `training_step`. It minimizes two losses together. InfoNCE compares every global view of an image with
-the captions of the batch. Self-distillation is the cross-entropy from the prototype distribution of an EMA teacher for
-one view to the distribution of the student for the other views. At the end the folder of the run is a model repository
-for the Hub.
+`training_step` is the whole method. It minimizes the sum of two losses. InfoNCE compares every global view of every
+image with the captions of the batch, in both directions. Self-distillation is a cross-entropy: from another view of
+the same image, the student predicts the distribution over prototypes that an EMA teacher gives to a global view. The
+student is evaluated and saved. Validation chooses nothing: the model after the last step is saved. At the end the
+folder of the run is a model repository for the Hub.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ from rsmclip.core.files import is_local, published_name
 from rsmclip.data.card import recorded_facts
 from rsmclip.eval import evaluate as evaluation
 from rsmclip.eval import protocol, report, run_results
+from rsmclip.eval.outcomes import Outcomes
 from rsmclip.hub import card, examples, run_upload
 from rsmclip.models import folder as model_folder
 from rsmclip.training import adapter as lora
@@ -57,12 +59,12 @@ from rsmclip.training.losses import Centering, clip_loss, effective_rank, entrop
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.views import ViewSpec, render_views
 
-MAX_LOGIT_SCALE = math.log(100)  # Radford et al. 2021, section 2.5
+MAX_LOG_SCALE = math.log(100)  # `model.logit_scale` is a logarithm; Radford et al. 2021, section 2.5
 
 
 @dataclass
 class Plan:
-    """What a run reads, checked. Nothing is written yet."""
+    """All inputs of a run, after the checks. No file is written yet."""
 
     config: TrainingConfig
     accelerator: Accelerator
@@ -74,32 +76,29 @@ class Plan:
     mean: torch.Tensor  # (3, 1, 1), of the pixels that the image tower takes
     std: torch.Tensor
     adapter: PeftModel | None
-    sizes: dict[str, int]  # of the model, before it is sharded
+    sizes: dict[str, int]  # numbers of parameters and layers, counted before the model is sharded
 
 
 @dataclass(kw_only=True)
 class Run(Plan):
-    """A plan with all that trains, prepared by accelerate."""
+    """A plan and everything that changes in training. Accelerate wraps student, optimizer and scheduler."""
 
-    student: Student  # contains the model; wrapped by accelerate
-    teacher: Teacher | None
+    student: Student  # contains the model
+    teacher: Teacher | None  # EMA of image tower and head; None if self_distillation_weight is 0
     centering: Centering | None
     optimizer: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
     upload: run_upload.RunUpload | None
-    step: int = 0  # steps done
+    step: int = 0  # number of finished steps
     saved: int | None = None  # step of the last checkpoint
 
 
 def plan(config: TrainingConfig) -> Plan:
-    """Read and check everything that the run needs. A dry run does not load random weights."""
+    """Read and check everything that the run needs. A dry run does not allocate random weights."""
     accelerator = processes.make_accelerator(config)
-    config = dataclasses.replace(config, mixed_precision=accelerator.mixed_precision)  # the launcher's, if it was null
+    config = dataclasses.replace(config, mixed_precision=accelerator.mixed_precision)  # null: the launcher's setting
     run_folder.check_run_folder(config)
-    if config.resume_from_checkpoint:
-        folder = Path(config.output_dir) / "checkpoints"
-        checkpoint = checkpoints.find_checkpoint_once(accelerator, folder, config.resume_from_checkpoint)
-        config = dataclasses.replace(config, resume_from_checkpoint=str(checkpoint))
+    config = run_folder.with_checkpoint(config, accelerator)
 
     # data
     benchmark = protocol.load_benchmark(config.benchmark) if config.benchmark else None
@@ -112,6 +111,7 @@ def plan(config: TrainingConfig) -> Plan:
     set_seed(config.seed)
     with_head = config.self_distillation_weight > 0
     with torch.device("meta") if config.dry_run and config.model is None else nullcontext():
+        # The captions are for the tokenizer of a model with random weights.
         model, processor = initial_model.make_model(config, splits["train"], config.languages, with_head)
         adapter = lora.add_adapter(model, config.lora) if config.lora else None
     optimizer.freeze(model, config)
@@ -131,9 +131,10 @@ def start(plan: Plan) -> Run:
         folder, repo_id = Path(config.output_dir), config.hub_model_id
         upload = run_upload.RunUpload(folder, repo_id, accelerator, config.hub_private, config.hub_strategy)
     run_folder.prepare_run_folder(config, accelerator)
-    set_seed(config.seed, device_specific=True)  # each process has its own dropout
+    set_seed(config.seed, device_specific=True)  # another seed for dropout in each process
     model.to(accelerator.device)
     processes.make_shardable(model, accelerator)
+    # In chunks, to save memory. The loss and its gradient are those of the whole batch, not of each chunk.
     student = Student(model, config.student_temperature, config.gradient_accumulation_chunks)
     teacher = centering = None
     if config.self_distillation_weight > 0:
@@ -147,7 +148,7 @@ def start(plan: Plan) -> Run:
         lora.save_only_trained(student, teacher)
     compilation.compile_layers(student, teacher)
     adamw = optimizer.make_optimizer(model, config)
-    scheduler = get_cosine_schedule_with_warmup(adamw, config.warmup_steps, config.max_train_steps)
+    scheduler = get_cosine_schedule_with_warmup(adamw, config.warmup_steps, config.max_train_steps)  # ends at 0
     student, adamw, scheduler = accelerator.prepare(student, adamw, scheduler)
     return Run(
         **vars(plan),
@@ -161,7 +162,7 @@ def start(plan: Plan) -> Run:
 
 
 def train(config: TrainingConfig) -> run_results.RunResults | None:
-    """Train, evaluate and save. Returns the results on rank 0; nothing for a dry run."""
+    """Train, evaluate and save. Returns the results on rank 0, `None` on other ranks and for a dry run."""
     planned = plan(config)
     config, accelerator = planned.config, planned.accelerator
     if config.dry_run:
@@ -169,7 +170,7 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
         return dry_run.dry_run(config, planned.splits, planned.model, batch, accelerator.is_main_process)
     run = start(planned)
     accelerator.print(f"training on {processes.describe_device(accelerator)}")
-    # Before a checkpoint is loaded, so that a resumed run prints the same floor in the final table.
+    # The start of the run is a row of the final table. A resumed run measures it before it loads its checkpoint.
     untrained = evaluation.metrics_by_language(evaluate(run, "test"))
     if config.resume_from_checkpoint:
         run.step = run.saved = checkpoints.load_checkpoint(
@@ -181,21 +182,20 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
     with interruption.StopSignal(accelerator) as stop:
         for batch in make_batches(run, run.step):
             validate(run, log, stop)
-            rates = optimizer.learning_rates(run.optimizer)  # of this step; the step changes them
+            rates = optimizer.learning_rates(run.optimizer)  # read before the scheduler changes them
             scalars = training_step(run, batch, run.step)
             run.step += 1
             log.step(run.step, scalars, rates, batch)
             if log.skipped_in_a_row >= config.max_skipped_steps:
                 saved = save(run, log)
                 raise UserError(
-                    f"no finite gradient in {log.skipped_in_a_row} successive steps, which changed nothing; {saved} "
-                    "has the weights. Try a lower learning_rate; train_log.jsonl names the images"
+                    f"{log.skipped_in_a_row} successive steps had no finite gradient and did not change the model, "
+                    f"which is in {saved}. Try a lower learning_rate; train_log.jsonl names the images"
                 )
-            # Also after the last step: the final evaluation may be interrupted.
-            if run.step % config.checkpoint_steps == 0 or run.step == config.max_train_steps:
+            is_last = run.step == config.max_train_steps  # a run whose final evaluation is interrupted can be resumed
+            if run.step % config.checkpoint_steps == 0 or is_last:
                 save(run, log)
                 if run.upload is not None:
-                    is_last = run.step == config.max_train_steps
                     run.upload.checkpoint(run.step, partial(save_model, run), is_last)
             stop_if_told(run, log, stop)
         validate(run, log, stop)
@@ -205,29 +205,34 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
 
 def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
     """
-    Do one step of the optimizer. Returns scalars for the log, on the device: nothing here waits for it.
+    Do one step of the optimizer. Returns scalars for the log. They stay on the device: the CPU does not wait for it.
 
     Args:
-        run ([`Run`]): The run.
-        batch (`dict`): A batch of [`~rsmclip.training.batches.Collate`] on the device.
-        step (`int`): Steps done before this one.
+        batch (`dict`):
+            Images and captions of this process, on the device. `pixels`: `(batch, 3, height, width)`, uint8. `views`:
+            box, flips, quarter turn, color changes and blur of every view. `input_ids`, `attention_mask`:
+            `(captions, batch, length)`, the captions drawn for each image. `sentence_ids`: `(captions, batch)`, equal
+            for one sentence in any language. `text_groups`: captions of similar length, for less padding.
+        step (`int`): Number of steps before this one.
     """
     config, accelerator, model = run.config, run.accelerator, run.model
 
-    # views: random crops of every image, {"global": (views, batch, 3, size, size), "local": …}, normalized
+    # views: random crops with flips, quarter turns and color changes, (views, batch, 3, size, size), normalized
     views = {
         name: (render_views(batch["pixels"], batch["views"][name], spec) - run.mean) / run.std
         for name, spec in run.view_specs.items()
     }
 
-    # teacher: distributions over prototypes for the global views, centered and sharpened
+    # teacher: an EMA of the student's image tower and head, without gradient. Its prototype logits for the global
+    # views become the targets: distributions, centered and sharpened
     targets = None
     if run.teacher is not None:
         with accelerator.autocast():
             teacher_logits = run.teacher(views["global"])
         targets = run.centering(teacher_logits, temperature=schedules.teacher_temperature(config, step))
 
-    # student: every view through the image tower, every caption through the text tower
+    # student: every view through the image tower, every caption through the text tower. It also computes
+    # `self_distillation_loss` of each image, in chunks, because prototype logits are large
     with accelerator.autocast():
         output = run.student(
             global_views=views["global"],
@@ -238,7 +243,7 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
             targets=targets,
         )
 
-    # loss: InfoNCE over the batch of all processes + weight · cross-entropy(teacher, student)
+    # loss: InfoNCE over the batch of all processes + weight · cross-entropy(teacher, student), in float32
     losses = {
         "contrastive": clip_loss(
             image_embeds=output.image_embeds,
@@ -254,7 +259,7 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
         losses["distillation"] = output.distillation.mean()
         loss = loss + schedules.distillation_weight(config, step) * losses["distillation"]
 
-    # update: AdamW unless a gradient is not finite, then the teacher
+    # update: the student by AdamW, which changes nothing if a gradient is not finite; then the teacher
     accelerator.backward(loss)
     if run.teacher is not None and step < config.freeze_prototypes_steps:
         model.self_distillation_head.prototypes.weight.grad = None
@@ -263,13 +268,13 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
     run.optimizer.step()
     run.scheduler.step()
     run.optimizer.zero_grad()
-    model.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+    model.logit_scale.data.clamp_(max=MAX_LOG_SCALE)
     if run.teacher is not None:
         run.teacher.update(model, momentum=schedules.teacher_momentum(config, step))
 
     scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
     scalars["skipped"] = skipped
-    if (step + 1) % config.logging_steps == 0:  # these show a collapse before the losses do
+    if (step + 1) % config.logging_steps == 0:  # early signs of collapse; the rank is of the first view, this process
         scalars["embedding_rank"] = effective_rank(output.image_embeds[0].detach())
         if targets is not None:
             scalars |= {"teacher_entropy": entropy(targets), "prototype_use": run.centering.prototype_use()}
@@ -277,13 +282,13 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
 
 
 def make_batches(plan: Plan, first_step: int) -> Iterator[dict]:
-    """Yield the batches of this process, on its device, after `first_step` steps."""
+    """Yield the batches of this process, on its device, for the steps from `first_step` to `max_train_steps`."""
     rows, tokenizer = plan.splits["train"], plan.processor.tokenizer
     return loading.batches(plan.config, rows, plan.view_specs, tokenizer, plan.accelerator, first_step)
 
 
 def save(run: Run, log: TrainingLog) -> Path:
-    """Write a checkpoint unless this step has one. The log is on the disk before it: a resumed run lacks no line."""
+    """Write a checkpoint if this step has none. The log comes first, so that the log of a resumed run has no gap."""
     log.flush()
     folder = Path(run.config.output_dir) / "checkpoints"
     if run.saved != run.step:
@@ -293,11 +298,9 @@ def save(run: Run, log: TrainingLog) -> Path:
     return folder / f"step-{run.step}"
 
 
-def evaluate(
-    run: Run, split: str, guard: AbstractContextManager | None = None, thorough: bool = False
-) -> evaluation.Outcomes:
-    """Evaluate on a split on rank 0; other ranks wait. Returns empty outcomes there, or if the guard ends it."""
-    outcomes, model = evaluation.Outcomes([]), processes.whole_model(run.model, run.student, run.accelerator)
+def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None, thorough: bool = False) -> Outcomes:
+    """Evaluate the student on rank 0. Other ranks wait, and get empty outcomes, as rank 0 does if `guard` stops it."""
+    outcomes, model = Outcomes([]), processes.whole_model(run.model, run.student, run.accelerator)
     if run.accelerator.is_main_process:
         embedder = evaluation.Embedder(model.eval(), run.processor, run.config.evaluation_batch_size)
         with guard or nullcontext(), compilation.eager():
@@ -308,12 +311,12 @@ def evaluate(
 
 
 def validate(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> None:
-    """Evaluate on the validation split if this step is due and not in the log yet."""
+    """Evaluate on the validation split every `evaluation_steps` steps, unless the log has this step."""
     if run.step % run.config.evaluation_steps or run.step <= log.evaluated:
         return
     began = time.perf_counter()
     metrics = evaluation.metrics_by_language(evaluate(run, "validation", stop.gives_up()))
-    stop_if_told(run, log, stop)  # a signal may have ended the evaluation; the resumed run repeats it
+    stop_if_told(run, log, stop)  # if a signal ended the evaluation, the resumed run repeats it
     log.evaluation(run.step, metrics, time.perf_counter() - began)
     run.student.train()
 
@@ -321,15 +324,14 @@ def validate(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> None:
 def stop_if_told(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> None:
     """End the run with a checkpoint if any process has received a signal."""
     if signal := stop.agreed():
-        saved = save(run, log)
+        stopped = interruption.Stopped(signal, save(run, log))
         log.close()
         PartialState().destroy_process_group()  # a process that ends while gloo's threads run is sometimes aborted
-        stopped = interruption.Stopped(signal, saved)
         raise stopped if run.accelerator.is_main_process else SystemExit(stopped.exit_status)
 
 
 def save_model(run: Run, folder: Path) -> None:
-    """Save the model folder; of a run with an adapter the adapter alone, unless it is to be merged."""
+    """Save the model folder. A run with an adapter saves the adapter alone, or the merged model with merge_adapter."""
     model = processes.whole_model(run.model, run.student, run.accelerator)
     if not run.accelerator.is_main_process:
         return
@@ -360,7 +362,7 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> run_results.RunResult
     return results
 
 
-def describe(run: Run, outcomes: evaluation.Outcomes, untrained: dict, log: TrainingLog) -> run_results.RunResults:
+def describe(run: Run, outcomes: Outcomes, untrained: dict, log: TrainingLog) -> run_results.RunResults:
     """Collect the results of the run."""
     config, accelerator = run.config, run.accelerator
     measured = run_results.measured_fields(run.splits["test"], outcomes, config.languages, run.benchmark)

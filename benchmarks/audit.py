@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("measurement", choices=["pairs", "transforms", "speed"])
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="folder of a built corpus")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="pictures of another corpus (pairs)")
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="pictures that the corpus has too (pairs)")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="JSON file of equal pictures (pairs)")
     parser.add_argument("--images", type=int, nargs="+", default=[1000], help="number of images")
     parser.add_argument("--seed", type=int, default=0, help="seed of the transforms (default: 0)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="JSON file for the results")

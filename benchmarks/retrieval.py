@@ -58,7 +58,7 @@ def measure(side: str, images: int, texts: int) -> dict:
     metrics = {"dense": dense_metrics, "exact": retrieval_metrics}[side](*embeddings)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": round(seconds, 1), "peak_mb": round(peak), "metrics": metrics}
+    return {"seconds": round(seconds, 3), "peak_mb": round(peak), "metrics": metrics}
 
 
 def measure_apart(side: str, images: int, texts: int) -> dict:
@@ -93,12 +93,12 @@ def run(arguments: argparse.Namespace) -> dict:
 def main() -> None:
     """Run the comparison, or with `--side` one side of it in this process."""
     parser = argparse.ArgumentParser(prog="python -m rsmclip.benchmarks.retrieval", description=__doc__)
-    parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--texts", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=10_000, help="images of the comparison")
+    parser.add_argument("--texts", type=int, default=50_000, help="texts of the comparison")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each implementation")
     parser.add_argument("--large", type=int, default=50_000, help="images of the large gallery (0: none)")
     parser.add_argument("--side", choices=("dense", "exact"), help="measure only this side and print it")
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--output", type=Path, help="JSON file for the results")
     arguments = parser.parse_args()
     if arguments.side:
         print(json.dumps(measure(arguments.side, arguments.images, arguments.texts)))

@@ -263,7 +263,7 @@ def main() -> None:
     """Run the soak and print its outcome. Exit with status 1 if a killed run differs from the uninterrupted run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30, help="number of SIGKILLs")
-    parser.add_argument("--inside_saves", type=int, default=8, help="smallest number of them inside a save")
+    parser.add_argument("--inside_saves", type=int, default=8, help="smallest number of SIGKILLs inside a save")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--output", type=Path, help="JSON file for the outcome")
     arguments = parser.parse_args()

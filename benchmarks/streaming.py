@@ -126,8 +126,9 @@ def shuffle_quality(rows: int, rows_per_shard: int, buffers: list[int]) -> list[
 def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/streaming.json"))
+    parser.add_argument("--repeats", type=int, default=3, help="epochs of each kind")
+    output = Path("benchmarks/results/streaming.json")
+    parser.add_argument("--output", type=Path, default=output, help="JSON file for the results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         files = write_shards(Path(scratch))

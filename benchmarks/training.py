@@ -197,7 +197,7 @@ def throughput(options: argparse.Namespace, folder: Path) -> dict:
         # The number of operations is that of the model without the compiler.
         share = measured["pairs_per_second"] * used["gflop_per_pair"] / 1e3 / used["peak_tflops"]
         hours = EPOCHS * IMAGES / measured["pairs_per_second"] / 3600
-        more = {"utilisation_percent": round(100 * share, 1), "hours": round(hours, 2)}
+        more = {"utilization_percent": round(100 * share, 1), "hours": round(hours, 2)}
         found[name] = measured | more | {"start_seconds": round(start, 1)}
     return {**used, **found}
 
@@ -214,7 +214,7 @@ def utilization(side: Side, pairs_per_second: float, options: argparse.Namespace
         found["peak"] = f"measured: a product of two {product['size']}² matrices in {product['dtype']}"
     achieved = pairs_per_second * gflop / 1e3
     percent = round(100 * achieved / found["peak_tflops"], 1)
-    return found | {"achieved_tflops": round(achieved, 4), "utilisation_percent": percent}
+    return found | {"achieved_tflops": round(achieved, 4), "utilization_percent": percent}
 
 
 def run_fields(options: argparse.Namespace, output_dir: Path, fields: dict) -> dict:

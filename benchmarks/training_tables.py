@@ -51,7 +51,7 @@ def views(found: Mapping) -> str:
 def used(found: Mapping) -> str:
     return (
         f"{found['gflop_per_pair']:.1f} GFLOP a pair; {found['achieved_tflops']:.3g} TFLOP/s, "
-        f"{found['utilisation_percent']:.1f} % of {found['peak_tflops']:.3g} ({found['peak']})"
+        f"{found['utilization_percent']:.1f} % of {found['peak_tflops']:.3g} ({found['peak']})"
     )
 
 
@@ -82,7 +82,7 @@ def throughput(found: Mapping) -> str:
     rows = []
     for name in ("compile off", "compile on"):
         if side := found.get(name):
-            more = (f"{side['utilisation_percent']:.1f}", f"{side['hours']:.1f}", f"{side['start_seconds']:.0f}")
+            more = (f"{side['utilization_percent']:.1f}", f"{side['hours']:.1f}", f"{side['start_seconds']:.0f}")
             rows.append(rate_row(name, side, *more))
     more = ("utilization, %", "hours for 100 epochs of 50,000 images", "warm-up, s")
     text = table(["2 + 8 views and teacher", *RATES, *more], rows) + "\n\n" + used(found)

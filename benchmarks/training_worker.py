@@ -7,6 +7,7 @@ end of stdin ends the process. The run comes from `train.start`, its batches fro
 `train.training_step`.
 """
 
+import argparse
 import dataclasses
 import gc
 import itertools
@@ -158,9 +159,12 @@ def synchronize() -> None:
 
 def main() -> None:
     """Answer requests until the end of stdin."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path, help="JSON file with fields of the training configuration")
+    config = parser.parse_args().config
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print to stderr from here on, so that stdout holds answers only
-    worker = Worker(TrainingConfig(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    worker = Worker(TrainingConfig(**json.loads(config.read_text(encoding="utf-8"))))
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
         do = request.pop("do")

@@ -1,9 +1,9 @@
-"""Measure how many right translations the checks accept, and how many spoilt ones they reject.
+"""Measure how many right translations the checks accept, and how many spoiled ones they reject.
 
     python -m rsmclip.benchmarks.translation_checks --translations DIR --output FILE
 
 DIR contains `*.jsonl` files with right translations, `{"en": …, "pt": …}` a line. Captions without all languages are
-left out. For each way of spoiling, a tenth of the translations is spoilt and judged with the others.
+left out. For each way of spoiling, a tenth of the translations is spoiled and judged with the others.
 """
 
 import argparse
@@ -57,15 +57,15 @@ def first_half(text: str) -> str:
 
 
 def measure(texts: Texts, language: str, seed: int) -> dict:
-    """Count accepted translations into a language, and measure the rejected part of spoilt ones in percent."""
+    """Count accepted translations into a language, and measure the rejected part of spoiled ones in percent."""
     pairs = {english: known[language] for english, known in texts.items()}
     right = Counter(judge(pairs, language).reasons.values())
     result = {"translations": len(pairs), "accepted": right.pop(None, 0), "rejected": dict(right), "found": {}}
     for way, spoil in WAYS.items():
         rng = random.Random(f"{seed} {language} {way}")
-        spoilt = rng.sample(sorted(pairs), len(pairs) // 10)
-        judged = judge(pairs | {text: spoil(rng, texts, text, language) for text in spoilt}, language).reasons
-        result["found"][way] = round(100 * sum(judged[text] is not None for text in spoilt) / len(spoilt), 1)
+        spoiled = rng.sample(sorted(pairs), len(pairs) // 10)
+        judged = judge(pairs | {text: spoil(rng, texts, text, language) for text in spoiled}, language).reasons
+        result["found"][way] = round(100 * sum(judged[text] is not None for text in spoiled) / len(spoiled), 1)
     return result
 
 

@@ -9,7 +9,7 @@ from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.data.demo.corpus import demo_card, demo_examples
 from rsmclip.data.schema import LANGUAGES, features, load_corpus
 from rsmclip.data.write import write_corpus
-from rsmclip.models.folder import make_processor
+from rsmclip.models.folder import make_processor, save_model_folder
 from rsmclip.training.tokenizer import train_tokenizer
 
 TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
@@ -89,3 +89,12 @@ def tokenizer(corpus):
 @pytest.fixture
 def tiny_processor(tokenizer):
     return make_processor(tokenizer, 32)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tokenizer, tmp_path_factory) -> Path:
+    """The folder of `tiny_model` and `tiny_processor`, which no test changes."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)).eval(), make_processor(tokenizer, 32), folder)
+    return folder

@@ -73,7 +73,7 @@ def route(request: str, writes: bool = False) -> Callable[[Callable], Callable]:
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    """Handler of requests; the named groups of a route are the arguments of its method."""
+    """A handler of requests. The named groups of a route are the arguments of its method."""
 
     def log_message(self, *args):
         pass
@@ -238,7 +238,7 @@ class HubHandler(BaseHTTPRequestHandler):
             each["actions"] = {"upload": {"href": f"{self.server.endpoint}/lfs/{each['oid']}"}}
         return {"transfer": "basic", "objects": objects}
 
-    @route("PUT /lfs/(?P<sha256>[0-9a-f]{64})")  # no token: a client is sent to such an address as to a signed one
+    @route("PUT /lfs/(?P<sha256>[0-9a-f]{64})")  # no token: on the Hub this address is signed
     def lfs_upload(self, sha256: str) -> dict:
         if hashlib.sha256(self.body).hexdigest() != sha256:
             raise Refusal(400, "the content has another hash")

@@ -1,4 +1,4 @@
-"""Batches do not depend on processes, workers and resumption. Bad images are replaced, bugs are not hidden."""
+"""Batches do not depend on processes, workers or resumption. Bad images are replaced, and bugs are not hidden."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""The benchmark of the translation checks: accepted input, and rejection of spoilt translations."""
+"""The benchmark of the translation checks: accepted input, and rejection of spoiled translations."""
 
 import json
 import sys

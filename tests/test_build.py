@@ -60,7 +60,7 @@ def test_a_built_corpus_reads_back_with_its_schema(tmp_path):
     assert not leftovers(tmp_path)
 
 
-def test_the_card_tells_load_dataset_all_it_needs(tmp_path):
+def test_the_card_has_the_configuration_for_load_dataset(tmp_path):
     build_corpus([made_source(tmp_path / "made")], tmp_path / "out", Translations({"a field.": {"pt": "Um campo."}}))
     card = DatasetCard.load(tmp_path / "out" / "README.md")
     assert card.data.language == ["en", "pt"]

@@ -29,7 +29,7 @@ def cache(tmp_path):
 
 @pytest.fixture
 def calls(tiny_model):
-    """Counts what goes through the towers."""
+    """Count the calls of the towers."""
     counts = {"images": 0, "texts": 0}
     tiny_model.vision_model.register_forward_pre_hook(lambda *_: counts.update(images=counts["images"] + 1))
     tiny_model.text_model.register_forward_pre_hook(lambda *_: counts.update(texts=counts["texts"] + 1))

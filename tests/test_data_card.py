@@ -1,4 +1,4 @@
-"""The dataset card: it tells where pictures, captions and translations come from, in numbers of the build itself."""
+"""The dataset card: sources, counts, translations and faults of the build."""
 
 import json
 
@@ -42,7 +42,7 @@ def make_card(report: BuildReport, tmp_path, translations: Translations = TRANSL
     return corpus_card([open_source("rsicd", tmp_path), open_source("sydney", tmp_path)], report, translations)
 
 
-def test_the_card_tells_sources_counts_translations_and_faults(report, tmp_path):
+def test_the_card_has_sources_counts_translations_and_faults(report, tmp_path):
     report.faults.append(Fault("image missing", "rsicd/a", "RSICD_images/a.jpg"))
     text = make_card(report, tmp_path).text
     for line in (
@@ -63,7 +63,7 @@ def test_the_card_tells_sources_counts_translations_and_faults(report, tmp_path)
     assert "| val |" not in text
 
 
-def test_the_card_tells_translations_of_unknown_origin_from_none(report, tmp_path):
+def test_the_card_distinguishes_translations_of_unknown_origin_from_none(report, tmp_path):
     unknown, none = Translations({}, TRANSLATIONS.counts), Translations()
     assert "unknown" in make_card(report, tmp_path, unknown).text
     assert "captions are in English" in make_card(report, tmp_path, none).text
@@ -82,7 +82,7 @@ def test_a_section_is_replaced_or_added_and_the_others_stay():
     assert with_sections("# Title\n\ntext", {"B": "new"}) == "# Title\n\ntext\n\n## B\n\nnew\n"
 
 
-def test_rows_are_taken_out_of_train_only_and_the_card_is_counted_again(tmp_path):
+def test_rows_are_removed_from_train_only_and_the_card_is_counted_again(tmp_path):
     root = tmp_path / "made"
     root.mkdir()
     lines = []
@@ -104,7 +104,7 @@ def test_rows_are_taken_out_of_train_only_and_the_card_is_counted_again(tmp_path
     assert sizes == {"train": 2, "test": 1}
 
 
-def test_rows_of_a_corpus_made_elsewhere_can_be_taken_out(tmp_path):
+def test_rows_of_a_corpus_made_elsewhere_can_be_removed(tmp_path):
     """Other names of splits, and captions that are null."""
     columns = features(["en", "pt"])
     rows = [

@@ -36,7 +36,7 @@ def made(tmp_path) -> Path:
 
 
 def refusal(capsys, *arguments: object) -> str:
-    """What a refused command says; its exit status is 2."""
+    """Return the message of a refused command. Its exit status is 2."""
     with pytest.raises(SystemExit) as stop:
         cli.main([str(argument) for argument in arguments])
     assert stop.value.code == 2
@@ -172,7 +172,7 @@ def test_audit_compares_with_the_pictures_in_any_folder(tmp_path, leaking, capsy
     assert "aid, pictures: river/b.jpg" in refusal(capsys, *command).splitlines()[-1]
 
 
-def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path, leaking, capsys):
+def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     Image.new("RGB", (9, 9)).save(pictures / "a.png")

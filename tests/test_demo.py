@@ -50,7 +50,7 @@ def test_two_runs_that_start_at_once_draw_the_cached_corpus_once(tmp_path, monke
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_every_kind_is_drawn_with_everything_that_may_lie_beside_it(kind):
+def test_every_kind_is_drawn_with_every_neighbor_and_variant(kind):
     rng = np.random.default_rng(0)
     for beside, variant in itertools.product(KINDS[kind].besides, KINDS[kind].variants):
         scene = replace(draw_scene(kind, rng), beside=beside, variant=variant)

@@ -1,5 +1,6 @@
-"""A dry run: what it prints, the picture of the first batch, and that it leaves everything as it was."""
+"""A dry run: its output, the picture of the first batch, and no change of other files."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from rsmclip.training.batch_picture import CELL, DOTS, GAP, HEAD, draw_batch, dr
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.dry_run import describe_data, describe_model, describe_schedule, shared_sentences
 from rsmclip.training.run_folder import check_run_folder
-from tests.conftest import TINY
+from tests.conftest import TINY_RUN
 
 
 @pytest.fixture
@@ -22,29 +23,17 @@ def config(corpus_folder, tmp_path):
     """A dry run of the tiny model on the tiny corpus."""
     AcceleratorState._reset_state(True)
     threads = torch.get_num_threads()
-    sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 3, "local_size": 16}
-    steps = {"max_train_steps": 12, "batch_size": 12, "warmup_steps": 4, "num_workers": 0, "cpu_threads": 1}
-    yield TrainingConfig(
-        dataset=str(corpus_folder),
-        output_dir=str(tmp_path / "run"),
-        dry_run=True,
-        learning_rate=1e-3,
-        **sizes,
-        **steps,
-    )
+    folders = {"dataset": str(corpus_folder), "output_dir": str(tmp_path / "run")}
+    fields = {"num_local_views": 3, "max_train_steps": 12, "warmup_steps": 4, "num_workers": 0, "dry_run": True}
+    yield TrainingConfig(**TINY_RUN | folders | fields)
     torch.set_num_threads(threads)
 
 
 def test_it_prints_what_the_run_would_be_and_writes_the_picture_alone(config, tmp_path, capsys):
     assert train.train(config) is None
     printed = capsys.readouterr().out
-    for line in (
-        "train         60",
-        "validation    18",
-        "5 steps an epoch, 2.4 epochs",
-        "first batch",
-    ):
-        assert line in printed
+    for expected in (r"train +60", r"validation +18", "5 steps .*2.4 epochs", "dry_run.png"):
+        assert re.search(expected, printed), expected
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["dry_run.png"]
     with Image.open(tmp_path / "run" / "dry_run.png") as image:
         assert image.height == pytest.approx((HEAD + 6 * (CELL + 2 * GAP)) * DOTS, abs=1)
@@ -65,7 +54,7 @@ def test_another_runs_folder_is_left_alone(config, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
-def test_its_first_batch_is_the_runs(config, tmp_path):
+def test_its_first_batch_is_the_runs(config):
     dry, real = (
         train.make_batches(start(config), 0)
         for start in (train.plan, lambda c: train.start(train.plan(replace(c, dry_run=False))))

@@ -29,13 +29,6 @@ CLASSES = ("airport", "denseResidential", "golf_course")
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, tokenizer) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)), make_processor(tokenizer, 32), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def scenes(tmp_path_factory) -> Path:
     """A folder of images by class without a benchmark file."""
     folder, rng = tmp_path_factory.mktemp("scenes"), np.random.default_rng(0)
@@ -99,7 +92,7 @@ def test_a_second_run_computes_no_embedding_and_says_the_same(options, output, t
     command(*options, "--output", tmp_path / "again")
     first, again = (json.loads((folder / "eval_results.json").read_text()) for folder in (output, tmp_path / "again"))
     assert first["figures"] == again["figures"]
-    assert "figures, tables and pictures" in capsys.readouterr().out
+    assert str(tmp_path / "again") in capsys.readouterr().out
 
 
 def test_results_that_are_cut_off_leave_no_older_figures(options, output, tmp_path, monkeypatch):
@@ -129,7 +122,7 @@ def test_two_evaluations_are_compared(output, options, tmp_path, capsys, tokeniz
     capsys.readouterr()
     command("compare", output, tmp_path / "out", "--samples", 50)
     printed = capsys.readouterr().out
-    assert "mean_recall" in printed and "differences are real at 95 %" in printed
+    assert "mean_recall" in printed and " 95 %" in printed
     command("compare", output, output, "--samples", 50, "--all")
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("0 of ") and len(lines) > 40
@@ -152,7 +145,7 @@ def test_processes_share_the_work_and_write_the_same_figures(options, output, tm
         [*launcher, "-m", "rsmclip.eval", *arguments], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("figures, tables and pictures") == 1
+    assert done.stdout.count(str(tmp_path / "two")) == 1
     one, two = (json.loads((folder / "eval_results.json").read_text()) for folder in (output, tmp_path / "two"))
     assert two["figures"] == one["figures"]
 

@@ -1,4 +1,4 @@
-"""Folders of images by class: what is read, and how folder names find their classes."""
+"""Folders of images by class: rows, and the classes of folder names."""
 
 import pytest
 from PIL import Image
@@ -80,7 +80,7 @@ def test_an_unknown_class_is_named_with_the_nearest():
         match_labels(["River", "forrest"], load_benchmark("eurosat"))
     with pytest.raises(UserError, match="'Sea_Lake' and 'sealake'.*'eurosat'"):
         match_labels(["sealake", "Sea_Lake"], load_benchmark("eurosat"))
-    with pytest.raises(UserError, match="'sydney_captions' has no classes"):
+    with pytest.raises(UserError, match="'sydney_captions'"):
         benchmark_for("sydney_captions", ["industrial"])
 
 

@@ -96,7 +96,7 @@ def test_gray_is_three_equal_channels(processor, pixels):
         np.testing.assert_array_equal(run(processor, image), expected)
 
 
-def test_transparency_lies_over_white(processor, pixels):
+def test_transparent_pixels_become_white(processor, pixels):
     opaque, clear = (np.dstack([pixels, np.full((40, 53), alpha, np.uint8)]) for alpha in (255, 0))
     np.testing.assert_array_equal(run(processor, Image.fromarray(opaque)), run(processor, pixels))
     np.testing.assert_array_equal(run(processor, opaque), run(processor, pixels))

@@ -1,4 +1,4 @@
-"""What a run starts from: published weights or a random start."""
+"""The initial model of a run: published weights or random weights."""
 
 import json
 
@@ -16,7 +16,7 @@ from tests.conftest import TINY
 
 
 def make_model(config: TrainingConfig, rows):
-    """The model of a run, checked as the run does it."""
+    """Make the model of a run and check its sizes, as a run does."""
     model, processor = make_from_settings(config, rows, config.languages, config.self_distillation_weight > 0)
     check_sizes(model.config, config.max_length, config.view_specs(model.config.vision_config.image_size))
     return model, processor
@@ -62,6 +62,10 @@ def test_weights_that_are_no_rsmclip_or_lack_tensors_are_refused(tiny_model, tin
     )
     with pytest.raises(ValueError, match="visual_projection.weight"):
         make_model(TrainingConfig(model=str(tmp_path / "cut"), local_size=16), corpus["train"])
+    wide = {name: torch.zeros(3, 3) if "visual" in name else value for name, value in tiny_model.state_dict().items()}
+    tiny_model.save_pretrained(tmp_path / "cut", state_dict=wide)
+    with pytest.raises(UserError, match="visual_projection.weight.*3, 3"):
+        make_model(TrainingConfig(model=str(tmp_path / "cut"), local_size=16), corpus["train"])
 
 
 @pytest.mark.parametrize(
@@ -69,7 +73,7 @@ def test_weights_that_are_no_rsmclip_or_lack_tensors_are_refused(tiny_model, tin
     [
         ({"local_size": 20}, "local_size 20.*16"),
         ({"max_length": 200}, "max_length is 200.*78"),
-        ({"vocab_size": 20}, "vocab_size 20"),
+        ({"vocab_size": 20}, "vocab_size is 20"),
         ({"lora": {"r": 2}}, "lora.*model"),
         ({"model_config": TINY | {"projection_dim": "x"}}, "model_config"),
         ({"model_config": TINY | {"projection_dim": -1}}, "model_config"),
@@ -80,7 +84,7 @@ def test_weights_that_are_no_rsmclip_or_lack_tensors_are_refused(tiny_model, tin
         ({"model_config": TINY | {"vision_config": {"hidden_act": "foo"}}}, "model_config"),
     ],
 )
-def test_what_does_not_fit_is_refused(corpus, changed, named):
+def test_settings_that_do_not_fit_are_refused(corpus, changed, named):
     fields = {"model_config": TINY, "vocab_size": 1000, "local_size": 16} | changed
     with pytest.raises(UserError, match=named):
         make_model(TrainingConfig(**fields), corpus["train"])

@@ -1,4 +1,4 @@
-"""The log of a run that was killed: no step is lost and none stands there twice."""
+"""The log of a run that was killed: it has every step once."""
 
 import json
 

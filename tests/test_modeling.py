@@ -66,7 +66,7 @@ def test_features_are_not_normalized(tiny_model, inputs):
     assert output.text_embeds is None and not torch.allclose(features, output.image_embeds, atol=1e-2)
 
 
-def test_prototype_logits_are_cosines_of_views_of_any_size(tiny_model, inputs):
+def test_prototype_logits_are_cosines_of_views_of_any_size(tiny_model):
     for size in (16, 32, 48):
         logits = tiny_model.get_prototype_logits(torch.randn(2, 3, size, size))
         assert logits.shape == (2, 24)
@@ -233,7 +233,7 @@ def test_any_multiple_of_the_patch_size_passes(tiny_model, size):
     pixels = torch.randn(2, 3, *size)
     assert tiny_model(pixel_values=pixels, interpolate_pos_encoding=True).image_embeds.shape == (2, 16)
     if size != (32, 32):
-        with pytest.raises(ValueError, match="doesn't match model"):
+        with pytest.raises(ValueError, match=r"32\*32"):
             tiny_model(pixel_values=pixels)
 
 

@@ -251,13 +251,13 @@ def test_an_openclip_folder_gives_what_openclip_gives(tmp_path):
     images = embedder.images(as_rows(reference_images()))
     torch.testing.assert_close(images, expected["image_features"], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(embedder.texts(texts), expected["text_features"], atol=1e-5, rtol=1e-4)
-    with pytest.raises(UserError, match="openclip_reference has no tokenizer"):
+    with pytest.raises(UserError, match="openclip_reference.*tokenizer"):
         load_embedder(str(reference))
 
 
 def test_a_model_without_a_tower_is_refused(tmp_path):
     transformers.ViTModel(transformers.ViTConfig(**VISION)).save_pretrained(tmp_path / "vit")
-    with pytest.raises(UserError, match="vit is a vit.*get_text_features.*get_image_features"):
+    with pytest.raises(UserError, match="vit.*get_text_features.*get_image_features"):
         load_embedder(str(tmp_path / "vit"))
 
 

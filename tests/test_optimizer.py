@@ -1,4 +1,4 @@
-"""Optimiser groups, frozen parameters, and steps that a bad batch cannot spoil."""
+"""Groups of the optimizer, frozen parameters, and skipped steps."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from rsmclip.training.optimizer import clip_gradients, freeze, learning_rates, m
 
 
 def groups_by_name(model, **fields) -> dict[str, dict]:
-    """The group of each trained parameter."""
+    """Return the group of each trained parameter."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     optimizer = make_optimizer(model, TrainingConfig(**fields))
     return {names[id(parameter)]: group for group in optimizer.param_groups for parameter in group["params"]}

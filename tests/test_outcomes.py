@@ -147,7 +147,7 @@ def test_models_of_equal_skill_rarely_have_a_real_difference():
 def test_different_measurements_are_not_compared():
     fields = {"dataset": "x", "split": "test", "revision": None, "rows": 9, "fingerprint": "x", "languages": ["en"]}
     facts = DatasetFacts(**fields, capitalize=False, notes=[], prompts="small")
-    with pytest.raises(UserError, match="prompts of corpus"):
+    with pytest.raises(UserError, match="prompts.*corpus"):
         check_same({"corpus": facts}, {"corpus": replace(facts, prompts="single")}, ("a", "b"))
     with pytest.raises(UserError, match="a and b"):
         check_same({"corpus": facts}, {"rsscn7": facts}, ("a", "b"))

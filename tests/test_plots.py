@@ -61,7 +61,7 @@ def test_curves_are_recall_at_every_k():
             assert curve[k - 1] == pytest.approx(expected)
 
 
-def test_of_many_languages_english_and_the_mean_stand_out():
+def test_english_and_the_mean_are_highlighted_among_many_languages():
     rng = np.random.default_rng(1)
     ranks = {language: (rng.integers(0, 150, 30), rng.integers(0, 30, 150)) for language in LANGUAGES}
     for direction, axes in enumerate(recall_curves(ranks).axes):

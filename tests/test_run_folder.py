@@ -1,4 +1,4 @@
-"""The run's folder: what may be overwritten or continued, and what of the settings is published."""
+"""The folder of a run: files that may be overwritten, runs that may continue, and published settings."""
 
 import pytest
 import yaml
@@ -11,7 +11,7 @@ from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, pu
 
 @pytest.fixture
 def folder(tmp_path):
-    """The folder of a run that has a checkpoint and a model, with a file that is none of the run's."""
+    """The folder of a run with a checkpoint, a model and a file that the run did not write."""
     folder = tmp_path / "run"
     prepare_run_folder(TrainingConfig(output_dir=str(folder)), Accelerator(cpu=True))
     (folder / "checkpoints" / "step-4").mkdir()
@@ -37,14 +37,14 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(folder):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_files_of_something_else_than_a_run_are_not_replaced(tmp_path, overwrite):
+def test_files_that_no_run_wrote_are_not_replaced(tmp_path, overwrite):
     (tmp_path / "README.md").write_text("of another project")
     with pytest.raises(ValueError, match="README.md.*output_dir"):
         check_run_folder(TrainingConfig(output_dir=str(tmp_path), overwrite_output_dir=overwrite))
 
 
 @pytest.mark.parametrize("name", ["model", "tokenizer", "dataset"])
-def test_what_the_run_reads_is_not_deleted(folder, name):
+def test_folders_that_the_run_reads_are_not_deleted(folder, name):
     config = TrainingConfig(output_dir=str(folder), overwrite_output_dir=True, **{name: str(folder)})
     with pytest.raises(ValueError, match=f"overwrite_output_dir.*{name}"):
         check_run_folder(config)

@@ -1,6 +1,7 @@
 """Uploads of a training run, during the run and at its end, against a server on loopback."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from rsmclip import train
 from rsmclip.core.errors import UserError
 from rsmclip.hub.push import push_model
 from rsmclip.hub.run_upload import RunUpload
+from rsmclip.models.folder import save_model_folder
 from rsmclip.training.config import TrainingConfig
-from tests.conftest import TINY
+from tests.conftest import TINY_RUN
 from tests.hub_server import Fault, HubServer, use_hub
 
 MODEL = "user/run"
@@ -35,12 +37,10 @@ def config(corpus_folder, tmp_path):
     AcceleratorState._reset_state(True)
 
     def make(**fields) -> TrainingConfig:
-        sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
-        steps = {"max_train_steps": 3, "checkpoint_steps": 1, "keep_checkpoints": 9, "batch_size": 12}
-        machine = {"output_dir": str(tmp_path / "run"), "num_workers": 0, "cpu_threads": 1}
-        data = {"dataset": str(corpus_folder)}
+        steps = {"max_train_steps": 3, "checkpoint_steps": 1, "keep_checkpoints": 9, "num_workers": 0}
+        folders = {"dataset": str(corpus_folder), "output_dir": str(tmp_path / "run")}
         pushed = {"push_to_hub": True, "hub_model_id": MODEL}
-        return TrainingConfig(**sizes | steps | machine | data | pushed | fields)
+        return TrainingConfig(**TINY_RUN | steps | folders | pushed | fields)
 
     yield make
     torch.set_num_threads(threads)
@@ -72,7 +72,7 @@ def test_every_save_pushes_each_checkpoints_model_to_main_and_a_resumed_run_goes
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
-def test_a_checkpoint_that_cannot_be_pushed_is_a_warning_and_the_run_goes_on(hub, config, tmp_path, capsys):
+def test_a_checkpoint_that_cannot_be_pushed_is_a_warning_and_the_run_goes_on(hub, config, capsys):
     hub.faults.append(Fault("POST .*/commit/checkpoint-2", 403))
     train.train(config(hub_strategy="checkpoint"))
     assert {ref for ref in hub.revisions[MODEL] if "checkpoint" in ref} == {f"checkpoint-{step}" for step in (1, 2, 3)}
@@ -94,14 +94,14 @@ def test_a_model_that_cannot_be_saved_is_a_warning(hub, tmp_path, capsys):
     assert not upload.snapshot(1).exists()
 
 
-def test_training_never_waits_for_an_upload_and_of_those_that_wait_the_newest_is_pushed(
+def test_training_does_not_wait_for_uploads_and_only_the_newest_waiting_model_is_pushed(
     hub, config, tiny_model, tiny_processor, tmp_path, capsys
 ):
     upload = RunUpload(tmp_path / "run", MODEL, Accelerator(cpu=True), strategy="every_save")
     snapshots = []
 
     def save(folder: Path) -> None:
-        train.save_model_folder(tiny_model, tiny_processor, folder)
+        save_model_folder(tiny_model, tiny_processor, folder)
         snapshots.append(folder)
 
     with hub.lock:  # the server answers nothing
@@ -118,7 +118,7 @@ def test_training_never_waits_for_an_upload_and_of_those_that_wait_the_newest_is
     assert [commit.summary for commit in hub.commits] == ["Model after 1 steps", "Model after 4 steps"]
     assert load_file(hub.repositories[MODEL] / "model.safetensors")["logit_scale"] == 4
     said = capsys.readouterr().err
-    assert "step 2 was not pushed: step 3 " in said and "step 3 was not pushed: step 4 " in said
+    assert re.search("step 2 .*step 3 ", said) and re.search("step 3 .*step 4 ", said)
     assert len(snapshots) == 4 and not any(folder.exists() for folder in snapshots)
 
 
@@ -133,7 +133,7 @@ def test_a_last_push_that_fails_leaves_the_folder_and_says_how_to_push_it_later(
     hub.faults.append(Fault("POST .*/commit/main", 403))
     folder = tmp_path / "run"
     later = f"rsmclip hub push {folder} user/run --private"
-    with pytest.raises(UserError, match=f"{folder}.* user/run was not pushed: ") as raised:
+    with pytest.raises(UserError, match=f"{folder}.* user/run ") as raised:
         train.train(config(hub_private=True))
     assert str(raised.value).endswith(later)
     hub.faults.clear()

@@ -9,32 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import rsmclip
-from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError
 from rsmclip.eval.__main__ import main
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.search import nearest, open_index, search_index, write_index
-from rsmclip.models.folder import make_processor, save_model_folder
-from tests.conftest import TINY
+from rsmclip.models.folder import save_model_folder
 
 
 @pytest.fixture
 def embedder(tiny_model, tiny_processor):
     return Embedder(tiny_model, tiny_processor)
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, tokenizer):
-    """A tiny random model in its published form."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)), make_processor(tokenizer, 32), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +108,14 @@ def test_another_folder_is_not_overwritten(corpus, tmp_path):
 def test_a_damaged_index_and_embeddings_of_another_length_are_named(embedder, corpus, tmp_path):
     folder = tmp_path / "index"
     write_index(folder, corpus["test"], np.eye(36), "a model", "a hash")
-    with pytest.raises(UserError, match="36 by a model.* 16"):
+    with pytest.raises(UserError, match="36 .* 16"):
         search_index(open_index(folder), embedder, "a port")
     (folder / "images.faiss").write_bytes((folder / "images.faiss").read_bytes()[:500])
     with pytest.raises(UserError, match=str(folder)):
         open_index(folder)
 
 
-def test_the_command_prints_the_best_and_draws_them(model_folder, index_folder, embedder, corpus, tmp_path):
+def test_the_command_prints_the_best_and_draws_them(index_folder, embedder, tmp_path):
     query = "um rio ao lado de uma floresta"
     command = [sys.executable, "-m", "rsmclip.eval", "search"]
     environment = os.environ | {"PYTHONPATH": str(Path(rsmclip.__file__).parent.parent), "HF_HUB_OFFLINE": "1"}
@@ -135,7 +123,7 @@ def test_the_command_prints_the_best_and_draws_them(model_folder, index_folder, 
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     *lines, last = result.stdout.splitlines()
-    assert last == "contact sheet: search.png"
+    assert last.endswith(" search.png")
     found = search_index(open_index(index_folder), embedder, query, top=7)
     expected = [f"{n}  {answer.score:.4f}  {answer.image_id}" for n, answer in enumerate(found, start=1)]
     assert lines == expected
@@ -159,7 +147,7 @@ def test_a_search_loads_the_revision_and_type_that_made_the_index(model_folder, 
     made_by = ("lab/tiny", embedder.hash, "v1", "bfloat16")
     write_index(tmp_path / "index", corpus["test"], embedder.images(corpus["test"]), *made_by)
     main(["search", str(tmp_path / "index"), "a port", "--output", str(tmp_path / "one.png")])
-    assert "contact sheet" in capsys.readouterr().out
+    assert str(tmp_path / "one.png") in capsys.readouterr().out
 
 
 def test_another_model_is_refused(model_folder, index_folder, tiny_model, tiny_processor, tmp_path, capsys):

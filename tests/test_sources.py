@@ -325,7 +325,7 @@ def test_a_dataset_of_image_files_is_read_from_them(tmp_path):
     assert (only["image"], only["image_id"], only["captions_en"]) == (encoded, "one/train/a", ["A ."])
 
 
-def test_columns_of_a_dataset_can_be_told(tmp_path):
+def test_columns_of_a_dataset_can_be_named(tmp_path):
     columns = {"before": [None], "after": [None], "caption": ["A ."], "long": ["B ."], "key": ["x/7.tif"]}
     texts = dict.fromkeys(("caption", "long", "key"), Value("string"))
     types = {"before": ImageFeature(), "after": ImageFeature()} | texts
@@ -342,7 +342,7 @@ def test_columns_of_a_dataset_can_be_told(tmp_path):
         (",image=none", "image=COLUMN"),
         (",image=text", "image=COLUMN"),
         (",captions=image", "captions=COLUMN"),
-        (",colour=x", "'colour'.*image, captions, label, id, config, revision"),
+        (",size=x", "'size'.*image, captions, label, id, config, revision"),
     ],
 )
 def test_wrong_options_of_a_dataset_are_refused(tmp_path, options, culprit):

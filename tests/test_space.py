@@ -1,4 +1,4 @@
-"""What the Space says and answers, without a browser."""
+"""Texts and answers of the Space, without a browser."""
 
 import asyncio
 import base64
@@ -103,7 +103,7 @@ def test_every_text_that_the_app_asks_for_exists_and_none_is_idle():
     assert asked == set(CONTENT["texts"])
 
 
-def test_what_users_write_is_filled_in_as_it_is():
+def test_braces_in_the_text_of_a_user_are_not_filled_in():
     assert say("en", "found_text", query="{query} {} %s") == "Closest to “{query} {} %s”"
     assert "{}" in say("ko", "sentence")
 
@@ -123,7 +123,7 @@ def test_the_browser_s_first_known_language_is_taken(header, language):
     assert preferred_language(header) == language
 
 
-def test_a_gallery_leaves_out_what_cannot_be_opened_and_keeps_thumbnails(answers, capsys):
+def test_a_gallery_leaves_out_what_cannot_be_opened_and_keeps_thumbnails(answers):
     gallery = answers.gallery
     assert len(gallery) == 3 and gallery.kept == [0, 1, 3] and gallery.embeds.shape == (3, 3)
     content = gallery.thumbnails[0].removeprefix("data:image/jpeg;base64,")
@@ -148,7 +148,7 @@ def test_batches_give_the_embeddings_of_their_own_images(monkeypatch):
     np.testing.assert_allclose(gallery.embeds, np.array(colors) / np.linalg.norm(colors, axis=1)[:, None], rtol=1e-6)
 
 
-def test_only_a_few_images_of_a_batch_lie_in_memory(monkeypatch):
+def test_only_a_few_images_of_a_batch_are_in_memory():
     opened, most = [], 0
 
     def open_image(content: bytes) -> Image.Image:
@@ -235,7 +235,7 @@ def test_comparison_puts_the_user_s_language_first_and_counts_what_is_shared(ans
         (lambda a, code: a.compare({"en": "", "ko": " "}, code), "no_queries"),
     ],
 )
-def test_what_cannot_be_answered_is_said_in_the_user_s_language(answers, question, name, language):
+def test_refusals_are_in_the_language_of_the_user(answers, question, name, language):
     with pytest.raises(Refusal) as refusal:
         question(answers, language)
     assert str(refusal.value) == say(language, name)
@@ -260,7 +260,7 @@ def test_files_are_bounded_before_they_are_opened(answers, tmp_path, monkeypatch
         answers.search_image(str(path), "en")
 
 
-def test_a_file_that_was_deleted_meanwhile_is_asked_for_again(answers, tmp_path):
+def test_an_upload_that_was_deleted_is_asked_for_again(answers, tmp_path):
     with pytest.raises(UnusableImage) as refusal:
         answers.search_image(str(tmp_path / "gone.png"), "nl")
     assert str(refusal.value) == say("nl", "no_image")
@@ -287,7 +287,7 @@ def test_markup_in_captions_labels_and_queries_stays_text(tmp_path):
         assert "<img src=x" not in html
 
 
-def test_an_address_is_no_upload(tmp_path):
+def test_an_address_is_no_upload():
     upload = Upload(type="filepath", sources=["upload"])
     with pytest.raises(ValueError, match="URL"):
         asyncio.run(upload.async_move_resource_to_block_cache("https://example.com/a.png"))
@@ -299,7 +299,7 @@ def endpoint(model) -> handler.EndpointHandler:
     return handler.EndpointHandler(model)
 
 
-def test_all_that_the_page_asks_for_shares_one_limit(endpoint, corpus):
+def test_all_functions_of_the_page_share_one_limit(endpoint, corpus):
     gallery = make_gallery("corpus", corpus["test"].select(range(3)), handler, endpoint)
     blocks = build_app(Answers(handler, endpoint, gallery), "tiny", is_toy=False)
     computed = [each for each in blocks.fns.values() if each.fn is not None]
@@ -340,7 +340,7 @@ def test_prepared_labels_are_read_as_that_many(answers, tmp_path):
         assert seen == [names[code] for names in list(QUERIES.values())[:8]]
 
 
-def test_a_space_s_repository_names_what_it_serves_and_pins_what_it_needs(tmp_path):
+def test_a_space_s_repository_names_what_it_serves_and_pins_what_it_needs():
     files = space_files("user/shop", ("user/model", "a" * 40), ("user/captions", "b" * 40), "val")
     card = SpaceCard(files["README.md"].decode()).data
     assert (card.sdk, card.sdk_version, card.app_file) == ("gradio", version("gradio"), "app.py")
@@ -392,7 +392,7 @@ def test_a_command_without_a_model_a_gallery_a_split_or_images_is_one_line(
     assert "v2" in fails(capsys, "space", model, "--gallery", str(corpus_folder), "--gallery_revision", "v2")
 
 
-def test_damaged_results_are_told_before_the_gallery_is_embedded(capsys, model, corpus_folder):
+def test_damaged_results_are_reported_before_the_gallery_is_embedded(capsys, model, corpus_folder):
     path = Path(model) / "eval_results.json"
     path.write_text('{"dataset": "de')
     assert str(path) in fails(capsys, "space", model, "--gallery", str(corpus_folder))

@@ -1,5 +1,6 @@
 """Streams: the order depends on seed and epoch only, the cache stays small, errors name the shard."""
 
+import re
 import shutil
 import tracemalloc
 from itertools import chain
@@ -157,8 +158,8 @@ NO_IMAGE = {"image": {"bytes": b"nothing", "path": None}}
 
 @pytest.mark.parametrize(("fault", "named"), [(NO_CAPTIONS, []), (NO_IMAGE, [stream_id(19)])])
 def test_a_row_without_captions_or_image_is_replaced_by_one_of_its_shard(sharded_corpus, tmp_path, fault, named):
-    spoilt = stream_id(19)
-    folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: fault if row["image_id"] == spoilt else {})
+    spoiled = stream_id(19)
+    folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: fault if row["image_id"] == spoiled else {})
     stream = open_stream(folder, tmp_path / "cache")
     views = CaptionedViews(stream, CAPTIONS, SPECS, 48, replacement=stream.replacement)
     examples = [views[epoch, 19] for epoch in range(60)]
@@ -171,7 +172,7 @@ def test_a_shard_without_captions_is_an_error(sharded_corpus, tmp_path):
     folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: {"captions": dict.fromkeys(row["captions"])})
     stream = open_stream(folder, tmp_path / "cache", languages=["en"])
     error = CaptionedViews(stream, CaptionSampling({"en": 1.0}), SPECS, 48, replacement=stream.replacement)[0, 20]
-    assert isinstance(error, UserError) and "demo/train_" in str(error) and "no caption in en" in str(error)
+    assert isinstance(error, UserError) and re.search("demo/train_.* en", str(error))
 
 
 def cut(path: Path) -> None:
@@ -195,7 +196,7 @@ def test_a_bad_shard_is_named_before_training(sharded_corpus, tmp_path, damage, 
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_shard_that_is_damaged_inside_is_named_in_place_of_a_batch(sharded_corpus, tokenizer, tmp_path, workers):
+def test_a_damaged_shard_is_named_instead_of_a_batch(sharded_corpus, tokenizer, tmp_path, workers):
     shutil.copytree(sharded_corpus, tmp_path / "corpus")
     path = tmp_path / "corpus" / "data" / "train-00004-of-00010.parquet"
     content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""The training step in this process: schedules, skipped steps, frozen prototypes, adapters."""
+"""The training step in one process: schedules, skipped steps, frozen prototypes, adapters."""
 
 import json
 from pathlib import Path
@@ -10,25 +10,22 @@ from accelerate.state import AcceleratorState
 from rsmclip import train
 from rsmclip.core.errors import UserError
 from rsmclip.training import schedules
-from rsmclip.training.batches import CaptionSampling
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.loading import rows_with_captions
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.optimizer import learning_rates
-from tests.conftest import TINY
+from tests.conftest import TINY_RUN
 
 
 @pytest.fixture
 def make_run(corpus_folder, tmp_path):
-    """Starts runs of the tiny model on the tiny corpus."""
+    """Start runs of the tiny model on the tiny corpus."""
     threads = torch.get_num_threads()
 
     def start(**fields) -> train.Run:
         AcceleratorState._reset_state(True)
-        sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
-        steps = {"max_train_steps": 12, "batch_size": 12, "warmup_steps": 0, "learning_rate": 1e-3, "num_workers": 0}
+        steps = {"max_train_steps": 12, "warmup_steps": 0, "checkpoint_steps": 100, "num_workers": 0}
         folders = {"dataset": str(corpus_folder), "output_dir": str(tmp_path / "run"), "overwrite_output_dir": True}
-        config = TrainingConfig(**sizes | steps | folders | {"logging_steps": 1, "cpu_threads": 1} | fields)
+        config = TrainingConfig(**TINY_RUN | steps | folders | fields)
         run = train.start(train.plan(config))
         run.student.train()
         return run
@@ -38,7 +35,7 @@ def make_run(corpus_folder, tmp_path):
 
 
 def steps(run: train.Run, count: int, spoil: int | None = None) -> list[dict[str, torch.Tensor]]:
-    """The scalars of the first steps; the embeddings of step `spoil` become NaN."""
+    """Do the first steps and return their scalars. The pixels of step `spoil` become NaN."""
     scalars = []
     for step, batch in zip(range(count), train.make_batches(run, 0), strict=False):
         if step == spoil:
@@ -48,7 +45,7 @@ def steps(run: train.Run, count: int, spoil: int | None = None) -> list[dict[str
 
 
 def weights(run: train.Run) -> dict[str, torch.Tensor]:
-    """A copy of the student's and the teacher's weights."""
+    """Return a copy of the student's and the teacher's weights."""
     values = dict(run.model.state_dict())
     if run.teacher is not None:
         values |= {f"teacher.{name}": value for name, value in run.teacher.state_dict().items()}
@@ -62,7 +59,7 @@ def test_chunks_train_as_the_whole_batch_does(make_run):
         assert one["gradient_norm"].item() == pytest.approx(other["gradient_norm"].item(), rel=1e-4)
 
 
-def test_a_bad_batch_leaves_student_teacher_and_centre_as_they_were(make_run):
+def test_a_bad_batch_changes_neither_student_nor_teacher_nor_center(make_run):
     run = make_run(teacher_momentum=1.0)
     steps(run, 1)
     before, center = weights(run), run.centering.center.clone()
@@ -118,13 +115,13 @@ def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run
     make_run()  # its folder is overwritten by the run below
     batches = train.make_batches
 
-    def spoilt(run, first_step):
+    def spoiled(run, first_step):
         for step, batch in enumerate(batches(run, first_step), first_step):
             if step >= 2:
                 batch["pixels"] = batch["pixels"].float() * torch.nan
             yield batch
 
-    monkeypatch.setattr(train, "make_batches", spoilt)
+    monkeypatch.setattr(train, "make_batches", spoiled)
     config = make_run(max_skipped_steps=3).config
     with pytest.raises(UserError, match="3 successive steps.*step-5.*learning_rate"):
         train.train(config)
@@ -165,16 +162,6 @@ def test_the_log_has_the_learning_rate_of_each_step_and_the_last_one_is_validate
     assert [record["step"] for record in records if "validation" in record] == [2, 4]
 
 
-def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus):
-    def take_english_away(row: dict, number: int) -> dict:
-        return row | {"captions": row["captions"] | ({} if number else {"en": None})}
-
-    rows = corpus["train"].map(take_english_away, with_indices=True, load_from_cache_file=False)
-    alone = CaptionSampling.parse("pt=0,en=1", ["en", "pt"], 2)
-    assert rows_with_captions(rows, alone)["image_id"][:] == rows["image_id"][1:]
-    assert rows_with_captions(rows, CaptionSampling.parse("uniform", ["en", "pt"], 2)) is rows
-
-
 def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, monkeypatch, tmp_path):
     assert make_run().config.mixed_precision == "no"
     (tmp_path / "run" / "checkpoints" / "step-1").mkdir()
@@ -207,8 +194,8 @@ def test_a_lora_that_fits_nothing_is_refused(make_run, tmp_path):
         make_run(lora={"target_modules": ["nothing"]}, merge_adapter=True)
     with pytest.raises(ValueError, match="lora.*rank"):
         make_run(lora={"rank": 4}, merge_adapter=True)
-    with pytest.raises(ValueError, match="lora needs model"):
+    with pytest.raises(ValueError, match="lora.*model"):
         make_run(lora=LORA)
-    with pytest.raises(ValueError, match="merge_adapter needs lora"):
+    with pytest.raises(ValueError, match="merge_adapter.*lora"):
         TrainingConfig(merge_adapter=True)
     assert not Path(tmp_path / "run" / "config.json").exists()

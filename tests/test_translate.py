@@ -72,7 +72,7 @@ def test_sentences_are_counted_once_and_those_without_letters_not_at_all(corpus)
     assert set(counts) == set(ENGLISH) and counts[ENGLISH[0]] == 2 and counts[ENGLISH[1]] == 1
 
 
-def test_batches_hold_sentences_of_similar_length(corpus):
+def test_batches_hold_sentences_of_similar_length():
     batches = translate.make_batches(ENGLISH, "pt", GREEDY, 3)
     lengths = [[len(text) for text in batch.sentences] for batch in batches]
     assert [length for batch in lengths for length in batch] == sorted(map(len, ENGLISH), reverse=True)
@@ -105,7 +105,7 @@ def test_every_sentence_is_translated_once_and_a_rejected_one_is_sampled(corpus,
 
 
 @pytest.mark.parametrize(("killed_at", "missing"), [(0, 9), (1, 6), (2, 3), (3, 1)])
-def test_a_killed_run_goes_on_and_the_outcome_is_the_same(corpus, engine, tmp_path, monkeypatch, killed_at, missing):
+def test_a_killed_run_resumes_and_its_outcome_is_equal(corpus, engine, tmp_path, monkeypatch, killed_at, missing):
     translate_corpus(corpus, ["pt"], engine, tmp_path / "whole", 3)
     append, written = Journal.append, []
 
@@ -146,7 +146,7 @@ def test_more_captions_and_languages_are_added_to_what_is_there(corpus, engine, 
 
 
 @pytest.mark.parametrize(("texts", "chosen"), [(["b", "a"], "a"), (["a", "b"], "a"), (["", "b", ""], "b")])
-def test_of_several_translations_of_a_sentence_one_is_chosen_in_any_order(engine, tmp_path, texts, chosen):
+def test_the_chosen_translation_of_a_sentence_does_not_depend_on_the_order(engine, tmp_path, texts, chosen):
     for text in texts:
         Journal(tmp_path, engine).append(Batch("pt", GREEDY, ("A.",)), [text])
     assert len(list(tmp_path.iterdir())) == len(texts)

@@ -1,4 +1,4 @@
-"""Checks of translations: right ones in nine languages pass, and every kind of spoilt one is rejected."""
+"""Checks of translations: right ones in nine languages pass, and every kind of spoiled one is rejected."""
 
 import math
 import re
@@ -112,9 +112,9 @@ def test_mixed_scripts_are_found_but_a_t_shape_is_not(language, text, wrong):
 
 
 @pytest.mark.parametrize("language", ["pt", "es", "fr", "de", "nl", "it"])
-def test_a_neighbouring_language_is_found(language):
-    neighbours = [code for code in ("en", "pt", "es", "fr", "de", "nl", "it") if code != language]
-    found = [checks.is_in_other_language(row["en"], row[code], language) for row in CAPTIONS for code in neighbours]
+def test_a_neighboring_language_is_found(language):
+    neighbors = [code for code in ("en", "pt", "es", "fr", "de", "nl", "it") if code != language]
+    found = [checks.is_in_other_language(row["en"], row[code], language) for row in CAPTIONS for code in neighbors]
     assert sum(found) >= 0.9 * len(found)
     assert not any(checks.is_in_other_language(row["en"], row[language], language) for row in CAPTIONS)
 
@@ -163,8 +163,8 @@ def test_length_is_judged_against_the_other_translations(language):
     english = max(pairs, key=len)
     too_long = f"{pairs[english]} {' '.join(text for text in list(pairs.values())[:6])}"
     too_short = pairs[min(pairs, key=lambda text: len(pairs[text]))][:4]
-    for spoilt in (too_long, too_short):
-        assert checks.usual_lengths(pairs).distance(english, spoilt) > checks.WIDTH_OF_LENGTHS
+    for spoiled in (too_long, too_short):
+        assert checks.usual_lengths(pairs).distance(english, spoiled) > checks.WIDTH_OF_LENGTHS
     judged = judge(pairs | {english: too_long}, language).reasons
     assert judged[english] in (checks.LENGTH, "repeated n-grams")
     assert sum(reason is not None for reason in judged.values()) <= 1 + len(pairs) // 100

@@ -66,8 +66,8 @@ def test_a_folder_without_translations_is_refused(tmp_path):
 
 
 def test_ready_translations_are_judged(tmp_path):
-    spoilt = {"en": "many planes .", "pt": "many planes.", "de": "Sure! Viele Flugzeuge."}
-    translations = load_translations(write_translations(tmp_path / "t", RIVER, spoilt))
+    spoiled = {"en": "many planes .", "pt": "many planes.", "de": "Sure! Viele Flugzeuge."}
+    translations = load_translations(write_translations(tmp_path / "t", RIVER, spoiled))
     assert translations.captions == {"a river between trees.": {"pt": RIVER["pt"], "de": RIVER["de"]}}
     assert translations.counts == {
         "pt": {"accepted": 1, "untranslated copy": 1},

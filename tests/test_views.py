@@ -1,4 +1,4 @@
-"""Views against Pillow and scipy, and draws that depend on the generator only."""
+"""Views are compared with Pillow and scipy, and draws depend on the generator only."""
 
 from dataclasses import replace
 

@@ -86,8 +86,8 @@ def make_nllb(folder: Path, lessons: Sequence[Lesson]) -> Path:
     pieces = Tokenizer(models.BPE(unk_token="<unk>"))
     pieces.pre_tokenizer = pre_tokenizers.Metaspace()  # NllbTokenizer adds its own, with SentencePiece's "▁"
     pieces.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=600, special_tokens=special, show_progress=False))
-    learnt = json.loads(pieces.to_str())["model"]
-    tokenizer = NllbTokenizer(vocab=learnt["vocab"], merges=[tuple(pair) for pair in learnt["merges"]])
+    learned = json.loads(pieces.to_str())["model"]
+    tokenizer = NllbTokenizer(vocab=learned["vocab"], merges=[tuple(pair) for pair in learned["merges"]])
     torch.manual_seed(0)
     size = {"layers": 1, "attention_heads": 2, "ffn_dim": 128, "layerdrop": 0.0}
     both = {f"{part}_{name}": value for part in ("encoder", "decoder") for name, value in size.items()}

@@ -19,11 +19,8 @@ def add_adapter(model: RSMCLIPModel, fields: dict) -> PeftModel:
     The head stays trainable because it starts at random and is not published.
 
     Args:
-        model ([`RSMCLIPModel`]): The model.
+        model ([`RSMCLIPModel`]): The model in training.
         fields (`dict`): Fields of peft's `LoraConfig`.
-
-    Returns:
-        `PeftModel`: Wrapper that saves the adapter or merges it into the model.
 
     Raises:
         [`UserError`]: A field is unknown, or no module has one of the target names.
@@ -36,7 +33,7 @@ def add_adapter(model: RSMCLIPModel, fields: dict) -> PeftModel:
 
 
 def save_only_trained(student: nn.Module, teacher: nn.Module | None) -> None:
-    """Exclude frozen parameters from the checkpoints of student and teacher: the start model contains them."""
+    """Exclude frozen parameters from the checkpoints of student and teacher. The start model has their values."""
     trained = {name.removeprefix("model.") for name, value in student.named_parameters() if value.requires_grad}
     for module in filter(None, (student, teacher)):
         names = {name for name, _ in module.named_parameters()}
@@ -56,12 +53,12 @@ def leave_out(module: nn.Module, names: set[str]) -> None:
 
 
 def merged(adapter: PeftModel) -> RSMCLIPModel:
-    """Return a copy of the model with the adapter merged into its weights; the run may continue with the adapter."""
+    """Return a copy of the model with the adapter merged into its weights. The original keeps its adapter."""
     return copy.deepcopy(adapter).merge_and_unload()
 
 
 def save_adapter(adapter: PeftModel, processor: CLIPProcessor, folder: Path) -> None:
-    """Save an adapter without its model, and the processor."""
+    """Save the adapter without its model, and the processor."""
     adapter.save_pretrained(folder)
     open_weights(folder)
     processor.save_pretrained(folder)

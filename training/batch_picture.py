@@ -20,9 +20,9 @@ HEADINGS = {"image": "image and boxes", "global": "global views", "local": "loca
 
 def drawn_captions(batch: dict, rows: Dataset, languages: list[str]) -> list[list[tuple[str, str]]]:
     """
-    Return language and text of the drawn captions, for the first `IMAGES` images of a batch.
+    Return language and text of the captions of a batch, a list for each of its first `IMAGES` images.
 
-    The language is `"?"` for a row that is not in `rows` because it replaced another row.
+    The language is `"?"` if `rows` does not have the image (a stream replaced a row).
     """
     image_ids = batch["image_ids"][:IMAGES]
     places = {image_id: row for row, image_id in enumerate(rows["image_id"]) if image_id in image_ids}
@@ -37,16 +37,16 @@ def drawn_captions(batch: dict, rows: Dataset, languages: list[str]) -> list[lis
 
 def draw_batch(batch: dict, specs: dict[str, ViewSpec], captions: list[list[tuple[str, str]]], title: str) -> "Figure":
     """
-    Draw the first images of a batch, one in a row. A view has the color of its box.
+    Draw a row for each of the first images of a batch. A view has the color of its box.
 
-    `captions` is the result of [`drawn_captions`]; its length is the number of images. A row of the picture is
-    `CELL + 2 * GAP` inches high, and an inch has `DOTS` pixels.
+    `captions` is the result of [`drawn_captions`] and sets the number of images. A row is `CELL + 2 * GAP` inches
+    high, and an inch has `DOTS` pixels.
     """
     count, places = len(captions), view_places(specs)
     text_left = max(left + size for _, left, _, size in places) + 2 * GAP
     width, height = text_left + TEXT, HEAD + count * (CELL + 2 * GAP)
 
-    # Title, and a heading above the first column of each kind.
+    # The title, and a heading above the first column of each kind.
     figure = new_figure(height, width, DOTS)
     figure.text(GAP / width, 1 - 0.1 / height, title, fontsize=11, va="top")
     for name, left in ({name: left for name, left, _, _ in reversed(places)} | {"captions": text_left}).items():
@@ -71,7 +71,7 @@ def draw_batch(batch: dict, specs: dict[str, ViewSpec], captions: list[list[tupl
 
 
 def view_places(specs: dict[str, ViewSpec]) -> list[tuple[str, float, float, float]]:
-    # Kind, left, bottom and size in inches of the image and of its views, relative to a row of the picture.
+    # (kind, left, bottom, size) of the image and of each view, in inches from the lower left corner of the row.
     places, left = [("image", GAP, 0.0, CELL)], 2 * GAP + CELL
     for number in range(specs["global"].count):
         places.append(("global", left + number * (CELL + GAP), 0.0, CELL))
@@ -95,7 +95,7 @@ def draw_box(axes: "Axes", box: list[float], color: str) -> None:
 
 
 def write_captions(figure: "Figure", captions: list[tuple[str, str]], left: float, top: float) -> None:
-    # The language stands before the first line of a caption.
+    # The language is before the first line of a caption.
     lines = []
     for language, text in captions:
         fonts = fonts_for(text)

@@ -1,8 +1,8 @@
 """Batches: rows, captions, languages and views of every training step.
 
-A batch is a function of the seed, the epoch and the row. It does not depend on the number of processes or workers, nor
-on what was drawn before. So a run of two processes sees the batches of a run of one process, and a resumed run
-continues without replaying earlier steps.
+The rows of a step, their captions and their views are a function of the seed and the step. They do not depend on the
+number of processes or workers, or on earlier draws. So a run of two processes sees the batches of a run of one
+process, and a resumed run continues without replaying earlier steps.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,11 +22,12 @@ from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import decode_rgb, image_bytes
 from rsmclip.training.views import ViewSpec, draw_views
 
-UNDECODABLE_SHARE = 0.01  # of the training rows; more of them stop the run
+UNDECODABLE_SHARE = 0.01  # largest share of training rows with undecodable images; more stop the run
 LONGEST = 4  # largest ratio of the long side of a decoded image to `short_side`
 MOST_TRIES = 100  # to find a usable row
 
 
+@dataclass(eq=False)
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """
     Rows of each step for one process, as a list of `(epoch, row)`.
@@ -35,33 +36,26 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     one slice of the global batch of a step.
 
     Args:
-        num_rows (`int`): Number of rows of the training split.
         batch_size (`int`): Rows of a step in one process.
         max_steps (`int`): Number of steps of the whole training.
         first_step (`int`, *optional*, defaults to 0): Number of steps already done.
-        seed (`int`, *optional*, defaults to 0): Seed of the permutations.
-        rank (`int`, *optional*, defaults to 0): Index of this process.
-        world_size (`int`, *optional*, defaults to 1): Number of processes.
         order (`Callable[[int, int, int], np.ndarray]`, *optional*):
             `order(epoch, start, stop)` returns the rows at the positions `start` to `stop - 1` of an epoch. By default
             a permutation of all rows.
     """
 
-    def __init__(
-        self,
-        num_rows: int,
-        batch_size: int,
-        max_steps: int,
-        first_step: int = 0,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        order: Callable[[int, int, int], np.ndarray] | None = None,
-    ):
-        self.order = order or PermutedRows(num_rows, seed)
-        self.batch_size, self.first_step, self.max_steps = batch_size, first_step, max_steps
-        self.rank, self.world_size = rank, world_size
-        self.steps_per_epoch = num_rows // (batch_size * world_size)
+    num_rows: int
+    batch_size: int
+    max_steps: int
+    first_step: int = 0
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    order: Callable[[int, int, int], np.ndarray] | None = None
+
+    def __post_init__(self):
+        self.order = self.order or PermutedRows(self.num_rows, self.seed)
+        self.steps_per_epoch = self.num_rows // (self.batch_size * self.world_size)
 
     def __len__(self) -> int:
         return self.max_steps - self.first_step
@@ -84,45 +78,36 @@ class PermutedRows:
         return self.rows[start:stop]
 
 
+@dataclass(eq=False)
 class CaptionedViews(TorchDataset):
     """
     Training examples: pixels of an image, the numbers that define its views, and captions.
 
     A row without a caption in the languages, or with an image that cannot be decoded, is replaced by another row. The
-    example lists the ids of such images in `undecodable`.
+    example lists the ids of undecodable images in `undecodable`.
 
     An item is a [`UserError`] instead of an example if no usable row is found, if too many images cannot be decoded,
     or if a row cannot be read. A `DataLoader` would turn an exception from a worker into a traceback, but a returned
     [`UserError`] reaches the training process unchanged, as the batch.
 
     Args:
-        corpus (`datasets.Dataset`): Rows in the project's schema. Images are encoded.
+        corpus (`datasets.Dataset`): Rows in the project's schema, with encoded images.
         captions ([`CaptionSampling`]): Distribution of the captions.
         view_specs (`dict[str, ViewSpec]`): Distribution of each kind of view.
         short_side (`int`): Size in pixels to which the short side of larger images is reduced.
-        seed (`int`, *optional*, defaults to 0): Seed of captions and views.
         replacement (`Callable[[int, np.random.Generator], int]`, *optional*):
             `replacement(row, rng)` draws a row in place of an unusable one. By default any row.
     """
 
-    def __init__(
-        self,
-        corpus: Dataset,
-        captions: "CaptionSampling",
-        view_specs: dict[str, ViewSpec],
-        short_side: int,
-        seed: int = 0,
-        replacement: Callable[[int, np.random.Generator], int] | None = None,
-    ):
-        self.corpus, self.captions, self.view_specs = corpus, captions, view_specs
-        self.short_side, self.seed = short_side, seed
-        self.replacement = replacement or self.any_row
+    corpus: Dataset
+    captions: "CaptionSampling"
+    view_specs: dict[str, ViewSpec]
+    short_side: int
+    seed: int = 0
+    replacement: Callable[[int, np.random.Generator], int] | None = None
 
     def __len__(self) -> int:
         return len(self.corpus)
-
-    def any_row(self, row: int, rng: np.random.Generator) -> int:
-        return int(rng.integers(len(self)))
 
     def __getitem__(self, index: tuple[int, int]) -> dict | UserError:
         try:
@@ -155,16 +140,16 @@ class CaptionedViews(TorchDataset):
                     undecodable.append(example["image_id"])
                 if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
                     raise undecodable_images(undecodable, len(self))
-            row = self.replacement(row, rng)
+            row = self.replacement(row, rng) if self.replacement else int(rng.integers(len(self)))
         languages = ", ".join(self.captions.weights)
         raise UserError(
             f"{MOST_TRIES} rows drawn around {example['image_id']} have no caption in {languages}, or an image that "
-            "cannot be decoded"
+            "cannot be decoded; check the corpus, or set languages and language_sampling to languages that it has"
         )
 
 
 def undecodable_images(image_ids: list[str], num_rows: int) -> UserError:
-    """Return the error for too many undecodable images. It names the first five."""
+    """Return the error for too many undecodable images, with the first five ids."""
     named = ", ".join(sorted(image_ids)[:5]) + (", …" if len(image_ids) > 5 else "")
     return UserError(
         f"{len(image_ids)} of {num_rows} training images cannot be decoded, more than {UNDECODABLE_SHARE:.0%}: "
@@ -174,11 +159,10 @@ def undecodable_images(image_ids: list[str], num_rows: int) -> UserError:
 
 def decode_image(encoded: bytes, short_side: int) -> torch.Tensor:
     """
-    Decode an image to `(3, height, width)`, uint8, and reduce its short side to at most `short_side` pixels,
-    antialiased.
+    Decode an image to `(3, height, width)`, uint8, and reduce its short side to at most `short_side` pixels.
 
-    16-bit and transparent images are decoded as by the model's processor. A strip is reduced further, until its long
-    side is `LONGEST` times `short_side`, because a batch is padded to its longest side.
+    The model's processor decodes 16-bit and transparent images to equal pixels. The long side is at most `LONGEST`
+    times `short_side`, because a batch is padded to its longest side.
 
     Raises:
         [`UserError`]: Pillow cannot decode the bytes, or the range of the values is unknown.
@@ -195,11 +179,10 @@ class CaptionSampling:
     """
     Distribution of the captions of an image.
 
-    First languages are drawn by their weights, then one caption in each language. A language repeats only if the image
+    Languages are drawn by their weights, then one caption in each drawn language. A language repeats only if the image
     has captions in fewer than `count` languages.
 
     Args:
-        weights (`dict[str, float]`): Weight of each language.
         count (`int`, *optional*, defaults to 1): Number of captions of an image.
         anchor (`str`, *optional*): Language that always comes first if the image has captions in it.
     """
@@ -212,11 +195,10 @@ class CaptionSampling:
     def parse(cls, sampling: str, languages: list[str], count: int) -> "CaptionSampling":
         """
         Read the option `language_sampling`: `"uniform"`, `"english_anchor"` (English always, other languages
-        uniformly), or weights like `"en=3,pt=0.5"` (the weight of other languages is 1).
+        uniformly), or weights like `"en=3,pt=0.5"` (languages without a weight have weight 1).
 
         Raises:
-            [`UserError`]: The option has another form, names a language that is not in `languages`, or has a bad
-            weight.
+            [`UserError`]: The option has another form, an unknown language, or a bad weight.
         """
         weights = dict.fromkeys(languages, 1.0)
         if sampling == "uniform":
@@ -248,11 +230,9 @@ class CaptionSampling:
         self, captions: dict[str, list[str | None] | None], rng: np.random.Generator
     ) -> tuple[list[str], list[int]]:
         """
-        Draw `count` captions of an image.
+        Draw `count` captions of an image. Returns the captions and the id of each caption's sentence.
 
-        Returns:
-            `tuple[list[str], list[int]]`: Captions, and the id of the sentence of each. A sentence and its
-            translations have one id, because the id is a hash of the English caption.
+        A sentence and its translations have one id, because the id is a hash of the English caption.
         """
         available = self.available(captions)
         languages = list(available)
@@ -281,12 +261,11 @@ class Collate:
     Function that makes a batch from examples: it tokenizes captions and pads captions and images.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the text tower.
         max_length (`int`): Largest number of tokens. Longer captions are cut.
         groups (`int`, *optional*, defaults to 4): Number of groups of captions of similar length. The text tower takes
             one group after the other, so that short captions need less padding.
-        multiple (`int`, *optional*, defaults to 1): Lengths are padded to multiples of this number. On a GPU 8 is
-            faster, and a compiled graph serves more lengths.
+        multiple (`int`, *optional*, defaults to 1): Lengths are padded to multiples of this number. 8 is faster on a
+            GPU, and a compiled graph then serves more lengths.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -335,9 +314,10 @@ def group_by_length(
     attention_mask: torch.Tensor, groups: int = 4, multiple: int = 1
 ) -> list[tuple[torch.Tensor, int]]:
     """
-    Group captions of similar length: `(captions, length)` to indices and padded length of each of `groups` groups.
+    Divide captions into `groups` groups of similar length. Returns row indices and padded length of each group.
 
-    The lengths are Python numbers, because to read them from the device would block.
+    The mask has the shape `(captions, length)`. The lengths are Python numbers, because reading them from the device
+    would block.
     """
     lengths = attention_mask.sum(dim=-1)
     parts = lengths.argsort(stable=True).chunk(groups)

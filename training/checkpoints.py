@@ -1,9 +1,9 @@
 """Checkpoints: everything that a run needs to continue. A checkpoint is complete or absent, and is checked when read.
 
 A checkpoint is written in a hidden folder beside the other checkpoints. The last file is a manifest with the size and
-the checksum of every file. Then all files are forced to the disk, and the folder gets its name. So a killed process or
-a power failure leaves a complete checkpoint or none. The manifest shows later damage of the disk when a run resumes,
-and the run takes the checkpoint before.
+the checksum of every file. Then all files are forced to the disk, and the folder is renamed. So a killed process or
+a power failure leaves a complete checkpoint or none. When a run resumes, the manifest shows later damage of the disk,
+and the run continues from the checkpoint before.
 
 The checksum is CRC-32, which is fast: it reads 3 GB/s on one core (SHA-256: 1.6 GB/s).
 """
@@ -32,13 +32,8 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int
     """
     Save the state of the run to `folder/step-<step>`, and keep `keep - 1` earlier checkpoints.
 
-    All processes must call it. If one process cannot write, all processes raise the error and none waits for it.
-
-    Args:
-        accelerator (`Accelerator`): Owner of model, optimizer, scheduler and the objects registered for checkpointing.
-        folder (`Path`): Folder of the checkpoints, on a disk that all processes share.
-        step (`int`): Number of steps done.
-        keep (`int`): Number of checkpoints to keep.
+    All processes must call it, with a folder on a disk that they share. If one process cannot write, all raise the
+    error, so that none waits.
 
     Raises:
         [`UserError`]: The checkpoint could not be written, for example because the disk is full. Earlier checkpoints
@@ -61,13 +56,14 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int
     if accelerator.is_main_process:
         found = checkpoints(folder)
         done = found.index(target) + 1
-        for old in found[: max(0, done - keep)] + found[done:]:  # a run that went back does not use later ones
+        # Checkpoints of later steps are from before the run was resumed at an earlier step.
+        for old in found[: max(0, done - keep)] + found[done:]:
             discard(old)
     return target
 
 
 def write_together(accelerator: Accelerator, aside: Path, write: Callable[[], object]) -> None:
-    # Every process runs `write`. All raise if one fails.
+    # Every process runs `write`. All processes raise if one fails.
     failure = reason = None
     try:
         write()
@@ -90,18 +86,10 @@ def write_together(accelerator: Accelerator, aside: Path, write: Callable[[], ob
 
 def load_checkpoint(accelerator: Accelerator, checkpoint: Path, seed: int) -> int:
     """
-    Restore the state of the run.
+    Restore the state of the run from a checkpoint of [`find_checkpoint_once`]. Returns the number of steps done.
 
-    Every process has its own random state. If the number of processes differs from that of the checkpoint, random
-    states start anew from the seed and the step.
-
-    Args:
-        accelerator (`Accelerator`): Owner of the objects to restore.
-        checkpoint (`Path`): Checkpoint from [`find_checkpoint_once`].
-        seed (`int`): Seed of the run.
-
-    Returns:
-        `int`: Number of steps done.
+    Every process has its own random state. If the number of processes has changed since the checkpoint, random states
+    start anew from the seed and the step.
     """
     step, wrote = checkpoint_step(checkpoint), json.loads((checkpoint / MANIFEST).read_bytes())["processes"]
     accelerator.load_state(str(checkpoint))
@@ -124,7 +112,7 @@ def find_checkpoint_once(accelerator: Accelerator, folder: Path, wanted: str) ->
     Args:
         accelerator (`Accelerator`): The processes of the run.
         folder (`Path`): Folder of the run's checkpoints.
-        wanted (`str`): `"latest"` (skips damaged checkpoints and prints them), or the path of a checkpoint.
+        wanted (`str`): The path of a checkpoint, or `"latest"`: damaged checkpoints are printed and skipped.
 
     Raises:
         [`UserError`]: There is no such checkpoint, or it is damaged.
@@ -153,7 +141,7 @@ def find_checkpoint(folder: Path, wanted: str) -> Path:
 
 
 def candidates(folder: Path, wanted: str) -> list[Path]:
-    """Return the checkpoints that `wanted` can mean, the best one first. Only names are checked."""
+    """Return the checkpoints that `wanted` can mean, the newest first. Only names are checked."""
     if wanted != "latest":
         if not re.fullmatch(r"step-\d+", Path(wanted).name) or not Path(wanted).is_dir():
             raise UserError(f"no checkpoint at {wanted}: expected a folder named step-<number>")
@@ -175,7 +163,7 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 
 def damage(checkpoint: Path) -> str | None:
-    # Reads every byte of the checkpoint. Returns what is wrong.
+    # Reads every byte of the checkpoint. Returns the first fault, or None.
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_bytes())
     except ValueError:
@@ -227,7 +215,7 @@ def sync(path: Path) -> None:
 
 
 def discard(checkpoint: Path) -> None:
-    # Hidden first: a kill during the deletion leaves no half of a checkpoint.
+    # Rename to a hidden name first, so that a kill during the deletion leaves no incomplete checkpoint.
     hidden = checkpoint.with_name(f".deleting-{checkpoint.name}")
     shutil.rmtree(hidden, ignore_errors=True)
     if checkpoint.exists():

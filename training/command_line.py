@@ -1,4 +1,4 @@
-"""From a YAML file and the command line to a [`TrainingConfig`]."""
+"""Read a [`TrainingConfig`] from a YAML file and the command line."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
+from rsmclip.core.command_line import OneLineParser
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.training.config import GROUPS, TrainingConfig, unknown_field
 
@@ -16,8 +17,8 @@ DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 FORMER_FIELDS = ("run_card_examples",)  # in files of earlier runs, which can still be resumed
 
 
-class ConfigParser(argparse.ArgumentParser):
-    """Parser with an option for every field, in groups; its usage errors are one line."""
+class ConfigParser(OneLineParser):
+    """Parser with an option for every field, in groups."""
 
     def __init__(self, prog: str):
         super().__init__(
@@ -38,13 +39,9 @@ class ConfigParser(argparse.ArgumentParser):
                 kind = argument_type(hints[spec.name])
                 group.add_argument(f"--{spec.name}", default=default, help=spec.metadata["help"], **kind)
 
-    def error(self, message: str):
-        """Print one line and exit with status 2."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
 
 def argument_type(hint: type) -> dict:
-    """Return the arguments of `add_argument` for a field's type."""
+    # Arguments of `add_argument` for the type of a field.
     if NoneType in get_args(hint):
         (hint,) = (choice for choice in get_args(hint) if choice is not NoneType)
         convert = argument_type(hint)["type"]
@@ -60,14 +57,12 @@ def argument_type(hint: type) -> dict:
 
 
 def boolean(argument: str) -> bool:
-    """Parse true or false; a type for `add_argument`."""
     if argument.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"expected true or false, got {argument}")
     return argument.lower() == "true"
 
 
 def dictionary(argument: str) -> dict:
-    """Parse a JSON object; a type for `add_argument`."""
     try:
         value = json.loads(argument)
     except ValueError:
@@ -79,15 +74,15 @@ def dictionary(argument: str) -> dict:
 
 def parse_config(arguments: list[str] | None = None, prog: str = "train.py") -> TrainingConfig:
     """
-    Read the configuration from `--config FILE` (default: the demo's) and `--field value` options, which win.
+    Read the configuration from `--config FILE` (default: the demo's), then override it with `--field value` options.
 
     Args:
-        arguments (`list[str]`, *optional*): Command line; by default that of the process.
+        arguments (`list[str]`, *optional*): Command line. By default that of the process.
         prog (`str`, *optional*, defaults to `"train.py"`): Name of the program in messages.
 
     Raises:
-        [`UserError`]: A field does not exist, or a value is not possible.
-        `SystemExit`: Usage error, or `--help`.
+        [`UserError`]: A field of the file does not exist, or a value is not possible.
+        `SystemExit`: The command line has a usage error, or `--help`.
     """
     parser = ConfigParser(prog)
     path = Path(parser.parse_known_args(arguments)[0].config)
@@ -103,7 +98,7 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
 
     Args:
         path (`Path`): The file.
-        derived (`tuple[Path, ...]`, *optional*): Files that have this one as their base.
+        derived (`tuple[Path, ...]`, *optional*): Files whose `base` led to this file, to detect a circle.
 
     Raises:
         [`UserError`]: The file does not exist, is not valid, or has a field that the configuration does not have.
@@ -113,7 +108,7 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
     with user_errors(OSError, UnicodeDecodeError, yaml.YAMLError, prefix=f"{path} is not valid YAML"):
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(values, dict):
-        raise UserError(f"{path} must hold fields and values, not a {type(values).__name__}")
+        raise UserError(f"{path} must have fields and values, not a {type(values).__name__}")
     base = values.pop("base", None)
     if not isinstance(base, str | None):
         raise UserError(f"{path}: base is {base!r}, but must be the name of a file beside it")

@@ -1,8 +1,8 @@
 """`torch.compile`, if accelerate's launcher asks for it (`configs/accelerate/compile.yaml`).
 
-The layers of the towers are compiled one by one and in place. Layers repeat, so one graph serves all twelve.
-Accelerate would compile the whole model that it prepares: then its checkpoints contain the names `_orig_mod` and a run
-cannot continue without compilation, and the teacher, which accelerate does not prepare, is not compiled.
+The layers of the towers are compiled one by one and in place. The layers of a tower are alike, so one graph serves all
+twelve. Accelerate would compile the whole student. Its checkpoints would contain the names `_orig_mod`, so that a run
+could not continue without compilation, and the teacher, which accelerate does not prepare, would not be compiled.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from torch import nn
 
 
 def compile_layers(*modules: nn.Module | None) -> None:
-    """Compile the layers of all towers in student and teacher, if the launcher asked for it. `None` is ignored."""
+    """Compile the layers of all towers in student and teacher, if the launcher asks for it. `None` is ignored."""
     plugin = TorchDynamoPlugin()  # reads the environment variables of the launcher
     if plugin.backend == DynamoBackend.NO:
         return
@@ -32,6 +32,6 @@ def repeated_layers(*modules: nn.Module | None) -> Iterator[nn.Module]:
 
 
 def eager() -> AbstractContextManager:
-    """Run compiled layers without compilation: an evaluation has many shapes, and every shape would be compiled."""
+    """Return a context that runs compiled layers without compilation, for evaluations: they have many shapes."""
     asked = TorchDynamoPlugin().backend != DynamoBackend.NO
     return torch.compiler.set_stance("force_eager") if asked else nullcontext()

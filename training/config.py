@@ -1,7 +1,8 @@
 """The settings of a training run.
 
 Each field is declared once, in one of the groups below: default, help, range, whether a resumed run may change it, and
-whether the model card shows it. [`TrainingConfig`] is all groups together. A function takes the group that it needs.
+whether the model card shows it. [`TrainingConfig`] has the fields of all groups. A function takes the group that it
+needs.
 
 This module imports neither torch nor the model at its top, so that `--help` is fast.
 """
@@ -42,16 +43,10 @@ def option(
     card: bool = False,
 ) -> object:
     """
-    Declare a field.
+    Declare a field. `--help` shows `help`.
 
-    Args:
-        default (`object`): Default value; a list or dict is copied for each instance.
-        help (`str`): Line of `train.py --help`.
-        low (`float`, *optional*): Smallest value.
-        high (`float`, *optional*): Largest value.
-        above (`float`, *optional*): The value must be larger than this.
-        may_change (`bool`, *optional*, defaults to `False`): Whether a resumed run may have another value.
-        card (`bool`, *optional*, defaults to `False`): Whether the model card shows it.
+    A value may be `low` or `high`, but not `above`. `may_change` says whether a resumed run may have another value,
+    and `card` whether the model card shows the field.
     """
     metadata = {"help": help, "low": low, "high": high, "above": above, "may_change": may_change, "card": card}
     if isinstance(default, list | dict):
@@ -63,7 +58,7 @@ def option(
 class DataSettings:
     title = "data"
 
-    dataset: str = option("demo", "Corpus: 'demo' (drawn on the spot), a folder of 'rsmclip data build', or a Hub id.")
+    dataset: str = option("demo", "Corpus: 'demo' (drawn by the run), a folder of 'rsmclip data build', or a Hub id.")
     train_split: str = option("train", "Split to train on.")
     validation_split: str = option("val", "Split to evaluate during training.", may_change=True)
     test_split: str = option("test", "Split of the final table.", may_change=True)
@@ -120,9 +115,9 @@ class ContrastiveSettings:
     title = "contrastive loss"
 
     duplicate_captions: Literal["positive", "ignore", "negative"] = option(
-        "positive", "Pairs of different images with the same sentence are positives, ignored, or negatives.", card=True
+        "positive", "Role in InfoNCE of a caption of another image with an equal sentence.", card=True
     )
-    # The next two change a result by rounding only.
+    # The next two fields change a result by rounding only.
     loss_chunk_size: int | None = option(None, "Rows of logits in memory at once; null: all.", low=1, may_change=True)
     gradient_accumulation_chunks: int = option(
         1, "Parts of a batch that pass the towers one by one; the loss sees the whole batch.", low=1, may_change=True
@@ -135,21 +130,21 @@ class SelfDistillationSettings:
 
     title = "self-distillation"
 
-    self_distillation_weight: float = option(1.0, "Weight of this loss; 0: no teacher and no head.", low=0, card=True)
-    self_distillation_warmup_steps: int = option(0, "Steps in which this weight rises from 0.", low=0)
+    self_distillation_weight: float = option(1.0, "Weight of the loss; 0: no teacher and no head.", low=0, card=True)
+    self_distillation_warmup_steps: int = option(0, "Steps of linear warm-up of the weight, from 0.", low=0)
     num_local_views: int = option(8, "Local views of an image.", low=0, card=True)
     local_scale: list[float] = option([0.05, 0.4], "Smallest and largest share of the image in a local view.")
     local_size: int = option(96, "Height and width of a local view in pixels.", low=1)
     student_temperature: float = option(0.1, "Temperature of the student.", above=0)
     teacher_temperature: float = option(0.07, "Temperature of the teacher after its warm-up.", above=0, card=True)
     warmup_teacher_temperature: float = option(0.04, "Temperature of the teacher at the first step.", above=0)
-    teacher_temperature_warmup: float = option(0.3, "Share of the steps in which this temperature rises.", **SHARE)
+    teacher_temperature_warmup: float = option(0.3, "Share of the steps in which the temperature rises.", **SHARE)
     teacher_momentum: float = option(0.996, "Share of the teacher's weights that a step keeps.", **SHARE, card=True)
     final_teacher_momentum: float | None = option(
         None, "Momentum at the last step (cosine schedule; 1 in DINO); null: it is constant.", **SHARE, card=True
     )
     centering: Literal["running_mean", "sinkhorn_knopp"] = option(
-        "running_mean", "What keeps the prototypes in use: DINO's center or Sinkhorn-Knopp."
+        "running_mean", "Guard against collapse: DINO's center or Sinkhorn-Knopp."
     )
     center_momentum: float = option(0.9, "Share of the center that a step keeps.", **SHARE)
     freeze_prototypes_steps: int = option(0, "First steps in which the prototypes are frozen.", low=0)
@@ -162,16 +157,16 @@ class OptimizationSettings:
     max_train_steps: int = option(1000, "Optimization steps.", low=1, card=True)
     batch_size: int = option(64, "Images of a step over all processes: candidates of InfoNCE.", low=2, card=True)
     learning_rate: float = option(1e-4, "Peak learning rate of AdamW, before a cosine decay.", above=0, card=True)
-    image_learning_rate: float | None = option(None, "Of the image tower; null: learning_rate.", above=0, card=True)
-    text_learning_rate: float | None = option(None, "Of the text tower; null: learning_rate.", above=0, card=True)
-    head_learning_rate: float | None = option(None, "Of the head; null: learning_rate.", above=0, card=True)
-    layer_decay: float = option(1.0, "Factor on a tower's learning rate for each layer above a parameter.", **SHARE)
+    image_learning_rate: float | None = option(None, "Image tower's rate; null: learning_rate.", above=0, card=True)
+    text_learning_rate: float | None = option(None, "Text tower's rate; null: learning_rate.", above=0, card=True)
+    head_learning_rate: float | None = option(None, "Head's rate; null: learning_rate.", above=0, card=True)
+    layer_decay: float = option(1.0, "Factor on the learning rate of a layer, for each layer above it.", **SHARE)
     weight_decay: float = option(0.1, "Weight decay, on matrices only.", low=0, card=True)
     adam_beta2: float = option(0.98, "Second-moment decay of AdamW.", **SHARE, card=True)
     warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.", low=0, card=True)
-    max_grad_norm: float = option(1.0, "Largest norm of all gradients together.", above=0, card=True)
+    max_grad_norm: float = option(1.0, "Largest norm of the gradient over all parameters.", above=0, card=True)
     max_skipped_steps: int = option(
-        10, "Successive steps without a finite gradient that stop the run.", low=1, may_change=True
+        10, "Number of successive steps without a finite gradient that stops the run.", low=1, may_change=True
     )
     mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
         None, "Precision of the towers; null: the setting of accelerate."
@@ -196,7 +191,7 @@ class OutputSettings:
     resume_from_checkpoint: str | None = option(None, "'latest', or the folder of a checkpoint.", may_change=True)
     evaluation_steps: int = option(500, "Steps between evaluations on the validation split.", low=1, may_change=True)
     evaluation_batch_size: int = option(128, "Images or captions of a batch in evaluations.", low=1, may_change=True)
-    logging_steps: int = option(10, "Steps between writes of the log; it has every step.", low=1, may_change=True)
+    logging_steps: int = option(10, "Steps between writes to the log of all steps.", low=1, may_change=True)
     log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …", may_change=True)
     dry_run: bool = option(False, "Show data, model, schedule and the first batch; do not train.", may_change=True)
 
@@ -211,19 +206,6 @@ class HubSettings:
     hub_strategy: Literal["end", "every_save", "checkpoint"] = option("end", HUB_STRATEGY, may_change=True)
 
 
-# In the order of `--help`.
-GROUPS = (
-    DataSettings,
-    ModelSettings,
-    ViewSettings,
-    ContrastiveSettings,
-    SelfDistillationSettings,
-    OptimizationSettings,
-    OutputSettings,
-    HubSettings,
-)
-
-
 @dataclass
 class TrainingConfig(  # a dataclass has the fields of its last base first
     HubSettings,
@@ -236,7 +218,7 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
     DataSettings,
 ):
     """
-    Every setting of a run, checked when it is made. `train.py --help` documents the fields.
+    Every setting of a run, checked by the constructor. `train.py --help` documents the fields.
 
     Raises:
         [`UserError`]: A value has the wrong type, is out of range, or contradicts another one.
@@ -261,9 +243,8 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
         check_model_config(self.model_config)
 
     def check_combinations(self) -> None:
-        """Raise [`UserError`] where fields contradict each other or name something that does not exist."""
         if self.model and self.tokenizer:
-            raise UserError("give model or tokenizer, not both: a model has its own tokenizer")
+            raise UserError("give model or tokenizer, but not both: a model has its own tokenizer")
         if self.streaming and not (self.model or self.tokenizer):
             raise UserError("streaming needs model or tokenizer: no tokenizer can be trained on a stream")
         if self.log_with:
@@ -280,7 +261,7 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
         if self.push_to_hub and (self.hub_model_id or "").count("/") != 1:
             raise UserError(f"push_to_hub needs hub_model_id, as USER/NAME; it is {self.hub_model_id!r}")
         if self.merge_adapter and not self.lora:
-            raise UserError("merge_adapter needs lora: there is no adapter to merge")
+            raise UserError("merge_adapter needs lora: without lora there is no adapter to merge")
         if self.push_to_hub and self.lora and not self.merge_adapter and self.model and is_local(self.model):
             raise UserError(
                 f"push_to_hub: others cannot load an adapter to the local model {self.model}; give --merge_adapter "
@@ -292,7 +273,7 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             )
 
     def view_specs(self, image_size: int) -> dict[str, "ViewSpec"]:
-        """Return the kinds of views: global views of the model's image size, and local views if there is a teacher."""
+        """Return the global views, of the model's image size, and the local views if there is a teacher."""
         from rsmclip.training.views import ViewSpec
 
         names = ("brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize")
@@ -315,10 +296,13 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
         path.write_text(yaml.safe_dump(asdict(self), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
+GROUPS = TrainingConfig.__bases__[::-1]  # in the order of `--help`
+
+
 def check_value(
     name: str, value: object, expected: type, low: float | None, high: float | None, above: float | None, **_: object
 ) -> None:
-    """Raise [`UserError`] unless a value has its field's type and is in its range."""
+    # Raise unless a value has the type of its field and is in its range.
     if not has_type(value, expected):
         shown = getattr(expected, "__name__", expected) if get_origin(expected) is None else expected
         raise UserError(f"{name} is {value!r}, but must be of type {shown}")
@@ -333,7 +317,7 @@ def check_value(
 
 
 def has_type(value: object, expected: type) -> bool:
-    """Return whether a value has a field's type. An integer is a float; a bool is not an integer."""
+    # An integer counts as a float. A bool does not count as an integer.
     if get_origin(expected) is Literal:
         return value in get_args(expected)
     if get_origin(expected) is list:
@@ -346,7 +330,7 @@ def has_type(value: object, expected: type) -> bool:
 
 
 def check_model_config(values: dict) -> None:
-    """Raise [`UserError`] for a name that a model configuration does not have: transformers would keep it unused."""
+    # Raise for a field that a model configuration does not have: transformers would keep it unused.
     from rsmclip import RSMCLIPConfig
     from rsmclip.configuration_rsmclip import SELF_DISTILLATION_DEFAULTS
 
@@ -361,12 +345,12 @@ def check_model_config(values: dict) -> None:
             check_names(values[name], [spec.name for spec in fields(tower) if spec.init], f"model_config.{name}")
     head = values.get("self_distillation")
     if not isinstance(head, dict | None):
-        raise UserError(f"model_config.self_distillation is {head!r}, but must be the sizes of the head")
+        raise UserError(f"model_config.self_distillation is {head!r}, but must have the sizes of the head as fields")
     check_names(head or {}, list(SELF_DISTILLATION_DEFAULTS), "model_config.self_distillation")
 
 
 def unknown_field(name: object, known: list[str]) -> str:
-    """Say that a field does not exist, and which one may be meant."""
+    """Return a message that a field does not exist, with the known name closest to it."""
     from difflib import get_close_matches
 
     close = get_close_matches(str(name), known, n=1)

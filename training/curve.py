@@ -1,4 +1,4 @@
-"""The training curve of a run: the scalars of `train_log.jsonl` as a picture for the model card."""
+"""Picture of the scalars in a run's `train_log.jsonl`, for the model card."""
 
 import json
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rsmclip.core.drawing import new_figure
+from rsmclip.core.drawing import new_figure, save
 from rsmclip.core.errors import UserError
 
 if TYPE_CHECKING:  # matplotlib is imported when a run ends
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # matplotlib is imported when a run ends
     from matplotlib.figure import Figure
 
 COLUMNS = 3
-WIDTH, HEIGHT, DOTS = 10.0, 2.35, 120  # width of the picture and height of a row in inches, pixels per inch
+WIDTH, HEIGHT, DOTS = 10.0, 2.35, 120  # width of the picture and height of a row in inches; pixels per inch
 SMALL = 7.5  # points
 SCALARS = {  # fields of the log and titles
     "gradient_norm": "gradient norm, unclipped",
@@ -29,16 +29,12 @@ FIGURES = {"mean_recall": "validation: mean recall, %", "zero_shot_accuracy": "v
 
 def draw_training_curve(log: Path, output: Path) -> None:
     """
-    Draw losses, validation figures of each language, learning rates, and scalars that show the state of the run.
-
-    Args:
-        log (`Path`): `train_log.jsonl` of a run.
-        output (`Path`): PNG file to write, 1,200 pixels wide.
+    Draw losses, validation figures of each language, learning rates and other scalars into a PNG file.
 
     Raises:
-        [`UserError`]: The log has no step.
+        [`UserError`]: The log has no step, or the file cannot be written.
     """
-    curve_figure(log).savefig(output)
+    save(curve_figure(log), output)
 
 
 def curve_figure(log: Path) -> "Figure":
@@ -89,7 +85,7 @@ def series(records: list[dict], name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_series(axes: "Axes", steps: np.ndarray, values: np.ndarray, color: str, label: str | None = None) -> None:
-    # Pale values and their moving average. Few values are drawn as points.
+    # Pale values and their moving average. A series of fewer than ten values has markers.
     window = len(values) // 40
     if window > 1:
         axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.7)
@@ -99,7 +95,7 @@ def draw_series(axes: "Axes", steps: np.ndarray, values: np.ndarray, color: str,
 
 
 def moving_average(values: np.ndarray, window: int) -> np.ndarray:
-    # Mean of up to `window` values on each side; at the ends there are fewer.
+    # Mean of a value and up to `window` values on each side.
     kernel = np.ones(2 * window + 1)
     return np.convolve(values, kernel)[window:-window] / np.convolve(np.ones_like(values), kernel)[window:-window]
 
@@ -132,13 +128,13 @@ def draw_by_language(axes: "Axes", evaluations: list[dict], name: str) -> None:
         known = [(r["step"], r["validation"].get(language, {}).get(name)) for r in evaluations]
         if known := [(step, value) for step, value in known if value is not None]:
             lines += axes.plot(*zip(*known, strict=True), label=language, linewidth=1.2, marker="o", markersize=2.5)
-    # Beside the panel, in the order in which the lines end.
+    # Legend beside the panel, in the order of the last values.
     lines.sort(key=lambda line: -line.get_ydata()[-1])
     axes.legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, frameon=False)
 
 
 def draw_learning_rates(axes: "Axes", steps: list[dict]) -> None:
-    # Parts of the model with the same learning rates share a line.
+    # Parts of the model with equal learning rates share a line.
     parts: dict[tuple, list[str]] = {}
     for part in dict.fromkeys(part for record in steps for part in record["learning_rate"]):
         parts.setdefault(tuple(record["learning_rate"].get(part) for record in steps), []).append(part)

@@ -1,4 +1,4 @@
-"""`--dry_run`: print data, model and schedule of a run, and draw the first batch as the model will see it."""
+"""`--dry_run`: print data, model and schedule of a run, and draw the first batch as the model sees it."""
 
 import textwrap
 from collections import Counter
@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import RSMCLIPModel
+from rsmclip.core.drawing import save
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import image_bytes, open_encoded
 from rsmclip.training.batch_picture import draw_batch, drawn_captions
@@ -20,7 +21,7 @@ from rsmclip.training.run_folder import PICTURE
 from rsmclip.training.schedules import distillation_weight, teacher_momentum, teacher_temperature
 from rsmclip.training.streaming import StreamedCorpus
 
-PARTS = {  # by prefix of parameter names; the first match counts
+PARTS = {  # parts of the model by prefix of parameter names; the first matching prefix counts
     "vision_model.": "image tower",
     "text_model.embeddings.word_embeddings.": "text tower, word embeddings",
     "text_model.": "text tower, other",
@@ -41,11 +42,8 @@ def columns(rows: list[list[object]]) -> str:
 
 
 def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
-    """
-    Describe rows of the splits, sizes of images, captions by language, and captions that several images share.
-
-    Of a stream only the rows of the first batch are read.
-    """
+    # Rows and image sizes of the splits, captions by language, and captions that several images share. Only the first
+    # batch is read from a stream.
     rows_of_stream = len(splits["train"])
     if config.streaming:
         splits = splits | {"train": first_rows(config, splits["train"])}
@@ -53,17 +51,17 @@ def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
     for role, rows in splits.items():
         table.append([role, len(rows), sum(label is None for label in rows["label"]), image_sizes(rows)])
     captions = splits["train"]["captions"]
-    by_language: list[list] = [["language", "captions", "rows that have one"]]
+    by_language: list[list] = [["language", "captions", "rows with a caption"]]
     for language in config.languages:
         counts = [sum(map(bool, row.get(language) or [])) for row in captions]
         by_language.append([language, sum(counts), f"{np.mean(np.array(counts) > 0):.1%}"])
     shared = (
         f"  {shared_sentences(captions, config.languages):.1%} of the captions have a sentence that several images "
-        f"share; such a pair is {DUPLICATES[config.duplicate_captions]}"
+        f"share; in the loss, such a caption of another image is {DUPLICATES[config.duplicate_captions]}"
     )
     name = config.dataset
     if config.streaming:
-        name += f", a stream of {rows_of_stream:,} training rows; the figures of train are those of the first batch"
+        name += f", a stream of {rows_of_stream:,} training rows; the figures of train count the first batch only"
     return "\n".join([f"data: {name}", columns(table), "", columns(by_language), shared])
 
 
@@ -86,15 +84,15 @@ def image_sizes(rows: Dataset) -> str:
 
 
 def shared_sentences(captions: list[dict], languages: list[str]) -> float:
-    """Return the share of the captions that translate an English sentence which several images have."""
+    # Share of the captions with an English sentence that several images have.
     sentences = [list(sentences_of(row, languages)) for row in captions]
     images = Counter(sentence for row in sentences for sentence in set(row))
     shared = [images[sentence] > 1 for row in sentences for sentence in row]
-    return sum(shared) / len(shared)
+    return sum(shared) / max(1, len(shared))
 
 
 def sentences_of(captions: dict[str, list[str | None] | None], languages: list[str]) -> Iterator[str]:
-    """Yield for each caption of an image the English sentence that it translates, or itself."""
+    # For each caption of an image the English sentence that it translates, or the caption if there is none.
     english = captions.get("en") or []
     for language in languages:
         for number, caption in enumerate(captions.get(language) or []):
@@ -103,7 +101,7 @@ def sentences_of(captions: dict[str, list[str | None] | None], languages: list[s
 
 
 def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
-    """Describe the parameters of each part: all, trained, frozen; and those of the teacher."""
+    # Numbers of parameters, of each part and of the teacher.
     every, trained = Counter(dict.fromkeys(PARTS.values(), 0)), Counter()
     for name, parameter in model.named_parameters():
         part = next(part for prefix, part in PARTS.items() if name.startswith(prefix))
@@ -118,14 +116,7 @@ def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
 
 
 def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int) -> str:
-    """
-    Describe steps, epochs, and the values that change with the step.
-
-    Args:
-        config ([`TrainingConfig`]): The run.
-        model ([`RSMCLIPModel`]): The model in training.
-        num_rows (`int`): Rows of the training split.
-    """
+    # Learning rates: peak rate of each part times the factor of the schedule.
     steps, per_epoch = config.max_train_steps, num_rows // config.batch_size
     optimizer = torch.optim.SGD([torch.zeros(())], lr=1.0)
     factor = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps).lr_lambdas[0]
@@ -136,6 +127,8 @@ def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int
         rates = {"all parts": next(iter(rates.values()))}
     for name, rate in rates.items():
         rows.append([f"learning rate, {name}", *(f"{rate * factor(step):.3g}" for step in shown.values())])
+
+    # Schedules of the self-distillation.
     if config.self_distillation_weight > 0:
         for schedule in (teacher_temperature, teacher_momentum, distillation_weight):
             name = schedule.__name__.replace("_", " ")
@@ -148,7 +141,7 @@ def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int
 
 
 def peak_learning_rates(config: TrainingConfig, model: RSMCLIPModel) -> dict[str, float]:
-    """Return the peak learning rate of each part; with a layer decay, of each of its layers."""
+    # Peak learning rate of each part. With a layer decay, of each layer of a part.
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     rates: dict[str, float] = {}
     for group in parameter_groups(model, config):
@@ -165,14 +158,9 @@ def dry_run(
     is_main_process: bool,
 ) -> None:
     """
-    Print data, model, schedule and captions of the first batch; draw its views to `dry_run.png` in the run's folder.
+    Print data, model, schedule and captions of the first batch. Draw its views to `dry_run.png` in the run's folder.
 
-    Args:
-        config ([`TrainingConfig`]): The run.
-        splits (`dict[str, Dataset]`): `train`, `validation` and `test`.
-        model ([`RSMCLIPModel`]): The model in training; it may be on the meta device, without weights.
-        batch (`dict`): The first batch.
-        is_main_process (`bool`): Other processes do nothing.
+    The model may be on the meta device, without weights. Processes other than the main process do nothing.
 
     Raises:
         [`UserError`]: The picture cannot be written.
@@ -191,8 +179,7 @@ def dry_run(
     shown = f"{len(captions)} of {config.batch_size} images, seed {config.seed}"
     title = f"First batch of {path.resolve().parent.name}: {shown}"
     specs = config.view_specs(model.config.vision_config.image_size)
-    picture = draw_batch(batch, specs, captions, title)
-    with user_errors(OSError, prefix=f"{path} cannot be written"):
+    with user_errors(OSError, prefix=f"output_dir {config.output_dir} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.savefig(path)
+    save(draw_batch(batch, specs, captions, title), path)
     print(f"\nnothing was trained; the first batch as a picture: {path}")

@@ -1,4 +1,4 @@
-"""The model that a run starts from, with its processor: published weights, or random weights of configured sizes."""
+"""The initial model of a run and its processor: published weights, or random weights of configured sizes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -23,15 +23,11 @@ def make_model(
     Return the model and its processor, on the CPU, in float32.
 
     Args:
-        settings ([`ModelSettings`]):
-            Weights or sizes, and the tokenizer.
-        rows (`datasets.Dataset`):
-            Training split. A tokenizer is trained on its captions if the settings name neither a model nor a
-            tokenizer.
-        languages (`Sequence[str]`):
-            Languages of the captions for this tokenizer.
-        with_head (`bool`):
-            Whether the model has a self-distillation head. Published weights may lack one; it is then random.
+        settings ([`ModelSettings`]): Weights, or sizes and a tokenizer.
+        rows (`datasets.Dataset`): Training split. If the settings name neither a model nor a tokenizer, a tokenizer is
+            trained on the captions.
+        languages (`Sequence[str]`): Languages of these captions.
+        with_head (`bool`): Whether the model has a self-distillation head. It is random if the weights lack it.
 
     Raises:
         [`UserError`]: There is no such model or tokenizer, or the configuration describes no model.
@@ -53,13 +49,21 @@ def published_model(settings: ModelSettings, with_head: bool) -> tuple[RSMCLIPMo
         fields = RSMCLIPConfig.from_pretrained(name).to_dict()
     fields["self_distillation"] = head_sizes(settings, fields["self_distillation"]) if with_head else None
     config = build_on_meta(fields, f"the config.json of model {name}").config
-    with user_errors(OSError, SafetensorError, RuntimeError, prefix=f"the weights of model {name} cannot be loaded"):
+    with user_errors(OSError, SafetensorError, prefix=f"the weights of model {name} cannot be loaded"):
         model, loading = RSMCLIPModel.from_pretrained(
-            name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            name,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, because transformers raises RuntimeError, as bugs do
         )
-    missing = sorted(name for name in loading["missing_keys"] if not name.startswith("self_distillation_head."))
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("self_distillation_head."))
     if missing:
         raise UserError(f"the weights of model {name} lack {len(missing)} tensors, the first is {missing[0]}")
+    if mismatched := sorted(loading["mismatched_keys"]):
+        key, found, expected = mismatched[0]
+        raise UserError(f"the weights of model {name}: {key} has shape {found}, but config.json gives {expected}")
     with user_errors(OSError, ValueError, prefix=f"the processor of model {name} cannot be loaded"):
         return model, AutoProcessor.from_pretrained(name, trust_remote_code=True)
 
@@ -80,7 +84,7 @@ def random_model(
 
 
 def head_sizes(settings: ModelSettings, found: dict | None) -> dict:
-    """Return the sizes of the self-distillation head: those of the weights, else of the settings, else defaults."""
+    # Sizes of the head in the weights, else in the settings, else the defaults.
     return found or settings.model_config.get("self_distillation") or {}
 
 
@@ -91,7 +95,6 @@ def token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def captions_of(rows: Dataset, languages: Sequence[str]) -> Iterator[str]:
-    """Yield all captions in the languages."""
     for captions in rows["captions"]:
         for language in languages:
             yield from (caption for caption in captions.get(language) or [] if caption)
@@ -99,15 +102,9 @@ def captions_of(rows: Dataset, languages: Sequence[str]) -> Iterator[str]:
 
 def check_sizes(config: RSMCLIPConfig, max_length: int, view_specs: dict[str, ViewSpec]) -> None:
     """
-    Check that views and captions fit the towers. Torch would fail late and, on a GPU, without naming the cause.
+    Raise [`UserError`] if views or captions (of `max_length` tokens) do not fit the towers.
 
-    Args:
-        config ([`RSMCLIPConfig`]): The model.
-        max_length (`int`): Longest caption in tokens.
-        view_specs (`dict[str, ViewSpec]`): Kinds of views.
-
-    Raises:
-        [`UserError`]: A size does not fit.
+    Torch would fail later and, on a GPU, without naming the cause.
     """
     patch = config.vision_config.patch_size
     if "local" in view_specs and view_specs["local"].size % patch:

@@ -1,9 +1,9 @@
-"""Stopping a run with SIGTERM (a scheduler) or SIGINT (Ctrl-C).
+"""Stop a run with SIGTERM (a scheduler) or SIGINT (Ctrl-C).
 
 The run finishes its step, writes a checkpoint, and exits with status 128 + the number of the signal: 143 or 130.
 
-Schedulers send a signal to some or all processes of a run, data loading workers included. So the training processes
-agree on the signal at the end of every step, and workers obey only the training process.
+Schedulers send a signal to some or all processes of a run, including the data loading workers. So the training
+processes agree on the signal at the end of every step, and workers obey only the training process.
 """
 
 import os
@@ -23,7 +23,7 @@ from rsmclip.core.errors import UserError
 
 
 class Stopped(UserError):
-    """End of a run by a signal, after a checkpoint was written. A subclass for its exit status, 128 + the signal."""
+    """End of a run by a signal, after a checkpoint was written. Its own class, for the exit status 128 + signal."""
 
     label = ""
 
@@ -36,15 +36,15 @@ class Stopped(UserError):
 
 
 class GivenUp(BaseException):
-    """A signal inside [`StopSignal.gives_up`]. A `BaseException`, because libraries catch `Exception`."""
+    """Signal inside [`StopSignal.gives_up`]. It is a `BaseException`, because libraries catch `Exception`."""
 
 
 class StopSignal:
     """
     Context manager that records SIGTERM and SIGINT, so that they do not end the process.
 
-    A second SIGINT has its usual effect: Ctrl-C twice ends the run at once. A signal that the process ignores from its
-    start, such as SIGINT in the background of a script, stays ignored.
+    A second SIGINT has its usual effect: Ctrl-C twice ends the run at once. A signal that the process already ignores,
+    such as SIGINT in the background of a script, stays ignored.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -73,7 +73,7 @@ class StopSignal:
             raise GivenUp
 
     def agreed(self) -> signal.Signals | None:
-        """Return the signal that any process received. All processes must call it, after every step."""
+        """Return the signal that any process received, or `None`. All processes must call it after every step."""
         received = self.received
         if self.group is not None:
             number = torch.tensor([received], dtype=torch.int32)
@@ -83,7 +83,7 @@ class StopSignal:
 
     @contextmanager
     def gives_up(self) -> Iterator[None]:
-        """Leave the block at a signal and continue after it. For code that does not change the run: an evaluation."""
+        """End the block at a signal and continue after the block. For an evaluation, which does not change the run."""
         self.giving_up = True
         try:
             yield
@@ -109,10 +109,10 @@ def start_workers(loader: DataLoader) -> Iterator:
 
 def end_with_the_training_process(worker: int) -> None:
     """
-    Make a worker obey only the training process: it ends at a SIGTERM from it, or when the training process ends.
+    Make a worker end only at a SIGTERM from the training process, or when the training process ends.
 
-    Ctrl-C, `torchrun` and schedulers signal the workers too. If these ended, the training process could not finish its
-    step. A `worker_init_fn` of `DataLoader`; the number of the worker is not used.
+    Ctrl-C, `torchrun` and schedulers signal the workers too. If workers ended, the training process could not finish
+    its step. This is a `worker_init_fn` for `DataLoader`; the index of the worker is not used.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
@@ -126,4 +126,4 @@ def end_with_the_training_process(worker: int) -> None:
 def wait_for_the_training_process() -> None:
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
         pass
-    os._exit(0)  # as torch's own handler, so that the parent does not see a crash
+    os._exit(0)  # status 0, as in torch's own handler: the parent would report another status as a crash

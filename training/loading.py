@@ -1,4 +1,4 @@
-"""From a corpus to batches on the device: the splits of a run, checked, and its data loader."""
+"""Load and check the splits of a run, and yield its batches on the device."""
 
 from collections.abc import Iterator
 
@@ -21,27 +21,22 @@ from rsmclip.training.views import ViewSpec
 
 
 def corpus_place(settings: DataSettings) -> str:
-    """Return the folder or Hub id of the corpus; draw the demo corpus if it is not in the cache."""
+    """Return the folder or Hub id of the corpus. Draw the demo corpus if it is not in the cache."""
     return str(cached_demo()) if settings.dataset == "demo" else settings.dataset
 
 
 def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, Dataset | StreamedCorpus]:
     """
-    Load the splits of a run and check their schema and languages.
+    Load the splits `train`, `validation` and `test`, and check their schema and languages.
 
-    Args:
-        config ([`TrainingConfig`]): The run.
-        accelerator (`Accelerator`): The processes; rank 0 downloads or draws first.
-
-    Returns:
-        `dict[str, Dataset]`: `train`, `validation` and `test`. Rows of `train` without a caption that can be drawn are
-        left out; of a stream the `train` split is a [`StreamedCorpus`].
+    Rows of `train` without a caption that can be drawn are left out. A stream has a [`StreamedCorpus`] as `train`.
 
     Raises:
-        [`UserError`]: No such corpus or split, another schema, a language without captions, or too few rows.
+        [`UserError`]: The corpus or a split does not exist or has another schema, a language has no captions, or the
+            training split has fewer rows than a batch.
     """
     names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
-    with accelerator.main_process_first():
+    with accelerator.main_process_first():  # rank 0 downloads or draws, the others read its cache
         place = corpus_place(config)
         if not config.streaming:
             corpus = load_corpus(place)
@@ -64,7 +59,7 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
 
 
 def rows_with_captions(rows: Dataset, sampling: CaptionSampling) -> Dataset:
-    """Return the rows that have a caption which can be drawn."""
+    """Return the rows with a caption in a language that is drawn."""
     kept = [index for index, captions in enumerate(rows["captions"]) if sampling.available(captions)]
     return rows if len(kept) == len(rows) else rows.select(kept)
 
@@ -78,24 +73,22 @@ def batches(
     first_step: int,
 ) -> Iterator[dict]:
     """
-    Yield the batches of this process, on its device, from a step on.
-
-    Args:
-        config ([`TrainingConfig`]): The run.
-        rows (`Dataset` or [`StreamedCorpus`]): The training split.
-        view_specs (`dict[str, ViewSpec]`): Kinds of views by name.
-        tokenizer (`PreTrainedTokenizerBase`): The model's tokenizer.
-        accelerator (`Accelerator`): The processes.
-        first_step (`int`): Steps already done.
+    Yield the batches of this process, on its device, that follow the first `first_step` steps.
 
     Raises:
         [`UserError`]: Too many images cannot be decoded, or a shard of a stream could not be read.
     """
     on_cpu = accelerator.device.type == "cpu"  # on a CPU padding is expensive, on a GPU small matrices are
     groups = max(4 if on_cpu else 1, config.gradient_accumulation_chunks)
-    replacement = rows.replacement if config.streaming else None
     loader = DataLoader(
-        CaptionedViews(rows, config.caption_sampling(), view_specs, config.short_side, config.seed, replacement),
+        CaptionedViews(
+            rows,
+            config.caption_sampling(),
+            view_specs,
+            short_side=config.short_side,
+            seed=config.seed,
+            replacement=rows.replacement if config.streaming else None,
+        ),
         batch_sampler=StepSampler(
             num_rows=len(rows),
             batch_size=config.batch_size // accelerator.num_processes,
@@ -106,15 +99,16 @@ def batches(
             world_size=accelerator.num_processes,
             order=rows.order if config.streaming else None,
         ),
-        collate_fn=Collate(tokenizer, config.max_length, groups, multiple=1 if on_cpu else 8),
+        collate_fn=Collate(tokenizer, config.max_length, groups=groups, multiple=1 if on_cpu else 8),
         num_workers=config.num_workers,
         pin_memory=accelerator.device.type == "cuda",
         prefetch_factor=4 if config.num_workers else None,
         worker_init_fn=end_with_the_training_process,
-        generator=torch.Generator().manual_seed(config.seed),  # else it would use the generator that resuming restores
+        # Without a generator, the loader would draw from the one whose state a checkpoint restores.
+        generator=torch.Generator().manual_seed(config.seed),
     )
     follows = config.streaming and accelerator.is_local_main_process
     for batch in follow(loader, rows) if follows else start_workers(loader):
-        if isinstance(batch, UserError):  # of a worker, see `CaptionedViews`
+        if isinstance(batch, UserError):  # returned by a worker, see `CaptionedViews`
             raise batch
         yield send_to_device(batch, accelerator.device, non_blocking=True)

@@ -1,6 +1,6 @@
 """The log of a run: the losses of every step in `train_log.jsonl`, a progress bar, and the trackers of accelerate.
 
-Losses stay on the device until `logging_steps` steps are fetched together, so that a step never waits for the host.
+Losses stay on the device until `logging_steps` steps are fetched together, because each transfer makes the host wait.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from rsmclip.training.batches import UNDECODABLE_SHARE, undecodable_images
 from rsmclip.training.checkpoints import sync
 from rsmclip.training.config import TrainingConfig
 
-COLLAPSE = 0.01  # share of the largest entropy: distance from one-hot and from uniform that counts as a collapse
+COLLAPSE = 0.01  # share of the largest entropy: a teacher this close to one-hot or to uniform has collapsed
 
 
 class TrainingLog:
@@ -31,14 +31,14 @@ class TrainingLog:
     Args:
         config ([`TrainingConfig`]): The run.
         accelerator (`Accelerator`): The processes and their trackers.
-        first_step (`int`): Steps already done; lines of later steps are deleted from the file.
-        num_rows (`int`): Rows of the training split.
+        first_step (`int`): Number of steps already done. Lines of later steps are deleted from the file.
+        num_rows (`int`): Number of rows of the training split.
     """
 
     def __init__(self, config: TrainingConfig, accelerator: Accelerator, first_step: int, num_rows: int):
         self.config, self.accelerator, self.num_rows = config, accelerator, num_rows
         self.written = first_step  # last step in the file
-        # Of each step since then: number, scalars, learning rates, ids of its images.
+        # Later steps: number, scalars, learning rates and image ids of each.
         self.pending: list[tuple[int, dict[str, torch.Tensor], dict[str, float], list[str]]] = []
         self.skipped_in_a_row = 0
         self.collapse: str | None = None
@@ -70,10 +70,9 @@ class TrainingLog:
         self.evaluated = max((record["step"] for record in kept if "validation_mean_recall" in record), default=0)
 
     def read(self) -> list[dict]:
-        """Return the records in the file. An incomplete line is ignored."""
         records = []
         for line in self.path.read_bytes().splitlines() if self.path.is_file() else []:
-            with contextlib.suppress(ValueError):  # a kill may cut a line, or a character
+            with contextlib.suppress(ValueError):  # a kill may cut a line or a character: such a line is ignored
                 records.append(json.loads(line))
         return records
 
@@ -81,13 +80,9 @@ class TrainingLog:
         self, number: int, values: dict[str, torch.Tensor], learning_rates: dict[str, float], batch: dict
     ) -> None:
         """
-        Add a step.
+        Add a step: its scalars on the device, the learning rate of each part, and the ids of its images.
 
-        Args:
-            number (`int`): Steps done, with this one.
-            values (`dict[str, torch.Tensor]`): Scalars on the device.
-            learning_rates (`dict[str, float]`): Learning rate of each part in this step.
-            batch (`dict`): The batch, for its `image_ids` and `undecodable`.
+        `number` is the number of steps done, including this step.
         """
         scalars = {name: value.detach() for name, value in values.items()}
         self.pending.append((number, scalars, learning_rates, batch["image_ids"]))
@@ -99,12 +94,14 @@ class TrainingLog:
         """Fetch the pending steps from the device, average them over processes and write them."""
         if not self.pending:
             return
-        # One transfer for all steps: a row for each step, NaN for a scalar that a step does not have.
+        # One transfer from the device for all steps. A scalar that a step does not have is NaN in its row.
         names = list(dict.fromkeys(name for _, values, _, _ in self.pending for name in values))
         absent = torch.full((), torch.nan, device=self.accelerator.device)
         rows = [torch.stack([values.get(name, absent).float() for name in names]) for _, values, _, _ in self.pending]
         table = self.accelerator.reduce(torch.stack(rows), "mean").cpu().tolist()  # (steps, scalars)
         self.count_undecodable()
+
+        # A line for each step.
         seconds = round(self.seconds, 2)
         for row, (number, values, rates, image_ids) in zip(table, self.pending, strict=True):
             scalars = {name: value for name, value in zip(names, row, strict=True) if name in values}
@@ -115,7 +112,7 @@ class TrainingLog:
             if skipped:
                 record["skipped"] = sorted(gather_object(image_ids))
                 self.say(f"step {number}: no finite gradient, step skipped; train_log.jsonl names its images")
-            self.write([record])
+            self.write(record)
         self.written = number
         self.pending.clear()
         self.warn_of_collapse(record)
@@ -153,18 +150,15 @@ class TrainingLog:
         for image_id in new:
             self.say(f"image {image_id} cannot be decoded; another image replaces it")
         if new:
-            self.write([{"step": self.written, "undecodable": new}])
+            self.write({"step": self.written, "undecodable": new})
         if len(self.undecodable) > UNDECODABLE_SHARE * self.num_rows:
             raise undecodable_images(sorted(self.undecodable), self.num_rows)
 
     def evaluation(self, step: int, metrics: dict[str, dict[str, float]], seconds: float) -> None:
         """
-        Write an evaluation: the figures of each language and their means.
+        Write an evaluation after `step` steps: the figures of each language and their means.
 
-        Args:
-            step (`int`): Steps done.
-            metrics (`dict[str, dict[str, float]]`): Figures by language.
-            seconds (`float`): Duration, which does not count as training time.
+        Its duration, `seconds`, does not count as training time.
         """
         self.paused += seconds
         shown = ("mean_recall", "zero_shot_accuracy")
@@ -175,38 +169,38 @@ class TrainingLog:
             languages = {
                 language: {n: values[n] for n in shown if n in values} for language, values in metrics.items()
             }
-            self.write([{"step": step, **means, "validation": languages}])
+            self.write({"step": step, **means, "validation": languages})
             self.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in means.items()))
             self.accelerator.log(means, step=step)
 
     def say(self, line: str) -> None:
-        """Print a line above the progress bar, on rank 0."""
         if self.accelerator.is_main_process:
             self.bar.write(line)
 
-    def write(self, records: list[dict]) -> None:
-        """Append lines to the file, on rank 0."""
+    def write(self, record: dict) -> None:
         if self.accelerator.is_main_process:
+            line = json.dumps(record, ensure_ascii=False) + "\n"
             with user_errors(OSError, prefix=f"{self.path}"), self.path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                file.write(line)
 
     def sync(self) -> None:
         """Wait until the file is on the disk."""
         if self.accelerator.is_main_process:
-            sync(self.path)
+            with user_errors(OSError, prefix=f"{self.path}"):
+                sync(self.path)
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, with those before a resumption, without evaluations."""
+        """Return the seconds of training, including the time before a resumption, without evaluations."""
         return self.seconds_before + (self.end or time.perf_counter()) - self.start - self.paused
 
     @property
     def pairs_per_second(self) -> float:
-        """Images per second over all processes."""
+        """Return the images per second over all processes."""
         return self.written * self.config.batch_size / self.seconds
 
     def close(self) -> None:
-        """Write the pending steps; stop the clock, the progress bar and the trackers."""
+        """Write the pending steps, and stop the clock, the progress bar and the trackers."""
         self.flush()
         self.end = time.perf_counter()
         self.bar.close()

@@ -4,13 +4,15 @@
 2. [`self_distillation_loss`]: cross-entropy between the prototype distributions of a teacher and of the student, as in
    DINO (Caron et al. 2021). [`Centering`] turns the teacher's logits into these distributions, the targets.
 
-`train.py` minimizes `clip_loss + weight * self_distillation_loss.mean()`.
+`train.py` minimizes `clip_loss + weight * self_distillation_loss.mean()`. `Student` (training/teacher.py) computes the
+second loss.
 
 The names of the dimensions:
 - `batch`: images of this process. The global batch has `processes * batch` images.
 - `views` and `global_views`: crops of an image. The teacher and InfoNCE see the global (large) views. The student sees
   the global views and, in the self-distillation loss, the local (small) views too.
-- `captions`: captions of an image, drawn in different languages. Caption `[c, i]` belongs to image `i`.
+- `captions`: captions that are drawn for an image, in different languages if possible. They may be different
+  sentences. Caption `[c, i]` belongs to image `i`.
 - `num_prototypes`: outputs of the self-distillation head (65,536 in the released model).
 
 Every process computes the mean of a loss over its own images. DistributedDataParallel averages the gradients of all
@@ -24,7 +26,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 DuplicateCaptions = Literal["positive", "ignore", "negative"]
 
@@ -44,8 +46,8 @@ class GatherWithGradient(torch.autograd.Function):
     """
     Embeddings of all processes, `(n, batch, dim)` to `(n, processes * batch, dim)`, in the order of the processes.
 
-    The loss of every process depends on the embeddings of this process. So the backward pass sums the gradients of all
-    processes and returns the part that belongs to this process.
+    The losses of all processes depend on the embeddings of this process. So the backward pass sums their gradients and
+    returns the part that belongs to this process. DistributedDataParallel later divides by the number of processes.
     """
 
     @staticmethod
@@ -74,18 +76,23 @@ def clip_loss(
     chunk_size: int | None = None,
 ) -> torch.Tensor:
     """
-    Return InfoNCE over the global batch (Radford et al. 2021, figure 3), with several positives where captions repeat.
+    Return this process's part of InfoNCE over the global batch (Radford et al. 2021, figure 3), with several positives
+    where captions repeat. The mean over the processes is the loss of the global batch.
 
-    Every global view `v` and every set of captions `c` has a loss (as in Naeem et al. 2023, section 3, for views):
+    There is one loss for each pair of a global view `v` and a caption index `c`, and the result is their mean (SILC,
+    Naeem et al. 2023, section 3, has one for each view):
 
         logits[i, j]  = logit_scale * <image_embeds[v, i], text_embeds[c, j]>          for images i and captions j
         image_to_text = mean over i of  -1 / |P(i)| * sum over j in P(i) of  log softmax(logits[i, :])[j]
         text_to_image = mean over j of  -1 / |Q(j)| * sum over i in Q(j) of  log softmax(logits[:, j])[i]
         loss          = mean over v and c of  (image_to_text + text_to_image) / 2
 
-    The positives `P(i)` of image `i` contain its own caption `i`. If captions repeat, caption `j` can be correct for
-    image `i` although it was drawn for image `j`: its sentence is the sentence of one of the captions of `i`, possibly
-    in another language. With `duplicate_captions="positive"` these `j` are in `P(i)`, and the loss is `L_out` of
+    The softmax and the positives range over the global batch, the means over `i` and `j` over this process.
+
+    The positives `P(i)` of image `i` contain its own caption `i`. Sentences can repeat in a batch. Then caption
+    `[c, j]`, drawn for image `j`, is also correct for image `i`: a caption `[k, i]` that was drawn for `i` in this
+    batch is the same sentence, perhaps in another language. Captions of `i` that were not drawn do not count. With
+    `duplicate_captions="positive"` these `j` are in `P(i)`, which thus depends on `c`, and the loss is `L_out` of
     supervised contrastive learning (Khosla et al. 2020, equation 2). `Q(j)` are the images `i` with `j` in `P(i)`.
 
     A process computes two blocks of logits: its images (rows) with all captions of the global batch, and its captions
@@ -97,14 +104,14 @@ def clip_loss(
         text_embeds (`torch.Tensor` of shape `(captions, batch, dim)`): Unit-length text embeddings of this process.
         logit_scale (`torch.Tensor` of shape `()`): Inverse temperature, `exp` of the learned parameter.
         sentence_ids (`torch.Tensor` of shape `(captions, batch)`, *optional*):
-            Integer for each caption. Captions with the same integer are one sentence or translations of it. By default
-            no sentence repeats.
+            Integer for each caption, the same in all processes. Captions with the same integer are one sentence or
+            translations of it. By default no sentence repeats.
         duplicate_captions (`"positive"`, `"ignore"` or `"negative"`, *optional*, defaults to `"positive"`):
-            Role of a caption that was drawn for another image and has the sentence of one of this image's captions.
-            `"ignore"` removes it from the softmax. `"negative"` treats it as any other caption (plain CLIP).
+            Role of an image and a caption that were not drawn together although one of the image's captions has the
+            sentence. `"ignore"` removes the pair from both softmaxes. `"negative"` is plain CLIP.
         chunk_size (`int`, *optional*):
             Number of rows with logits in memory at one time, by default all. The backward pass computes the logits
-            again. The loss does not depend on it.
+            again. The chunk size does not change the loss.
     """
     all_images, all_texts = image_embeds, text_embeds
     if world_size() > 1:
@@ -121,8 +128,9 @@ def clip_loss(
         # v: views, c: captions, r: rows of this process, g: columns, the global batch, d: dim
         image_to_text = logit_scale * torch.einsum("vrd,cgd->vcrg", image_embeds[:, rows], all_texts)
         text_to_image = logit_scale * torch.einsum("crd,vgd->vcrg", text_embeds[:, rows], all_images)
-        # equal[k, c, r, g]: caption k of image r is the sentence of caption c of image g. An image has the sentence of
-        # a caption if any of its captions has it: any k in the first direction, any c in the second.
+        # equal[k, c, r, g]: caption [k, r] of this process and caption [c, g] of the global batch are one sentence.
+        # Rows are images: image r has the sentence of caption [c, g] if any caption k of image r has it.
+        # Rows are captions: image g has the sentence of caption [k, r] if any caption c of image g has it.
         equal = ids[:, None, rows, None] == all_ids[None, :, None]
         directions = ((image_to_text, equal.any(dim=0)), (text_to_image, equal.any(dim=1)))
         return sum(info_nce(logits, own[rows], same, duplicate_captions) for logits, same in directions) / 2
@@ -130,15 +138,15 @@ def clip_loss(
     if chunk_size is None or chunk_size >= batch:
         return chunk_loss(slice(None)) / batch
     chunks = [slice(start, start + chunk_size) for start in range(0, batch, chunk_size)]
-    return sum(checkpoint(chunk_loss, rows, use_reentrant=False) for rows in chunks) / batch
+    return sum(recompute_in_backward(chunk_loss, rows, use_reentrant=False) for rows in chunks) / batch
 
 
 def info_nce(
     logits: torch.Tensor, own: torch.Tensor, same_sentence: torch.Tensor, duplicate_captions: DuplicateCaptions
 ) -> torch.Tensor:
     """
-    Return the negative log-probability of the positives in one direction: the mean over the positives of a row, the
-    sum over rows, the mean over views and captions.
+    Return InfoNCE in one direction: the negative log-probability, averaged over the positives of a row, summed (not
+    averaged) over the rows, averaged over views and captions.
 
     Args:
         logits (`torch.Tensor` of shape `(views, captions, rows, columns)`):
@@ -150,7 +158,7 @@ def info_nce(
             Role of the columns with `same_sentence` other than the row's own.
     """
     is_own = own[:, None] == torch.arange(logits.shape[-1], device=logits.device)
-    positives = same_sentence | is_own if duplicate_captions == "positive" else is_own.expand_as(same_sentence)
+    positives = (same_sentence | is_own) if duplicate_captions == "positive" else is_own.expand_as(same_sentence)
     if duplicate_captions == "ignore":
         logits = logits.masked_fill(same_sentence & ~is_own, -torch.inf)
     log_probs = logits.log_softmax(dim=-1).masked_fill(~positives, 0.0)
@@ -159,16 +167,16 @@ def info_nce(
 
 class Centering(nn.Module):
     """
-    The step from the teacher's logits to the targets of the student, with a guard against collapse.
+    Function from the teacher's logits to the targets of the student that prevents collapse.
 
-    Self-distillation can collapse in two ways: all images get the same prototype, or all images get the uniform
-    distribution. Two methods prevent it:
+    Self-distillation can collapse in two ways: the teacher gives all images the same single prototype, or it gives all
+    images the uniform distribution. Two methods prevent both:
 
     - `"running_mean"` (DINO, Caron et al. 2021, section 3.1): `targets = softmax((logits - center) / temperature)`.
-      The center is a moving average of the logits, `center = momentum * center + (1 - momentum) * mean(logits)`.
-      Centering prevents the first collapse, a low temperature (sharpening) the second.
+      After that, `center = momentum * center + (1 - momentum) * mean(logits)`, with the mean over the global views of
+      the global batch. Centering prevents the first collapse, a low temperature (sharpening) the second.
     - `"sinkhorn_knopp"` (SwAV, Caron et al. 2020, section 3.2; DINOv2, Oquab et al. 2023): scales the distributions of
-      the global batch so that the batch uses all prototypes equally. It has no center. See [`sinkhorn_knopp`].
+      the global batch so that the batch uses all prototypes about equally. It has no center. See [`sinkhorn_knopp`].
 
     Args:
         num_prototypes (`int`): Number of prototypes.
@@ -200,32 +208,32 @@ class Centering(nn.Module):
         else:
             targets = ((logits - self.center) / temperature).softmax(dim=-1)
             mean = sum_over_processes(logits.mean(dim=(0, 1))) / world_size()
-            moved = self.center.lerp(mean, 1 - self.momentum)
-            self.center.copy_(torch.where(moved.isfinite().all(), moved, self.center))  # one NaN would stay for good
+            moved = self.center.lerp(mean, 1 - self.momentum)  # a NaN in the center would never go away
+            self.center.copy_(torch.where(moved.isfinite().all(), moved, self.center))
         self.ever_won.index_fill_(0, targets.argmax(dim=-1).flatten(), True)
         return targets
 
     def prototype_use(self) -> torch.Tensor:
         """
-        Return the share of prototypes that were the most likely one of some image since the start of the run.
+        Return the share of prototypes that have been the most likely one of a target since the start of the run.
 
-        All processes must call it, because they exchange which prototypes these are.
+        All processes must call it and get the prototypes of all: a checkpoint has the buffer of rank 0 only.
         """
-        self.ever_won.copy_(sum_over_processes(self.ever_won.float()) > 0)  # checkpoints hold the buffer of rank 0
+        self.ever_won.copy_(sum_over_processes(self.ever_won.float()) > 0)
         return self.ever_won.float().mean()
 
 
 def sinkhorn_knopp(scores: torch.Tensor, iterations: int = 3) -> torch.Tensor:
     """
-    Return distributions over prototypes, `(batch, num_prototypes)`, that use every prototype equally over the global
-    batch (Caron et al. 2020, section 3.2).
+    Return distributions over prototypes, `(rows, num_prototypes)`, that use all prototypes about equally over the
+    global batch (Caron et al. 2020, section 3.2). A row is one global view of one image of this process.
 
-    Starts from `exp(scores)`, rows are images and columns are prototypes, and alternates two steps: divide every
-    column by its sum over the global batch, then divide every row by its sum.
+    The algorithm starts from `exp(scores)` and repeats two steps: divide every column by its sum over the rows of all
+    processes, then divide every row by its sum.
 
     Args:
-        scores (`torch.Tensor` of shape `(batch, num_prototypes)`): Logits divided by the temperature.
-        iterations (`int`, *optional*, defaults to 3): Number of alternations.
+        scores (`torch.Tensor` of shape `(rows, num_prototypes)`): Logits divided by the temperature.
+        iterations (`int`, *optional*, defaults to 3): Number of repetitions.
     """
     largest = scores.amax()
     if world_size() > 1:  # all processes must subtract the same constant before they add their columns
@@ -255,7 +263,7 @@ def self_distillation_loss(student_logits: torch.Tensor, targets: torch.Tensor, 
             Distributions from [`Centering`]. They have no gradient.
         temperature (`float`): Temperature of the student.
     """
-    with torch.autocast(student_logits.device.type, enabled=False):  # bfloat16 cannot sum 65,536 prototypes
+    with torch.autocast(student_logits.device.type, enabled=False):  # a sum over 65,536 prototypes needs float32
         logits = student_logits.float() / temperature
         # -sum_k p_k log softmax(z)_k = logsumexp(z) - sum_k p_k z_k, because p sums to 1
         expected = torch.einsum("tbk,vbk->btv", targets, logits)
@@ -268,14 +276,15 @@ def entropy(targets: torch.Tensor) -> torch.Tensor:
     """
     Return the mean entropy of the targets, divided by the largest possible entropy `log(num_prototypes)`.
 
-    0 means that every target is one prototype. 1 means that every target is uniform. Both are signs of collapse.
+    0 means that every target has all its weight on one prototype, not always the same one. 1 means that every target
+    is uniform. A value that goes to 0 or 1 can be a sign of collapse; compare [`Centering.prototype_use`].
     """
     return torch.special.entr(targets).sum(dim=-1).mean() / math.log(targets.shape[-1])
 
 
 def effective_rank(embeds: torch.Tensor) -> torch.Tensor:
     """
-    Return the number of dimensions that a batch of embeddings fills (RankMe, Garrido et al. 2023, equation 1).
+    Return the effective number of dimensions of a batch of embeddings (RankMe, Garrido et al. 2023, equation 1).
 
     It is `exp(-sum of p * log(p))`, where `p` are the singular values divided by their sum. A collapse lowers it long
     before the losses show it.
@@ -283,6 +292,6 @@ def effective_rank(embeds: torch.Tensor) -> torch.Tensor:
     Args:
         embeds (`torch.Tensor` of shape `(batch, dim)`): Embeddings.
     """
-    values = torch.linalg.svdvals(embeds.float().nan_to_num())  # a skipped step has values that are not finite
+    values = torch.linalg.svdvals(embeds.float().nan_to_num())  # of a step that is skipped; svdvals would raise
     shares = F.normalize(values, p=1, dim=0)
     return torch.special.entr(shares).sum().exp()

@@ -1,4 +1,4 @@
-"""AdamW: which parameters are trained, with which rate and decay; steps without finite gradients are skipped."""
+"""AdamW: the trained parameters with their learning rates and decay, clipping, and skipped steps."""
 
 import re
 
@@ -23,11 +23,7 @@ PARTS = {
 
 def freeze(model: RSMCLIPModel, settings: ModelSettings) -> None:
     """
-    Freeze the parameters that the settings name. Frozen parameters have neither gradients nor moments.
-
-    Args:
-        model ([`RSMCLIPModel`]): The model in training.
-        settings ([`ModelSettings`]): `freeze` and `freeze_word_embeddings`.
+    Freeze the parameters that `freeze` and `freeze_word_embeddings` name: they get neither gradients nor moments.
 
     Raises:
         [`UserError`]: The expression matches no parameter, or nothing is left to train.
@@ -55,13 +51,9 @@ def parameter_groups(model: RSMCLIPModel, settings: OptimizationSettings) -> lis
     """
     Return the trained parameters in groups, one for each combination of part, rate and decay.
 
-    Norms, biases, the logit scale, and the class and position embeddings are not decayed: a pull towards zero
-    regularizes nothing there and would change the temperature. The rate of a layer is the rate of its part times
+    Weight decay excludes norms, biases, and the class and position embeddings, which it would not regularize, and the
+    logit scale, because it would change the temperature. The rate of a layer is the rate of its part times
     `layer_decay` for every layer above it (Bao et al. 2022, appendix). Embeddings are below all layers.
-
-    Args:
-        model ([`RSMCLIPModel`]): The model in training.
-        settings ([`OptimizationSettings`]): Learning rates and decay.
     """
     rates = {
         "image": settings.image_learning_rate,
@@ -75,7 +67,8 @@ def parameter_groups(model: RSMCLIPModel, settings: OptimizationSettings) -> lis
         part = part_of(name)
         rate = rates.get(part) or settings.learning_rate
         rate *= settings.layer_decay ** layers_above(model, name)
-        decay = settings.weight_decay if is_decayed(name, parameter) else 0.0
+        decayed = parameter.ndim >= 2 and "position_embedding" not in name and "token_type" not in name
+        decay = settings.weight_decay if decayed else 0.0
         group = {"params": [], "lr": rate, "weight_decay": decay, "part": part}
         groups.setdefault((part, rate, decay), group)["params"].append(parameter)
     return list(groups.values())
@@ -85,12 +78,8 @@ def part_of(name: str) -> str:
     return next((part for prefix, part in PARTS.items() if name.startswith(prefix)), "logit_scale")
 
 
-def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim >= 2 and "position_embedding" not in name and "token_type" not in name
-
-
 def layers_above(model: RSMCLIPModel, name: str) -> int:
-    """Return the number of transformer layers above a parameter in its tower; 0 for the last layer and after it."""
+    """Return the number of transformer layers above a parameter in its tower: 0 for the last layer and projections."""
     part = part_of(name)
     if part not in ("image", "text"):
         return 0
@@ -102,7 +91,7 @@ def layers_above(model: RSMCLIPModel, name: str) -> int:
 
 
 def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Return the current learning rate of each part: the rate of its last layer."""
+    """Return the current learning rate of the last layer of each part."""
     rates: dict[str, float] = {}
     for group in optimizer.param_groups:
         rates[group["part"]] = max(group["lr"], rates.get(group["part"], 0.0))
@@ -110,20 +99,16 @@ def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
 
 
 def clip_gradients(accelerator: Accelerator, student: nn.Module, max_norm: float) -> torch.Tensor:
-    """Scale the gradients down to a norm of `max_norm` at most. Returns the norm before, a tensor of shape `()`."""
+    """Scale the gradients to a norm of at most `max_norm`. Returns their unscaled norm, a tensor of shape `()`."""
     norm = accelerator.clip_grad_norm_(student.parameters(), max_norm)
     return norm.full_tensor() if isinstance(norm, DTensor) else norm  # FSDP shards the norm
 
 
 def skip_unless_finite(optimizer: torch.optim.Optimizer, gradient_norm: torch.Tensor) -> torch.Tensor:
     """
-    Let the optimizer's next step change nothing if the gradients are not finite.
+    Make the next step of a fused optimizer change nothing if the norm of its gradients is not finite.
 
-    The host does not wait for the device: the fused AdamW reads `found_inf` there, as with a gradient scaler.
-
-    Args:
-        optimizer (`torch.optim.Optimizer`): A fused optimizer, possibly wrapped by accelerate.
-        gradient_norm (`torch.Tensor` of shape `()`): Norm of all gradients.
+    The host does not wait for the device: the fused AdamW reads `found_inf` on the device, as with a gradient scaler.
 
     Returns:
         `torch.Tensor` of shape `()`: 1 if the step is skipped, else 0.

@@ -1,8 +1,8 @@
-"""The processes of a run: the accelerator, what a launch may ask for, and models that FSDP shards.
+"""The processes of a run: the accelerator, the supported launches, and models that FSDP shards.
 
-With FSDP (version 2) every process holds a part of each weight, gradient and moment, and gathers a layer while it
-computes it. The teacher is whole on every process. One process alone can neither evaluate nor save a sharded model:
-[`whole_model`] gathers it.
+With FSDP (version 2) every process has a part of each weight, gradient and moment, and gathers a layer to compute it.
+Every process has the whole teacher. A process alone can neither evaluate nor save a sharded model: [`whole_model`]
+gathers it.
 """
 
 import os
@@ -30,43 +30,35 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     """
     Create the accelerator with the precision and trackers of the configuration or of `accelerate launch`.
 
-    Args:
-        config ([`TrainingConfig`]): The run.
-
     Raises:
-        [`UserError`]: The launch asks for something that is not supported.
+        [`UserError`]: The launch is not supported, or the processes cannot share the batch equally.
     """
     accelerator = Accelerator(
-        cpu=not torch.accelerator.is_available(),  # else the processes of torchrun do not find each other on a CPU
+        cpu=not torch.accelerator.is_available(),  # otherwise processes of torchrun on a CPU do not form a group
         mixed_precision=config.mixed_precision,
         log_with=config.log_with,
         dynamo_backend="no",  # `compile_layers` compiles
         kwargs_handlers=[
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),  # one copy of the gradients instead of two
-            InitProcessGroupKwargs(timeout=timedelta(hours=1)),  # the others wait while one process evaluates
+            InitProcessGroupKwargs(timeout=timedelta(hours=1)),  # other ranks wait while rank 0 evaluates
         ],
-        step_scheduler_with_optimizer=False,  # one scheduler step for each training step, with any number of processes
+        step_scheduler_with_optimizer=False,  # otherwise every step advances the schedule once for each process
         project_config=ProjectConfiguration(config.output_dir, logging_dir=f"{config.output_dir}/trackers"),
     )
     check_launch(accelerator, adapter=bool(config.lora))
     if config.batch_size % accelerator.num_processes:
         raise UserError(f"batch_size {config.batch_size} is not a multiple of {accelerator.num_processes} processes")
-    if accelerator.device.type == "cpu":  # a launcher leaves one thread to each process
+    if accelerator.device.type == "cpu":  # launchers give each process one thread
         torch.set_num_threads(config.cpu_threads or max(1, os.cpu_count() // accelerator.num_processes))
-    torch.backends.cudnn.benchmark = True  # else the patch embedding takes a tenth of a step on an H100
+    torch.backends.cudnn.benchmark = True  # otherwise the patch embedding takes a tenth of a step on an H100
     return accelerator
 
 
 def check_launch(accelerator: Accelerator, adapter: bool) -> None:
     """
-    Check what the launcher asks for; accelerate would ignore some of it without a message.
+    Raise [`UserError`] if the launch is not supported. Accelerate would ignore some requests without a message.
 
-    Args:
-        accelerator (`Accelerator`): The processes.
-        adapter (`bool`): Whether the run trains a LoRA adapter.
-
-    Raises:
-        [`UserError`]: The combination is not supported.
+    `adapter` says whether the run trains a LoRA adapter.
     """
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
@@ -76,7 +68,9 @@ def check_launch(accelerator: Accelerator, adapter: bool) -> None:
     if not sharded:
         return
     if accelerator.distributed_type != DistributedType.FSDP:
-        raise UserError("FSDP needs GPUs, and this machine has none: launch with configs/accelerate/cpu.yaml")
+        raise UserError(
+            "FSDP needs several processes on GPUs: launch with configs/accelerate/cpu.yaml or one_gpu_bf16.yaml"
+        )
     if accelerator.state.fsdp_plugin.fsdp_version != 2:
         raise UserError("fsdp_version must be 2, as in configs/accelerate/fsdp.yaml")
     if adapter:
@@ -85,33 +79,23 @@ def check_launch(accelerator: Accelerator, adapter: bool) -> None:
 
 def make_shardable(model: RSMCLIPModel, accelerator: Accelerator) -> None:
     """
-    Prepare a model for FSDP; without FSDP do nothing.
+    Prepare a model for FSDP: its `logit_scale` becomes a vector with one entry. Without FSDP do nothing.
 
-    FSDP would cast weights and gradients to the lower precision. Here autocast does the casting, as without FSDP, so
-    that gradients are summed and losses computed in float32.
-
-    Args:
-        model ([`RSMCLIPModel`]): The model in training; its `logit_scale` becomes a vector with one entry.
-        accelerator (`Accelerator`): The processes.
+    FSDP would cast weights and gradients to the lower precision. Autocast is used instead, as without FSDP, so that
+    gradient sums and losses are in float32.
     """
     if accelerator.distributed_type != DistributedType.FSDP:
         return
-    scale = model.logit_scale  # FSDP takes no parameter without dimensions
+    scale = model.logit_scale  # FSDP cannot shard a parameter without dimensions
     model.logit_scale = nn.Parameter(scale.detach()[None], scale.requires_grad)
     accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy()
 
 
 def whole_model(model: RSMCLIPModel, student: nn.Module, accelerator: Accelerator) -> RSMCLIPModel | None:
     """
-    Return the model with all of its weights. Every process must call this function.
+    Return the model; with FSDP a copy with all weights on rank 0, and `None` on other ranks.
 
-    Args:
-        model ([`RSMCLIPModel`]): The model in training.
-        student (`nn.Module`): The prepared student that contains the model.
-        accelerator (`Accelerator`): The processes.
-
-    Returns:
-        [`RSMCLIPModel`] or `None`: The model itself; with FSDP a gathered copy on rank 0, and `None` on other ranks.
+    Every process must call it. `student` is the module that accelerate has prepared and that contains the model.
     """
     if accelerator.distributed_type != DistributedType.FSDP:
         return model
@@ -120,14 +104,14 @@ def whole_model(model: RSMCLIPModel, student: nn.Module, accelerator: Accelerato
         return None
     weights = {name.removeprefix("model."): weight for name, weight in gathered.items()}
     weights["logit_scale"] = weights["logit_scale"].squeeze()
-    with torch.random.fork_rng(devices=[]):  # the random weights are overwritten below
+    with torch.random.fork_rng(devices=[]):  # the initialization must not change the random state of the run
         whole = RSMCLIPModel(model.config)
     whole.load_state_dict(weights)
     return whole.to(accelerator.device)
 
 
 def describe_device(accelerator: Accelerator) -> str:
-    """Return number and kind of the devices, for the card: `2 × NVIDIA H100`, `1 × CPU (x86_64, 2 threads)`."""
+    """Return number and kind of the devices, like `2 × NVIDIA H100` or `1 × CPU (x86_64, 2 threads)`."""
     if accelerator.device.type == "cuda":
         return f"{accelerator.num_processes} × {torch.cuda.get_device_name(accelerator.device)}"
     threads = torch.get_num_threads()
@@ -135,7 +119,7 @@ def describe_device(accelerator: Accelerator) -> str:
 
 
 def rerun_command(config: TrainingConfig, accelerator: Accelerator) -> str:
-    """Return the command that repeats the run from its folder; local folders are placeholders in capitals."""
+    """Return the command that repeats the run from its folder. Local paths are placeholders in capitals."""
     processes, on_cpu = accelerator.num_processes, accelerator.device.type == "cpu"
     launcher = "python" if processes == 1 else f"torchrun --nproc_per_node {processes}"
     if not on_cpu:

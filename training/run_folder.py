@@ -1,12 +1,11 @@
-"""The folder of a run, which becomes a model repository: whether the run may write there, and its settings.
+"""The folder of a run, which becomes a model repository: check it, clear it, and write the settings.
 
-`checkpoints/`, `trackers/` and the picture of a dry run stay on this machine: a `.gitignore` excludes them from
-uploads. Everything else in the folder is the repository.
+A `.gitignore` excludes `checkpoints/`, `trackers/` and the picture of a dry run from uploads.
 """
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -14,7 +13,7 @@ from accelerate import Accelerator
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import published_name
 from rsmclip.models.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder
-from rsmclip.training.checkpoints import candidates
+from rsmclip.training.checkpoints import candidates, find_checkpoint_once
 from rsmclip.training.command_line import read_yaml
 from rsmclip.training.config import TrainingConfig
 
@@ -22,9 +21,6 @@ from rsmclip.training.config import TrainingConfig
 def check_run_folder(config: TrainingConfig) -> None:
     """
     Check that the run may use its `output_dir`. Nothing is written or deleted.
-
-    Args:
-        config ([`TrainingConfig`]): The run.
 
     Raises:
         [`UserError`]: The folder has another run or foreign files, or the resumed run has other settings.
@@ -35,9 +31,11 @@ def check_run_folder(config: TrainingConfig) -> None:
     if config.resume_from_checkpoint:
         check_same_run(config, folder)
         return
-    if not is_used(folder):
+    if not is_model_folder(folder) and not (folder / "checkpoints").is_dir():
         if foreign := next(written_paths(folder), None):
-            raise UserError(f"the run would replace {foreign}, which no run wrote; choose another --output_dir")
+            raise UserError(
+                f"the run would replace {foreign} in a folder of no earlier run; choose another --output_dir"
+            )
         return
     if not config.overwrite_output_dir:
         raise UserError(
@@ -53,19 +51,24 @@ def check_run_folder(config: TrainingConfig) -> None:
 def check_same_run(config: TrainingConfig, folder: Path) -> None:
     checkpoint = candidates(folder / "checkpoints", config.resume_from_checkpoint)[0]
     if checkpoint.resolve().parent != (folder / "checkpoints").resolve():
-        raise UserError(f"{checkpoint} is not a checkpoint of the run in {folder}: give the --output_dir of its run")
+        raise UserError(f"{checkpoint} is not in {folder / 'checkpoints'}: give the --output_dir of its run")
     started = TrainingConfig(**read_yaml(folder / "checkpoints" / "training_config.yaml"))
     for spec in fields(TrainingConfig):
         before, now = getattr(started, spec.name), getattr(config, spec.name)
         if before != now and not spec.metadata["may_change"]:
             raise UserError(
                 f"the run in {folder} was started with {spec.name} {before!r}, not {now!r}, and a resumed run cannot "
-                "change it. To train its model differently, give the folder as --model and another --output_dir"
+                "change it. To train its model differently, give this folder as --model and another --output_dir"
             )
 
 
-def is_used(folder: Path) -> bool:
-    return is_model_folder(folder) or (folder / "checkpoints").is_dir()
+def with_checkpoint(config: TrainingConfig, accelerator: Accelerator) -> TrainingConfig:
+    """Return the configuration with the folder of the checkpoint to resume from, if any, in place of `latest`."""
+    if not config.resume_from_checkpoint:
+        return config
+    folder = Path(config.output_dir) / "checkpoints"
+    checkpoint = find_checkpoint_once(accelerator, folder, config.resume_from_checkpoint)
+    return replace(config, resume_from_checkpoint=str(checkpoint))
 
 
 def written_paths(folder: Path) -> Iterator[Path]:
@@ -74,18 +77,15 @@ def written_paths(folder: Path) -> Iterator[Path]:
 
 def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None:
     """
-    Create the folder and save the settings. A run that is not resumed deletes the files of an earlier run.
+    Create the folder that [`check_run_folder`] has checked, and save the settings.
 
-    `checkpoints/training_config.yaml` has the settings of this run, `training_config.yaml` those for publication.
-
-    Args:
-        config ([`TrainingConfig`]): The run, checked by [`check_run_folder`].
-        accelerator (`Accelerator`): The processes; rank 0 writes.
+    A new run deletes the files of an earlier run. `checkpoints/training_config.yaml` has the settings of the run, and
+    `training_config.yaml` has the settings for publication.
 
     Raises:
         [`UserError`]: The folder cannot be written.
     """
-    accelerator.wait_for_everyone()  # until every process has checked the folder
+    accelerator.wait_for_everyone()  # all processes must have checked the folder before it changes
     if accelerator.is_main_process:
         with user_errors(OSError, prefix=f"output_dir {config.output_dir} cannot be written"):
             write_settings(config, Path(config.output_dir))
@@ -103,7 +103,7 @@ def write_settings(config: TrainingConfig, folder: Path) -> None:
 
 
 def published_config(config: TrainingConfig) -> TrainingConfig:
-    """Return the settings for publication: local paths are reduced to their last name, and nothing is pushed."""
+    """Return the settings for publication: local paths are reduced to their last part, and nothing is pushed."""
     values = asdict(config) | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}
     for name in ("dataset", "model", "tokenizer", "output_dir"):
         values[name] = published_name(values[name])

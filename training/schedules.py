@@ -1,4 +1,4 @@
-"""The values that change with the step, in addition to the learning rates."""
+"""Values of the self-distillation that change with the step."""
 
 import math
 

@@ -1,7 +1,7 @@
 """Parquet shards of a split, in a folder or on the Hub, and a bounded cache of them on the disk.
 
-The cache has each shard as an Arrow file, because a random row costs 0.05 ms there and 0.9 ms in parquet, where a
-whole row group is read. All workers and processes of a node map the same file, so it is in memory once.
+The cache has each shard as an Arrow file: reading a random row takes 0.05 ms, and 0.9 ms from parquet, where a whole
+row group is read. All workers and processes of a node map the file, so it is in memory once.
 """
 
 import hashlib
@@ -24,13 +24,14 @@ from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import disable_progress_bars
 
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.files import write_whole
 from rsmclip.data.schema import column_faults, features
 
 ON_THE_HUB = "hf://"
 WAITS = (1, 4, 16, 64)  # seconds between tries, in addition to the waits of the Hub's client (about 20 seconds a try)
 HUB_ERRORS = (OSError, HTTPError, RuntimeError)  # RuntimeError: hf_xet, which downloads large files
-CONNECTIONS = 16  # at once, to read footers
-ROWS_PER_BATCH = 100  # in memory while a shard is converted
+CONNECTIONS = 16  # threads that read footers
+ROWS_PER_BATCH = 100  # rows in memory while a shard is converted
 Result = TypeVar("Result")
 
 
@@ -38,7 +39,8 @@ def cache_folder(output_dir: str) -> Path:
     """
     Return the cache folder of a run on this node, inside the cache of `datasets` (`HF_DATASETS_CACHE`).
 
-    Nodes may share a disk, but every node deletes the shards of its own folder. A resumed run gets the same folder.
+    A resumed run gets the folder of the interrupted run. Nodes that share a disk have different folders, because each
+    node deletes shards that it does not need.
     """
     run = f"{platform.node()}\0{Path(output_dir).resolve()}"
     return Path(config.HF_DATASETS_CACHE) / "rsmclip_streams" / hashlib.sha256(run.encode()).hexdigest()[:16]
@@ -94,8 +96,8 @@ class ShardCache:
 
     Args:
         files (`Sequence[str]`): Parquet files, as paths or `hf://` addresses.
-        folder (`Path`): Folder of the Arrow files. Shards of another corpus in it are deleted.
-        declared (`Features`, *optional*): Columns from the dataset's card.
+        folder (`Path`): Folder of the Arrow files. If it has shards of another corpus, they are deleted.
+        declared (`Features`, *optional*): Columns from the dataset's card. By default from the first file.
 
     Raises:
         [`UserError`]: A file cannot be read, is not parquet, or lacks a column.
@@ -117,12 +119,10 @@ class ShardCache:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             self.num_rows, self.features = read_footers(self.files, declared)
             known = {"files": identity, "num_rows": self.num_rows, "features": self.features.to_dict()}
-            aside = folder / ".index.json"
-            aside.write_text(json.dumps(known))
-            aside.rename(index)
+            write_whole(index, json.dumps(known))
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"opened": {}}  # each process maps files itself
+        return self.__dict__ | {"opened": {}}  # each process maps the files for itself
 
     def path(self, shard: int) -> Path:
         return self.folder / f"{shard:06d}.arrow"
@@ -131,14 +131,14 @@ class ShardCache:
         return self.folder / f".{shard:06d}"
 
     def open(self, shard: int) -> Dataset:
-        """Return the rows of a shard, mapped. Fetch it first if it is not in the cache."""
+        """Return the memory-mapped rows of a shard. Fetch it first if it is not in the cache."""
         while shard not in self.opened:
             for old in [old for old in self.opened if not self.path(old).exists()]:
-                del self.opened[old]  # the disk frees a deleted file when no process maps it
+                del self.opened[old]  # the space of a deleted file is free only when no process maps it
             self.fetch(shard)
             try:
                 self.opened[shard] = Dataset.from_file(str(self.path(shard)))
-            except FileNotFoundError:  # deleted by another process in between
+            except FileNotFoundError:  # another process has just deleted it
                 continue
         return self.opened[shard]
 
@@ -150,7 +150,7 @@ class ShardCache:
             if target.exists():
                 return
             aside = self.aside(shard)
-            shutil.rmtree(aside, ignore_errors=True)  # from a killed process
+            shutil.rmtree(aside, ignore_errors=True)  # a killed process may have left it
             prefix = f"the shard {file} is damaged or does not fit on the disk of {self.folder}"
             try:
                 with user_errors(pa.ArrowException, OSError, prefix=prefix):
@@ -162,7 +162,7 @@ class ShardCache:
                 shutil.rmtree(aside, ignore_errors=True)
 
     def keep(self, shards: Collection[int]) -> None:
-        """Delete all other shards. A process that maps one of them can still read it."""
+        """Delete all shards except `shards`. A process that maps a deleted shard can still read it."""
         self.kept = set(shards)
         for path in set(self.folder.glob("*.arrow")) - {self.path(shard) for shard in shards}:
             path.unlink(missing_ok=True)
@@ -170,8 +170,8 @@ class ShardCache:
             shutil.rmtree(path, ignore_errors=True)
 
     def fetch_if_kept(self, shard: int) -> None:
-        """Fetch a shard if the last [`keep`] named it. For use beside a thread that calls [`keep`]."""
-        # In this order: a shard that [`keep`] has just deleted is not in `kept` anymore.
+        """Fetch a shard if the last call of [`keep`] named it. Another thread may call [`keep`] at any time."""
+        # Check `kept` last: [`keep`] changes it before it deletes files.
         if self.path(shard).exists() or shard not in self.kept:
             return
         self.fetch(shard)
@@ -179,13 +179,12 @@ class ShardCache:
             self.path(shard).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Delete the folder."""
         self.opened.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def identify(file: str) -> list:
-    # Changes when the content of the file changes. An address on the Hub contains the commit.
+    # The result changes when the content of the file changes. An address on the Hub contains the commit.
     if file.startswith(ON_THE_HUB):
         return [file]
     with user_errors(OSError, prefix=f"the shard {file} cannot be read"):

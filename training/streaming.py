@@ -1,9 +1,9 @@
 """Streaming: train on corpora that are too large for the disk.
 
-The corpus is a table over parquet shards. A shard is fetched when the order of the rows comes to it. Workers,
-processes and resumption are the same as for a local corpus; only the order of the rows differs. Shards are permuted,
-successive rows of the permuted shards form blocks, and rows are permuted within a block. So a step needs the shards of
-one block, and the order depends on the seed and the epoch only (as in MosaicML's StreamingDataset).
+The corpus is a table over parquet shards. A shard is fetched when the order of the rows reaches it. Workers, processes
+and resumption work as with a local corpus. Only the order of the rows differs: shards are permuted, successive rows of
+the permuted shards form blocks, and rows are permuted within a block. So a step needs the shards of one block, and the
+order depends on the seed and the epoch only (as in MosaicML's StreamingDataset).
 """
 
 import math
@@ -30,7 +30,7 @@ class ShardOrder:
 
     Args:
         num_rows (`Sequence[int]`): Number of rows of each shard. Row indices count through all shards.
-        shuffle_buffer (`int`): Number of rows of a block, within which rows are permuted.
+        shuffle_buffer (`int`): Number of rows of a block.
         seed (`int`): Seed of the permutations.
     """
 
@@ -47,7 +47,7 @@ class ShardOrder:
         return rows[start - first * self.shuffle_buffer :][: stop - start]
 
     def shards(self, epoch: int, start: int, stop: int) -> list[int]:
-        """Return the shards of the blocks that contain these positions, in the order of the epoch."""
+        """Return the shards of the blocks that contain the positions `start` to `stop - 1`, in the epoch's order."""
         order, ends = self.permuted_shards(epoch)
         first = start // self.shuffle_buffer * self.shuffle_buffer
         last = min(math.ceil(stop / self.shuffle_buffer) * self.shuffle_buffer, self.total) - 1
@@ -55,14 +55,14 @@ class ShardOrder:
         return [int(shard) for shard in order[begin : end + 1] if self.num_rows[shard]]
 
     def permuted_shards(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        # Shards in the order of the epoch, and the position after the last row of each; two epochs are cached.
+        # Shards in the order of the epoch, and the position after the last row of each. Two epochs are cached.
         if epoch not in self.epochs:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.num_rows))
             self.epochs = {**dict(list(self.epochs.items())[-1:]), epoch: (order, np.cumsum(self.num_rows[order]))}
         return self.epochs[epoch]
 
     def block(self, epoch: int, block: int) -> np.ndarray:
-        # Rows of a block in their order; two blocks are cached.
+        # Rows of a block in the order of the epoch. Two blocks are cached.
         if (epoch, block) not in self.blocks:
             order, ends = self.permuted_shards(epoch)
             start = block * self.shuffle_buffer
@@ -78,7 +78,7 @@ class StreamedCorpus(TorchDataset):
     """
     Rows of the parquet shards of a split, in the project's schema, with encoded images.
 
-    The arguments are those of [`~rsmclip.training.shards.ShardCache`] and [`ShardOrder`].
+    [`~rsmclip.training.shards.ShardCache`] and [`ShardOrder`] explain the arguments.
     """
 
     def __init__(
@@ -100,19 +100,21 @@ class StreamedCorpus(TorchDataset):
         return int(np.searchsorted(self.order.starts, row, side="right")) - 1
 
     def replacement(self, row: int, rng: np.random.Generator) -> int:
-        """Return another row of the row's shard, which is in the cache. For rows that cannot be used."""
+        """Return another row of the shard, which is in the cache, in place of a row that cannot be used."""
         shard = self.shard(row)
         start, length = int(self.order.starts[shard]), int(self.order.num_rows[shard])
         return start + (row - start + int(rng.integers(min(1, length - 1), length))) % length
 
     def state_dict(self) -> dict:
-        """Return the part of the order that the configuration does not contain, for a checkpoint."""
+        """Return the numbers of rows of the shards for a checkpoint. They and the settings define the order."""
         return {"num_rows": list(self.cache.num_rows)}
 
     def load_state_dict(self, state: dict) -> None:
-        """Raise [`UserError`] if the checkpoint has other shards, because then positions mean other rows."""
+        """Raise [`UserError`] if the checkpoint has other shards, because its position would then be another row."""
         if state != self.state_dict():
-            raise UserError("the shards of the corpus changed since the checkpoint, so its order cannot continue")
+            raise UserError(
+                "the shards of the corpus changed since the checkpoint: the run cannot continue; start a new one"
+            )
 
 
 def open_splits(
@@ -125,8 +127,8 @@ def open_splits(
         name (`str`): Folder with parquet files, or id of a dataset on the Hub.
         train_split (`str`): Split for training.
         other_splits (`Sequence[str]`): Splits for evaluation.
-        languages (`Sequence[str]`): Languages for training. `captions` must have a field for each.
-        stream: Other arguments of [`StreamedCorpus`].
+        languages (`Sequence[str]`): Languages for training. `captions` must have a field for each language.
+        stream: Arguments `folder`, `shuffle_buffer` and `seed` of [`StreamedCorpus`].
 
     Raises:
         [`UserError`]: The dataset or a split does not exist, or is not in the schema, or a file cannot be read.
@@ -145,7 +147,7 @@ def open_splits(
     if without := [language for language in languages if language not in having]:
         what = f"no captions in {', '.join(without)}; it has captions in {', '.join(having)}"
         raise UserError(f"split {train_split!r} has {what}")
-    with one_line_errors(name):  # by file names, because by the dataset's name all splits would be downloaded
+    with one_line_errors(name):  # file names, because `load_dataset(name)` would download all splits
         small = {split: files[split] for split in other_splits}
         loaded = load_dataset("parquet", data_files=small, features=declared)
     return corpus, DatasetDict({split: keep_encoded(rows) for split, rows in loaded.items()})
@@ -153,15 +155,13 @@ def open_splits(
 
 def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator[dict | UserError]:
     """
-    Yield the batches of a loader with a [`StepSampler`]. A thread fetches the next shards, and shards that the order
-    has passed are deleted.
+    Yield the batches of a loader with a [`StepSampler`]. Fetch the next shards in a thread, and delete used shards.
 
-    One process of each node calls this. Deleting is safe for the other processes: every step exchanges embeddings
-    between all processes, so when one process has a batch, all processes have used the batches before it.
+    One process of each node calls it. Deletion is safe for the other processes: all processes exchange embeddings in
+    every step, so no process is more than one step behind.
     """
     sampler = loader.batch_sampler
-    # Before the thread starts, because a process that is forked beside a thread can wait for the thread's locks
-    # forever.
+    # Workers start before the thread: a process forked while a thread has a lock could wait for that lock forever.
     batches = start_workers(loader)
     ahead = steps_ahead(loader, corpus)
     wanted: queue.SimpleQueue[list[int]] = queue.SimpleQueue()
@@ -169,7 +169,7 @@ def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator[dict | UserEr
     fetcher.start()
     window: list[int] = []
     for step in range(sampler.first_step, sampler.max_steps):
-        done = max(sampler.first_step, step - 1)  # the step before may still be running
+        done = max(sampler.first_step, step - 1)  # another process may still read the batch of the step before
         if (needed := shards_of_steps(corpus.order, sampler, done, step + ahead)) != window:
             window = needed
             corpus.cache.keep(window)
@@ -181,7 +181,7 @@ def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator[dict | UserEr
 
 
 def steps_ahead(loader: DataLoader, corpus: StreamedCorpus) -> int:
-    # Shards are fetched for two blocks at most, or for as many steps as the workers are ahead.
+    # Steps ahead for which shards are fetched: one block more, or as many as the workers prefetch if that is more.
     sampler = loader.batch_sampler
     block = corpus.order.shuffle_buffer // (sampler.batch_size * sampler.world_size)
     return max(block - 1, loader.num_workers * (loader.prefetch_factor or 0) + 1)
@@ -200,7 +200,7 @@ def shards_of_steps(order: ShardOrder, sampler: StepSampler, step: int, stop: in
 
 
 def fetch_wanted(cache: ShardCache, wanted: queue.SimpleQueue) -> None:
-    # Runs until it gets an empty list. A new list replaces the list before.
+    # Runs until it gets an empty list. A new list replaces the current one.
     while shards := wanted.get():
         for shard in shards:
             if not wanted.empty():

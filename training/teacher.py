@@ -1,4 +1,4 @@
-"""Student and teacher. The student is the model in training, the teacher a moving average of its image tower."""
+"""The student, which is the model in training, and the teacher, which is a moving average of its image tower."""
 
 import copy
 from collections.abc import Callable
@@ -25,11 +25,11 @@ class StudentOutput(NamedTuple):
 
 class Student(nn.Module):
     """
-    The model in training, with one `forward` for a whole training step (DistributedDataParallel needs that).
+    The model in training, with one `forward` for a whole training step, as DistributedDataParallel requires.
 
-    With `chunks > 1` memory holds the activations of one part of the batch, and InfoNCE still sees the whole batch
-    (gradient caching, Gao et al. 2021). Each part passes the towers, and its activations are dropped. When the
-    gradients of its embeddings are known, its activations are computed again with the same dropout.
+    With `chunks > 1`, only the activations of one part of the batch are in memory, and InfoNCE still sees the whole
+    batch (gradient caching, Gao et al. 2021). Each part passes the towers, and its activations are dropped. When the
+    gradients of its embeddings are known, its activations are computed again with equal dropout.
 
     Args:
         model ([`RSMCLIPModel`]): The model in training.
@@ -64,7 +64,7 @@ class Student(nn.Module):
                 Groups of captions of similar length from [`~rsmclip.training.batches.group_by_length`]: indices of the
                 flattened captions, and the length of the group.
             targets (`torch.Tensor` of shape `(global_views, batch, num_prototypes)`, *optional*):
-                The teacher's distributions over prototypes. Without them there is no self-distillation loss.
+                The teacher's distributions over prototypes. Without targets there is no self-distillation loss.
         """
         # images, in `chunks` parts
         parts = [
@@ -78,7 +78,7 @@ class Student(nn.Module):
         # captions, in groups of similar length
         ids, mask = input_ids.flatten(0, 1), attention_mask.flatten(0, 1)
         groups = text_groups or [(torch.arange(len(ids), device=ids.device), ids.shape[1])]
-        # Word embeddings of all groups at once: every lookup has a gradient as large as the vocabulary, 768 MB.
+        # One lookup of word embeddings for all groups: every lookup has a gradient as large as the vocabulary, 768 MB.
         words = self.model.text_model.embeddings.word_embeddings(ids)
         grouped = [self.cached(self.embed_captions, words[rows, :n], mask[rows, :n]) for rows, n in groups]
         text_embeds = torch.cat(grouped)[torch.cat([rows for rows, _ in groups]).argsort()]
@@ -111,7 +111,7 @@ class Teacher(nn.Module):
 
     Args:
         model ([`RSMCLIPModel`]): The student at the start of the training.
-        chunks (`int`, *optional*, defaults to 1): Number of parts of a batch, to save memory.
+        chunks (`int`, *optional*, defaults to 1): Number of parts of the batch, to save memory.
     """
 
     def __init__(self, model: RSMCLIPModel, chunks: int = 1):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import XLMRobertaTokenizer
 
-from rsmclip.core.errors import user_errors
+from rsmclip.core.errors import UserError
 
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]  # ids 0 to 3, as in XLM-RoBERTa; <mask> is last
 
@@ -20,12 +20,18 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
 
     Args:
         captions (`Iterable[str]`): Sentences. Equal sentences count once.
-        vocab_size (`int`): Largest number of pieces, special tokens included.
+        vocab_size (`int`): Largest number of pieces, including special tokens.
         max_length (`int`): Longest sequence of the text tower in tokens.
 
     Raises:
-        [`UserError`]: `vocab_size` is smaller than the number of letters in the captions.
+        [`UserError`]: `vocab_size` is too small for the special tokens and a piece for each letter of the captions.
     """
+    sentences = sorted(set(captions))
+    letters = {"▁", *(letter for letter in "".join(sentences) if not letter.isspace())}
+    if (needed := len(letters) + len(SPECIAL_TOKENS) + 1) > vocab_size:
+        raise UserError(
+            f"vocab_size is {vocab_size}, but the captions have {len(letters)} letters: give at least {needed}"
+        )
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -38,9 +44,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size - 1, special_tokens=SPECIAL_TOKENS, unk_token="<unk>", show_progress=False
     )
-    sentences = sorted(set(captions))
-    with user_errors(Exception, prefix=f"vocab_size {vocab_size} is too small"):  # the only class that it raises
-        tokenizer.train_from_iterator(sentences, trainer)
+    tokenizer.train_from_iterator(sentences, trainer)
     pieces = json.loads(tokenizer.to_str())["model"]["vocab"][len(SPECIAL_TOKENS) :]
     return XLMRobertaTokenizer(
         vocab=[*((token, 0.0) for token in SPECIAL_TOKENS), *reproducible(pieces), ("<mask>", 0.0)],
@@ -49,9 +53,9 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
 
 
 def reproducible(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    # The trainer's threads find the same pieces every time, but the last digits of the scores differ, and the single
-    # letters that it keeps with the lowest score have an arbitrary order. So scores are rounded and pieces are sorted.
-    floor = min(score for piece, score in pieces if len(piece) > 1)
+    # Training again gives equal pieces, but the last digits of their scores differ, and single letters with the lowest
+    # score have an arbitrary order. So scores are rounded and pieces are sorted.
+    floor = min((score for piece, score in pieces if len(piece) > 1), default=0.0)
     scored = [
         (piece, round(floor, 6) - 1 if len(piece) == 1 and score < floor + 1e-6 else round(score, 6))
         for piece, score in pieces

@@ -1,8 +1,8 @@
 """Views of an image: crops, flips, quarter turns, color jitter, blur and solarization.
 
 A view is made in two steps. A worker on the CPU draws the numbers that define the views of an image (`draw_views`).
-Its random generator belongs to the image, so the views do not depend on the number of workers or processes. The device
-then renders the views of the whole batch (`render_views`). A crop with antialiased bicubic resize is two matrix
+The random generator is seeded for each image, so the views do not depend on the number of workers or processes. Then
+the device renders the views of the whole batch (`render_views`). A crop with antialiased bicubic resize is two matrix
 products, with one row of filter weights for each output pixel.
 
 Overhead images have no up direction, so flips and quarter turns keep the caption true.
@@ -30,10 +30,8 @@ class ViewSpec:
         count (`int`): Number of views of an image.
         size (`int`): Height and width of a view in pixels.
         scale (`tuple[float, float]`): Smallest and largest area of the crop, as a share of the image's area.
-        brightness (`float`): Largest relative change of the brightness.
-        contrast (`float`): Largest relative change of the contrast.
-        saturation (`float`): Largest relative change of the saturation.
-        hue (`float`): Largest shift of the hue, as a share of the color circle.
+        brightness, contrast, saturation (`float`): Largest relative change.
+        hue (`float`): Largest shift, as a share of the color circle.
         grayscale (`float`): Probability of a gray view.
         blur (`float`): Probability of a Gaussian blur. Its standard deviation is 0.1 to 2 pixels in a view of 224
             pixels, and proportional to the size of the view.
@@ -54,7 +52,7 @@ class ViewSpec:
 
 def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """
-    Draw the numbers that define the `spec.count` views of an image of `height` × `width` pixels.
+    Draw the numbers that define the `spec.count` views of an image. `height` and `width` are in pixels.
 
     Returns:
         `dict[str, np.ndarray]`: float32 arrays with one row for each view: `box` (top, left, height, width in pixels),
@@ -111,20 +109,19 @@ def crop_and_resize(
     pixels: torch.Tensor, box: torch.Tensor, flip: torch.Tensor, transpose: torch.Tensor, size: int
 ) -> torch.Tensor:
     """
-    Crop and resize as Pillow's `crop(box).resize((size, size), BICUBIC)`, with an own box for each view, then flip and
-    transpose: pixels `(batch, 3, height, width)` from 0 to 1 to `(views * batch, 3, size, size)`.
+    Crop and resize each view as Pillow's `crop(box).resize((size, size), BICUBIC)`, then flip and transpose it.
 
-    `box`, `flip` and `transpose` are those of [`draw_views`], with `views * batch` rows. The first view of all images
-    comes first.
+    Pixels from 0 to 1 of shape `(batch, 3, height, width)` give `(views * batch, 3, size, size)`. `box`, `flip` and
+    `transpose` are from [`draw_views`], with `views * batch` rows: first the first view of every image.
     """
-    # A square, so that rows and columns have weights of one shape.
+    # Pad to a square, so that the weights of rows and columns have one shape.
     side = max(pixels.shape[-2:])
     pixels = F.pad(pixels, (0, side - pixels.shape[-1], 0, side - pixels.shape[-2]))
     rows = bicubic_weights(box[:, 0], box[:, 2], flip[:, 0], size, side)  # (views * batch, size, side)
     columns = bicubic_weights(box[:, 1], box[:, 3], flip[:, 1], size, side)
 
-    # Columns first, then rows, as Pillow. Pillow has 8 bits between both passes, which clips the filter's overshoot.
-    parts = columns.mT.unsqueeze(1).split(len(pixels))  # one view at a time: all views share the pixels
+    # Columns first, then rows, as in Pillow. Pillow stores 8 bits after each pass, which clips the filter's overshoot.
+    parts = columns.mT.unsqueeze(1).split(len(pixels))  # one view at a time, because all views share the pixels
     narrowed = torch.cat([pixels @ weights for weights in parts]).clamp_(0, 1)
     resized = (rows.unsqueeze(1) @ narrowed).clamp_(0, 1)
     return torch.where(transpose.bool()[:, None, None, None], resized.mT, resized)

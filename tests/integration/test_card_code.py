@@ -14,7 +14,7 @@ from transformers import AutoProcessor
 from rsmclip import RSMCLIPModel, train
 from rsmclip.hub.__main__ import main
 from rsmclip.training.config import TrainingConfig
-from tests.conftest import TINY
+from tests.conftest import TINY_RUN
 
 LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj)"}
 
@@ -23,12 +23,10 @@ LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj)"}
 def runs(corpus_folder, tmp_path_factory) -> Path:
     """A folder with two runs: `model`, and `adapter` to this model."""
     root = tmp_path_factory.mktemp("runs")
-    steps = {"max_train_steps": 2, "batch_size": 12, "num_workers": 0, "cpu_threads": 1}
     data = {"dataset": str(corpus_folder), "benchmark": "demo", "languages": ["en", "pt", "zh"]}
-    views = {"short_side": 64, "num_local_views": 2, "local_size": 16}
-    start = {"model": {"model_config": TINY, "vocab_size": 1000}, "adapter": {"model": f"{root}/model", "lora": LORA}}
-    for name, options in start.items():
-        train.train(TrainingConfig(output_dir=str(root / name), **options, **steps, **data, **views))
+    fields = TINY_RUN | data | {"max_train_steps": 2, "num_workers": 0}
+    for name, start in {"model": {}, "adapter": {"model": f"{root}/model", "lora": LORA}}.items():
+        train.train(TrainingConfig(output_dir=str(root / name), **fields | start))
     return root
 
 
@@ -36,6 +34,7 @@ def runs(corpus_folder, tmp_path_factory) -> Path:
 def test_the_output_below_the_code_and_in_the_widget_is_that_of_the_model(runs, kind, snippets):
     main(["card", str(runs / kind), "--run_examples"])
     card = ModelCard.load(runs / kind / "README.md")
+    assert card.data.library_name == {"model": "transformers", "adapter": "peft"}[kind]
     assert str(runs) not in str(card) and "rsmclip" not in "".join(re.findall(r"```python(.*?)```", card.text, re.S))
     pairs = re.findall(r"```python\n(.*?)\n```\n\n```\n(.*?)\n```", card.text, re.S)
     assert len(pairs) == snippets
@@ -67,10 +66,10 @@ def expected_scores(runs: Path, kind: str, example: dict) -> dict[str, float]:
 
 
 def test_code_that_fails_is_one_line_and_leaves_the_card(runs, tmp_path, capsys):
-    folder = shutil.copytree(runs / "model", tmp_path / "spoilt")
+    folder = shutil.copytree(runs / "model", tmp_path / "spoiled")
     before = (folder / "README.md").read_bytes()
-    (folder / "modeling_rsmclip.py").write_text("raise RuntimeError('spoilt')")
+    (folder / "modeling_rsmclip.py").write_text("raise RuntimeError('spoiled')")
     with pytest.raises(SystemExit, match="2"):
         main(["card", str(folder), "--run_examples"])
-    assert re.fullmatch(r"error: .*\(AutoModel\): RuntimeError: spoilt\n", capsys.readouterr().err)
+    assert re.fullmatch(r"error: .*\(AutoModel\): RuntimeError: spoiled\n", capsys.readouterr().err)
     assert (folder / "README.md").read_bytes() == before

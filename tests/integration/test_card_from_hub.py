@@ -1,4 +1,4 @@
-"""What a run on a corpus and a model of the Hub records of them, from a server that speaks the Hub's protocol."""
+"""A run records the revisions of its corpus and model on the Hub. The Hub is a local server here."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The files of configs/accelerate/, torchrun and SLURM, in whole runs that must train as one process does."""
+"""Whole runs with the files of configs/accelerate/ and the SLURM script of docs/; all train as one process does."""
 
 import json
 import os
@@ -29,15 +29,11 @@ def recipe(tmp_path_factory, corpus_folder) -> Path:
     return path
 
 
-def run(*command: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", *map(str, command)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
-
-
 def launch(how: str, *arguments: object) -> subprocess.CompletedProcess:
     file = ROOT / "configs" / "accelerate" / f"{how}.yaml"
-    launcher = ("accelerate.commands.accelerate_cli", "launch", "--mixed_precision", "no", "--config_file", file)
-    return run(*launcher, *arguments)
+    launcher = ("-m", "accelerate.commands.accelerate_cli", "launch", "--mixed_precision", "no", "--config_file", file)
+    command = [sys.executable, *map(str, (*launcher, *arguments))]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
 def training(recipe: Path, output: Path, *options: object) -> tuple:
@@ -67,13 +63,6 @@ def plain(recipe, tmp_path_factory) -> tuple[Path, list[float]]:
     """The folder and the losses of a run of one process, without compilation."""
     output = tmp_path_factory.mktemp("plain") / "model"
     return output, finish(launch("cpu", *training(recipe, output)), output)
-
-
-def test_chunks_in_two_processes_train_as_one_process_does(recipe, plain, tmp_path):
-    options = ("--gradient_accumulation_chunks", 3, "--loss_chunk_size", 2)
-    torchrun = ("torch.distributed.run", "--standalone", "--nproc_per_node", 2)
-    two = run(*torchrun, *training(recipe, tmp_path / "ddp", *options))
-    assert finish(two, tmp_path / "ddp") == pytest.approx(plain[1], abs=1e-4)
 
 
 def test_fsdp_trains_saves_and_resumes_as_one_process_does(recipe, plain, tmp_path):

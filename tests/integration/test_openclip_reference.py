@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from rsmclip.benchmarks.openclip_reference import PREPROCESS_CFG, images
+from rsmclip.hub.convert_openclip import convert_openclip
 from rsmclip.models.openclip import read_image_processor
 
 PILLOW = int(PIL.__version__.partition(".")[0])
@@ -33,8 +34,7 @@ print(json.dumps({name: float((found[name] - expected[name]).abs().max()) for na
 
 
 def test_outputs_are_openclips(tmp_path):
-    command = [sys.executable, "-m", "rsmclip.hub", "convert-openclip", str(REFERENCE), str(tmp_path / "model")]
-    subprocess.run(command, check=True, capture_output=True, timeout=200)
+    convert_openclip(str(REFERENCE), tmp_path / "model")
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "model"), str(REFERENCE / "expected.safetensors")]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert run.returncode == 0, run.stderr

@@ -16,7 +16,7 @@ from transformers import AutoProcessor
 
 from rsmclip import RSMCLIPModel
 from rsmclip.data.push import push_corpus
-from tests.conftest import TINY
+from tests.conftest import TINY_RUN
 from tests.hub_server import CUT_OFF, Fault, HubServer, run_python, use_hub
 
 ROOT = Path(__file__).parents[2]
@@ -56,10 +56,9 @@ def server(tmp_path_factory) -> Iterator[HubServer]:
 
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory, corpus_folder) -> Path:
-    sizes = {"model_config": TINY, "vocab_size": 1000, "short_side": 64, "num_local_views": 2, "local_size": 16}
-    steps = {"max_train_steps": 4, "checkpoint_steps": 2, "batch_size": 12, "num_workers": 0, "cpu_threads": 1}
+    steps = {"max_train_steps": 4, "checkpoint_steps": 2, "num_workers": 0}
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(sizes | steps | {"dataset": str(corpus_folder), "push_to_hub": True}))
+    path.write_text(yaml.safe_dump(TINY_RUN | steps | {"dataset": str(corpus_folder), "push_to_hub": True}))
     return path
 
 

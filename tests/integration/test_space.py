@@ -251,7 +251,7 @@ def test_the_comparison_shows_a_query_in_all_languages_side_by_side(visit, serve
         assert_closest(page, f"#rs-rows > * ol.rs-compare > li:nth-child({number + 1})", cosines, 5)
 
 
-def test_a_query_of_one_s_own_needs_not_all_languages(visit):
+def test_an_own_query_does_not_need_all_languages(visit):
     page = visit()
     go_to(page, "Compare")
     page.get_by_role("button", name=say("en", "own_query")).click()
@@ -380,7 +380,7 @@ def test_all_buttons_and_images_have_names(visit):
         assert not nameless
 
 
-def test_a_screen_reader_is_told_of_each_answer(visit):
+def test_a_screen_reader_announces_each_answer(visit):
     page = visit()
     handle = page.locator("#rs-status").element_handle()  # one place, there before any answer
     assert (handle.get_attribute("role"), handle.text_content()) == ("status", "")

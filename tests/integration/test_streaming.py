@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.conftest import SHARDS, TINY
+from tests.conftest import SHARDS, TINY_RUN
 from tests.hub_server import Fault, HubServer
 
 ROOT = Path(__file__).parents[2]
@@ -114,13 +114,9 @@ def test_a_stream_from_the_hub_outlives_faults_and_continues_after_an_outage(pad
 
 def test_a_run_on_a_stream_logs_the_same_losses_for_any_number_of_workers(sharded_corpus, tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
-    fields = {
-        **{"dataset": str(sharded_corpus), "benchmark": "demo", "tokenizer": str(tmp_path / "tokenizer")},
-        **{"model_config": TINY, "short_side": 64, "num_local_views": 2, "local_size": 16, "cpu_threads": 1},
-        **{"languages": ["en", "ko"], "max_train_steps": 8, "batch_size": 12, "evaluation_steps": 100},
-        **{"streaming": True, "shuffle_buffer": 16, "logging_steps": 1, "run_card_examples": False},
-    }
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(fields))
+    data = {"dataset": str(sharded_corpus), "tokenizer": str(tmp_path / "tokenizer"), "languages": ["en", "ko"]}
+    fields = {"streaming": True, "shuffle_buffer": 16, "benchmark": "demo", "max_train_steps": 8}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(TINY_RUN | data | fields))
     losses = []
     for workers in ("0", "2"):
         output = tmp_path / workers

@@ -1,0 +1,29 @@
+"""The splits of a run: rows for training have a caption that can be drawn, and fill a batch."""
+
+import pytest
+from accelerate import Accelerator
+
+from rsmclip.core.errors import UserError
+from rsmclip.training.batches import CaptionSampling
+from rsmclip.training.config import TrainingConfig
+from rsmclip.training.loading import load_splits, rows_with_captions
+
+
+def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus):
+    def take_english_away(row: dict, number: int) -> dict:
+        return row | {"captions": row["captions"] | ({} if number else {"en": None})}
+
+    rows = corpus["train"].map(take_english_away, with_indices=True, load_from_cache_file=False)
+    alone = CaptionSampling.parse("pt=0,en=1", ["en", "pt"], 2)
+    assert rows_with_captions(rows, alone)["image_id"][:] == rows["image_id"][1:]
+    assert rows_with_captions(rows, CaptionSampling.parse("uniform", ["en", "pt"], 2)) is rows
+
+
+def test_a_split_that_does_not_exist_and_a_batch_larger_than_the_corpus_are_refused(corpus_folder):
+    fields, accelerator = {"dataset": str(corpus_folder), "batch_size": 12}, Accelerator(cpu=True)
+    splits = load_splits(TrainingConfig(**fields), accelerator)
+    assert {role: len(rows) for role, rows in splits.items()} == {"train": 60, "validation": 18, "test": 36}
+    with pytest.raises(UserError, match="dev"):
+        load_splits(TrainingConfig(**fields, validation_split="dev"), accelerator)
+    with pytest.raises(UserError, match="batch_size is 61.* 60 "):
+        load_splits(TrainingConfig(**fields | {"batch_size": 61}), accelerator)

@@ -1,0 +1,94 @@
+"""Launches that are not supported are refused, and the command of a run can be repeated elsewhere."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate.utils import DistributedType
+
+from rsmclip.core.errors import UserError
+from rsmclip.training.config import TrainingConfig
+from rsmclip.training.processes import check_launch, rerun_command
+
+FSDP, DEEPSPEED = {"ACCELERATE_USE_FSDP": "true"}, {"ACCELERATE_USE_DEEPSPEED": "true"}
+
+
+def processes(
+    device: str = "cuda",
+    count: int = 2,
+    precision: str = "bf16",
+    kind: DistributedType = DistributedType.FSDP,
+    version: int = 2,
+) -> SimpleNamespace:
+    """The facts about an accelerator that are checked."""
+    plugin = SimpleNamespace(fsdp_version=version)
+    return SimpleNamespace(
+        device=torch.device(device),
+        num_processes=count,
+        mixed_precision=precision,
+        distributed_type=kind,
+        state=SimpleNamespace(fsdp_plugin=plugin),
+    )
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """Set the environment variables of a launcher."""
+
+    def set_variables(variables: dict[str, str]) -> None:
+        for name in (*FSDP, *DEEPSPEED):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_variables
+
+
+@pytest.mark.parametrize(
+    ("variables", "accelerator", "adapter", "named"),
+    [
+        (DEEPSPEED, processes(), False, "DeepSpeed.*fsdp.yaml"),
+        ({}, processes("cpu", precision="fp16"), False, "fp16.*bf16"),
+        (FSDP, processes(precision="fp16"), False, "fp16.*FSDP"),
+        (FSDP, processes("cpu", kind=DistributedType.MULTI_CPU), False, "FSDP.*cpu.yaml"),
+        (FSDP, processes(version=1), False, "fsdp_version.*2"),
+        (FSDP, processes(), True, "lora.*FSDP.*ddp.yaml"),
+    ],
+)
+def test_launches_that_are_not_supported_are_refused(launch, variables, accelerator, adapter, named):
+    launch(variables)
+    with pytest.raises(UserError, match=named):
+        check_launch(accelerator, adapter)
+
+
+@pytest.mark.parametrize(
+    ("variables", "accelerator", "adapter"),
+    [
+        ({}, processes("cpu", count=1, precision="no", kind=DistributedType.NO), True),
+        ({}, processes(precision="fp16", kind=DistributedType.MULTI_GPU), True),
+        (FSDP, processes(), False),
+    ],
+)
+def test_supported_launches_are_accepted(launch, variables, accelerator, adapter):
+    launch(variables)
+    check_launch(accelerator, adapter)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "launcher", "precision"),
+    [
+        (processes("cpu", count=1, precision="no"), "python", ""),
+        (processes("cpu", count=3), "torchrun --nproc_per_node 3", " --mixed_precision bf16"),
+        (processes(count=1), "accelerate launch --num_processes 1", " --mixed_precision bf16"),
+        (processes(count=8), "accelerate launch --num_processes 8", " --mixed_precision bf16"),
+    ],
+)
+def test_the_command_repeats_the_launch_from_the_folder_of_the_run(accelerator, launcher, precision):
+    expected = f"{launcher} train.py --config training_config.yaml --output_dir NEW{precision}"
+    assert rerun_command(TrainingConfig(), accelerator) == expected
+
+
+def test_local_paths_in_the_command_are_placeholders(tmp_path):
+    config = TrainingConfig(dataset=str(tmp_path), model="user/model")
+    command = rerun_command(config, processes("cpu", count=1, precision="no"))
+    assert command.endswith(" --output_dir NEW --dataset DATASET")
