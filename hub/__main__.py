@@ -15,7 +15,7 @@ def run_convert_openclip(arguments: argparse.Namespace) -> None:
     has_tokenizer = convert_openclip(arguments.source, arguments.output, arguments.tokenizer)
     print(f"{arguments.output}: AutoModel.from_pretrained({str(arguments.output)!r}, trust_remote_code=True)")
     if not has_tokenizer:
-        print(f"{arguments.source} has no tokenizer: the folder preprocesses images only. Give --tokenizer for texts")
+        print(f"{arguments.source} has no tokenizer, so the folder takes images only; for texts, give --tokenizer")
 
 
 def run_export_openclip(arguments: argparse.Namespace) -> None:
@@ -31,43 +31,47 @@ def run_export_onnx(arguments: argparse.Namespace) -> None:
     with extra("onnx"):
         from rsmclip.hub.export_onnx import export_onnx
 
-    lines = export_onnx(arguments.source, arguments.output, arguments.int8, arguments.dataset, arguments.split)
-    print("\n".join(lines))
+    quality = {"dataset": arguments.dataset, "split": arguments.split}
+    print("\n".join(export_onnx(arguments.source, arguments.output, int8=arguments.int8, **quality)))
 
 
 def run_card(arguments: argparse.Namespace) -> None:
     from rsmclip.hub.card import write_card
 
-    write_card(arguments.folder, arguments.results, arguments.run_examples)
+    write_card(arguments.folder, arguments.results, run_examples=arguments.run_examples)
     print(arguments.folder / "README.md")
 
 
 def run_push(arguments: argparse.Namespace) -> None:
     from rsmclip.hub.push import push_model
 
-    push_model(arguments.folder, arguments.repo_id, arguments.private, arguments.revision, arguments.create_pr)
+    push_model(**push_options(arguments))
 
 
 def run_push_dataset(arguments: argparse.Namespace) -> None:
     from rsmclip.data.push import push_corpus
 
-    push_corpus(arguments.folder, arguments.repo_id, arguments.private, arguments.revision, arguments.create_pr)
+    push_corpus(**push_options(arguments))
+
+
+def push_options(arguments: argparse.Namespace) -> dict[str, object]:
+    names = ("folder", "repo_id", "private", "revision", "create_pr")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def run_local_space(arguments: argparse.Namespace) -> None:
     with extra("space"):
         from rsmclip.hub.run_space import run_space
 
-    revisions = (arguments.revision, arguments.gallery_revision)
-    run_space(arguments.source, arguments.gallery, arguments.split, arguments.port, *revisions)
+    names = ("source", "gallery", "split", "port", "revision", "gallery_revision")
+    run_space(**{name: getattr(arguments, name) for name in names})
 
 
 def run_push_space(arguments: argparse.Namespace) -> None:
     from rsmclip.hub.push_space import push_space
 
     model, gallery = (arguments.model, arguments.revision), (arguments.gallery, arguments.gallery_revision)
-    with extra("space"):  # the Space gets the installed version of Gradio
-        push_space(arguments.repo_id, model, gallery, arguments.split, arguments.private)
+    push_space(arguments.repo_id, model, gallery, arguments.split, private=arguments.private)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -82,7 +86,9 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "convert-openclip", parents=[converted], help="convert weights in OpenCLIP's layout to a model folder"
     )
-    command.add_argument("--tokenizer", metavar="DIR", help="folder or Hub id of the tokenizer (default: that of SRC)")
+    command.add_argument(
+        "--tokenizer", metavar="DIR", help="folder or Hub id of the tokenizer (default: the one in SRC)"
+    )
     command.set_defaults(run=run_convert_openclip)
 
     command = commands.add_parser("export-openclip", parents=[converted], help="write a model in OpenCLIP's layout")
@@ -151,7 +157,10 @@ def add_spaces(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--gallery", metavar="USER/DATASET", required=True, help="dataset on the Hub to search")
     command.add_argument(
-        "--gallery_revision", metavar="R", default="main", help="its branch, tag or commit (default: %(default)s)"
+        "--gallery_revision",
+        metavar="R",
+        default="main",
+        help="branch, tag or commit of the gallery (default: %(default)s)",
     )
     command.add_argument("--split", default="test", help="split of the gallery (default: %(default)s)")
     command.add_argument("--private", action="store_true", help="make the Space private if it is new")

@@ -1,6 +1,6 @@
 """The model card, `README.md`: written from the results of a training run and of further evaluations.
 
-Every figure comes from a results file. Output below a code snippet was printed by the snippet.
+Every figure comes from a results file. The output below a snippet is what the snippet printed.
 """
 
 import re
@@ -49,11 +49,13 @@ def write_card(folder: Path, evaluations: Sequence[Path] = (), run_examples: boo
     # Code and its output.
     base = base_of(folder)
     examples = make_examples(results.examples, results.languages)
-    codes = make_snippets(examples, base is not None, results.base_model, results.base_revision)
+    codes = make_snippets(
+        examples, is_adapter=base is not None, base=results.base_model, base_revision=results.base_revision
+    )
     outputs, scores = run_snippets(codes, examples, folder, base) if run_examples else ({}, None)
     # Plot and card.
     index = model_index([own, *further])
-    metadata = make_metadata(results, name, index, make_widget(examples, scores), base is not None)
+    metadata = make_metadata(results, name, index, make_widget(examples, scores), is_adapter=base is not None)
     card = ModelCard.from_template(
         metadata,
         template_path=str(TEMPLATE),
@@ -101,14 +103,14 @@ def base_of(folder: Path) -> str | None:
 
 
 def make_metadata(
-    results: RunResults, name: str, index: list[EvalResult], widget: list[dict], adapter: bool
+    results: RunResults, name: str, index: list[EvalResult], widget: list[dict], is_adapter: bool
 ) -> ModelCardData:
     kinds = ["accuracy"] if any(entry.metric_type == "accuracy" for entry in index) else []
-    more = {"base_model_relation": "adapter" if adapter else "finetune"} if results.base_model else {}
+    more = {"base_model_relation": "adapter" if is_adapter else "finetune"} if results.base_model else {}
     return ModelCardData(
         language=results.languages,
         **license_of(results),
-        library_name="peft" if adapter else "transformers",
+        library_name="peft" if is_adapter else "transformers",
         pipeline_tag="zero-shot-image-classification",
         tags=["remote-sensing", "clip", "multilingual", "image-text-retrieval", "custom_code"],
         base_model=results.base_model,
@@ -122,8 +124,8 @@ def make_metadata(
 
 
 def license_of(results: RunResults) -> dict[str, str]:
-    # The license of the data is that of the weights if it is open and the run began with random weights. Otherwise
-    # nobody has decided, and the card refers its readers to the sources.
+    # The weights get the license of the data if it is open and the run began with random weights. Otherwise nobody
+    # has chosen a license, and the card refers its readers to the sources.
     license = results.data["license"]
     if license in OPEN_LICENSES and results.training["model"] is None:
         return {"license": license}

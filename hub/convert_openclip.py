@@ -15,7 +15,7 @@ TEMPLATE = Path(__file__).parent / "conversion_card_template.md.jinja"
 
 def convert_openclip(source: str, folder: Path, tokenizer: str | None = None) -> bool:
     """
-    Convert weights in OpenCLIP's layout to a model folder. If it fails, no folder is left.
+    Convert weights in OpenCLIP's layout to a model folder. After an error no folder is left.
 
     Args:
         source (`str`): Local folder or Hub id, see [`~rsmclip.models.openclip.load_openclip`].
@@ -38,7 +38,7 @@ def convert_openclip(source: str, folder: Path, tokenizer: str | None = None) ->
 
 
 def make_conversion_card(source: str, found: OpenCLIPFolder, name: str) -> ModelCard:
-    # License and languages are those of the source.
+    # The card takes license and languages from the card of the source.
     is_hub_id, their_card = not Path(source).is_dir(), found.path / "README.md"
     with user_errors(OSError, ValueError, yaml.YAMLError, prefix=f"the metadata of {their_card} is not valid"):
         theirs = ModelCard.load(their_card).data if their_card.is_file() else ModelCardData()

@@ -31,15 +31,26 @@ def read_evaluations(folder: Path, model_hash: str) -> list[Evaluation]:
     """Read the output folder of `rsmclip eval MODEL`; results of a model with another hash are a [`UserError`]."""
     results = EvalResults.read(folder)
     if results.model_hash != model_hash:
-        raise UserError(f"{folder} holds the evaluation of {results.model}, which has other weights than this model")
+        raise UserError(
+            f"{folder} has the evaluation of {results.model}, whose weights differ from the weights of this model"
+        )
     found = []
     for name, facts in results.datasets.items():
-        dataset = name  # of a folder of images; a corpus has its id on the Hub or the name of its folder
+        dataset = name  # a folder of images; a corpus has its id on the Hub or the name of its folder
         if name == "corpus":
             dataset = facts.dataset if facts.revision else Path(facts.dataset).resolve().name
-        notes = [*facts.notes, *(["Captions begin with a capital letter."] if facts.capitalize else [])]
-        more = (facts.fingerprint, facts.revision, facts.prompts, notes, results.date)
-        found.append(Evaluation(dataset, facts.split, facts.rows, results.figures_of(name), *more))
+        evaluation = Evaluation(
+            dataset=dataset,
+            split=facts.split,
+            rows=facts.rows,
+            figures=results.figures_of(name),
+            fingerprint=facts.fingerprint,
+            revision=facts.revision,
+            prompts=facts.prompts,
+            notes=[*facts.notes, *(["Captions begin with a capital letter."] if facts.capitalize else [])],
+            date=results.date,
+        )
+        found.append(evaluation)
     return found
 
 
@@ -64,10 +75,10 @@ def model_index(evaluations: Sequence[Evaluation]) -> list[EvalResult]:
 
 
 def index_entries(evaluation: Evaluation) -> Iterator[EvalResult]:
-    """Yield the figures as entries of the `model-index`, with the language as dataset configuration."""
+    # The language is the dataset configuration.
     for record in evaluation.figures:
         metric, language = record["metric"], record["language"]
-        # Probes have no language. Text-to-text figures are not of a task that the Hub knows.
+        # Probes have no language. The Hub has no task for text-to-text figures.
         if language is None or "to" in record or (language == "mean" and metric.startswith("text_to_text")):
             continue
         zero_shot = metric.startswith("zero_shot_")

@@ -1,5 +1,7 @@
-"""The pictures in `examples/`, which the card classifies: from the test split if its license allows to publish them,
-else drawn scenes of the demo corpus."""
+"""The pictures in `examples/`, which the card classifies.
+
+They come from the test split if its license is open, else they are drawn scenes of the demo corpus.
+"""
 
 import re
 from pathlib import Path
@@ -8,21 +10,13 @@ import numpy as np
 from datasets import Dataset
 
 from rsmclip.core.errors import user_errors
-from rsmclip.core.images import image_bytes, open_encoded
+from rsmclip.core.images import decode_image
 from rsmclip.data.demo.corpus import demo_example
 from rsmclip.data.demo.scene import KINDS
-from rsmclip.image_processing_rsmclip import as_image
 
 OPEN_LICENSES = (
-    "mit",
-    "apache-2.0",
-    "bsd-3-clause",
-    "cc0-1.0",
-    "cc-by-4.0",
-    "cc-by-sa-4.0",
-    "odc-by",
-    "pddl",
-    "unlicense",
+    *("mit", "apache-2.0", "bsd-3-clause", "unlicense"),
+    *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "odc-by", "pddl"),
 )
 PICTURES = 3
 LARGEST_SIDE = 384  # pixels
@@ -39,8 +33,8 @@ def write_examples(folder: Path, rows: Dataset, benchmark: str | None, license: 
         license (`str`, *optional*): Identifier of the license of the split.
 
     Returns:
-        `dict`: `labels` by name of the file, the `benchmark` that names them in every language, and `drawn`: whether
-        the pictures are drawn.
+        `dict`: `labels` (label by file), `benchmark` (it names the labels in every language) and `drawn` (`True` if
+        the pictures are drawn scenes).
     """
     labels = list(rows["label"])
     drawn = benchmark is None or license not in OPEN_LICENSES or not any(labels)
@@ -55,7 +49,7 @@ def write_examples(folder: Path, rows: Dataset, benchmark: str | None, license: 
     for place, label in enumerate(chosen):
         row = demo_example(0, "test", 2, known.index(label))[1] if drawn else rows[labels.index(label)]
         name = f"examples/{re.sub(r'[^a-z0-9]+', '_', label.lower()).strip('_') or f'class_{place}'}.jpg"
-        image = as_image(open_encoded(image_bytes(row["image"]))).convert("RGB")
+        image = decode_image(row["image"], row["image_id"])
         image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
         with user_errors(OSError):
             image.save(folder / name, quality=92)

@@ -1,7 +1,7 @@
 """Export a model as ONNX graphs: image tower, text tower and both, each compared with torch before it is kept.
 
-The graphs take any number of images and texts, of any length up to the model's maximum. The file names are those that
-transformers.js loads.
+The graphs take any number of images and texts, and texts of any length up to the model's maximum. The names of the
+files are the names that transformers.js loads.
 """
 
 import json
@@ -27,9 +27,7 @@ from rsmclip.eval.evaluate import evaluate_corpus
 from rsmclip.models.folder import check_model_type, find_source
 
 TOLERANCE = 1e-4  # largest absolute difference of embeddings and logits from torch
-LARGEST_FILE = 2**31 - 2**20  # a graph is one protobuf message of at most 2 GiB; larger weights go to a second file
-
-
+LARGEST_FILE = 2**31 - 2**20  # a graph is one protobuf message of at most 2 GiB; larger weights need a second file
 INPUTS = ("pixel_values", "input_ids", "attention_mask")
 GRAPHS = {  # file name: inputs and outputs, which are fields of RSMCLIPOutput
     "vision_model": (INPUTS[:1], ("image_embeds",)),
@@ -39,13 +37,7 @@ GRAPHS = {  # file name: inputs and outputs, which are fields of RSMCLIPOutput
 
 
 class Encoder(nn.Module):
-    """
-    The part of a model that becomes one graph. Embeddings are unit rows.
-
-    Args:
-        model ([`RSMCLIPModel`]): The model.
-        name (`str`): A key of `GRAPHS`.
-    """
+    """The part of a model that becomes one graph, named by a key of `GRAPHS`. Embeddings are unit rows."""
 
     def __init__(self, model: nn.Module, name: str):
         super().__init__()
@@ -69,15 +61,15 @@ def export_onnx(source: str, folder: Path, int8: bool, dataset: str, split: str)
     Args:
         source (`str`): Local folder or Hub id of a model.
         folder (`Path`): Folder for the graphs, the configuration and the processor; new or empty.
-        int8 (`bool`): Whether to write graphs with int8 weights too, and to measure what they cost.
-        dataset (`str`): Corpus on which the retrieval of the int8 graphs is measured; `"demo"`, a folder or a Hub id.
+        int8 (`bool`): Whether to also write graphs with int8 weights, and to measure their retrieval.
+        dataset (`str`): Corpus for this measurement: `"demo"`, a folder or a Hub id.
         split (`str`): Split of the corpus.
 
     Returns:
         `list[str]`: Lines with the differences and the recalls.
 
     Raises:
-        [`UserError`]: The model or the corpus is missing or damaged, or a graph differs from torch by more than
+        [`UserError`]: The model or the corpus is missing or damaged; or a graph differs from torch by more than
             `TOLERANCE`.
     """
     # Load corpus, model and processor first: an export takes minutes.
@@ -102,12 +94,12 @@ def export_onnx(source: str, folder: Path, int8: bool, dataset: str, split: str)
             differences = compare(encoder, path)
             lines += [f"{path.name}: {output} differs by at most {value:.1e}" for output, value in differences.items()]
             if bad := [output for output, value in differences.items() if not value <= TOLERANCE]:  # NaN is bad too
-                found = f"{path.name}: {bad[0]} differs by {differences[bad[0]]:.1e} from torch"
+                found = f"{path.name}: {bad[0]} differs from torch by {differences[bad[0]]:.1e}"
                 raise UserError(f"{found}, more than {TOLERANCE:g}; nothing is written")
             if int8:
                 quantize_dynamic(path, unfinished / f"{name}_int8.onnx", weight_type=QuantType.QInt8)
 
-        # Measure retrieval, and add what loads beside the graphs.
+        # Measure retrieval, and add configuration and processor.
         if int8:
             lines.append(f"mean recall in percent, English, {len(rows)} images of {dataset}, split {split}")
             lines += compare_retrieval(model, processor, unfinished, rows)
@@ -119,7 +111,7 @@ def export_onnx(source: str, folder: Path, int8: bool, dataset: str, split: str)
 
 
 def example_inputs(model: nn.Module, images: int, texts: int, length: int) -> dict[str, torch.Tensor]:
-    """Return random pixels and token ids. The first text is padded from half its length on."""
+    """Return random pixels and token ids. The first text is padded after the first half."""
     generator = torch.Generator().manual_seed(images * 1000 + texts * 100 + length)
     size, text = model.config.vision_config.image_size, model.config.text_config
     input_ids = torch.randint(3, text.vocab_size, (texts, length), generator=generator)
@@ -155,7 +147,7 @@ def compare(encoder: Encoder, path: Path) -> dict[str, float]:
     text = encoder.model.config.text_config
     longest = text.max_position_embeddings - text.pad_token_id - 1
     worst = dict.fromkeys(encoder.outputs, 0.0)
-    for images, texts, length in ((1, 1, 3), (2, 3, 9), (5, 4, longest)):  # the graph was exported with the second
+    for images, texts, length in ((1, 1, 3), (2, 3, 9), (5, 4, longest)):  # the second was used for the export
         examples = example_inputs(encoder.model, images, texts, length)
         inputs = {name: examples[name] for name in encoder.inputs}
         found = session.run(encoder.outputs, {name: tensor.numpy() for name, tensor in inputs.items()})
@@ -166,12 +158,12 @@ def compare(encoder: Encoder, path: Path) -> dict[str, float]:
 
 class OnnxTowers:
     """
-    Both towers in onnxruntime, in the place of the model in [`Embedder`] and the handler.
+    Both towers in onnxruntime. It can replace the model in [`Embedder`] and in the handler.
 
     Args:
         image_file (`Path`): Graph of the image tower.
         text_file (`Path`): Graph of the text tower.
-        threads (`int`, *optional*, defaults to 0): Threads of each tower; 0 for one a core.
+        threads (`int`, *optional*, defaults to 0): Threads of each tower; 0 means one per core.
     """
 
     device, dtype = torch.device("cpu"), torch.float32
@@ -182,23 +174,20 @@ class OnnxTowers:
         self.image, self.text = (onnxruntime.InferenceSession(path, options) for path in (image_file, text_file))
 
     def get_image_features(self, pixel_values: torch.Tensor) -> BaseModelOutputWithPooling:
-        """Return image embeddings in `pooler_output`, unit rows."""
+        # Unlike the model's, these embeddings are unit rows.
         (embeds,) = self.image.run(None, {"pixel_values": pixel_values.numpy()})
         return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(embeds))
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> BaseModelOutputWithPooling:
-        """Return text embeddings in `pooler_output`, unit rows."""
         (embeds,) = self.text.run(None, {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()})
         return BaseModelOutputWithPooling(pooler_output=torch.from_numpy(embeds))
 
 
 def compare_retrieval(model: nn.Module, processor: ProcessorMixin, folder: Path, rows: Dataset) -> list[str]:
-    models = {"torch": model}
-    for name, suffix in (("onnx", ""), ("onnx int8", "_int8")):
-        files = [folder / f"{tower}{suffix}.onnx" for tower in ("vision_model", "text_model")]
-        models[name] = OnnxTowers(*files)
-    lines = []
-    for name, candidate in models.items():
-        metrics = evaluate_corpus(Embedder(candidate, processor), rows, ["en"], None)["en"]
-        lines.append(f"{name}: {metrics['mean_recall']:.2f}")
-    return lines
+    models = {
+        "torch": model,
+        "onnx": OnnxTowers(folder / "vision_model.onnx", folder / "text_model.onnx"),
+        "onnx int8": OnnxTowers(folder / "vision_model_int8.onnx", folder / "text_model_int8.onnx"),
+    }
+    metrics = {name: evaluate_corpus(Embedder(each, processor), rows, ["en"], None) for name, each in models.items()}
+    return [f"{name}: {found['en']['mean_recall']:.2f}" for name, found in metrics.items()]

@@ -7,9 +7,9 @@ from the model folder, makes one `EndpointHandler(folder)` and calls it with the
     {"inputs": {"image": IMAGE, "candidate_labels": [...]}, "parameters": {"hypothesis_template": "Imagem: {}."}}
     {"inputs": {"image": IMAGE}}, {"inputs": {"text": "um porto"}}                           embeddings of unit length
 
-IMAGE is base64 or a `data:` URL. The toolkit turns the body of an `image/*` request into a PIL image, which is
-accepted too. URLs are not fetched. A list of images or texts gets a list of answers. The first form is the one of the
-Hub's task `zero-shot-image-classification`.
+IMAGE is base64 or a `data:` URL. The toolkit turns the body of an `image/*` request into a PIL image, which is also
+accepted. URLs are not fetched. A list of images or texts gets a list of answers. The Hub's task
+`zero-shot-image-classification` defines the first form.
 
 The toolkit sends `str(exception)` to the client with status 400. Bad requests raise [`InputError`], which the client
 sees. Any other error is logged, and the client only learns that the request failed.
@@ -37,11 +37,19 @@ MAX_RATIO = 50  # longer side / shorter side; preprocessing resizes the shorter 
 MAX_SCANS = 50  # of a JPEG; a progressive one has about ten, and each scan decodes the whole picture again
 MAX_TEXTS = 256  # texts or labels in a request
 MAX_CHARACTERS = 1000  # of a text, a label or a template; the tokenizer then cuts at the model's maximum length
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000")  # Pillow's others are rare, or start programs
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "TIFF",
+    "GIF",
+    "BMP",
+    "JPEG2000",
+)  # Pillow's other formats are rare or start programs
 
 BATCH_SIZE = 32  # images or texts in one forward pass
-# One entry has up to `MAX_TEXTS` rows of 512 floats. Its key has as many prompts, each of up to twice `MAX_CHARACTERS`
-# characters of 4 bytes. All entries together need at most 41 MB.
+# An entry has up to `MAX_TEXTS` rows of 512 floats. Its key has up to `MAX_TEXTS` prompts, each of up to twice
+# `MAX_CHARACTERS` characters of 4 bytes. All entries together need at most 41 MB.
 CACHED_LABEL_SETS = 16
 TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 # Header of a JPEG scan with one to four components. The first two bytes alone also occur in data that follows a
@@ -73,10 +81,10 @@ class InputError(ValueError):
 
 class EndpointHandler:
     """
-    A model and its processor, ready to answer requests.
+    A model and its processor.
 
     Args:
-        path (`str`, *optional*, defaults to `""`): The model folder; by default the folder of this file.
+        path (`str`, *optional*): The model folder; by default the folder of this file.
 
     Raises:
         `ValueError`: The folder has no `config.json` or tokenizer, needs code from another repository, or its weights
@@ -99,7 +107,7 @@ class EndpointHandler:
             ignore_mismatched_sizes=True,  # reported below
         )
         lacking = [*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]
-        if lacking:  # transformers would initialize them at random
+        if lacking:  # transformers initializes them at random
             names = ", ".join(sorted(lacking)[:3])
             raise ValueError(f"{folder}: the weights lack {names} in the shape that config.json gives")
         self.model = model.to(self.device).eval()
@@ -115,10 +123,7 @@ class EndpointHandler:
 
     def __call__(self, data: dict) -> list:
         """
-        Answer a request.
-
-        Args:
-            data (`dict`): `inputs` and optionally `parameters`, see the top of this file.
+        Answer a request, whose fields are described at the top of this file.
 
         Returns:
             `list`: For an image with labels, `{"label": …, "score": …}` from the best to the worst; the scores add up
@@ -126,13 +131,13 @@ class EndpointHandler:
 
         Raises:
             [`InputError`]: The request is wrong.
-            `RuntimeError`: The request failed for any other reason, which is in the log.
+            `RuntimeError`: The request failed for any other reason. The log has the reason.
         """
         try:
             return self.answer(data)
         except InputError:
             raise
-        except Exception as error:  # the toolkit would send its text to the client
+        except Exception as error:  # the toolkit would send the text of the exception to the client
             logger.exception("a request failed")
             raise RuntimeError("the request failed inside the endpoint; see its log") from error
 
@@ -154,22 +159,12 @@ class EndpointHandler:
 
     def classify(self, images: Iterable[Image.Image], labels: list[str], hypothesis_template: str = "{}") -> list:
         """
-        Score labels for images.
-
-        Args:
-            images (`Iterable[PIL.Image.Image]`): The images.
-            labels (`list[str]`): The labels, in any language.
-            hypothesis_template (`str`, *optional*, defaults to `"{}"`): A sentence in the language of the labels, with
-                `{}` where the label goes.
-
-        Returns:
-            `list[list[dict]]`: For each image `{"label": …, "score": …}` from the best to the worst.
+        Return `{"label": …, "score": …}` from the best to the worst label, for each image.
 
         Raises:
             [`InputError`]: There are no labels or too many, or the template does not have `{}` once.
         """
-        parameters = {"candidate_labels": labels, "hypothesis_template": hypothesis_template}
-        labels, prompts = read_labels(parameters)
+        labels, prompts = read_labels({"candidate_labels": labels, "hypothesis_template": hypothesis_template})
         return self.score(self.embed_images(images), labels, prompts)
 
     def score(self, image_embeds: np.ndarray, labels: list[str], prompts: tuple[str, ...]) -> list[list[dict]]:
@@ -183,28 +178,16 @@ class EndpointHandler:
 
     def embed_images(self, images: Iterable[Image.Image]) -> np.ndarray:
         """
-        Embed images. Each image is reduced to the model's size before the next one is taken from the iterable.
+        Embed images as float32 unit rows `(images, dim)`.
 
-        Args:
-            images (`Iterable[PIL.Image.Image]`): The images.
-
-        Returns:
-            `np.ndarray` of shape `(images, dim)`: float32, unit rows.
+        Each image is reduced to the model's size before the next one is taken from the iterable.
         """
         pixels = [self.image_processor(image, return_tensors="pt")["pixel_values"] for image in images]
         batches = [torch.cat(pixels[start : start + BATCH_SIZE]) for start in range(0, len(pixels), BATCH_SIZE)]
         return self.run(self.model.get_image_features, [{"pixel_values": batch} for batch in batches])
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
-        """
-        Embed texts, each cut at the model's maximum number of tokens.
-
-        Args:
-            texts (`list[str]`): The texts.
-
-        Returns:
-            `np.ndarray` of shape `(texts, dim)`: float32, unit rows.
-        """
+        """Embed texts, cut at the model's maximum number of tokens, as float32 unit rows `(texts, dim)`."""
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))  # keeps padding short
         batches = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
         options = {"padding": True, "truncation": True, "max_length": self.max_tokens, "return_tensors": "pt"}
@@ -214,7 +197,6 @@ class EndpointHandler:
 
     @torch.inference_mode()
     def run(self, features: Callable, batches: list[dict[str, torch.Tensor]]) -> np.ndarray:
-        """Run batches through a tower, given its method of the model. Return float32 unit rows `(rows, dim)`."""
         outputs = [features(**{name: t.to(self.device) for name, t in batch.items()}) for batch in batches]
         embeds = torch.cat([output.pooler_output.float().cpu() for output in outputs])
         embeds = torch.nn.functional.normalize(embeds, dim=-1)
@@ -227,13 +209,13 @@ def check_folder(folder: Path) -> None:
     # An adapter has no config.json; its own configuration names a base model in another repository.
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is not a model folder: it has no config.json")
-    # An `auto_map` may name a class as `owner/name--module.Class`. transformers would run the newest code of that
-    # repository, whatever revision of this one is pinned.
+    # An `auto_map` may name a class as `owner/name--module.Class`. transformers would run the newest code of the other
+    # repository, whatever revision of the model is pinned.
     classes = []
     for path in folder.glob("*config.json"):
         json.loads(path.read_bytes(), object_hook=lambda fields: classes.append(fields.get("auto_map")) or fields)
         if "--" in str(classes):
-            raise ValueError(f"{path}: auto_map takes code from another repository, whose revision is not pinned")
+            raise ValueError(f"{path}: auto_map names code of another repository, whose revision is not pinned")
 
 
 def read_request(data: dict) -> tuple[dict, dict]:
@@ -244,14 +226,14 @@ def read_request(data: dict) -> tuple[dict, dict]:
     if not isinstance(parameters, dict):
         raise InputError(f"parameters must be an object, not {describe(parameters)}")
 
-    # Labels and template may be in `inputs` too: move them to the parameters.
+    # Labels and template may also be in `inputs`: move them to the parameters.
     known, parameters = {"candidate_labels", "hypothesis_template"}, dict(parameters)
     for name in known & inputs.keys():
         if name in parameters:
             raise InputError(f"{name} is in both inputs and parameters: send it once")
         parameters[name] = inputs.pop(name)
 
-    # Refuse unknown fields and combinations that make no sense.
+    # Refuse unknown fields and impossible combinations.
     if unknown := [str(name)[:50] for name in [*(inputs.keys() - {"image", "text"}), *(parameters.keys() - known)]]:
         fields = ", ".join(["image", "text", *sorted(known)])
         raise InputError(f"unknown field {sorted(unknown)[0]!r}: the known fields are {fields}")
@@ -265,7 +247,7 @@ def read_request(data: dict) -> tuple[dict, dict]:
 
 
 def read_labels(parameters: dict) -> tuple[list[str], tuple[str, ...]]:
-    """Return the labels of a request, and the prompts made from them and the template."""
+    """Return the labels of a request, and the template filled with each label."""
     labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", "{}")
     if isinstance(labels, str):  # in the query of a request with an image body: ?candidate_labels=a,b
         labels = [label.strip() for label in labels.split(",", MAX_TEXTS)]
@@ -274,7 +256,7 @@ def read_labels(parameters: dict) -> tuple[list[str], tuple[str, ...]]:
     labels = read_texts(labels, "candidate_labels")
     (template,) = read_texts(template, "hypothesis_template")
     if template.count("{}") != 1:
-        raise InputError("hypothesis_template must contain {} once, where the label goes")
+        raise InputError("hypothesis_template must contain {} once, in place of the label")
     return labels, tuple(template.replace("{}", label) for label in labels)  # str.format would run client input
 
 
@@ -337,17 +319,13 @@ def too_large() -> InputError:
 
 def open_image(content: bytes) -> Image.Image:
     """
-    Decode an image from a client.
+    Decode an image file of a client to RGB, turned as its EXIF data says.
 
-    Args:
-        content (`bytes`): File content in one of `FORMATS`. Of an animation or several pages, the first is decoded.
-
-    Returns:
-        `PIL.Image.Image`: RGB, turned as its EXIF data says.
+    Only the first picture of an animation or of a file with several pages is decoded.
 
     Raises:
-        [`InputError`]: The content is not an image, is damaged, has over 16 bits a channel, or exceeds a limit on
-            bytes, pixels, scans or the ratio of the sides.
+        [`InputError`]: The content is not an image in one of `FORMATS`, is damaged, has over 16 bits per channel, or
+            exceeds a limit on bytes, pixels, scans or the ratio of the sides.
     """
     if len(content) > MAX_IMAGE_BYTES:
         raise too_large()
@@ -379,11 +357,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if (turn := TURNS.get(orientation)) is not None:
         image = image.transpose(turn)
 
-    # 16 bits are scaled to 8, and transparency is laid over white, as the image processor does.
+    # Like the image processor, scale 16 bits to 8 and put a white background behind transparent pixels.
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise InputError("the image has 32 bits a channel in an unknown range: send 8 or 16 bits")
+        raise InputError("the image has 32 bits per channel in an unknown range: send 8 or 16 bits")
     try:
         if image.has_transparency_data:
             image = image.convert("RGBA")
@@ -391,5 +369,5 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGB")
     except ValueError as error:  # Pillow has no conversion for some modes
         raise InputError(f"the image has mode {image.mode}, which cannot be converted to RGB") from error
-    image.info.clear()  # a reader of the EXIF data would turn the image again
+    image.info.clear()  # else a reader of the EXIF data turns the image again
     return image

@@ -9,7 +9,7 @@ FEW = 20  # images; the recall of a class with fewer images is a rough figure
 
 
 def limits(results: RunResults) -> list[str]:
-    """Return sentences on what a model does badly, and on what its figures do not show."""
+    """Return sentences about the weak points of a model and about the limits of its figures."""
     by_key = {(record["language"], record["metric"]): record for record in results.figures}
     return [
         *on_languages(by_key, results.languages),
@@ -68,9 +68,9 @@ def on_equal_captions(by_key: dict) -> Iterator[str]:
     for language, where in (*means, ("en", "in English")):
         if (language, usual) in by_key and (language, right) in by_key:
             yield (
-                "Several test images have the same caption, and recall accepts only one of them. If all of them are "
-                f"accepted, the mean recall {where} is {shown(by_key[language, right])} instead of "
-                f"{shown(by_key[language, usual])}."
+                "Several test images have the same caption, and recall accepts only one image per caption. If all "
+                f"images with a caption count as right, the mean recall {where} is {shown(by_key[language, right])} "
+                f"instead of {shown(by_key[language, usual])}."
             )
             return
 

@@ -1,20 +1,22 @@
 """Push a model folder to the Hub: card and weights in one commit, without checkpoints, pickles, tokens or local paths.
 
 Only files that match `PUBLISHED` are uploaded. In the uploaded card, `USER/NAME` becomes the repository and `REVISION`
-a tag named after the content, so that the examples pin the remote code that they run. The folder is only read.
+a tag named after the content, so that the examples pin the remote code that they run. The local folder is not changed.
 """
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import CommitInfo, get_token
+from huggingface_hub import get_token
+from safetensors import SafetensorError, safe_open
+from tqdm import tqdm
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import is_local, read_json
 from rsmclip.core.uploads import create_tag, push_files
-from rsmclip.models.folder import LOCAL, PUBLISHED, WEIGHTS, check_model_type, check_weight_files, indexed_files
+from rsmclip.models.folder import LOCAL, PUBLISHED, WEIGHTS, check_model_type, indexed_files
 
 CARD = "README.md"
 TOKENS = re.compile(
@@ -26,15 +28,10 @@ SHORTEST_TOKEN = 8  # characters; a shorter one may be part of any text
 
 
 def push_model(
-    folder: Path,
-    repo_id: str,
-    private: bool | None = None,
-    revision: str | None = None,
-    create_pr: bool = False,
-    report: Callable[[str], object] = print,
-) -> CommitInfo:
+    folder: Path, repo_id: str, private: bool | None = None, revision: str | None = None, create_pr: bool = False
+) -> None:
     """
-    Push the folder of a model or an adapter in one commit, and tag the commit.
+    Push the folder of a model or an adapter in one commit, tag the commit, and print what was uploaded.
 
     Args:
         folder (`Path`): Output of a training run or a conversion.
@@ -42,10 +39,6 @@ def push_model(
         private (`bool`, *optional*): Whether a new repository is private.
         revision (`str`, *optional*): Branch, by default `main`; created if it does not exist.
         create_pr (`bool`, *optional*, defaults to `False`): Whether to open a pull request, which cannot be tagged.
-        report (`Callable`, *optional*, defaults to `print`): Called with lines on what was uploaded.
-
-    Returns:
-        `CommitInfo`: The new commit, or the last one if there was nothing new.
 
     Raises:
         [`UserError`]: The folder cannot be published, or the Hub cannot be reached or refuses.
@@ -56,47 +49,33 @@ def push_model(
     if CARD not in paths:
         raise UserError(f"{folder} has no {CARD}; rsmclip hub card {folder} writes it")
     if others := other_files(folder, paths):
-        report(f"not uploaded, since they are not part of a published model: {', '.join(others)}")
-    # Fill in the card. The tag does not depend on the card, which names the tag.
+        print(f"not uploaded, since they are not part of a published model: {', '.join(others)}")
+
+    # Fill in the card. The card names the tag, so the tag depends on the other files only.
     is_merged = not create_pr and not (revision or "").startswith("refs/pr/")
     tag = content_tag({name: path for name, path in paths.items() if name != CARD})
     with user_errors(OSError):
         card = paths[CARD].read_bytes().replace(b"USER/NAME", repo_id.encode())
     if not is_merged and b"REVISION" in card:
-        report('a pull request cannot be tagged: the examples in its card say revision="main"')
+        print('a pull request cannot be tagged: the examples in its card say revision="main"')
     card = re.sub(rb"\bREVISION\b", (tag if is_merged else "main").encode(), card)
+
     # Check and upload.
     files = paths | {CARD: card}
     check_texts(files, folder)
     options = {"private": private, "revision": revision, "create_pr": create_pr, "replaces": WEIGHTS}
-    done = push_files(files, repo_id, **options, message="Upload model", report=report)
+    done = push_files(files, repo_id, **options, message="Upload model")
     if is_merged:
         create_tag(repo_id, tag, done.oid)
-        report(f"revision={tag!r} is this model; later pushes do not change it")
-    return done
+        print(f"revision={tag!r} is this model; later pushes do not change it")
 
 
-def push_checkpoint(
-    folder: Path, repo_id: str, step: int, private: bool | None, revision: str | None, report: Callable[[str], object]
-) -> CommitInfo:
-    """
-    Push the model of a checkpoint of a run, without a card.
-
-    Args:
-        folder (`Path`): Model folder.
-        repo_id (`str`): Repository of the run.
-        step (`int`): Steps done.
-        private (`bool`, *optional*): Whether a new repository is private.
-        revision (`str`, *optional*): Branch, by default `main`; created if it does not exist.
-        report (`Callable`): Called with a line on what was uploaded.
-
-    Raises:
-        [`UserError`]: The folder cannot be published, or the Hub cannot be reached or refuses.
-    """
+def push_checkpoint(folder: Path, repo_id: str, message: str, private: bool | None, revision: str | None) -> None:
+    """Push the model folder of a checkpoint of a run, without a card, while the progress bar of the run is shown."""
     files = {name: path for name, path in published_files(folder).items() if name != CARD}  # peft writes a card
     check_texts(files, folder)
-    options = {"private": private, "revision": revision, "replaces": WEIGHTS, "report": report}
-    return push_files(files, repo_id, message=f"Model after {step} steps", **options)
+    options = {"private": private, "revision": revision, "replaces": WEIGHTS, "message": message}
+    push_files(files, repo_id, **options, report=tqdm.write)
 
 
 def published_files(folder: Path) -> dict[str, Path]:
@@ -129,11 +108,14 @@ def check_weights(folder: Path) -> None:
     for index in folder.glob("*.safetensors.index.json"):
         if missing := set(indexed_files(index)) - names:
             raise UserError(f"{index} names {min(missing)}, which does not exist")
-    check_weight_files(folder)
+    for path in folder.glob("*.safetensors"):
+        prefix = f"{path} is not a complete safetensors file"
+        with user_errors(OSError, SafetensorError, prefix=prefix), safe_open(path, framework="pt"):
+            pass
 
 
 def other_files(folder: Path, files: Mapping[str, Path]) -> list[str]:
-    # List the files beside published ones in a sub-folder; of any other sub-folder only its name.
+    # A sub-folder with published files is listed file by file, any other sub-folder by its name.
     shared = {name.split("/")[0] for name in files if "/" in name}
     paths = [path for entry in folder.iterdir() for path in ([entry] if entry.name not in shared else entry.iterdir())]
     names = (path.relative_to(folder).as_posix() for path in paths)
@@ -157,11 +139,11 @@ def check_texts(files: Mapping[str, Path | bytes], folder: Path) -> None:
             continue
         with user_errors(OSError):
             data = content if isinstance(content, bytes) else content.read_bytes()
-        text = data.decode("utf-8", errors="ignore")  # also of a picture, which may contain texts
+        text = data.decode("utf-8", errors="ignore")  # a picture may contain texts too
         if found := TOKENS.search(text):
             raise UserError(f"{name} contains what looks like a token ({found[0][:6]}…): nothing was pushed")
         if len(own_token) >= SHORTEST_TOKEN and own_token in text:
             raise UserError(f"{name} contains your token for the Hub: nothing was pushed")
-        # Entries of a tokenizer come from captions, and "/root" may be one.
+        # The vocabulary of a tokenizer comes from captions and may contain "/root".
         if name != "tokenizer.json" and (found := local_path.search(text)):
             raise UserError(f"{name} contains a path of this machine, {found[0]}: nothing was pushed")

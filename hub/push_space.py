@@ -7,16 +7,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from datasets import get_dataset_config_info
-from huggingface_hub import CommitInfo, DatasetInfo, HfApi, ModelInfo, SpaceCard, SpaceCardData
+from huggingface_hub import DatasetInfo, HfApi, ModelInfo, SpaceCard, SpaceCardData
 
-from rsmclip.core.errors import UserError
+from rsmclip.core.errors import UserError, extra
 from rsmclip.core.uploads import UPLOAD_ERRORS, push_files, reason
 from rsmclip.data.schema import one_line_errors
 from rsmclip.hub.handler import TOKENIZER_FILES
 from rsmclip.models.folder import HANDLER, PUBLISHED
 
 APP = Path(__file__).parent / "space"
-# What page and handler import, and what reads the weights. The Hub itself installs Gradio, by `sdk_version`.
+# Packages that page and handler import or that read the weights. The Hub installs Gradio by `sdk_version`.
 REQUIREMENTS = (
     *("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "datasets"),
     *("numpy", "pillow", "pyyaml", "tqdm"),
@@ -25,13 +25,13 @@ REQUIREMENTS = (
 
 def push_space(
     repo_id: str, model: tuple[str, str], gallery: tuple[str, str], split: str = "test", private: bool | None = None
-) -> CommitInfo:
+) -> None:
     """
     Create or update a Space that serves a model of the Hub.
 
     Args:
         repo_id (`str`): Id of the Space, `"USER/SPACE"`.
-        model (`tuple[str, str]`): Id of the model, and its branch, tag or commit. The Space serves the present commit.
+        model (`tuple[str, str]`): Id of the model, and its branch, tag or commit. The Space serves the current commit.
         gallery (`tuple[str, str]`): Id of the dataset to search, and its branch, tag or commit.
         split (`str`, *optional*, defaults to `"test"`): Split of the dataset.
         private (`bool`, *optional*): Whether a new Space is private.
@@ -46,7 +46,8 @@ def push_space(
     check_gallery(*gallery, split)
     files = space_files(repo_id, model, gallery, split)
     message = f"Serve {model[0]} at {model[1][:7]}"
-    return push_files(files, repo_id, "space", private, message=message, space_sdk="gradio", replaces=["space/*"])
+    options = {"repo_type": "space", "space_sdk": "gradio", "private": private, "replaces": ["space/*"]}
+    push_files(files, repo_id, **options, message=message)
 
 
 def find_repository(repo_type: str, repo_id: str, revision: str) -> ModelInfo | DatasetInfo:
@@ -74,11 +75,11 @@ def check_gallery(gallery: str, commit: str, split: str) -> None:
 
 
 def space_files(repo_id: str, model: tuple[str, str], gallery: tuple[str, str], split: str) -> dict[str, Path | bytes]:
-    settings = {  # which main.py reads
+    settings = {  # main.py reads them
         "model": {"id": model[0], "revision": model[1], "files": PUBLISHED},
         "gallery": {"id": gallery[0], "revision": gallery[1], "split": split},
     }
-    # Without the local part of versions, such as `+cpu`: the Hub installs its own build.
+    # Drop the local part of a version, such as `+cpu`: the Hub installs its own build.
     versions = {name: version(name).partition("+")[0] for name in REQUIREMENTS}
     parts = [path for path in sorted(APP.iterdir()) if path.is_file() and path.name != "main.py"]
     return {
@@ -92,13 +93,15 @@ def space_files(repo_id: str, model: tuple[str, str], gallery: tuple[str, str], 
 
 
 def space_card(repo_id: str, model: str, gallery: str) -> SpaceCard:
+    with extra("space"):
+        gradio_version = version("gradio")
     metadata = SpaceCardData(
         title=repo_id.rpartition("/")[2],
         emoji="🛰️",
         colorFrom="green",
         colorTo="blue",
         sdk="gradio",
-        sdk_version=version("gradio"),
+        sdk_version=gradio_version,
         python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
         app_file="app.py",
         license="mit",

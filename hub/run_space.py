@@ -11,7 +11,8 @@ from rsmclip.core.errors import UserError, user_errors
 from rsmclip.data.demo.corpus import cached_demo
 from rsmclip.data.schema import load_corpus
 from rsmclip.hub import handler
-from rsmclip.hub.space.app import run_app
+from rsmclip.hub.space.app import is_demo_model, run_app
+from rsmclip.hub.space.gallery import EmptyGallery
 from rsmclip.models.folder import PUBLISHED, check_model_type, find_source
 
 DEMO_MODEL = "outputs/demo"
@@ -26,21 +27,12 @@ def run_space(
     gallery_revision: str | None = None,
 ) -> None:
     """
-    Serve a model with a gallery until it is interrupted.
-
-    Args:
-        source (`str`): Local folder or Hub id of a model.
-        gallery (`str`): `"demo"`, or local folder or Hub id of a dataset with a column `image`, and optionally
-            `captions` and `label`.
-        split (`str`): Split of the dataset.
-        port (`int`, *optional*): Port of the server; by default the first free one from 7860.
-        revision (`str`, *optional*): Branch, tag or commit of a model on the Hub.
-        gallery_revision (`str`, *optional*): Branch, tag or commit of a dataset on the Hub.
+    Serve a model with a gallery until it is interrupted. The arguments are the options of `rsmclip hub space`.
 
     Raises:
         [`UserError`]: The model, the dataset, the split or its images are missing or damaged, or the port is taken.
     """
-    # Check what is cheap to check before anything is loaded.
+    # Make the fast checks before anything is loaded.
     is_local = gallery == "demo" or Path(gallery).is_dir()
     if source == DEMO_MODEL and not Path(source).is_dir():
         raise UserError(f"there is no demo model in {DEMO_MODEL}: run make train, or give the folder of a model")
@@ -50,21 +42,25 @@ def run_space(
         check_port(port)
     folder = find_source(source, list(PUBLISHED), revision)
     check_model_type(folder)
+    with user_errors(OSError, ValueError, prefix=f"{folder / 'eval_results.json'} cannot be read"):
+        is_toy = is_demo_model(folder)
 
-    # Load the gallery with encoded images.
+    # Read the gallery with encoded images, then load the model.
     corpus = load_corpus(str(cached_demo()) if gallery == "demo" else gallery, revision=gallery_revision)
     if split not in corpus:
         raise UserError(f"{gallery} has no split {split!r}; its splits are {', '.join(corpus)}")
     if "image" not in corpus[split].features:
         raise UserError(f"{gallery} has no column 'image'; its columns are {', '.join(corpus[split].features)}")
-    with user_errors(ValueError, TypeError, ArrowException, prefix=f"{gallery}: the column 'image' holds no images"):
+    with user_errors(ValueError, TypeError, ArrowException, prefix=f"{gallery}: the column 'image' has no images"):
         rows = corpus[split].cast_column("image", Image(decode=False))
 
-    # Folders are shown by their last name, repositories of the Hub by their id.
+    # The page shows a folder by its last name, a repository of the Hub by its id.
     name = folder.resolve().name if Path(source).is_dir() else source
     gallery_name = Path(gallery).resolve().name if gallery != "demo" and is_local else gallery
-    with user_errors(ValueError):
-        run_app(handler, folder, name, f"{gallery_name} ({split})", rows, port)
+    with user_errors(OSError, ValueError, prefix=f"{source} cannot be loaded"):
+        model = handler.EndpointHandler(str(folder))
+    with user_errors(EmptyGallery):
+        run_app(handler, model, name, f"{gallery_name} ({split})", rows, is_toy=is_toy, port=port)
 
 
 def check_port(port: int) -> None:

@@ -52,7 +52,7 @@ class RunUpload:
         refused = [None]
         if self.is_main_process:
             disable_progress_bars()  # they would interrupt the bar of the run
-            for left in (self.folder / "checkpoints").glob(f"{SNAPSHOT}*"):  # of a run that was killed
+            for left in (self.folder / "checkpoints").glob(f"{SNAPSHOT}*"):  # a run that was killed leaves them
                 shutil.rmtree(left, ignore_errors=True)
             try:
                 check_may_push(repo_id, private)
@@ -68,7 +68,7 @@ class RunUpload:
         Args:
             step (`int`): Steps done.
             save_model (`Callable`): Saves the model into a folder; every process calls it.
-            is_last (`bool`): Whether the run ends after this step; its model goes to `main` with the card.
+            is_last (`bool`): Whether the run ends after this step; `finish` then pushes the model with its card.
         """
         if self.strategy == "end" or (self.strategy == "every_save" and is_last):
             return
@@ -80,7 +80,7 @@ class RunUpload:
             return
         if not self.is_main_process:
             return
-        # A daemon thread: `HfApi.run_as_future` would make a run that was stopped wait for its uploads.
+        # Use a daemon thread: with `HfApi.run_as_future`, a run that was stopped would wait for its uploads.
         if self.thread is None:
             self.thread = Thread(target=self.work, daemon=True)
             self.thread.start()
@@ -92,7 +92,8 @@ class RunUpload:
         while (step := self.waiting.get()) is not None:
             branch = f"checkpoint-{step}" if self.strategy == "checkpoint" else None
             try:
-                push_checkpoint(self.snapshot(step), self.repo_id, step, self.private, branch, report=tqdm.write)
+                message = f"Model after {step} steps"
+                push_checkpoint(self.snapshot(step), self.repo_id, message, private=self.private, revision=branch)
             except UserError as error:
                 self.drop(step, str(error))
             else:

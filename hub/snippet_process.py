@@ -1,7 +1,7 @@
 """Run the code of a card, one snippet after the other. `hub/snippets.py` starts this process.
 
-It reads a JSON list of codes, and prints the output of each code as a line of JSON. The process stands for the machine
-of a reader: it cannot import this repository and cannot reach the Hub, so the files of a model come from its folder.
+It reads a JSON list of codes, and prints the output of each code as a line of JSON. The process imitates the machine
+of a reader: it cannot import this repository. It has no network, so the files of a model come from its folder.
 """
 
 import contextlib

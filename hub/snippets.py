@@ -1,7 +1,7 @@
 """The code in a model card, and its output. A fresh process that knows only the model folder runs the code.
 
-In the code, the model is "USER/NAME" at "REVISION", which `push` replaces. To run the code, the folder replaces the
-name; `hub/snippet_process.py` describes what else differs from the machine of a reader.
+In the code, the model is "USER/NAME" at "REVISION"; `push` replaces both. To run the code, the folder replaces the
+name. `hub/snippet_process.py` describes the other differences from the machine of a reader.
 """
 
 import json
@@ -67,22 +67,13 @@ for example in json.loads({examples}):
 
 @dataclass(frozen=True)
 class Example:
-    """
-    A picture and the classes among which it is classified, in one language.
+    """A picture and the classes among which it is classified, in one language."""
 
-    Args:
-        file (`str`): File in the model folder.
-        language (`str`): Language code.
-        right (`str`): Name of the true class.
-        labels (`list[str]`): Names of the candidate classes, `right` included.
-        template (`str`): Hypothesis template with one `{}`.
-    """
-
-    file: str
-    language: str
-    right: str
-    labels: list[str]
-    template: str
+    file: str  # in the model folder
+    language: str  # code
+    right: str  # name of the true class
+    labels: list[str]  # names of the candidate classes, `right` included
+    template: str  # hypothesis template with one `{}`
 
 
 def make_examples(recorded: dict, languages: Sequence[str]) -> list[Example]:
@@ -91,7 +82,7 @@ def make_examples(recorded: dict, languages: Sequence[str]) -> list[Example]:
 
     Args:
         recorded (`dict`): From [`~rsmclip.hub.examples.write_examples`].
-        languages (`Sequence[str]`): Language codes. Languages without class names in the benchmark are left out.
+        languages (`Sequence[str]`): Language codes. A language without class names in the benchmark gets no example.
     """
     benchmark, pictures = load_benchmark(recorded["benchmark"]), list(recorded["labels"].items())
     known = [language for language in languages if language in benchmark.templates]
@@ -111,28 +102,28 @@ def make_example(file: str, label: str, language: str, benchmark: Benchmark, pla
 
 
 def make_snippets(
-    examples: Sequence[Example], adapter: bool = False, base: str | None = None, base_revision: str | None = None
+    examples: Sequence[Example], is_adapter: bool = False, base: str | None = None, base_revision: str | None = None
 ) -> dict[str, str]:
     """
     Return the code of a card by title.
 
     Args:
         examples (`Sequence[Example]`): From [`make_examples`]; the first and the last are classified.
-        adapter (`bool`, *optional*, defaults to `False`): Whether the folder contains an adapter.
+        is_adapter (`bool`, *optional*, defaults to `False`): Whether the folder contains an adapter.
         base (`str`, *optional*): Hub id of the model that the adapter changes.
-        base_revision (`str`, *optional*): Commit of this model.
+        base_revision (`str`, *optional*): Commit of the base model.
     """
     first, last = examples[0], examples[-1]
-    load, peft = (LOAD_ADAPTER, "from peft import PeftModel\n") if adapter else (LOAD, "")
+    load, peft = (LOAD_ADAPTER, "from peft import PeftModel\n") if is_adapter else (LOAD, "")
     embed = EMBED.format(texts=as_list([first.template.replace("{}", label) for label in first.labels]))
     imports = f"import torch\n{PICTURES}\n{peft}from transformers import AutoModel, AutoProcessor"
     snippets = {
         "AutoModel": f"{imports}\n\n{load}\n{OPEN_PICTURE.format(file=first.file)}\n\n{embed}",
-        "A pipeline": classifies(first, adapter),
+        "A pipeline": pipeline_code(first, is_adapter),
     }
     if last.language != first.language:
-        snippets[f"A pipeline in another language ({last.language})"] = classifies(last, adapter)
-    if not adapter:  # sentence-transformers loads whole models only
+        snippets[f"A pipeline in another language ({last.language})"] = pipeline_code(last, is_adapter)
+    if not is_adapter:  # sentence-transformers loads whole models only
         files = list(dict.fromkeys(example.file for example in examples))
         texts = [example.template.replace("{}", example.right) for example in examples[: len(files)]]
         encode = ENCODE.format(files=as_list(files), texts=as_list(texts))
@@ -144,13 +135,13 @@ def make_snippets(
     return snippets
 
 
-def classifies(example: Example, adapter: bool) -> str:
+def pipeline_code(example: Example, is_adapter: bool) -> str:
     classify = CLASSIFY.format(labels=as_list(example.labels), template=quoted(example.template))
-    return f"{pipeline_setup(adapter)}\n{OPEN_PICTURE.format(file=example.file)}\n\n{classify}"
+    return f"{pipeline_setup(is_adapter)}\n{OPEN_PICTURE.format(file=example.file)}\n\n{classify}"
 
 
-def pipeline_setup(adapter: bool) -> str:
-    if not adapter:
+def pipeline_setup(is_adapter: bool) -> str:
+    if not is_adapter:
         return f"{PICTURES}\nfrom transformers import pipeline\n\n{CLASSIFIER}"
     imports = f"{PICTURES}\nfrom peft import PeftModel\nfrom transformers import AutoModel, AutoProcessor, pipeline"
     return f"{imports}\n\n{LOAD_ADAPTER}\n{ADAPTER_CLASSIFIER}"
@@ -184,7 +175,7 @@ def run_snippets(
     Raises:
         [`UserError`]: A snippet fails.
     """
-    # The widget classifies as the pipeline of the card does.
+    # The scores of the widget come from the pipeline of the card.
     given = json.dumps([vars(example) for example in examples])
     widget = f"{pipeline_setup(base is not None)}\n{WIDGET.format(examples=repr(given), folder=REPOSITORY)}"
     # Replace names on the Hub by local folders, which have no revision.

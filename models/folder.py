@@ -19,7 +19,7 @@ from rsmclip.core.files import read_json
 # Before this version, transformers leaves the weights of this remote code at their random initial values.
 LOWEST_TRANSFORMERS = "5.13"
 TRAINING_CURVE, LANGUAGE_PLOT = "training_curve.png", "recall_by_language.png"  # pictures in the card
-# Files of a model or an adapter. A push deletes those of an earlier model.
+# Files of a model or an adapter. A push deletes the ones that an earlier model left in the repository.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json")
 PUBLISHED = (  # every file of a model repository on the Hub
     *(*WEIGHTS, "*_rsmclip.py", "processor_config.json", "preprocessor_config.json"),
@@ -34,8 +34,8 @@ SIZES = (  # fields of a model and its towers that must be at least 1
     *("projection_dim", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("image_size", "patch_size", "num_channels", "vocab_size", "max_position_embeddings", "type_vocab_size"),
 )
-HANDLER = Path(__file__).parent.parent / "hub" / "handler.py"  # copied into model folders, never imported here
-# For Inference Endpoints, which have torch; naming it here would download it again.
+HANDLER = Path(__file__).parent.parent / "hub" / "handler.py"  # copied into model folders, not imported
+# For Inference Endpoints. They have torch; an entry here would download it again.
 REQUIREMENTS = f"transformers>={LOWEST_TRANSFORMERS}\npillow>=11.0\n"
 
 
@@ -47,10 +47,9 @@ def make_processor(tokenizer: PreTrainedTokenizerBase, image_size: int) -> CLIPP
         tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the text tower.
         image_size (`int`): Height and width of the image tower's input in pixels.
     """
-    image_processor = RSMCLIPImageProcessor(
-        size={"shortest_edge": image_size}, crop_size={"height": image_size, "width": image_size}
-    )
-    return CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer)
+    crop = {"height": image_size, "width": image_size}
+    images = RSMCLIPImageProcessor(size={"shortest_edge": image_size}, crop_size=crop)
+    return CLIPProcessor(image_processor=images, tokenizer=tokenizer)
 
 
 def save_model_folder(
@@ -60,15 +59,9 @@ def save_model_folder(
     keep_self_distillation_head: bool = True,
 ) -> None:
     """
-    Save a folder for `AutoModel.from_pretrained(folder, trust_remote_code=True)` and the pipelines; with a tokenizer
-    also for Inference Endpoints.
+    Save a folder for `AutoModel.from_pretrained(folder, trust_remote_code=True)` and the pipelines.
 
-    Args:
-        model ([`RSMCLIPModel`]): Model.
-        processor (`CLIPProcessor` or [`RSMCLIPImageProcessor`]): Processor; without a tokenizer, that of images.
-        folder (`Path`): Folder to write.
-        keep_self_distillation_head (`bool`, *optional*, defaults to `True`): Whether to save the head of the
-            self-supervised objective.
+    With a `CLIPProcessor`, which has a tokenizer, the folder also serves Inference Endpoints.
 
     Raises:
         [`UserError`]: A file cannot be written.
@@ -76,7 +69,7 @@ def save_model_folder(
     RSMCLIPConfig.register_for_auto_class()
     RSMCLIPModel.register_for_auto_class("AutoModel")
     RSMCLIPImageProcessor.register_for_auto_class()
-    # A class can register for one auto class; the zero-shot pipeline needs a second one.
+    # A class can register for one auto class only; the zero-shot pipeline needs a second one.
     model.config.auto_map = {"AutoModelForZeroShotImageClassification": "modeling_rsmclip.RSMCLIPModel"}
     with user_errors(OSError, SafetensorError, prefix=f"{folder} cannot be written"):
         model.save_pretrained(folder, keep_self_distillation_head=keep_self_distillation_head)
@@ -123,7 +116,7 @@ def build_on_meta(source: Path | dict, place: str) -> RSMCLIPModel:
 
     Args:
         source (`Path` or `dict`): Folder with `config.json`, or the arguments of [`RSMCLIPConfig`].
-        place (`str`): Where the sizes come from; the error line begins with it.
+        place (`str`): Source of the sizes; the error line begins with it.
 
     Raises:
         [`UserError`]: There is no model of these sizes.
@@ -132,7 +125,7 @@ def build_on_meta(source: Path | dict, place: str) -> RSMCLIPModel:
     for name in RSMCLIPConfig.sub_configs:
         if not isinstance(fields.get(name, {}), dict):
             raise UserError(f"{place} does not describe a model: {name} is {fields[name]!r}, not fields and values")
-    impossible = (ValueError, ZeroDivisionError, StrictDataclassError)  # of fields that transformers checks itself
+    impossible = (ValueError, ZeroDivisionError, StrictDataclassError)  # from the checks of transformers
     with user_errors(*impossible, prefix=f"{place} does not describe a model"):
         config = RSMCLIPConfig(**source) if isinstance(source, dict) else RSMCLIPConfig.from_pretrained(source)
     check_sizes(config, place)
@@ -141,7 +134,7 @@ def build_on_meta(source: Path | dict, place: str) -> RSMCLIPModel:
 
 
 def check_sizes(config: RSMCLIPConfig, place: str) -> None:
-    # Torch fails on these with errors that depend on the layer and do not name the field.
+    # Without these checks torch fails later, with an error that does not name the field.
     parts = {"": config, "vision_config.": config.vision_config, "text_config.": config.text_config}
     head = config.self_distillation or {}
     sizes = {f"self_distillation.{name}": value for name, value in head.items()}
@@ -159,13 +152,12 @@ def check_model_type(folder: Path) -> None:
     if (found := read_json(folder / "config.json").get("model_type")) != RSMCLIPConfig.model_type:
         raise UserError(f"{folder} has a model of type {found!r}, not {RSMCLIPConfig.model_type!r}")
     check_remote_code(folder)
-    check_weight_files(folder)
     model = build_on_meta(folder, str(folder / "config.json"))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = weight_shapes(folder)
-    if missing := [name for name in expected if name not in found]:  # transformers would initialize these at random
+    if missing := [name for name in expected if name not in found]:  # transformers initializes them at random
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(f"the weights in {folder} lack {missing[0]}{more}, which would be random")
+        raise UserError(f"the weights in {folder} lack {missing[0]}{more}")
     for name, shape in expected.items():
         if found[name] != shape:
             raise UserError(f"{folder}: {name} has shape {found[name]}, but config.json describes {shape}")
@@ -177,19 +169,11 @@ def check_remote_code(folder: Path) -> None:
         with user_errors(OSError, ValueError, prefix=f"{path} is not valid JSON"):
             json.loads(path.read_bytes(), object_hook=lambda fields: classes.append(fields.get("auto_map")) or fields)
         if "--" in str(classes):  # `owner/name--module.Class`
-            raise UserError(f"{path} uses code of another repository (auto_map), whose revision is not pinned")
-
-
-def check_weight_files(folder: Path) -> None:
-    """Raise [`UserError`] if a safetensors file of a folder is damaged or incomplete."""
-    for path in folder.glob("*.safetensors"):
-        prefix = f"{path} is not a complete safetensors file"
-        with user_errors(OSError, SafetensorError, prefix=prefix), safe_open(path, framework="pt"):
-            pass
+            raise UserError(f"{path} names code of another repository (auto_map), whose revision is not pinned")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files from which transformers reads the weights: one file, or those that the index names."""
+    """Return the files from which transformers reads the weights: a single file, or the files that the index names."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file() or not index.is_file():
         return [single]
@@ -219,19 +203,13 @@ def is_model_folder(folder: Path) -> bool:
 
 
 def fetched_revision(repo_id: str) -> str | None:
-    """Return the commit of a Hub model that was downloaded last, or `None` if the cache does not have it."""
+    """Return the commit of the last download of a Hub model, or `None` if the cache does not have it."""
     path = try_to_load_from_cache(repo_id, "config.json")
     return Path(path).parent.name if isinstance(path, str) else None
 
 
 def model_sizes(model: RSMCLIPModel, processor: CLIPProcessor) -> dict[str, int]:
-    """
-    Return the sizes of a model: parameters without and in the self-distillation head, towers and their inputs.
-
-    Args:
-        model ([`RSMCLIPModel`]): Model. Parameters of LoRA adapters count.
-        processor (`CLIPProcessor`): Processor of the model.
-    """
+    """Return the sizes of a model, adapters included, for its card. The self-distillation head is counted apart."""
     config, head = model.config, model.self_distillation_head
     in_head = sum(value.numel() for value in head.parameters()) if head is not None else 0
     return {

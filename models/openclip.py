@@ -1,8 +1,8 @@
 """Read and write models in OpenCLIP's layout. Tensors are renamed, split and transposed, so all values stay equal.
 
-OpenCLIP's `CustomTextCLIP` with a ViT and an XLM-RoBERTa is the same model with other names of tensors. OpenCLIP packs
-queries, keys and values of the image tower into one tensor, and stores the image projection transposed. Weights are
-mapped from their file and keep their precision.
+OpenCLIP's `CustomTextCLIP` with a ViT and an XLM-RoBERTa has our architecture with other names of tensors. OpenCLIP
+packs queries, keys and values of the image tower into one tensor, and stores the image projection transposed. Weights
+are mapped from their file and keep their precision.
 """
 
 import json
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import HTTPError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoTokenizer, CLIPProcessor, PreTrainedConfig, PreTrainedTokenizerBase
@@ -61,24 +62,15 @@ COMPARED = {"size", "crop_size", "resample", "rescale_factor", "image_mean", "im
 
 @dataclass(frozen=True)
 class OpenCLIPFolder:
-    """
-    Content of a folder in OpenCLIP's layout.
+    """Content of a folder in OpenCLIP's layout."""
 
-    Args:
-        path (`Path`): Local folder.
-        described (`dict`): Fields of `open_clip_config.json`.
-        model ([`RSMCLIPModel`]): Model, in the precision of the weights.
-        processor (`CLIPProcessor` or [`RSMCLIPImageProcessor`]): Processor; without a tokenizer, that of images.
-    """
-
-    path: Path
-    described: dict
-    model: RSMCLIPModel
-    processor: CLIPProcessor | RSMCLIPImageProcessor
+    path: Path  # local folder
+    described: dict  # fields of `open_clip_config.json`
+    model: RSMCLIPModel  # in the precision of the weights
+    processor: CLIPProcessor | RSMCLIPImageProcessor  # `RSMCLIPImageProcessor` if there is no tokenizer
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether the processor takes texts."""
         return isinstance(self.processor, CLIPProcessor)
 
 
@@ -93,7 +85,7 @@ def load_openclip(source: str, tokenizer: str | None = None) -> OpenCLIPFolder:
 
     Raises:
         [`UserError`]: There is no such model; a tower is not a plain ViT or XLM-RoBERTa; or a tensor is missing,
-            surplus or has another shape.
+            unexpected or has another shape.
     """
     read_from = find_source(source, [CONFIG, SAFETENSORS, PICKLE, "README.md", "*/config.json", *TOKENIZER_FILES])
     described = read_json(read_from / CONFIG)
@@ -147,17 +139,16 @@ def export_openclip(source: str, folder: Path) -> None:
 
 
 def fill_buffers(model: RSMCLIPModel) -> None:
-    # Buffers that no file stores are still on the meta device: positions, and token types, which are 0.
+    # No file stores the buffers, so they are still on the meta device: positions, and token types, which are 0.
     for name, buffer in list(model.named_buffers()):
         owner, _, last = name.rpartition(".")
-        value = (
-            torch.arange(buffer.shape[-1])[None] if last == "position_ids" else torch.zeros_like(buffer, device="cpu")
-        )
+        is_position = last == "position_ids"
+        value = torch.arange(buffer.shape[-1])[None] if is_position else torch.zeros_like(buffer, device="cpu")
         model.get_submodule(owner).register_buffer(last, value, persistent=False)
 
 
 def tensor_names(model: RSMCLIPModel) -> dict[str, list[str]]:
-    # OpenCLIP's name of each tensor, and our names: three where OpenCLIP packs queries, keys and values.
+    # Map OpenCLIP's name of each tensor to our names: three names if OpenCLIP packs queries, keys and values.
     names = {}
     for ours in model.state_dict():
         theirs = ours
@@ -217,6 +208,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     if (folder / SAFETENSORS).is_file():
         found = read_safetensors(folder / SAFETENSORS)
     elif (path := folder / PICKLE).is_file():
+        # Unpickling arbitrary bytes may raise any exception.
         with user_errors(Exception, prefix=f"{path} is damaged, or contains other objects than tensors"):
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
         if isinstance(found, dict):
@@ -234,7 +226,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    # Map the file once for each tensor, so that the memory of a tensor is released after it was split.
+    # Map the file once per tensor, so that the memory of a packed tensor is released after it was split.
     with user_errors(OSError, SafetensorError, prefix=f"{path} is damaged"):
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
@@ -256,14 +248,11 @@ def positive(value: object, name: str, kinds: type | tuple[type, ...] = int) -> 
 
 def model_fields(model_cfg: dict, folder: Path) -> dict:
     """
-    Return the arguments of [`RSMCLIPConfig`] for OpenCLIP's `model_cfg`.
+    Return the arguments of [`RSMCLIPConfig`] for OpenCLIP's `model_cfg`; other architectures are a [`UserError`].
 
     Args:
         model_cfg (`dict`): Field of `open_clip_config.json`.
         folder (`Path`): Folder of this file; a sub-folder may describe the text tower.
-
-    Raises:
-        [`UserError`]: This architecture has no counterpart of the model.
     """
     vision, text = section(model_cfg, "vision_cfg"), section(model_cfg, "text_cfg")
     # Refuse other architectures.
@@ -315,7 +304,8 @@ def text_fields(name: str, folder: Path) -> dict:
     if not described_here and name.removeprefix("FacebookAI/") in TEXT_TOWERS:
         return TEXT_TOWERS[name.removeprefix("FacebookAI/")]
     place = folder / name if described_here else name
-    with user_errors(Exception, prefix=f"the configuration of the text tower {place} cannot be read"):
+    kinds = (OSError, ValueError, HTTPError, StrictDataclassError)
+    with user_errors(*kinds, prefix=f"the configuration of the text tower {place} cannot be read"):
         config = AutoConfig.from_pretrained(place)
     if config.model_type != "xlm-roberta":
         raise UserError(f"the text tower {name} is of type {config.model_type!r}, not an XLM-RoBERTa")
@@ -326,14 +316,15 @@ def text_fields(name: str, folder: Path) -> dict:
 def read_tokenizer(
     places: list[str | Path], config: RSMCLIPConfig, context_length: int | None
 ) -> PreTrainedTokenizerBase | None:
-    # `places`: a Hub id or folder that the user named (`str`), or folders (`Path`) that may have a tokenizer.
+    # A place of type `str` is a Hub id or folder that the user named. A `Path` is a folder that may have a tokenizer.
     files = ("tokenizer.json", "sentencepiece.bpe.model")
     here = [place for place in places if isinstance(place, str) or any((place / file).is_file() for file in files)]
     if not here:
         return None
     text = config.text_config
+    # `tokenizers` raises plain `Exception`. Pass the text tower's configuration: transformers knows no tokenizer for
+    # the type of the whole model.
     with user_errors(Exception, prefix=f"the tokenizer in {here[0]} cannot be read"):
-        # Pass the text tower's configuration: transformers knows no tokenizer for the type of the whole model.
         tokenizer = AutoTokenizer.from_pretrained(here[0], config=text, trust_remote_code=False)
     if len(tokenizer) > text.vocab_size:
         raise UserError(f"the tokenizer has {len(tokenizer)} tokens, but the text tower only {text.vocab_size}")
@@ -343,21 +334,11 @@ def read_tokenizer(
 
 
 def read_image_processor(preprocess_cfg: dict, image_size: int) -> RSMCLIPImageProcessor:
-    """
-    Make the image processor for OpenCLIP's `preprocess_cfg`.
-
-    Args:
-        preprocess_cfg (`dict`): Field of `open_clip_config.json`.
-        image_size (`int`): Height and width of the image tower's input in pixels.
-
-    Raises:
-        [`UserError`]: The preprocessing has no counterpart.
-    """
     mode, fill = preprocess_cfg.get("resize_mode") or "shortest", preprocess_cfg.get("fill_color") or 0
     if mode not in RESIZE_MODES:
         raise UserError(f"resize_mode {mode!r} is not one of {', '.join(RESIZE_MODES)}")
     if mode == "longest" and fill != 0:
-        raise UserError(f"fill_color {fill!r} cannot be converted, only black borders")
+        raise UserError(f"fill_color is {fill!r}; only black borders (0) can be converted")
     interpolation = preprocess_cfg.get("interpolation") or "bicubic"
     if interpolation not in (*RESAMPLING, "random"):
         raise UserError(f"interpolation {interpolation!r} is not one of {', '.join(RESAMPLING)}")
@@ -425,7 +406,7 @@ def describe_preprocessing(processor: RSMCLIPImageProcessor, image_size: int) ->
         "interpolation": {number: name for name, number in RESAMPLING.items()}.get(processor.resample, "bicubic"),
         "resize_mode": mode,
     }
-    # Convert back: OpenCLIP can describe the processor only if that gives an equal one.
+    # Convert the description back: OpenCLIP can describe the processor only if the result equals it.
     ours, theirs = processor.to_dict(), read_image_processor(described, image_size).to_dict()
     for name in theirs:
         if (name.startswith("do_") or name in COMPARED) and ours.get(name) != theirs[name]:

@@ -256,10 +256,10 @@ def test_each_language_has_an_example_among_names_in_it():
 
 def test_an_adapters_code_names_and_pins_its_base_where_that_is_known():
     examples = make_examples({"benchmark": "rsicd", "labels": {"examples/a.jpg": "airport"}}, ["en", "pt"])
-    codes = make_snippets(examples, adapter=True)
+    codes = make_snippets(examples, is_adapter=True)
     base = 'from_pretrained("BASE/MODEL", trust_remote_code=True, revision="BASE_REVISION")'
     assert all(base in code for code in codes.values())
-    for code in make_snippets(examples, True, "org/clip", "0a1b").values():
+    for code in make_snippets(examples, is_adapter=True, base="org/clip", base_revision="0a1b").values():
         assert 'from_pretrained("org/clip", trust_remote_code=True, revision="0a1b")' in code
         assert 'PeftModel.from_pretrained(base, "USER/NAME", revision="REVISION")' in code
 

@@ -353,7 +353,7 @@ def test_an_image_of_any_mode_is_what_the_processor_makes_of_it(mode):
 
 def test_images_of_32_bits_are_refused():
     for pixels in (np.zeros((4, 4), dtype=np.float32), np.zeros((4, 4), dtype=np.int32)):
-        with pytest.raises(InputError, match="32 bits a channel"):
+        with pytest.raises(InputError, match="32 bits per channel"):
             open_image(encode(Image.fromarray(pixels), "TIFF"))
 
 

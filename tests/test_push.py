@@ -1,6 +1,7 @@
 """Pushes to the Hub, refusals and injected faults, against a server on loopback."""
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -64,13 +66,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def push(folder: Path, *arguments: object, **options: object) -> list[str]:
-    """Push a model, check that its folder did not change, and return the reported lines."""
-    before, lines = contents(folder), []
+    """Push a model, check that its folder did not change, and return the printed lines."""
+    before = contents(folder)
     try:
-        push_model(folder, MODEL, *arguments, report=lines.append, **options)
+        with redirect_stdout(io.StringIO()) as printed:
+            push_model(folder, MODEL, *arguments, **options)
     finally:
         assert contents(folder) == before
-    return lines
+    return printed.getvalue().splitlines()
 
 
 def tag_of(lines: list[str]) -> str:

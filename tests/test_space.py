@@ -399,9 +399,18 @@ def test_damaged_results_are_reported_before_the_gallery_is_embedded(capsys, mod
 
 
 def test_a_bug_in_the_page_is_no_user_error(model, corpus_folder, monkeypatch):
-    monkeypatch.setattr(run_space, "run_app", lambda *_: [][0])
-    with pytest.raises(IndexError):
+    monkeypatch.setattr(run_space, "run_app", lambda *_, **__: int("a bug"))
+    with pytest.raises(ValueError, match="a bug"):
         main(["space", model, "--gallery", str(corpus_folder)])
+
+
+def test_a_gallery_without_images_or_a_model_without_a_tokenizer_is_one_line(model, tmp_path, capsys):
+    rows = [{"image": {"bytes": b"no image", "path": None}}]
+    broken = Dataset.from_list(rows, features=Features({"image": datasets.Image(decode=False)}))
+    broken.to_parquet(tmp_path / "broken" / "test.parquet")
+    assert "broken" in fails(capsys, "space", model, "--gallery", str(tmp_path / "broken"))
+    (Path(model) / "tokenizer.json").unlink()
+    assert "tokenizer" in fails(capsys, "space", model, "--gallery", str(tmp_path / "broken"))
 
 
 def test_a_port_that_cannot_be_used_is_told_before_anything_is_loaded(tmp_path, capsys):
@@ -482,9 +491,10 @@ def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch,
         ("datasets/user/captions", "few", tmp_path / "few"),
     ]:
         hub.revisions[key] |= {revision: folder, head(folder): folder}
-    served = []
-    monkeypatch.setattr(run_space, "run_app", lambda *arguments: served.extend(arguments))
+    loaded, served = [], []
+    monkeypatch.setattr(handler, "EndpointHandler", loaded.append)
+    monkeypatch.setattr(run_space, "run_app", lambda *arguments, **options: served.extend(arguments))
     main(["space", "user/model", "--revision", "v1", "--gallery", "user/captions", "--gallery_revision", "few"])
-    _, folder, name, gallery_name, rows, _ = served
-    assert {path.name for path in folder.iterdir()} == files and name == "user/model"
+    (folder,), (_, endpoint, name, gallery_name, rows) = loaded, served
+    assert {path.name for path in Path(folder).iterdir()} == files and endpoint is None and name == "user/model"
     assert len(rows) == 5 and gallery_name == "user/captions (test)"

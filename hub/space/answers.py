@@ -26,17 +26,14 @@ class Refusal(ValueError):
 
 
 class UnusableImage(Refusal):
-    """The uploaded file is not an image, is damaged or is too large. The page then clears the field."""
+    """A file that is not an image, is damaged or is too large. The page then clears the field."""
 
 
 class Answers:
     """
-    Answers from a model and a gallery. Each method raises [`Refusal`] if the user has to change something.
+    Answers from a model, which is an `EndpointHandler` of the module `handler`, and a gallery.
 
-    Args:
-        handler (`ModuleType`): The module `handler.py`.
-        model (`EndpointHandler`): The model.
-        gallery ([`Gallery`]): The images to search.
+    Each method raises [`Refusal`] if the user has to change something.
     """
 
     def __init__(self, handler: ModuleType, model: object, gallery: Gallery):
@@ -57,12 +54,12 @@ class Answers:
 
     def classify(self, path: str | None, labels: str, sentence: str, language: str) -> str:
         """
-        Return how well each label fits an image.
+        Return the score of each label for an image.
 
         Args:
             path (`str`, *optional*): File of the image.
             labels (`str`): Labels, separated by commas of any script, semicolons or line breaks.
-            sentence (`str`): Hypothesis template with `{}` where the label goes; empty for the labels alone.
+            sentence (`str`): Hypothesis template with `{}` in place of the label; empty for the labels alone.
             language (`str`): Language of the answer.
         """
         if not path:
@@ -103,7 +100,7 @@ class Answers:
 
     def compare(self, queries: dict[str, str], language: str) -> str:
         """
-        Return the images closest to a query in each language, and how many of them the first row has too.
+        Return the images closest to a query in each language, and how many of these the first row also has.
 
         Args:
             queries (`dict[str, str]`): Language: query; empty queries are left out.
@@ -192,10 +189,8 @@ def chips(language: str) -> str:
 
 
 def note(text: str) -> str:
-    """Return a paragraph."""
     return f"<p>{escape(text)}</p>"
 
 
 def message(text: str) -> str:
-    """Return an alert that tells the user what to change."""
     return f'<p class="rs-message" role="alert">{escape(text)}</p>'

@@ -32,48 +32,40 @@ FONTS = ["system-ui", "sans-serif"]  # no font is downloaded
 
 
 def run_app(
-    handler: ModuleType, folder: Path, name: str, gallery_name: str, rows: Sequence[dict], port: int | None = None
+    handler: ModuleType,
+    model: object,
+    name: str,
+    gallery_name: str,
+    rows: Sequence[dict],
+    is_toy: bool,
+    port: int | None = None,
 ) -> None:
     """
-    Load a model, embed a gallery, and serve the page until it is interrupted.
+    Embed a gallery, and serve the page until it is interrupted.
 
     Args:
         handler (`ModuleType`): The module `handler.py`.
-        folder (`Path`): The model folder.
-        name (`str`): Name of the model on the page.
-        gallery_name (`str`): Name of the gallery on the page.
+        model (`EndpointHandler`): The model.
+        name, gallery_name (`str`): Names of the model and of the gallery on the page.
         rows (`Sequence[dict]`): Rows of the gallery, see [`make_gallery`].
+        is_toy (`bool`): Whether the page says that the model is a toy, trained on drawn scenes.
         port (`int`, *optional*): Port of the server; by default the first free one from 7860.
 
     Raises:
-        `ValueError`: The model, its `eval_results.json` or the images of the gallery cannot be read.
+        [`EmptyGallery`]: No image of the gallery can be opened.
     """
-    is_toy = is_demo_model(folder)
-    model = handler.EndpointHandler(str(folder))
     answers = Answers(handler, model, make_gallery(gallery_name, rows, handler, model))
     serve(build_app(answers, name, is_toy), handler.MAX_IMAGE_BYTES, port)
 
 
 def is_demo_model(folder: Path) -> bool:
     path = folder / "eval_results.json"
-    if not path.is_file():
-        return False
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return isinstance(results, dict) and results.get("dataset") == "demo"
 
 
 def build_app(answers: Answers, name: str, is_toy: bool) -> gr.Blocks:
-    """
-    Build the page. It is in English until the browser tells its language.
-
-    Args:
-        answers ([`Answers`]): The answers.
-        name (`str`): Name of the model on the page.
-        is_toy (`bool`): Whether to say that the model is a toy, trained on drawn scenes.
-    """
+    """Build the page; see [`run_app`] for the arguments. It is in English until the browser names its language."""
     words = Words()
     title = say(DEFAULT, "title")
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as blocks:
@@ -89,7 +81,7 @@ def build_app(answers: Answers, name: str, is_toy: bool) -> gr.Blocks:
                 with words.add(gr.Tab, lambda code, key=key: {"label": say(code, f"tab_{key}")}, id=key):
                     tabs.append(tab(answers, words, language))
 
-        # A new language changes every word of the page, but not what the user wrote.
+        # A new language changes every word of the page except the user's own.
         def translate(code: str, *values: Any) -> list:
             rest = iter(values)
             updates = words.update(code)

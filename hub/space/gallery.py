@@ -14,9 +14,13 @@ from tqdm import tqdm
 
 from .texts import DEFAULT
 
-MAX_IMAGES = 2000  # of a larger split, this many evenly spaced images
+MAX_IMAGES = 2000  # a larger split is reduced to this many images, evenly spaced
 THUMBNAIL = 192  # pixels, the longer side
 BATCH_SIZE = 32
+
+
+class EmptyGallery(ValueError):
+    """A dataset of which no image can be opened."""
 
 
 @dataclass
@@ -40,15 +44,12 @@ class Gallery:
 
     def closest(self, query: np.ndarray, count: int, without: int | None = None) -> list[tuple[int, float]]:
         """
-        Return the images that are closest to an embedding.
+        Return index and cosine of the images that are closest to an embedding, from the highest cosine.
 
         Args:
             query (`np.ndarray` of shape `(dim,)`): A unit vector.
             count (`int`): Number of images to return.
             without (`int`, *optional*): Index of an image to leave out.
-
-        Returns:
-            `list[tuple[int, float]]`: Indices and cosines, from the highest cosine; ties in the order of the gallery.
         """
         cosines = self.embeds @ query
         order = (index for index in np.argsort(-cosines, kind="stable").tolist() if index != without)
@@ -67,24 +68,24 @@ def make_gallery(name: str, rows: Sequence[dict], handler: ModuleType, model: ob
 
     Args:
         name (`str`): Name of the gallery on the page.
-        rows (`Sequence[dict]`): Rows with an encoded `image` (`{"bytes": …, "path": …}`). `label` may be a text or the
-            number of a class that the dataset names; `captions` a text, a list of texts, or either by language.
+        rows (`Sequence[dict]`): Rows with an encoded `image` (`{"bytes": …, "path": …}`), and optionally `captions` (a
+            text, a list of texts, or either by language) and `label` (a text, or the number of a class).
         handler (`ModuleType`): The module `handler.py`.
         model (`EndpointHandler`): The model.
 
     Raises:
-        `ValueError`: No image can be opened.
+        [`EmptyGallery`]: No image can be opened.
     """
     chosen = range(len(rows))
     if len(rows) > MAX_IMAGES:
         chosen = np.linspace(0, len(rows) - 1, MAX_IMAGES).astype(int).tolist()
-        print(f"{name} has {len(rows):,} images: the gallery takes {MAX_IMAGES:,} of them, evenly spaced")
+        print(f"{name} has {len(rows):,} images: the gallery shows {MAX_IMAGES:,} evenly spaced images")
     gallery = Gallery(name, rows, [], [], [], [], np.empty((0, 0), np.float32))
     images = add_rows(gallery, tqdm(chosen, desc="embedding the gallery", unit="image"), handler)
     # The handler takes the images of a batch one by one, so only a few are decoded at a time.
     embeds = [model.embed_images(chain([first], islice(images, BATCH_SIZE - 1))) for first in images]
     if not gallery.kept:
-        raise ValueError(f"no image of {name} can be opened")
+        raise EmptyGallery(f"no image of {name} can be opened")
     if broken := len(chosen) - len(gallery):
         print(f"{broken:,} images of {name} cannot be opened and are left out")
     gallery.embeds = np.concatenate(embeds)
@@ -108,7 +109,7 @@ def add_rows(gallery: Gallery, chosen: Iterable[int], handler: ModuleType) -> It
 
 
 def image_content(row: dict) -> bytes:
-    """Return the encoded image of a row, from the table or from the file it names; empty if it is missing."""
+    """Return the encoded image of a row, from the table or from the file that it names; `b""` if it is missing."""
     image = row["image"] or {}
     if image.get("bytes") is None and image.get("path") and Path(image["path"]).is_file():
         return Path(image["path"]).read_bytes()
@@ -127,7 +128,7 @@ def first_captions(captions: object) -> dict[str, str]:
 
 
 def class_name(label: object, classes: Sequence[str]) -> str | None:
-    """Return a label that is a text, or the class with that number; `None` for any other."""
+    """Return the class of a number, or a text unchanged; `None` for any other label."""
     if isinstance(label, int) and 0 <= label < len(classes):  # unlabeled images have -1
         return classes[label]
     return label if isinstance(label, str) else None

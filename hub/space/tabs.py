@@ -15,13 +15,13 @@ from .answers import COMPARED, Answers, Refusal, UnusableImage, chips, message, 
 from .texts import DEFAULT, LANGUAGES, QUERIES, SENTENCES, prepared_labels, say
 
 FIRST_QUERY = "harbour"  # shown before the user asks anything
-# Options of every event. The functions are no API: programs use the model and its handler. Without a common
-# concurrency_id each event would have a limit on parallel requests of its own.
+# Options of every event. The functions are no API: programs use the handler. One concurrency_id for all events sets
+# one limit on parallel requests.
 QUIET = {"api_visibility": "private", "show_progress": "minimal", "concurrency_id": "model"}
 # Pixels, the longer side of a gallery image to classify: as a PNG it is far below the limit on uploads. It is a
 # multiple of MAX_RATIO of handler.py, so that rounding makes no image too narrow for the handler.
 EXAMPLE = 1000
-# Makes the buttons of an HTML component report their data-* attributes.
+# JavaScript: a button of an HTML component sends its data-* attributes to the server.
 ON_CLICK = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button');
   if (button) trigger('click', { ...button.dataset });
@@ -59,14 +59,7 @@ class Words:
         self.properties: list[Callable[[str], dict]] = []  # of each component, by language
 
     def add(self, component: type, properties: Callable[[str], dict], **others: Any) -> Any:
-        """
-        Make a component.
-
-        Args:
-            component (`type`): Its class.
-            properties (`Callable[[str], dict]`): Returns the properties that depend on the language, given its code.
-            **others (`Any`): The other properties.
-        """
+        """Make a component. `properties` maps a language to the properties that depend on it."""
         made = component(**properties(DEFAULT), **others)
         self.components.append(made)
         self.properties.append(properties)
@@ -88,7 +81,6 @@ class Words:
         return self.add(gr.Button, lambda language: {"value": say(language, name)}, variant="primary")
 
     def update(self, language: str) -> list[dict]:
-        """Return the updates of all components for a language."""
         return [gr.update(**properties(language)) for properties in self.properties]
 
 
@@ -207,7 +199,7 @@ class SearchTab:
         return self.search("like", language, int(event.index))
 
     def translate(self, language: str, asked: tuple, query: str) -> list:
-        """Return the outputs in another language. A prepared query changes if its results are shown."""
+        """Return the outputs in another language. A prepared query is translated if its results are shown."""
         kind, what = asked
         names = next((names for names in QUERIES.values() if query in names.values()), None)
         if kind == "text" and names and what == query:
@@ -252,7 +244,7 @@ class CompareTab:
         return {"label": say(language, "prepared_queries"), "choices": things}
 
     def translate(self, language: str, *queries: str) -> list[str]:
-        """Return the rows for the queries, which have the order of `LANGUAGES`, with the words of a language."""
+        """Return the rows in another language. The queries have the order of `LANGUAGES`."""
         try:
             return [self.answers.compare(dict(zip(LANGUAGES, queries, strict=True)), language)]
         except Refusal as refusal:

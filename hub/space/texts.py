@@ -9,19 +9,16 @@ import yaml
 CONTENT = yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text(encoding="utf-8"))
 LANGUAGES: dict[str, str] = CONTENT["languages"]  # code: name of the language in that language
 QUERIES: dict[str, dict[str, str]] = CONTENT["queries"]  # thing: language: name
-SENTENCES: dict[str, str] = CONTENT["sentences"]  # language: a sentence with {} where the label goes
+SENTENCES: dict[str, str] = CONTENT["sentences"]  # language: a sentence with {} in place of the label
 DEFAULT = "en"
 LABELS = 8  # the first entries of QUERIES are the prepared labels
 
 
 def say(language: str, name: str, /, **values: object) -> str:
     """
-    Return a text of the page.
+    Return the text `name` of `texts.yaml` in a language.
 
-    Args:
-        language (`str`): A key of `LANGUAGES`.
-        name (`str`): A key of `texts` in `texts.yaml`.
-        **values (`object`): Values for the words in braces. Other braces are left unchanged.
+    `values` replace the words in braces. Other braces are left unchanged.
     """
     text = CONTENT["texts"][name][language]
     for word, value in values.items():
@@ -36,11 +33,6 @@ def prepared_labels(language: str) -> str:
 
 
 def preferred_language(accepted: str) -> str:
-    """
-    Return the language of the page that a browser prefers.
-
-    Args:
-        accepted (`str`): The header `Accept-Language`, such as `pt-BR,pt;q=0.9,en;q=0.8`.
-    """
+    """Return the first known language of a header `Accept-Language`, such as `pt-BR,pt;q=0.9,en;q=0.8`."""
     codes = [re.split("[-;]", entry.strip().lower())[0] for entry in accepted.split(",")]  # the preferred one first
     return next((code for code in codes if code in LANGUAGES), DEFAULT)
