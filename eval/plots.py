@@ -7,7 +7,7 @@ import numpy as np
 
 from rsmclip.core.drawing import BLUE, FONT, GREEN, SIZE, SMALL_SIZE, VERMILION, WIDTH, fonts_for, new_figure
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 
 if TYPE_CHECKING:  # commands that draw nothing do not import matplotlib
     from matplotlib.axes import Axes

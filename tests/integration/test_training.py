@@ -13,8 +13,9 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.demo.corpus import demo_card, demo_examples
-from rsmclip.data.schema import LANGUAGES, features
+from rsmclip.data.schema import features
 from rsmclip.data.write import write_corpus
 from rsmclip.hub.card import write_card
 from tests.conftest import TINY_RUN
