@@ -49,11 +49,11 @@ def build_corpus(
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
     translations = translations or Translations()
-    report = BuildReport()
+    languages, report = translations.languages, BuildReport()
 
     def examples() -> Iterator[tuple[str, dict]]:
         for row, encoded in tqdm(usable_rows(sources, report.faults), unit=" images", desc="build", disable=None):
-            captions = translations.of(row["captions_en"], translations.languages)
+            captions = translations.aligned(row["captions_en"], languages)
             report.add(row["source"], row["split"], captions)
             published = {column: row[column] for column in ("image_id", "source", "label")}
             published[RAW_CAPTIONS] = row["captions_en"]
@@ -61,7 +61,7 @@ def build_corpus(
         if report.faults and not skip_bad:
             raise UnusableRows(report.faults)
 
-    columns = features(["en", *translations.languages], raw=True)
+    columns = features(["en", *languages], raw=True)
     write_corpus(examples(), columns, output, overwrite, lambda: corpus_card(sources, report, translations))
     return report
 

@@ -61,21 +61,18 @@ def test_any_other_exception_is_a_bug_and_keeps_its_traceback(kind):
 
 
 @pytest.mark.parametrize(
-    "code",
+    "call",
     [
-        *(
-            f"from rsmclip.__main__ import main; main({[*part.split(), '--help']})"
-            for part in ("", "data", "eval", "hub")
-        ),
-        "from rsmclip.core.command_line import run_command; run_command(lambda: print('a' * 100_000))",
+        *(f"rsmclip.__main__ import main; main({[*part.split(), '--help']})" for part in ("", "data build", "eval")),
+        "rsmclip.core.command_line import run_command; run_command(lambda: print('a' * 100_000))",
     ],
 )
-def test_an_ended_reader_of_standard_output_is_status_141_without_a_traceback(code):
-    """`rsmclip data --help | head -1`"""
+def test_an_ended_reader_of_standard_output_is_status_141_without_a_traceback(call):
+    """As in `rsmclip data --help | head -1`."""
     reader, writer = os.pipe()
     os.close(reader)
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, env=buffered)
+    done = subprocess.run([sys.executable, "-c", f"from {call}"], stdout=writer, stderr=subprocess.PIPE, env=buffered)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
 

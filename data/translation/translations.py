@@ -39,7 +39,7 @@ class Translations:
         having = {language for texts in self.captions.values() for language in texts}
         return [language for language in LANGUAGES if language in having]
 
-    def of(self, raw: Sequence[str], languages: Sequence[str]) -> dict[str, list[str | None]]:
+    def aligned(self, raw: Sequence[str], languages: Sequence[str]) -> dict[str, list[str | None]]:
         """Return aligned captions in English and the given languages; `None` replaces a missing translation."""
         english = [normalize_caption(text) for text in raw]
         known = [self.captions.get(text, {}) for text in english]
