@@ -1,4 +1,4 @@
-"""Building: rows and translations arrive where they belong, and a failed build leaves nothing behind."""
+"""Building a corpus: rows and translations are complete, and a failed build leaves no files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The dataset card: it tells where pictures, captions and translations come from, in numbers of the build itself."""
+"""The dataset card: sources, counts, translations and faults of the build."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The command line of the data step: what it prints, and how it refuses."""
+"""The command line of the data step: its output, and one error line for bad input."""
 
 import io
 import json

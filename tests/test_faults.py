@@ -1,4 +1,4 @@
-"""Faults: unusable rows are found and named, and images are stored as they should be."""
+"""Faults: unusable rows are found and named; images keep their pixels."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""The schema: what is accepted, what is refused, and that the refusal names what is wrong."""
+"""The schema: valid corpora are accepted, and error lines name the wrong split, column or language."""
 
 import io
 

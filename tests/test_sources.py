@@ -1,4 +1,4 @@
-"""Readers: every layout is read as published, and a damaged corpus is a user error that names the place."""
+"""Readers: the published layouts are read, and an error line names the place of damaged data."""
 
 import csv
 import io
