@@ -1,9 +1,11 @@
-"""The entry point `rsmclip`: `rsmclip data …`, `rsmclip train …`, `rsmclip eval …`, `rsmclip hub …`.
+"""The entry point `rsmclip` (also `python -m rsmclip`): `rsmclip data …`, `train …`, `eval …`, `hub …`.
 
-`python -m rsmclip …` is equivalent. Each part parses its own options.
+Each part parses its own options.
 """
 
 import sys
+
+from rsmclip.core.command_line import run_command
 
 PARTS = {
     "data": "build, translate and audit corpora; draw the demo",
@@ -16,7 +18,11 @@ USAGE = f"usage: rsmclip {{{','.join(PARTS)}}} … (rsmclip PART --help lists th
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the part that the first argument names."""
-    part, *arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    run_command(lambda: run_part(sys.argv[1:] if arguments is None else arguments))
+
+
+def run_part(arguments: list[str]) -> None:
+    part, *arguments = arguments or ["--help"]
     if part in ("-h", "--help"):
         print(USAGE + "\n\n" + "\n".join(f"  {name:8}{text}" for name, text in PARTS.items()))
     elif part == "data":
@@ -39,8 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def train(arguments: list[str]) -> None:
-    """Run train.py; print its help without importing torch."""
-    if {"-h", "--help"} & set(arguments):
+    if {"-h", "--help"} & set(arguments):  # train.py would import torch
         from rsmclip.training.command_line import ConfigParser
 
         ConfigParser("rsmclip train").print_help()

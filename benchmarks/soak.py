@@ -28,8 +28,9 @@ from accelerate.utils import load
 from safetensors.torch import load_file
 
 from rsmclip.benchmarks.machine import describe_run
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.demo.corpus import demo_card, demo_examples
-from rsmclip.data.schema import LANGUAGES, features
+from rsmclip.data.schema import features
 from rsmclip.data.write import write_corpus
 from rsmclip.training.checkpoints import UNFINISHED, checkpoints
 

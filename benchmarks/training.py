@@ -40,7 +40,8 @@ from rsmclip.benchmarks.training_tables import as_markdown
 from rsmclip.benchmarks.turns import Side, alternate, ratio, summarize
 from rsmclip.core.command_line import run_command
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.data.schema import LANGUAGES, check_schema, load_corpus
+from rsmclip.core.languages import LANGUAGES
+from rsmclip.data.schema import check_schema, load_corpus
 from rsmclip.models.folder import make_processor
 from rsmclip.models.openclip import describe
 from rsmclip.training.batches import CaptionedViews, Collate

@@ -1,6 +1,7 @@
-"""Shared parts of the command lines: one-line usage errors, and the exit status of a command."""
+"""Shared parts of the command lines: usage errors of one line, types of arguments, exit status."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 
@@ -13,30 +14,37 @@ from rsmclip.core.errors import UserError
 
 def run_command(command: Callable[[], object], name: str = "") -> None:
     """
-    Run a command and end the process with the exit status that all commands of this package share.
+    Run a command, and end the process with the exit status that all commands of this package share.
 
-    A [`UserError`] is printed as one line, with exit status 2. Ctrl-C gives status 130. Any other exception is a bug
-    of this project and shows its traceback.
+    A [`UserError`] is printed as one line, with status 2. Ctrl-C gives status 130. If the reader of standard output
+    has ended (`rsmclip data --help | head -1`), the status is 141. Any other exception is a bug of this project and
+    shows its traceback.
 
     Args:
         command (`Callable`): The command.
-        name (`str`, *optional*): Name of the program, put before its lines.
+        name (`str`, *optional*): Name of the program, printed before an error line.
     """
     prefix = f"{name}: " if name else ""
     try:
-        command()
+        try:
+            command()
+        finally:
+            sys.stdout.flush()  # a closed pipe must fail here, not when the interpreter ends
     except UserError as error:
-        tqdm.write(
-            f"{prefix}{error.label}{' '.join(str(error).split())}", file=sys.stderr
-        )  # keeps progress bars whole
+        line = f"{prefix}{error.label}{' '.join(str(error).split())}"
+        tqdm.write(line, file=sys.stderr)  # tqdm moves progress bars below the line
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         tqdm.write(f"{prefix}interrupted", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        # The interpreter flushes standard output at its end, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)  # as if SIGPIPE had ended the process
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose usage errors are one line."""
+    """A parser with usage errors of one line."""
 
     def error(self, message: str):
         """Print one line and exit with status 2."""
@@ -50,3 +58,15 @@ def hub_id(argument: str) -> str:
     except HFValidationError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return argument
+
+
+def whole_number(argument: str, least: int = 0) -> int:
+    """Parse a whole number of at least `least`; a type for `add_argument`."""
+    if not argument.isdecimal() or int(argument) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {argument!r}")
+    return int(argument)
+
+
+def positive(argument: str) -> int:
+    """Parse a whole number of at least 1; a type for `add_argument`."""
+    return whole_number(argument, least=1)

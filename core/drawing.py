@@ -1,7 +1,7 @@
-"""Settings of all pictures: size, colors, fonts for every script, line breaks.
+"""Settings of all figures: size, colors, fonts for every script, line breaks.
 
-Pictures are 1,200 pixels wide; the Hub shows them at 800. The colors are from Okabe and Ito (2008);
-color-blind people can tell them apart.
+Figures are 1,200 pixels wide; the Hub shows them at 800. The colors are from Okabe and Ito (2008);
+color-blind people can distinguish them.
 """
 
 import string
@@ -24,7 +24,7 @@ CLOSING = "。，、；：？！）」』》”"  # signs that must not begin a 
 
 
 def new_figure(height: float, width: float = WIDTH, dots: int = DOTS, **options: object) -> "Figure":
-    """Make a white figure, height and width in inches, `dots` pixels per inch, independent of pyplot's state."""
+    """Make a white figure of `height` × `width` inches with `dots` pixels per inch, without using pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -40,7 +40,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def fonts_for(text: str) -> list[str] | None:
-    """Return installed fonts that together have all letters of a text, or `None` if there are none."""
+    """Return names of installed fonts that together have all letters of a text; `None` if no such fonts exist."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
     def missing(letters: set[int], file: str) -> set[int]:

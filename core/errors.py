@@ -1,4 +1,4 @@
-"""The error for bad input and failures outside this project, and the conversion of foreign errors into it."""
+"""`UserError`, for bad input and failures outside this project, and conversions of other exceptions to it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 class UserError(ValueError):
     """
-    Bad input, or a failure of the machine or the Hub: something that the user can change.
+    Bad input, or a failure of the machine or the Hub, that the user can change.
 
     Raise it where the cause is known. The message says in one line what is wrong, where (file, row, field, value) and
     what to do. Commands print it and exit with status 2; any other exception is a bug and shows its traceback.
 
-    A subclass may have another `exit_status`, and another `label` in front of its line.
+    A subclass may have another `exit_status` and another `label`, which is printed before the message.
     """
 
     exit_status = 2
@@ -21,10 +21,10 @@ class UserError(ValueError):
 @contextmanager
 def user_errors(*kinds: type[Exception], prefix: str = "") -> Iterator[None]:
     """
-    Raise exceptions of other libraries as [`UserError`] of one line.
+    Raise exceptions of other libraries as a [`UserError`] of one line.
 
-    Put it around the one call that opens, reads, writes, loads or sends, never around code of this project: there an
-    exception is a bug.
+    Put it around the one call that opens, reads, writes, loads or sends. An exception in code of this project is a bug
+    and must keep its traceback.
 
     Args:
         kinds (`type[Exception]`): The exceptions to convert.
@@ -42,13 +42,10 @@ def user_errors(*kinds: type[Exception], prefix: str = "") -> Iterator[None]:
 @contextmanager
 def extra(name: str) -> Iterator[None]:
     """
-    Import packages of an optional extra, or say how to install it.
+    Raise [`UserError`] with the command that installs an extra, if an import of one of its packages fails.
 
     Args:
         name (`str`): Name of the extra in pyproject.toml.
-
-    Raises:
-        [`UserError`]: A package of the extra is not installed.
     """
     try:
         yield

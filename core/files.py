@@ -1,4 +1,4 @@
-"""Read and write files: JSON, files and folders that are complete or absent."""
+"""Read JSON, and write files and folders that are either complete or absent."""
 
 import json
 import os
@@ -17,26 +17,27 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Yield a temporary folder that is renamed to `folder` at the end, or deleted if something fails.
 
     Args:
-        folder (`Path`): A new folder, or an empty one.
+        folder (`Path`): A folder that is empty or does not exist.
 
     Raises:
-        [`UserError`]: The folder is not empty, or cannot be written.
+        [`UserError`]: `folder` is not empty, or cannot be written.
     """
     is_there = folder.exists()
     if is_there and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder; choose another")
+        raise UserError(f"{folder} exists and is not an empty folder; choose another folder")
     # An empty folder may be a link, a mounted disk or the working directory: keep it and write inside.
     place = folder.resolve()
     unfinished = (place if is_there else place.parent) / f".{place.name}.{os.getpid()}"
-    with user_errors(OSError):
+    failed = f"{folder} cannot be written"
+    with user_errors(OSError, prefix=failed):
         unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        with user_errors(OSError):
+        with user_errors(OSError, prefix=failed):
             if not is_there:
                 unfinished.replace(place)
             elif list(place.iterdir()) != [unfinished]:
-                raise UserError(f"{folder} was empty at the start, and now has files of others; choose another")
+                raise UserError(f"{folder} has files of another program by now; choose another folder")
             else:
                 for path in unfinished.iterdir():
                     path.replace(place / path.name)
@@ -45,15 +46,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def read_json(path: Path) -> dict:
-    """
-    Return the fields of a JSON file.
-
-    Raises:
-        [`UserError`]: There is no such file, or it does not contain a JSON object.
-    """
+    """Return the fields of a JSON file. Raises [`UserError`] if the file does not exist or has no JSON object."""
     if not path.is_file():
         raise UserError(f"there is no {path.name} in {path.parent}")
-    with user_errors(OSError, ValueError, prefix=f"{path} is not valid JSON"):
+    with user_errors(OSError, ValueError, prefix=f"{path} cannot be read as JSON"):
         fields = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(fields, dict):
         raise UserError(f"{path} contains a {type(fields).__name__}, not an object with fields")
@@ -73,14 +69,9 @@ def is_local(path_or_hub_id: str) -> bool:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """
-    Write a text file under another name, then rename it, so that no reader sees a part of it.
-
-    Raises:
-        [`UserError`]: The file cannot be written.
-    """
+    """Write a text file under a temporary name, then rename it: no program can read half a file."""
     aside = path.with_name(f".{path.name}.{uuid4().hex}")
-    with user_errors(OSError):
+    with user_errors(OSError, prefix=f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)

@@ -1,4 +1,4 @@
-"""Open and check the images of corpora and users: which formats are read, and what is refused."""
+"""Open and decode the images of corpora and users. Unknown formats and harmful files are refused."""
 
 import io
 import re
@@ -9,20 +9,20 @@ from PIL import Image, UnidentifiedImageError
 
 from rsmclip.core.errors import UserError, user_errors
 
-# Formats that a corpus may hold. Pillow's other plugins are less tested, and its EPS plugin starts Ghostscript.
+# Formats that a corpus may have. Pillow's other plugins are less tested, and its EPS plugin starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PPM")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".jp2", ".j2k", ".ppm")
 
 MAX_RATIO = 50  # longer side / shorter side; preprocessing resizes the shorter side to the model's size
 
-MAX_SCANS = 50  # of a JPEG; a progressive one has about ten, and each scan decodes the whole picture again
+MAX_SCANS = 50  # of a JPEG; a progressive JPEG has about ten, and each scan decodes the whole picture again
 
-# Header of a JPEG scan with one to four components. The first two bytes alone also occur in data that follows a
-# picture, such as the video of a phone.
+# Header of a JPEG scan with one to four components. The first two bytes alone also occur in other data of the file,
+# such as a video that a phone appends to a picture.
 JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
-# What Pillow's plugins raise on bytes that are not an image, on half an image, and on an image of absurd size. The
-# second line comes from TIFF fields that are missing or have another type. Catch these around calls of Pillow alone.
+# Exceptions of Pillow for bytes that are not an image, for half an image, and for an image of absurd size. Those in
+# the second line come from TIFF fields that are missing or have a wrong type. Catch them only around calls of Pillow.
 IMAGE_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
     *(TypeError, AttributeError, LookupError, ArithmeticError),
@@ -37,8 +37,9 @@ def open_encoded(encoded: bytes) -> Image.Image:
         encoded (`bytes`): Content of an image file in one of `FORMATS`.
 
     Raises:
-        [`UserError`]: The bytes are not such an image; it is a JPEG of more than `MAX_SCANS` scans; one side is more
-            than `MAX_RATIO` times the other; or it has over 179 million pixels (twice Pillow's `MAX_IMAGE_PIXELS`).
+        [`UserError`]: The bytes are not an image in one of `FORMATS`; a JPEG has more than `MAX_SCANS` scans; one side
+            is more than `MAX_RATIO` times the other; or the image has over 179 million pixels (twice Pillow's
+            `MAX_IMAGE_PIXELS`).
     """
     if encoded.startswith(b"\xff\xd8") and sum(1 for _ in JPEG_SCAN.finditer(encoded)) > MAX_SCANS:
         raise UserError(f"the JPEG has more than {MAX_SCANS} scans")
@@ -52,31 +53,37 @@ def open_encoded(encoded: bytes) -> Image.Image:
     return image
 
 
-def decode_rgb(encoded: bytes, short_side: int | None = None) -> Image.Image:
+def load_pixels(encoded: bytes, draft_mode: str, short_side: int | None = None) -> Image.Image:
     """
-    Decode an image to RGB with 8 bits a channel.
+    Open an image and decode its pixels. Raises [`UserError`] as [`open_encoded`] does, and if the pixels are damaged.
 
-    Args:
-        encoded (`bytes`): Content of an image file.
-        short_side (`int`, *optional*): Size in pixels that the caller needs. A JPEG may then be decoded at a half, a
-            quarter or an eighth of its size, which is faster.
-
-    Raises:
-        [`UserError`]: See [`open_encoded`]; or the pixels are damaged, or their range of values is unknown.
+    With `short_side`, the size in pixels that the caller needs, a JPEG may be decoded in `draft_mode` (`"RGB"` or
+    `"L"`) at a half, a quarter or an eighth of its size, which is faster.
     """
-    from rsmclip.image_processing_rsmclip import as_image  # imports torch, which most commands do not need
-
     image = open_encoded(encoded)
     with user_errors(*IMAGE_ERRORS):
         if short_side:
-            image.draft("RGB", (short_side, short_side))
+            image.draft(draft_mode, (short_side, short_side))
         image.load()
+    return image
+
+
+def decode_rgb(encoded: bytes, short_side: int | None = None) -> Image.Image:
+    """
+    Decode an image to RGB with 8 bits per channel, see [`load_pixels`].
+
+    Raises:
+        [`UserError`]: The image cannot be loaded, or the range of its pixel values is unknown.
+    """
+    from rsmclip.image_processing_rsmclip import as_image  # imports torch, which most commands do not need
+
+    image = load_pixels(encoded, "RGB", short_side)
     with user_errors(ValueError):
         return as_image(image).convert("RGB")
 
 
 def image_bytes(image: dict | None) -> bytes | None:
-    """Return the encoded image of a row, from the table or from the file it names; `None` if it is missing."""
+    """Return the encoded image of a row, from the row itself or from the file at its path; `None` if missing."""
     if image is None or image.get("bytes") is not None:
         return image and image["bytes"]
     path = Path(image["path"]) if image.get("path") else None
@@ -88,7 +95,7 @@ def image_bytes(image: dict | None) -> bytes | None:
 
 def decode_image(image: dict | None, image_id: str) -> Image.Image:
     """
-    Decode the image of a row to RGB with 8 bits a channel.
+    Decode the image of a row to RGB with 8 bits per channel.
 
     Args:
         image (`dict`, *optional*): `{"bytes": …, "path": …}`, as `datasets` stores an image that is not decoded.

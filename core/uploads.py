@@ -1,8 +1,8 @@
-"""Uploads to the Hub in one commit: repeated where a second try may help, else an error with advice.
+"""Uploads to the Hub in one commit. Failed requests are repeated if a second try may help.
 
-`huggingface_hub` repeats the requests that send large files. It sends the requests that make repositories, branches,
-tags and commits once; these are repeated here. A commit is computed again for every try, so that a commit whose answer
-was lost is not made twice.
+`huggingface_hub` repeats only the requests that send large files. This module repeats the requests that make
+repositories, branches, tags and commits. It compares with the repository before every try, so that a commit is not
+made twice if the answer of the Hub was lost.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, HTTPError  # the HTTP client's; it depends on the version
+from huggingface_hub.errors import HfHubHTTPError, HTTPError  # HTTPError: of httpx or requests
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from rsmclip.core.errors import UserError
@@ -20,8 +20,8 @@ from rsmclip.core.errors import UserError
 TRIES = 5
 FIRST_WAIT = 1.0  # seconds; doubled after every try
 LONGEST_WAIT = 60.0  # seconds; if the Hub asks for more, the upload fails
-NO_ANSWER = 0  # in place of a status
-NOT_DONE = (409, 412, 429, 503)  # the Hub did nothing; 409 and 412: another commit came first
+NO_ANSWER = 0  # instead of an HTTP status, if the connection failed
+NOT_DONE = (409, 412, 429, 503)  # HTTP statuses: the Hub did nothing; 409 and 412: another commit came first
 ANSWERED = (*NOT_DONE, 408, 500, 502, 504)
 ALWAYS = (*ANSWERED, NO_ANSWER)
 # RuntimeError: the upload of one file failed. ValueError: the answer is not valid JSON, or the card not valid YAML.
@@ -39,10 +39,10 @@ Result = TypeVar("Result")
 
 class HubError(UserError):
     """
-    A request to the Hub that failed. It has its own class since retries depend on the status.
+    A failed request to the Hub. Retries depend on its status.
 
     Args:
-        failed (`str`): What failed; the error line begins with it.
+        failed (`str`): Beginning of the error line, for example `"user/name was not pushed"`.
         error (`Exception`): Exception of `huggingface_hub`.
     """
 
@@ -64,7 +64,7 @@ def push_files(
     report: Callable[[str], object] = print,
 ) -> CommitInfo:
     """
-    Push files to the Hub in one commit. If the repository has all files already, no commit is made.
+    Push files to the Hub in one commit. No commit is made if the repository has all files already.
 
     Args:
         files (`Mapping[str, Path | bytes]`): Local file or content, by path in the repository.
@@ -73,14 +73,12 @@ def push_files(
         private (`bool`, *optional*): Whether a new repository is private.
         revision (`str`, *optional*): Branch, by default `main`; created from `main` if it does not exist.
         create_pr (`bool`, *optional*, defaults to `False`): Whether to open a pull request.
-        message (`str`, *optional*, defaults to `"Upload"`): Title of the commit.
-        space_sdk (`str`, *optional*): SDK of a new Space, for example `"gradio"`.
-        replaces (`Iterable[str]`, *optional*): Patterns. Files of the repository that match one of these patterns and
-            are not in `files` are deleted.
-        report (`Callable`, *optional*, defaults to `print`): Called with lines on what was uploaded, and where it is.
+        replaces (`Iterable[str]`, *optional*): Patterns such as `"data/*.parquet"`. Files of the repository that match
+            a pattern and are not in `files` are deleted.
+        report (`Callable`, *optional*, defaults to `print`): Called with lines about the upload and its address.
 
     Returns:
-        `CommitInfo`: The new commit, or the last one if there was nothing new.
+        `CommitInfo`: The new commit, or the last commit of the repository if nothing is new.
 
     Raises:
         [`UserError`]: The Hub cannot be reached, or refuses.
@@ -116,27 +114,18 @@ def check_may_push(repo_id: str, private: bool | None = None) -> None:
     """
     Check that the token may write to a model repository; create the repository if it does not exist.
 
-    Args:
-        repo_id (`str`): Repository.
-        private (`bool`, *optional*): Whether a new repository is private.
-
     Raises:
         [`UserError`]: The Hub cannot be reached, or refuses.
     """
     api, failed = HfApi(), f"{repo_id} cannot be pushed to"
     repo_id = make_repository(api, failed, repo_id, "model", private)
-    # The Hub answers this request, the first one of an upload, only if the token may write.
+    # The first request of an upload. The Hub answers it only if the token may write.
     repeat(ALWAYS, attempt, failed, api.preupload_lfs_files, repo_id, [CommitOperationAdd("README.md", b"a card")])
 
 
 def create_tag(repo_id: str, tag: str, commit: str) -> None:
     """
-    Tag a commit of a model. An existing tag is left unchanged.
-
-    Args:
-        repo_id (`str`): Repository.
-        tag (`str`): Name of the tag.
-        commit (`str`): Hash of the commit.
+    Tag a commit (its hash) of a model repository. An existing tag is not moved.
 
     Raises:
         [`UserError`]: The Hub cannot be reached, or refuses.
@@ -149,7 +138,7 @@ def make_repository(
     api: HfApi, failed: str, repo_id: str, repo_type: str, private: bool | None, space_sdk: str | None = None
 ) -> str:
     options = {"repo_type": repo_type, "private": private or None, "space_sdk": space_sdk, "exist_ok": True}
-    # It is the first request: without an answer, fail at once.
+    # This is the first request. If the Hub cannot be reached, fail at once.
     return repeat(ANSWERED, attempt, failed, api.create_repo, repo_id, **options).repo_id
 
 
@@ -190,8 +179,8 @@ def asked_to_wait(error: Exception) -> float:
 
 
 def reason(error: Exception) -> str:
-    """Return in one line why a request to the Hub failed, and what to do."""
-    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error  # of a single file
+    # `huggingface_hub` raises RuntimeError from the HTTP error if the upload of one file failed.
+    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
     number = status(cause)
     message = in_one_line(cause) if cause is error else f"{in_one_line(error)} {in_one_line(cause)}"
     if number is None:

@@ -5,11 +5,11 @@ Commands import their modules when they run, because `datasets` and `torch` woul
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from rsmclip.core.command_line import OneLineParser, hub_id, run_command
+from rsmclip.core.command_line import OneLineParser, hub_id, positive, run_command, whole_number
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.sources import READERS
@@ -18,28 +18,22 @@ DEFAULT_MODEL = "Unbabel/TowerInstruct-7B-v0.2"  # trained on exactly the ten la
 
 
 def named_source(argument: str) -> tuple[str, str]:
-    name, separator, folder = argument.partition("=")
-    if not (name and separator and folder):
+    name, _, folder = argument.partition("=")
+    if not (name and folder):
         raise argparse.ArgumentTypeError(f"expected NAME=DIR, got {argument!r}")
     return name, folder
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    def parse(argument: str) -> int:
-        if not argument.isdecimal() or int(argument) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {argument!r}")
-        return int(argument)
-
-    return parse
+def json_file(argument: str) -> Path:
+    if not argument.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in .json, got {argument!r}")
+    return Path(argument)
 
 
-def file_name(*suffixes: str) -> Callable[[str], Path]:
-    def parse(argument: str) -> Path:
-        if not argument.endswith(suffixes):
-            raise argparse.ArgumentTypeError(f"expected a file name in {' or '.join(suffixes)}, got {argument!r}")
-        return Path(argument)
-
-    return parse
+def picture_file(argument: str) -> Path:
+    if not argument.endswith((".jpg", ".png")):
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in .jpg or .png, got {argument!r}")
+    return Path(argument)
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -81,7 +75,7 @@ def translate(arguments: argparse.Namespace) -> None:
     engine = open_engine(arguments.engine, arguments.model, arguments.revision)
     state = PartialState(
         cpu=not torch.accelerator.is_available(),  # without it, accelerate ignores torchrun on a CPU
-        timeout=timedelta(days=1),  # processes wait for the slowest one, and for the main one, which judges
+        timeout=timedelta(days=1),  # processes wait for the slowest process, and while rank 0 runs the checks
     )
     if state.is_main_process:
         print(cost(distinct_sentences(corpus), arguments.languages, engine))
@@ -99,7 +93,7 @@ def audit(arguments: argparse.Namespace) -> None:
     from rsmclip.data.audit.remove import note_audit, remove_rows
     from rsmclip.data.audit.report import summary, write_report
 
-    # An audit takes minutes, so whatever would stop the command is checked first.
+    # An audit takes minutes. Check the arguments first.
     folder = Path(arguments.dataset)
     check_audit(folder, arguments)
     places = audited_names([arguments.dataset, *arguments.against])
@@ -140,7 +134,7 @@ def check_audit(folder: Path, arguments: argparse.Namespace) -> None:
 def audited_names(places: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for place in places:
-        name = Path(place).resolve().name if Path(place).is_dir() else place  # reports show no paths of this machine
+        name = Path(place).resolve().name if Path(place).is_dir() else place  # reports do not show local paths
         if name in names:
             raise UserError(f"two datasets have the name {name}: {names[name]} and {place}; rename one folder")
         names[name] = place
@@ -152,9 +146,9 @@ def push(folder: Path, arguments: argparse.Namespace) -> None:
 
     try:
         push_corpus(folder, arguments.push_to_hub, arguments.private)
-    except (UserError, OSError) as error:
+    except UserError as error:
         command = f"rsmclip hub push-dataset {folder} {arguments.push_to_hub}"
-        raise UserError(f"{folder} is finished, but {error}; to push it later: {command}") from error
+        raise UserError(f"{folder} is complete, but {error}; to push it later: {command}") from error
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -163,7 +157,7 @@ def demo(arguments: argparse.Namespace) -> None:
     build_demo(arguments.output, arguments.seed, overwrite=arguments.overwrite_output_dir)
     if arguments.contact_sheet:
         sheet = demo_contact_sheet(arguments.seed)
-        with user_errors(OSError):
+        with user_errors(OSError, prefix=f"{arguments.contact_sheet} cannot be written"):
             arguments.contact_sheet.parent.mkdir(parents=True, exist_ok=True)
             sheet.save(arguments.contact_sheet)
 
@@ -172,7 +166,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="rsmclip data", description="Build, translate and audit corpora of captioned images.")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=OneLineParser)
     making = argparse.ArgumentParser(add_help=False)
-    making.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to make")
+    making.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     making.add_argument("--overwrite_output_dir", action="store_true", help="replace a corpus in this folder")
     add_build(commands.add_parser("build", parents=[making], help="join caption corpora with translations"))
     add_translate(commands.add_parser("translate", help="translate the captions of a corpus by machine"))
@@ -200,34 +194,38 @@ def add_translate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
     codes = f"languages to translate into (default: {' '.join(targets)})"
     parser.add_argument("--languages", nargs="+", choices=targets, default=targets, metavar="CODE", help=codes)
-    parser.add_argument("--batch_size", type=whole_number(1), help="sentences in a batch")
+    parser.add_argument("--batch_size", type=positive, help="sentences per batch")
     output = "folder of translations; a second run continues an interrupted one"
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=output)
-    parser.add_argument("--dry_run", action="store_true", help="only count what there is to translate")
+    parser.add_argument("--dry_run", action="store_true", help="only count sentences and tokens")
 
 
 def add_audit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=audit)
     parser.add_argument("dataset", metavar="DIR", help="corpus: folder or Hub id")
-    others = "corpora or folders of pictures; DIR must not share pictures with them"
+    others = "corpora or folders of pictures to compare with DIR"
     parser.add_argument("--against", nargs="+", action="extend", default=[], metavar="DIR", help=others)
     report = "report to write, with REPORT.md and REPORT_pairs/ beside it"
-    parser.add_argument("--output", type=file_name(".json"), required=True, metavar="REPORT.json", help=report)
+    parser.add_argument("--output", type=json_file, required=True, metavar="REPORT.json", help=report)
     removal = "drop rows of train that show the same picture as an evaluation row"
     parser.add_argument("--remove", action="store_true", help=removal)
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=demo)
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of the drawing (default: 0)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="seed of the drawing (default: 0)")
     sheet = "also draw two pictures of every class into this file"
-    parser.add_argument("--contact_sheet", type=file_name(".jpg", ".png"), metavar="FILE", help=sheet)
+    parser.add_argument("--contact_sheet", type=picture_file, metavar="FILE", help=sheet)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command with the given arguments, by default those of the process."""
+    run_command(lambda: run(argv))
+
+
+def run(argv: Sequence[str] | None) -> None:
     parsed = make_parser().parse_args(argv)
-    run_command(lambda: parsed.run(parsed))
+    parsed.run(parsed)
 
 
 if __name__ == "__main__":

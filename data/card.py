@@ -1,33 +1,47 @@
-"""The dataset card of a corpus, made from the counts of its build and later the summary of its leakage audit."""
-
-from __future__ import annotations
+"""The dataset card of a corpus: counts of the build, and the summary of the leakage audit."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData, hf_hub_download
-from huggingface_hub.errors import HTTPError  # the class of the HTTP client, which depends on the version
+from huggingface_hub.errors import HTTPError  # of httpx or requests
 
 from rsmclip.core.languages import LANGUAGES
-from rsmclip.data.faults import SPLITS, fault_table
-from rsmclip.data.sources import Source
+from rsmclip.data.faults import SPLITS, Fault, fault_table
+from rsmclip.data.sources.protocol import Source
 from rsmclip.data.translation.report import acceptance_table
 from rsmclip.data.translation.translations import Translations
-
-if TYPE_CHECKING:
-    from rsmclip.data.build import BuildReport
 
 SOURCES_HEADING, SPLITS_HEADING = "Sources", "Splits and languages"
 TRANSLATION_HEADING, AUDIT_HEADING = "Translation", "Leakage audit"
 NOT_AUDITED = "Not run: `rsmclip data audit DIR --output REPORT.json`."
 
 
+@dataclass
+class BuildReport:
+    """Counts of a build."""
+
+    rows: Counter = field(default_factory=Counter)  # by (source, split)
+    captions: Counter = field(default_factory=Counter)  # by (split, language), without nulls
+    words: Counter = field(default_factory=Counter)  # English captions by number of words
+    faults: list[Fault] = field(default_factory=list)  # rows that were left out
+
+    def add(self, source: str, split: str, captions: dict[str, list[str | None]]) -> None:
+        """Count a row that is written."""
+        self.rows[source, split] += 1
+        for language, texts in captions.items():
+            known = [text for text in texts or () if text is not None]
+            self.captions[split, language] += len(known)
+            if language == "en":
+                self.words.update(len(text.split()) for text in known)
+
+
 def corpus_card(sources: Sequence[Source], report: BuildReport, translations: Translations) -> DatasetCard:
-    """Return the dataset card of a corpus after its rows have been written."""
+    """Return the dataset card of a corpus. Call it after all rows are counted in the report."""
     languages = [code for code in LANGUAGES if any(report.captions[split, code] for split in SPLITS)]
     metadata = DatasetCardData(
         language=languages,
@@ -76,7 +90,7 @@ def split_section(report: BuildReport) -> str:
 
 
 def split_table(report: BuildReport) -> str:
-    """Return rows and captions by split and language, in Markdown."""
+    """Return a Markdown table of rows and captions by split and language."""
     languages = [code for code in LANGUAGES if any(language == code for _, language in report.captions)]
     lines = [f"| split | images | {' | '.join(languages)} |", "| --- |" + " ---: |" * (len(languages) + 1)]
     for split in dict.fromkeys((*SPLITS, *(split for _, split in report.rows))):
@@ -89,13 +103,11 @@ def split_table(report: BuildReport) -> str:
 def translation_section(translations: Translations) -> str:
     if not translations.counts:
         return "None: the captions are in English."
-    origin = "Ready translations of unknown origin."
+    origin = "Translations of unknown origin."
     if translations.model:
         origin = f"By `{translations.model}`, revision `{translations.revision}`."
-    return (
-        f"{origin} Distinct English captions with an accepted translation, or one rejected by a check of "
-        f"`rsmclip.data.translation.checks`:\n\n{acceptance_table(translations.counts)}"
-    )
+    explanation = "Distinct English captions, with accepted translations and those rejected by each check of"
+    return f"{origin} {explanation} `rsmclip.data.translation.checks`:\n\n{acceptance_table(translations.counts)}"
 
 
 def with_sections(text: str, sections: Mapping[str, str]) -> str:
@@ -118,16 +130,23 @@ def recorded_facts(dataset: str, revision: str | None = None) -> dict[str, str |
 
     Returns:
         `dict[str, str | None]`: `license` (an identifier) and the sections `sources`, `splits`, `translation` and
-        `audit` in Markdown. A value is `None` if the card lacks it or cannot be read.
+        `audit` in Markdown. A value is `None` if the card does not have it or cannot be read.
     """
     headings = {"sources": SOURCES_HEADING, "splits": SPLITS_HEADING, "translation": TRANSLATION_HEADING}
     headings["audit"] = AUDIT_HEADING
-    try:
-        path = Path(dataset) / "README.md"
-        if not Path(dataset).is_dir():
-            path = Path(hf_hub_download(dataset, "README.md", repo_type="dataset", revision=revision))
-        card = DatasetCard.load(path)
-    except (HTTPError, OSError, ValueError, yaml.YAMLError):  # missing, unreachable or malformed
+    card = load_card(dataset, revision)
+    if card is None:
         return dict.fromkeys(("license", *headings))
     sections = dict(re.findall(r"^## (.+?)$\s*(.*?)\s*(?=^## |\Z)", card.text, flags=re.MULTILINE | re.DOTALL))
     return {"license": card.data.license} | {name: sections.get(heading) for name, heading in headings.items()}
+
+
+def load_card(dataset: str, revision: str | None = None) -> DatasetCard | None:
+    """Return the card of a folder or a dataset on the Hub; `None` if it is missing, unreachable or malformed."""
+    path = Path(dataset) / "README.md"
+    try:
+        if not Path(dataset).is_dir():
+            path = hf_hub_download(dataset, "README.md", repo_type="dataset", revision=revision)
+        return DatasetCard.load(path)
+    except (HTTPError, OSError, ValueError, yaml.YAMLError):
+        return None

@@ -1,4 +1,4 @@
-"""What makes a row of a corpus unusable. All corpora are checked here."""
+"""Faults that make a row of a corpus unusable. The rows of all sources are checked here."""
 
 import io
 import re
@@ -9,25 +9,25 @@ from typing import NamedTuple
 from PIL import Image
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.images import IMAGE_ERRORS, open_encoded
+from rsmclip.core.images import load_pixels
 from rsmclip.data.sources.protocol import SourceRow
 
 SPLITS = ("train", "val", "test")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 8 bits per channel, convertible to RGB
-HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON may hold one alone; it cannot be written as UTF-8
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a single surrogate, which JSON allows and UTF-8 does not
 SHOWN = 20  # faults in a table
 
 
 class Fault(NamedTuple):
-    """Why a row is unusable."""
+    """The reason why a row is unusable."""
 
     problem: str
     image_id: str
-    place: str  # file of the image, or the wrong value
+    place: str  # file of the image, or the invalid value
 
 
 def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
-    """Return the first fault of a row, or `None`. [`encode_image`] checks the image itself."""
+    """Return the first fault of a row, or `None`. `seen` has the ids of earlier rows. [`encode_image`] decodes."""
     problem, place, captions = None, row["file"], row["captions_en"]
     if row["image_id"] in seen:
         problem = "duplicate id"
@@ -45,7 +45,7 @@ def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
 
 
 def fault_summary(faults: Sequence[Fault]) -> str:
-    """Return the number of faults by problem, in one line."""
+    """Return the numbers of faults by problem, in one line."""
     counts = Counter(fault.problem for fault in faults).most_common()
     return f"{len(faults):,} unusable rows ({', '.join(f'{problem}: {count:,}' for problem, count in counts)})"
 
@@ -64,25 +64,22 @@ def printable(text: str) -> str:
 
 def load_image(encoded: bytes, draft_side: int | None = None) -> Image.Image:
     """
-    Decode an image; with `draft_side`, a large JPEG in gray and reduced to at least this many pixels per side.
+    Decode an image. With `draft_side`, decode a larger JPEG in gray, with at least this many pixels per side.
 
     Raises:
         [`UserError`]: The image is damaged, or has more than 8 bits per channel.
     """
     try:
-        image = open_encoded(encoded)
-        if draft_side:
-            image.draft("L", (draft_side, draft_side))
-        image.load()
-    except IMAGE_ERRORS as error:
-        raise UserError("image undecodable") from error
+        image = load_pixels(encoded, "L", draft_side)
+    except UserError as error:
+        raise UserError("image undecodable") from error  # constant, because faults are counted by their text
     if image.mode not in MODES:  # Pillow would clip 16-bit values to 255
         raise UserError(f"image not in 8 bits per channel ({image.mode})")
     return image
 
 
 def encode_image(encoded: bytes) -> bytes:
-    """Return the bytes of a JPEG or PNG unchanged, and those of any other image, such as TIFF, as PNG."""
+    """Check that an image can be decoded. Return the bytes of a JPEG or PNG, and other formats as PNG."""
     image = load_image(encoded)
     if image.format in ("JPEG", "MPO", "PNG"):  # MPO: a JPEG from a camera that stores a second picture after it
         return encoded

@@ -1,4 +1,4 @@
-"""Push a corpus to the Hub: its card and its shards, without other files of the folder."""
+"""Push the card and the shards of a corpus to the Hub, without other files of its folder."""
 
 from pathlib import Path
 
@@ -14,14 +14,9 @@ def push_corpus(
     folder: Path, repo_id: str, private: bool | None = None, revision: str | None = None, create_pr: bool = False
 ) -> CommitInfo:
     """
-    Push a corpus to the Hub and delete the shards of an earlier corpus there.
+    Push a corpus, the output of `rsmclip data build`, and delete the shards of an earlier corpus in the repository.
 
-    Args:
-        folder (`Path`): Output of [`~rsmclip.data.build.build_corpus`].
-        repo_id (`str`): Dataset repository; created if it does not exist.
-        private (`bool`, *optional*): Whether a new repository is private.
-        revision (`str`, *optional*): Branch, by default `main`; created if it does not exist.
-        create_pr (`bool`, *optional*, defaults to `False`): Whether to open a pull request.
+    The other arguments are those of [`~rsmclip.core.uploads.push_files`].
 
     Raises:
         [`UserError`]: The folder is not a corpus, or the Hub cannot be reached or refuses.

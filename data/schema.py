@@ -1,4 +1,4 @@
-"""The schema of every corpus: one row per image, with captions in several languages that are aligned."""
+"""The schema of every corpus: one row per image, with aligned captions in several languages."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,24 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Value
 from datasets.exceptions import DatasetsError
-from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of the HTTP client
+from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of httpx or requests
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.languages import LANGUAGES as LANGUAGES  # other modules import it from here
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
-ROWS_PER_BATCH = 10_000  # captions held in memory while they are checked
+ROWS_PER_BATCH = 10_000  # rows with captions in memory at once, while they are checked
 
 
 def features(languages: Sequence[str], raw: bool = False) -> Features:
     """
-    Return the columns of a corpus.
+    Return the columns of a corpus with captions in some languages, optionally with the column `raw_captions`.
 
     `captions["pt"][k]` translates `captions["en"][k]`. A caption without an accepted translation is null.
-
-    Args:
-        languages (`Sequence[str]`): Language codes of the captions.
-        raw (`bool`, *optional*, defaults to `False`): Include the column of captions as published.
     """
     return Features(
         {
@@ -48,12 +43,9 @@ def load_corpus(
     Load a dataset with its images still encoded. Call [`check_schema`] to check that it is a corpus.
 
     Args:
-        path_or_hub_id (`str` or `Path`):
-            Folder that `rsmclip data build` or `save_to_disk` wrote, or id of a dataset on the Hub.
-        config_name (`str`, *optional*):
-            Name of the configuration, if the dataset has several.
-        revision (`str`, *optional*):
-            Branch, tag or commit of a dataset on the Hub.
+        path_or_hub_id (`str` or `Path`): Folder that `rsmclip data build` or `save_to_disk` wrote, or a Hub id.
+        config_name (`str`, *optional*): Name of the configuration, if the dataset has several.
+        revision (`str`, *optional*): Branch, tag or commit of a dataset on the Hub.
 
     Raises:
         [`UserError`]: The dataset does not exist or cannot be read.
@@ -66,7 +58,7 @@ def load_corpus(
         with one_line_errors(name):
             corpus = DatasetDict(train=Dataset.load_from_disk(name))
     elif folder.is_dir() and not any(folder.rglob("*.parquet")):
-        raise UserError(f"the folder {name} holds no dataset: make one with rsmclip data build")
+        raise UserError(f"the folder {name} has no dataset: make one with rsmclip data build")
     else:
         with one_line_errors(name):
             corpus = datasets.load_dataset(name, config_name, revision=revision)
@@ -75,19 +67,14 @@ def load_corpus(
 
 @contextmanager
 def one_line_errors(name: str) -> Iterator[None]:
-    """
-    Raise errors of `datasets` about missing or damaged data as [`UserError`].
-
-    Put it around one call into `datasets`, never around code of this project.
-
-    Args:
-        name (`str`): Folder or Hub id, for the error line.
-    """
+    """Raise errors of one call of `datasets` as [`UserError`]; `name` is the folder or Hub id for the error line."""
     try:
         yield
     except (OSError, HTTPError, HFValidationError) as error:  # no such folder or id, or the Hub is out of reach
         cause = type(error).__name__
-        raise UserError(f"no folder {name}, and no such dataset on the Hub can be read ({cause})") from error
+        raise UserError(
+            f"no folder {name}, and no dataset of this name could be read from the Hub ({cause})"
+        ) from error
     except (DatasetsError, pa.ArrowException) as error:
         raise UserError(f"the dataset {name} is damaged: {' '.join(str(error.__cause__ or error).split())}") from error
     except (ValueError, RuntimeError) as error:  # no such configuration or bad JSON; a dataset that is a script
@@ -95,7 +82,7 @@ def one_line_errors(name: str) -> Iterator[None]:
 
 
 def keep_encoded(rows: Dataset) -> Dataset:
-    """Return rows with their images as encoded bytes, to be decoded later in the workers."""
+    """Return rows with images as encoded bytes. The workers of the data loader decode them."""
     for column in (name for name, feature in rows.features.items() if isinstance(feature, Image)):
         rows = rows.cast_column(column, Image(decode=False))
     return rows
@@ -112,15 +99,9 @@ def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> 
     Return a split after checking that a model can be trained or evaluated on it.
 
     Args:
-        dataset (`DatasetDict`):
-            Dataset as [`load_corpus`] returned it.
-        split (`str`):
-            Name of the split.
-        languages (`Sequence[str]`):
-            Languages that must each have at least one caption in the split.
-
-    Returns:
-        `datasets.Dataset`: The split.
+        dataset (`DatasetDict`): Dataset as [`load_corpus`] returned it.
+        split (`str`): Name of the split.
+        languages (`Sequence[str]`): Languages that must each have at least one caption in the split.
 
     Raises:
         [`UserError`]: A split, column or language is missing or wrong.
@@ -145,7 +126,7 @@ def column_faults(found: Features) -> Iterator[str]:
     if not isinstance(found.get("image", Image()), Image):
         yield f"column 'image' has type {found['image']}, not Image"
     for column in ("image_id", "source", "label"):
-        # A column with only nulls loses its type. For labels, that is a corpus without classes.
+        # A column of nulls loses its type. In a corpus without classes, all labels are null.
         if column in found and not is_string(found[column]) and (column, found[column]) != ("label", Value("null")):
             yield f"column {column!r} has type {found[column]}, not string"
     captions = found.get("captions", {})

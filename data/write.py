@@ -38,10 +38,10 @@ def write_corpus(
     Args:
         examples (`Iterable[tuple[str, dict]]`): Split and row.
         features (`Features`): Columns.
-        output (`Path`): Folder to make.
-        overwrite (`bool`): Replace a corpus in `output`.
+        output (`Path`): Folder to write.
+        overwrite (`bool`): Whether to replace a corpus in `output`.
         make_card (`Callable[[], DatasetCard]`):
-            Called after all rows are written. The metadata that `load_dataset` needs is added to its card.
+            Called after all rows are written. The metadata that `load_dataset` needs is added to the card.
 
     Raises:
         [`UserError`]: There are no rows, `output` may not be overwritten, or a file cannot be written.
@@ -55,7 +55,7 @@ def write_corpus(
         splits = write_shards(examples, features, unfinished / "data")
         card = make_card()
         describe_files(card, features, splits)
-        check_output(output, overwrite)  # again, because another program may have written there meanwhile
+        check_output(output, overwrite)  # again, because another program may have written into the folder
         with user_errors(OSError, prefix=NOT_WRITTEN):
             card.save(unfinished / "README.md")
             put_in_place(unfinished, output)
@@ -72,8 +72,8 @@ def check_output(output: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UserError(f"{output} exists and is not empty; choose another folder or give --overwrite_output_dir")
     files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir())
-    if others := [name for name in files if not OURS.fullmatch(name)]:  # such as a folder of corpora
-        raise UserError(f"{output} is not overwritten: {others[0]} is not a file of a corpus")
+    if others := [name for name in files if not OURS.fullmatch(name)]:
+        raise UserError(f"{output} is not overwritten, because {others[0]} is not a file of a corpus")
 
 
 def put_in_place(finished: Path, output: Path) -> None:
@@ -127,7 +127,7 @@ class SplitWriter:
         return self.folder / f"{self.split}-{number:05d}"
 
     def finish(self) -> SplitInfo:
-        """Write the last rows and rename the shards, because their number is known only now."""
+        """Write the last rows and put the number of shards, now known, into the file names."""
         if self.waiting:
             self.flush()
         with user_errors(OSError, prefix=NOT_WRITTEN):
@@ -139,7 +139,7 @@ class SplitWriter:
 
 
 def describe_files(card: DatasetCard, features: Features, splits: Sequence[SplitInfo]) -> None:
-    # The metadata that `load_dataset` reads: files and size of each split, and the columns.
+    # `load_dataset` reads this metadata: files and size of each split, and the columns.
     files = [{"split": split.name, "path": f"data/{split.name}-*.parquet"} for split in splits]
     card.data["configs"] = [{"config_name": "default", "data_files": files}]
     size = sum(split.num_bytes for split in splits)

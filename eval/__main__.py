@@ -13,14 +13,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from rsmclip.core.command_line import OneLineParser, run_command
+from rsmclip.core.command_line import OneLineParser, positive, run_command
 from rsmclip.eval.protocol import DEFAULT_PROMPTS
-
-
-def positive(argument: str) -> int:
-    if not argument.isdecimal() or int(argument) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {argument!r}")
-    return int(argument)
 
 
 def evaluation_parser() -> argparse.ArgumentParser:
@@ -83,14 +77,18 @@ COMMANDS = {  # module with `run(arguments)`, and its options
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command. Bad input is one line and exit status 2."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    run_command(lambda: run(arguments))
+
+
+def run(argv: list[str]) -> None:
     if argv and argv[0] in COMMANDS:
         module, make_parser = COMMANDS[argv[0]]
         arguments = make_parser().parse_args(argv[1:])
     else:
         module, arguments = "rsmclip.eval.run", evaluation_parser().parse_args(argv)
     arguments.command = shlex.join(["rsmclip", "eval", *argv])
-    run_command(lambda: import_module(module).run(arguments))  # imported here: `--help` does not need torch
+    import_module(module).run(arguments)  # imported here, because `--help` does not need torch
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.demo.corpus import demo_card, demo_examples
-from rsmclip.data.schema import LANGUAGES, features, load_corpus
+from rsmclip.data.schema import features, load_corpus
 from rsmclip.data.write import write_corpus
 from rsmclip.models.folder import make_processor, save_model_folder
 from rsmclip.training.tokenizer import train_tokenizer
@@ -40,6 +42,12 @@ TINY_RUN = {  # fields of TrainingConfig for a run of seconds
     "cpu_threads": 1,
 }
 SHARDS = [7, 5, 0, 6, 9, 4, 8, 6, 7, 8]  # rows of each shard of `sharded_corpus`
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> None:
+    """Keep files out of the user's cache of datasets."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture

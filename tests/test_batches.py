@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.image_processing_rsmclip import RSMCLIPImageProcessor, scale_to_8_bit
 from rsmclip.training.batches import (
     CaptionedViews,

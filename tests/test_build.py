@@ -1,9 +1,8 @@
-"""Building: rows and translations arrive where they belong, and a failed build leaves nothing behind."""
+"""Building a corpus: rows and translations are complete, and a failed build leaves no files."""
 
 import json
 from pathlib import Path
 
-import datasets
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
@@ -14,14 +13,11 @@ from rsmclip.core.errors import UserError
 from rsmclip.data import build, write
 from rsmclip.data.build import UnusableRows, build_corpus
 from rsmclip.data.schema import RAW_CAPTIONS, features, load_corpus
-from rsmclip.data.sources import Source, open_source
+from rsmclip.data.sources import open_source
+from rsmclip.data.sources.protocol import Source
 from rsmclip.data.translation.translations import Translations
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Tests leave nothing in the user's cache of datasets."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def made_source(root: Path, rows: int = 3, **changes) -> Source:

@@ -1,5 +1,6 @@
-"""How commands end, and that help is fast."""
+"""Exit status and error lines of commands; help imports no heavy library."""
 
+import os
 import subprocess
 import sys
 
@@ -57,6 +58,23 @@ def test_any_other_exception_is_a_bug_and_keeps_its_traceback(kind):
 
     with pytest.raises(kind, match="planted"):
         run_command(command)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(f"rsmclip.__main__ import main; main({[*part.split(), '--help']})" for part in ("", "data build", "eval")),
+        "rsmclip.core.command_line import run_command; run_command(lambda: print('a' * 100_000))",
+    ],
+)
+def test_an_ended_reader_of_standard_output_is_status_141_without_a_traceback(call):
+    """As in `rsmclip data --help | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", f"from {call}"], stdout=writer, stderr=subprocess.PIPE, env=buffered)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_only_the_named_exceptions_become_user_errors():

@@ -242,7 +242,7 @@ def test_the_output_may_be_an_empty_folder(place, tmp_path, monkeypatch):
 
 
 def test_what_came_into_an_empty_folder_meanwhile_is_left_alone(tmp_path):
-    with pytest.raises(UserError, match="others"), new_folder(tmp_path) as unfinished:
+    with pytest.raises(UserError, match=tmp_path.name), new_folder(tmp_path) as unfinished:
         (unfinished / "config.json").write_text("ours")
         (tmp_path / "config.json").write_text("theirs")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.training.curve import curve_figure, draw_training_curve, moving_average
 
 

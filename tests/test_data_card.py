@@ -2,25 +2,20 @@
 
 import json
 
-import datasets
 import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
 from rsmclip.data.audit.remove import remove_rows
-from rsmclip.data.build import BuildReport, build_corpus
-from rsmclip.data.card import corpus_card, with_sections
+from rsmclip.data.build import build_corpus
+from rsmclip.data.card import BuildReport, corpus_card, with_sections
 from rsmclip.data.faults import Fault
 from rsmclip.data.schema import features, load_corpus
 from rsmclip.data.sources import open_source
 from rsmclip.data.translation.translations import Translations
 from rsmclip.data.write import write_corpus
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Tests leave nothing in the user's cache of datasets."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The command line of the data step: what it prints, and how it refuses."""
+"""The command line of the data step: its output, and one error line for bad input."""
 
 import io
 import json
@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
 import pytest
 from PIL import Image, ImageOps
 
@@ -15,11 +14,7 @@ from rsmclip.data.demo import corpus as demo
 from rsmclip.data.schema import load_corpus
 from tests.translators import make_chat_model
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Tests leave nothing in the user's cache of datasets."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import datasets
 import numpy as np
 import pytest
 
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.demo import corpus as demo
 from rsmclip.data.demo.corpus import cached_demo, demo_examples
 from rsmclip.data.demo.drawing import draw
 from rsmclip.data.demo.grammar import GRAMMARS, captions_in_all_languages
 from rsmclip.data.demo.scene import KINDS, MANY, Scene, draw_scene
-from rsmclip.data.schema import LANGUAGES
 from rsmclip.eval.protocol import load_benchmark
 
 SCRIPTS = {"zh": r"[\u4e00-\u9fff，。、]+", "ko": r"[\uac00-\ud7a3 .,]+", "ru": r"[а-яёА-ЯЁ ,.—]+"}

@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from rsmclip import train
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.training.batch_picture import CELL, DOTS, GAP, HEAD, draw_batch, drawn_captions
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.dry_run import describe_data, describe_model, describe_schedule, shared_sentences

@@ -1,4 +1,4 @@
-"""Faults: unusable rows are found and named, and images are stored as they should be."""
+"""Faults: unusable rows are found and named; images keep their pixels."""
 
 import io
 import random
@@ -13,7 +13,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.images import FORMATS, IMAGE_ERRORS, decode_image, open_encoded
 from rsmclip.data.audit.same_picture import make_thumbnail
 from rsmclip.data.faults import encode_image, fault_table, find_fault
-from rsmclip.data.sources import SourceRow
+from rsmclip.data.sources.protocol import SourceRow
 from rsmclip.hub import handler
 
 

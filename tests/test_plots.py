@@ -9,7 +9,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from rsmclip.core.drawing import FONT, fonts_for, save
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.eval.plots import confusion_matrix, recall_by_language, recall_curves
 from rsmclip.eval.protocol import load_benchmark
 

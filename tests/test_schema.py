@@ -11,12 +11,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.data import schema
 from rsmclip.data.schema import check_schema, count_captions, features, load_corpus
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """Tests leave nothing in the user's cache of datasets."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 CAPTIONS = [{"en": ["A road.", "A field."], "pt": ["Uma estrada.", None]}, {"en": ["A"], "pt": [None]}]
 

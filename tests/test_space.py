@@ -22,7 +22,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from huggingface_hub import SpaceCard, constants
 from PIL import Image
 
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.hub import handler, run_space
 from rsmclip.hub.__main__ import main
 from rsmclip.hub.push_space import space_files

@@ -13,7 +13,7 @@ from datasets import Image, load_dataset
 from torch.utils.data import DataLoader
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.streaming import ShardOrder, StreamedCorpus, follow, open_splits, shards_of_steps, steps_ahead

@@ -100,7 +100,7 @@ def test_every_sentence_is_translated_once_and_a_rejected_one_is_sampled(corpus,
     assert f"| {ENGLISH[-1]} | {ENGLISH[-1]} | untranslated copy |" in report
 
     translations = load_translations(tmp_path / "out")
-    assert translations.of([ENGLISH[0], ENGLISH[-1]], ["pt"])["pt"] == [RIGHT[ENGLISH[0]], None]
+    assert translations.aligned([ENGLISH[0], ENGLISH[-1]], ["pt"])["pt"] == [RIGHT[ENGLISH[0]], None]
     assert (translations.model, translations.revision) == ("translator", engine.revision)
 
 

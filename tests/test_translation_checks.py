@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.demo.corpus import demo_examples
-from rsmclip.data.schema import LANGUAGES
 from rsmclip.data.translation import checks
 from rsmclip.data.translation.checks import Lengths, doubt, first_objection, judge
 from tests.captions import CAPTIONS

@@ -32,7 +32,7 @@ def test_captions_are_normalized(raw, clean):
 
 def test_translations_are_found_by_the_normalized_caption():
     translations = Translations({"a road.": {"fr": "Une route : large !"}})
-    captions = translations.of(["  a road . ", "a road.", "a field ."], ["fr"])
+    captions = translations.aligned(["  a road . ", "a road.", "a field ."], ["fr"])
     assert captions == {
         "en": ["a road.", "a road.", "a field."],
         "fr": ["Une route : large !", "Une route : large !", None],

@@ -1,7 +1,7 @@
-"""Leakage audit: rows of corpora that show the same picture, and rows with equal captions.
+"""Leakage audit: find rows of corpora that show the same picture, and rows with equal captions.
 
-Remote sensing corpora share pictures, across their own splits and with each other. `same_picture.py` defines when two
-pictures are the same and finds them. The result does not depend on the number of processes.
+Remote sensing corpora share pictures with each other, and between their own splits. `same_picture.py` defines when two
+pictures are the same. The result does not depend on the number of processes.
 """
 
 import hashlib
@@ -19,28 +19,17 @@ from datasets import Dataset, DatasetDict, Features
 from tqdm.auto import tqdm
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.images import image_bytes
-from rsmclip.data.audit.same_picture import (
-    INVERSE_TURNS,
-    THUMBNAIL,
-    Match,
-    best_matches,
-    compare,
-    copy_key,
-    is_blank,
-    make_thumbnail,
-    search,
-)
+from rsmclip.core.images import IMAGE_SUFFIXES, image_bytes
+from rsmclip.data.audit.same_picture import INVERSE_TURNS, THUMBNAIL, Match, describe, find_matches
 from rsmclip.data.schema import check_schema, features, keep_encoded, load_corpus
 
 PICTURES_PER_BATCH = 64  # encoded pictures that a process receives at once
 CAPTIONS_PER_BATCH = 1000
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2")  # in a folder of pictures
-MOST_COPIES = 20  # of one picture that are all paired with each other
+MOST_COPIES = 20  # more copies of one picture are not all paired with each other
 
 
 class AuditedRow(NamedTuple):
-    """A row of a dataset, by the names of the dataset and the split and its id."""
+    """Dataset, split and id of a row."""
 
     dataset: str
     split: str
@@ -53,7 +42,7 @@ class Pair(NamedTuple):
     first: AuditedRow
     second: AuditedRow
     similarity: float  # correlation of detail where the pictures match best, at most 1
-    transform: str  # how the second is turned and mirrored relative to the first, one of `TURNS`
+    transform: str  # turn of the second picture relative to the first, one of `TURNS`
     crop: float  # side of the smaller picture as a fraction of the larger; 1 for equal extents
 
 
@@ -81,16 +70,16 @@ class AuditReport:
 
 @dataclass
 class Pictures:
-    """What an audit keeps of the pictures."""
+    """Data of all pictures that the audit compares."""
 
     rows: list[AuditedRow]
     thumbnails: np.ndarray  # gray, (rows, 64, 64), uint8
-    blank: np.ndarray  # whether a picture has no detail to compare, (rows,), bool
+    blank: np.ndarray  # whether a picture has no detail, (rows,), bool
     keys: list[bytes]  # equal for exact copies
 
 
 def load_audited(place: str) -> DatasetDict:
-    """Load a corpus, or the pictures in any other folder and its subfolders as one split."""
+    """Load a corpus; if the folder has no corpus, load the pictures in it and its subfolders as one split."""
     folder = Path(place)
     if folder.is_dir() and not any(path.suffix in (".parquet", ".arrow") for path in folder.rglob("*")):
         return DatasetDict(pictures=picture_rows(folder))
@@ -101,10 +90,10 @@ def load_audited(place: str) -> DatasetDict:
 
 
 def picture_rows(folder: Path) -> Dataset:
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURE_SUFFIXES)
+    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES)
     paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
     if not paths:
-        raise UserError(f"{folder} holds neither a corpus nor pictures")
+        raise UserError(f"{folder} has neither a corpus nor pictures")
     columns = {
         "image": [{"bytes": None, "path": str(path)} for path in paths],
         "image_id": [path.relative_to(folder).as_posix() for path in paths],
@@ -119,12 +108,9 @@ def audit(datasets: Mapping[str, DatasetDict], audited: str, num_processes: int 
     Find rows that show the same picture, and rows with equal captions.
 
     Args:
-        datasets (`Mapping[str, DatasetDict]`):
-            Datasets by name, as [`load_audited`] returns them. Pairs without a row of `audited` are left out.
-        audited (`str`):
-            Name of the dataset that may lose rows.
-        num_processes (`int`, *optional*):
-            Processes that decode, and threads that search; by default one per core.
+        datasets (`Mapping[str, DatasetDict]`): Outputs of [`load_audited`] by name.
+        audited (`str`): Name of the dataset that may lose rows. Pairs without a row of it are left out.
+        num_processes (`int`, *optional*): Processes that decode, and threads that search; by default one per core.
 
     Raises:
         [`UserError`]: A picture cannot be decoded.
@@ -148,7 +134,7 @@ def audit(datasets: Mapping[str, DatasetDict], audited: str, num_processes: int 
 def evaluated_splits(datasets: Mapping[str, DatasetDict], audited: str) -> Iterator[tuple[str, str]]:
     for name, dataset in datasets.items():
         for split in dataset:
-            # Another dataset with one split, such as a benchmark in `train`, is evaluated on as a whole.
+            # If another dataset has only one split, for example a benchmark, models are evaluated on all of it.
             if split != "train" or (name != audited and len(dataset) == 1):
                 yield name, split
 
@@ -176,7 +162,7 @@ def encoded_batches(datasets: Mapping[str, DatasetDict]) -> Iterator[list[tuple[
 
 
 def map_in_order(function: Callable, batches: Iterable, num_processes: int) -> Iterator:
-    # `ProcessPoolExecutor.map` would take all batches at once and hold all encoded pictures in memory.
+    # `ProcessPoolExecutor.map` would take all batches at once: all encoded pictures would be in memory.
     if num_processes == 1:
         yield from map(function, batches)
         return
@@ -191,20 +177,18 @@ def map_in_order(function: Callable, batches: Iterable, num_processes: int) -> I
 
 
 def decode_batch(batch: Sequence[tuple[AuditedRow, bytes]]) -> Pictures:
-    thumbnails, blank, keys = [], [], []
+    described = []
     for row, encoded in batch:
         try:
-            thumbnail = make_thumbnail(encoded)
-            blank.append(is_blank(thumbnail))
-            keys.append(copy_key(encoded, thumbnail, blank[-1]))
+            described.append(describe(encoded))
         except UserError as error:
             raise UserError(f"{row.dataset}, {row.split}: {row.image_id}: {error}") from None
-        thumbnails.append(thumbnail)
-    return Pictures([row for row, _ in batch], np.stack(thumbnails), np.array(blank), keys)
+    thumbnails, blank, keys = zip(*described, strict=True)
+    return Pictures([row for row, _ in batch], np.stack(thumbnails), np.array(blank), list(keys))
 
 
 def find_pairs(pictures: Pictures, report: AuditReport, threads: int) -> list[Pair]:
-    # Exact copies are grouped by their key, so that only one picture of each group is compared.
+    # Group exact copies by their key, and compare only one picture of each group.
     copies: dict[bytes, list[int]] = defaultdict(list)
     for index, key in enumerate(pictures.keys):
         copies[key].append(index)
@@ -212,11 +196,9 @@ def find_pairs(pictures: Pictures, report: AuditReport, threads: int) -> list[Pa
         Match(1.0, *pair, "none", 1.0) for same in copies.values() for pair in pairs_of(same, same, pictures, report)
     ]
 
-    # Search candidates among pictures with detail, compare them, and pair all copies of the two.
+    # Match the distinct pictures that have detail, then pair all copies of two pictures that match.
     distinct = np.array([same[0] for same in copies.values() if not pictures.blank[same[0]]], dtype=np.int64)
-    thumbnails = pictures.thumbnails[distinct]
-    candidates = search(thumbnails, threads) if len(distinct) else np.empty((0, 2), np.int64)
-    for match in best_matches(compare(thumbnails, candidates) if len(candidates) else []):
+    for match in find_matches(pictures.thumbnails[distinct], threads):
         larger, smaller = (copies[pictures.keys[distinct[index]]] for index in (match.larger, match.smaller))
         pairs = pairs_of(larger, smaller, pictures, report)
         found += [match._replace(larger=one, smaller=other) for one, other in pairs]
@@ -227,9 +209,9 @@ def find_pairs(pictures: Pictures, report: AuditReport, threads: int) -> list[Pa
 
 
 def pairs_of(one: list[int], other: list[int], pictures: Pictures, report: AuditReport) -> list[tuple[int, int]]:
-    # Pairs between the copies of two pictures, or within one list of copies. An archive may hold thousands of empty
-    # tiles. Then each copy is paired only with the first copy and with the first evaluated one, so that the number of
-    # pairs does not grow with the square and every leak still has a pair.
+    # Pair the copies of two pictures, or the copies of one picture. An archive may have thousands of empty tiles. With
+    # more than `MOST_COPIES`, each copy is paired only with the first copy and with the first evaluated copy: the
+    # number of pairs stays linear, and every leak has a pair.
     def few(copies: Sequence[int]) -> list[int]:
         evaluated = (index for index in copies if report.is_evaluated(pictures.rows[index]))
         return [copies[0], *islice(evaluated, 1)]

@@ -1,4 +1,4 @@
-"""Change a built corpus after a leakage audit: remove rows, and write the result into its card."""
+"""Change a built corpus after a leakage audit: remove rows, and write the result of the audit into the card."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -8,8 +8,7 @@ from huggingface_hub import DatasetCard
 
 from rsmclip.core.errors import user_errors
 from rsmclip.core.files import write_whole
-from rsmclip.data.build import BuildReport
-from rsmclip.data.card import AUDIT_HEADING, SPLITS_HEADING, split_section, with_sections
+from rsmclip.data.card import AUDIT_HEADING, SPLITS_HEADING, BuildReport, split_section, with_sections
 from rsmclip.data.write import write_corpus
 
 
@@ -18,10 +17,10 @@ def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], aud
     Write a built corpus again without some rows of `train`, and update its card.
 
     Args:
-        folder (`Path`): Folder of the corpus, which is replaced when the new one is complete.
-        corpus (`DatasetDict`): Its rows, as [`~rsmclip.data.schema.load_corpus`] returned them.
+        folder (`Path`): Folder of the corpus. It is replaced when the new corpus is complete.
+        corpus (`DatasetDict`): Rows of the corpus, as [`~rsmclip.data.schema.load_corpus`] returned them.
         dropped (`Collection[str]`): Values of `image_id` to remove.
-        audit_summary (`str`): Text of the audit section of the card, in Markdown.
+        audit_summary (`str`): Markdown for the audit section of the card.
     """
     dropped, report = frozenset(dropped), BuildReport()
     with user_errors(OSError, ValueError, prefix=f"the card of {folder} cannot be read"):
@@ -39,13 +38,12 @@ def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], aud
         return card
 
     columns = Features({**next(iter(corpus.values())).features, "image": Image()})
-    write_corpus(kept(), columns, folder, True, new_card)
+    write_corpus(kept(), columns, folder, overwrite=True, make_card=new_card)
 
 
 def note_audit(folder: Path, audit_summary: str) -> None:
-    """Write the result of an audit into the card of a corpus without changing its rows."""
+    """Write the result of an audit into the card of a corpus."""
     path = folder / "README.md"
-    with user_errors(OSError):
+    with user_errors(OSError, ValueError, prefix=f"{path} cannot be read"):
         text = path.read_text(encoding="utf-8")
-    with user_errors(OSError):
-        write_whole(path, with_sections(text, {AUDIT_HEADING: audit_summary}))
+    write_whole(path, with_sections(text, {AUDIT_HEADING: audit_summary}))

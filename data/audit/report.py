@@ -17,8 +17,8 @@ from rsmclip.core.images import image_bytes
 from rsmclip.data.audit.leaks import AuditedRow, AuditReport, Pair
 from rsmclip.data.faults import load_image
 
-SHOWN_PAIRS = 100  # in the Markdown; also the number of caption sets
-SHOWN_ROWS = 10  # of a caption set
+SHOWN_PAIRS = 100  # pairs, and sets of equal captions, in the Markdown
+SHOWN_ROWS = 10  # rows per set of equal captions
 
 
 def summary(report: AuditReport) -> str:
@@ -32,7 +32,7 @@ def summary(report: AuditReport) -> str:
     if report.pairs:
         lines += ["", "| same picture in | and in | pairs |", "| --- | --- | ---: |"]
     counts = Counter((pair.first[:2], pair.second[:2]) for pair in report.pairs)
-    for places in combinations_with_replacement(report.rows, 2):  # the order of the datasets, as in each pair
+    for places in combinations_with_replacement(report.rows, 2):  # in the order of datasets and splits
         if counts[places]:
             lines.append("".join(f"| {dataset}, {split} " for dataset, split in places) + f"| {counts[places]:,} |")
     return "\n".join(lines)
@@ -40,24 +40,22 @@ def summary(report: AuditReport) -> str:
 
 def write_report(report: AuditReport, datasets: Mapping[str, DatasetDict], path: Path) -> None:
     """
-    Write `REPORT.json`, `REPORT.md` and the pictures `REPORT_pairs/*.jpg`, and replace an earlier report.
+    Write `REPORT.json`, `REPORT.md` and the pictures `REPORT_pairs/*.jpg`, replacing an earlier report.
 
     Raises:
-        [`UserError`]: `REPORT_pairs` holds other files, or a file cannot be written.
+        [`UserError`]: `REPORT_pairs` has other files, or a file cannot be written.
     """
     path = path.resolve()
     folder = path.with_name(f"{path.stem}_pairs")
     if folder.exists() and any(file.suffix != ".jpg" for file in folder.iterdir()):
-        raise UserError(f"{folder} is not overwritten, because it holds more than pictures of pairs")
-    written = json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n"
-    markdown = as_markdown(report, quote(folder.name))
-    with user_errors(OSError, prefix="the report cannot be written"):
+        raise UserError(f"{folder} is not overwritten, because it has files of another program")
+    with user_errors(OSError, prefix=f"{folder} cannot be written"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        write_whole(path, written)
-        write_whole(path.with_suffix(".md"), markdown)
+    write_whole(path, json.dumps(as_json(report), indent=1, ensure_ascii=False) + "\n")
+    write_whole(path.with_suffix(".md"), as_markdown(report, quote(folder.name)))
     for number, image in enumerate(draw_pairs(report.pairs[:SHOWN_PAIRS], datasets), start=1):
-        with user_errors(OSError, prefix="the report cannot be written"):
+        with user_errors(OSError, prefix=f"{folder} cannot be written"):
             image.save(folder / f"{number:03}.jpg", quality=90)
 
 

@@ -1,4 +1,4 @@
-"""Drawing of what is beside a demo scene, in the lower quarter of the canvas."""
+"""Draw the surroundings of a demo scene, in the lower quarter of the canvas."""
 
 import math
 from collections.abc import Callable

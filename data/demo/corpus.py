@@ -1,6 +1,6 @@
 """The demo corpus: overhead scenes drawn from a seed, with five captions each in ten languages.
 
-`train.py` uses it by default, so that everything from captions to a trained model runs without downloads.
+`train.py` trains on it by default, so that the whole pipeline runs without downloads.
 """
 
 import hashlib
@@ -18,11 +18,12 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from PIL import Image, ImageDraw, ImageFont
 
 from rsmclip.core.errors import user_errors
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import AUDIT_HEADING, NOT_AUDITED, SOURCES_HEADING, SPLITS_HEADING, TRANSLATION_HEADING
 from rsmclip.data.demo.drawing import draw
 from rsmclip.data.demo.grammar import captions_in_all_languages
 from rsmclip.data.demo.scene import KINDS, draw_scene
-from rsmclip.data.schema import LANGUAGES, features
+from rsmclip.data.schema import features
 from rsmclip.data.write import write_corpus
 
 ROWS = {"train": 1200, "val": 200, "test": 300}
@@ -32,23 +33,17 @@ def demo_examples(
     seed: int = 0, rows: dict[str, int] = ROWS, mapper: Callable[..., Iterator] = map
 ) -> Iterator[tuple[str, dict]]:
     """
-    Yield the rows of the demo corpus. Row `i` of a split has class `i` modulo the number of classes.
+    Yield split and row of the demo corpus, in the project's schema.
 
-    Args:
-        seed (`int`, *optional*, defaults to `0`): Seed.
-        rows (`dict[str, int]`, *optional*): Number of rows by split.
-        mapper (`Callable`, *optional*, defaults to `map`): `map` of a process pool to draw in parallel.
-
-    Returns:
-        `Iterator[tuple[str, dict]]`: Split, and row in the project's schema.
+    Row `i` of a split has class `i` modulo the number of classes. `rows` has the number of rows by split. With the
+    `map` of a process pool as `mapper`, the rows are drawn in parallel.
     """
     places = [(split, number, index) for number, split in enumerate(rows) for index in range(rows[split])]
     yield from mapper(partial(demo_example, seed), *zip(*places, strict=True))
 
 
 def demo_example(seed: int, split: str, split_number: int, index: int) -> tuple[str, dict]:
-    """Make one row. It has its own random generator, so that it depends on no other row."""
-    rng = np.random.default_rng([seed, split_number, index])
+    rng = np.random.default_rng([seed, split_number, index])  # a row does not depend on other rows
     scene = draw_scene(list(KINDS)[index % len(KINDS)], rng)
     buffer = io.BytesIO()
     draw(scene, rng).save(buffer, "JPEG", quality=92)
@@ -62,21 +57,14 @@ def demo_example(seed: int, split: str, split_number: int, index: int) -> tuple[
 
 
 def build_demo(output: Path, seed: int = 0, overwrite: bool = False) -> None:
-    """
-    Draw the demo corpus on all cores into a folder that [`~rsmclip.data.schema.load_corpus`] reads.
-
-    Args:
-        output (`Path`): Folder to create.
-        seed (`int`, *optional*, defaults to `0`): Seed.
-        overwrite (`bool`, *optional*, defaults to `False`): Whether to replace an existing corpus.
-    """
+    """Draw the demo corpus on all cores into a folder. `overwrite` replaces a corpus in this folder."""
     with ProcessPoolExecutor() as pool:
         examples = demo_examples(seed, mapper=partial(pool.map, chunksize=20))
         write_corpus(examples, features(LANGUAGES), output, overwrite, demo_card)
 
 
 def cached_demo(seed: int = 0) -> Path:
-    """Return the folder of the demo corpus in the cache of `datasets`. Draw it first if it is missing or outdated."""
+    """Return the folder of the demo corpus in the cache of `datasets`. Draw it if it is missing or outdated."""
     code = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
@@ -92,7 +80,7 @@ def cached_demo(seed: int = 0) -> Path:
 
 
 def demo_contact_sheet(seed: int = 0) -> Image.Image:
-    """Draw two pictures of every scene class in a grid, enlarged, with the class below."""
+    """Draw a grid with two enlarged pictures of every scene class and the name of the class below."""
     rows = [row for _, row in demo_examples(seed, {"train": 2 * len(KINDS)})]
     pairs = [row for kind in range(len(KINDS)) for row in rows[kind :: len(KINDS)]]
     columns, side, margin, text = 6, 128, 8, 18  # sizes in pixels

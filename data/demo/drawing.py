@@ -1,7 +1,7 @@
-"""Drawing of demo scenes from above.
+"""Draw demo scenes from above.
 
-The scene fills the canvas above `EDGE`. The finished picture is rotated and mirrored at random. `PAINTERS` names the
-function that draws a scene class. Its argument `color` is the color of the counted objects.
+A scene fills the canvas above `EDGE`. The finished picture is rotated and mirrored at random. `PAINTERS` has a painter
+for each scene class. The argument `color` is the color of the counted objects.
 """
 
 import itertools
@@ -19,14 +19,7 @@ FIELD = (0.04, 0.04, 0.96, EDGE - 0.04)  # box of the countable objects: left, t
 
 
 def draw(scene: Scene, rng: np.random.Generator, size: int = 96) -> Image.Image:
-    """
-    Draw a scene as an RGB image.
-
-    Args:
-        scene ([`Scene`]): The facts to draw.
-        rng (`np.random.Generator`): Source of everything that the facts leave open.
-        size (`int`, *optional*, defaults to `96`): Height and width in pixels.
-    """
+    """Draw the facts of a scene as an RGB image of `size` × `size` pixels. All other details are random."""
     ground, roughness, paint = PAINTERS[scene.kind]
     canvas = Canvas(size, rng, shade(ground, rng.uniform(0.9, 1.1)), roughness)
     paint(canvas, rng, scene, COLORS[scene.color])

@@ -1,7 +1,7 @@
 """Primitives of the demo drawings: textured ground, objects with shadows, lines, trees, houses, light and noise.
 
-Coordinates are in a unit square, `x` to the right and `y` down. Everything is drawn at twice the final resolution and
-reduced at the end. All randomness comes from the generator of the canvas.
+Coordinates are in a unit square, `x` to the right and `y` down. Pictures are drawn at twice the final resolution and
+reduced at the end. All random numbers come from the generator of the canvas.
 """
 
 import math
@@ -34,7 +34,7 @@ def shade(color: Sequence[float], factor: float) -> Color:
 
 
 class Canvas:
-    """A picture in progress, on ground with a texture of relative strength `roughness`."""
+    """An unfinished picture, on ground with a texture of relative strength `roughness`."""
 
     def __init__(self, size: int, rng: np.random.Generator, ground: Color, roughness: float):
         self.rng = rng
@@ -112,7 +112,7 @@ class Canvas:
         self.rectangle(side, width, depth / 2, angle, shade(color, 1.1))
 
     def lattice(self, count: int, box: tuple[float, float, float, float], jitter: float = 0.2) -> list[Point]:
-        """Return `count` places with distance to each other: jittered cells of a grid over the box."""
+        """Return `count` places in random cells of a grid over the box, each moved by `jitter` of a cell at most."""
         left, top, right, bottom = box
         columns = max(1, math.ceil(math.sqrt(count * (right - left) / (bottom - top))))
         rows = math.ceil(count / columns)

@@ -1,7 +1,7 @@
 """Facts of the demo scenes.
 
-Drawing and grammar render a [`Scene`] independently, as a picture and as fifty captions (five in each of ten
-languages). A model can therefore learn the corpus. Facts are spelled as in the English captions (harbour, grey).
+Drawing and grammar turn a [`Scene`] independently into a picture and into fifty captions, five in each of ten
+languages. Facts are spelled as in the English captions (harbour, grey).
 """
 
 from dataclasses import dataclass

@@ -1,15 +1,15 @@
 """Readers of caption corpora in the layouts that their authors publish.
 
-A reader yields what the corpus contains. It stops only at what it cannot read at all, such as a damaged annotation
-file. [`~rsmclip.data.faults.find_fault`] decides for all corpora whether a row is usable.
+A reader yields every row, usable or not; [`~rsmclip.data.faults.find_fault`] checks the rows of all corpora. It raises
+[`UserError`] only if it cannot read a file, for example damaged annotations.
 """
 
 from importlib import import_module
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.sources.protocol import Source, SourceRow
+from rsmclip.data.sources.protocol import Source
 
-READERS = {  # class by name; its module is imported only when it is used
+READERS = {  # module and class by name of the source; `open_source` imports the module
     "hub": "hub.HubDataset",
     "imagefolder": "imagefolder.ImageFolder",
     "nwpu": "nwpu.NWPUCaptions",
@@ -26,6 +26,3 @@ def open_source(name: str, place: str) -> Source:
         raise UserError(f"unknown source {name!r}; known sources are {', '.join(READERS)}")
     module, reader = READERS[name].split(".")
     return getattr(import_module(f"{__name__}.{module}"), reader)(place)
-
-
-__all__ = ["READERS", "Source", "SourceRow", "open_source"]

@@ -1,20 +1,17 @@
 """Any Hugging Face dataset with a column of images and a column of captions: a folder, or an id on the Hub.
 
-`hub=user/name` finds the columns by type and name. Where that is ambiguous, name them: `hub=user/name,captions=COLUMN,
-image=COLUMN,label=COLUMN,id=COLUMN,config=NAME,revision=COMMIT`.
+`hub=user/name` finds the columns by type and name. Options name the columns if several are possible:
+`hub=user/name,captions=COLUMN,image=COLUMN,label=COLUMN,id=COLUMN,config=NAME,revision=COMMIT`.
 """
 
-import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from datasets import ClassLabel, Features, Image, LargeList, List
-from huggingface_hub import DatasetCard
-from huggingface_hub.errors import HTTPError  # the class of the HTTP client, which depends on the version
-from yaml import YAMLError
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.images import image_bytes
+from rsmclip.core.images import IMAGE_SUFFIXES, image_bytes
+from rsmclip.data.card import load_card
 from rsmclip.data.schema import column_faults, is_string, load_corpus
 from rsmclip.data.sources.protocol import SourceRow
 
@@ -39,13 +36,9 @@ class HubDataset:
 
     @property
     def license(self) -> str | None:
-        """License in the card of the dataset; `None` if the card is missing or unreadable."""
-        folder = Path(self.dataset_id)
-        try:
-            card = DatasetCard.load(folder / "README.md" if folder.is_dir() else self.dataset_id)
-        except (HTTPError, OSError, ValueError, YAMLError):
-            return None
-        stated = card.data.license
+        """License in the card of the dataset; `None` if there is none."""
+        card = load_card(self.dataset_id, self.options.get("revision"))
+        stated = card and card.data.license
         return ", ".join(stated) if isinstance(stated, list) else stated
 
     def rows(self) -> Iterator[SourceRow]:
@@ -62,10 +55,10 @@ class HubDataset:
                 yield row
 
     def columns(self, features: Features) -> dict[str, str | None]:
-        """Return the columns of image, captions, label and id by these roles."""
+        """Return the names of the columns for the roles `image`, `captions`, `label` and `id`."""
         images = [name for name, feature in features.items() if isinstance(feature, Image)]
         captions = [name for name, feature in features.items() if holds_captions(feature)]
-        # Text of an unknown name is no caption, but a list of texts is.
+        # A list of texts is likely captions under any name, a single text only under a known name.
         likely = [name for name in CAPTION_NAMES if name in captions]
         likely += [name for name in captions if not is_string(features[name])]
         return {
@@ -107,11 +100,12 @@ class HubDataset:
 
 
 def without_suffix(name: str) -> str:
-    return re.sub(r"\.(jpe?g|png|tiff?|webp|bmp)$", "", name, flags=re.IGNORECASE)
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def holds_captions(feature: object) -> bool:
-    # A caption, a list of captions, or lists of captions by language.
+    """Return whether a column has a caption, a list of captions, or lists of captions by language."""
     if isinstance(feature, dict):
         return "en" in feature and holds_captions(feature["en"])
     return is_string(feature) or (isinstance(feature, List | LargeList) and is_string(feature.feature))

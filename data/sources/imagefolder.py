@@ -1,13 +1,12 @@
-"""Your own images: a folder with `metadata.jsonl` or `metadata.csv`, as the `imagefolder` of `datasets` has it.
+"""Your own images: a folder with `metadata.jsonl` or `metadata.csv`, the layout of `imagefolder` in `datasets`.
 
-`file_name` is the path of the image. `captions` is a list (in CSV, as JSON) or `text` is one caption. In CSV,
-consecutive lines with one file name are captions of one image. `label` and `split` are optional. Metadata may also be
-in folders `train`, `val` (or `validation`) and `test`; a row without a split is in `train`.
+Fields are `file_name` (path of the image), `text` (one caption) or in JSON `captions` (a list), and optionally `label`
+and `split` (default: `train`). In CSV, consecutive lines with an equal file name are captions of one image. Metadata
+files may also be in the folders `train`, `val` (or `validation`) and `test`.
 """
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -51,19 +50,11 @@ def first_metadata(folder: Path) -> Path | None:
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
-    with user_errors(OSError, UnicodeDecodeError, csv.Error, prefix=f"{path} is not a CSV file in UTF-8"):
+    with user_errors(OSError, UnicodeDecodeError, csv.Error, prefix=f"{path} cannot be read as CSV in UTF-8"):
         text = path.read_bytes().decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         lines = [(f"{path}, line {reader.line_num}", line) for line in reader]
     for _, group in groupby(lines, key=lambda line: line[1].get("file_name")):
-        (place, first), *more = group
-        captions = [caption for line in [(place, first), *more] for caption in captions_of_line(*line)]
-        yield place, first | {"captions": captions}
-
-
-def captions_of_line(place: str, line: dict) -> list[str]:
-    if not line.get("captions"):
-        return [read_field(line, "text", str | None, place)]
-    with user_errors(ValueError, prefix=f"{place} is malformed: 'captions' is not JSON"):
-        captions = json.loads(line["captions"])
-    return read_field({"captions": captions}, "captions", list, place)
+        entries = list(group)
+        place, first = entries[0]
+        yield place, first | {"captions": [read_field(line, "text", str | None, place) for place, line in entries]}

@@ -1,6 +1,6 @@
-"""The layout of Karpathy's COCO split, and the four corpora that are published in it, with five captions per image.
+"""The layout of Karpathy's COCO split, and four corpora in this layout, with five captions per image.
 
-It is a folder of images and one JSON file `{"images": [{"filename", "split", "sentences": [{"raw", "tokens"}]}]}`.
+A corpus is a folder of images and a JSON file `{"images": [{"filename", "split", "sentences": [{"raw", "tokens"}]}]}`.
 """
 
 import re
@@ -23,7 +23,7 @@ QU_2016 = (
 
 
 class KarpathySource:
-    """A corpus in this layout; `place` is the folder of its annotation file."""
+    """A corpus in Karpathy's layout; `place` is the folder of the annotation file."""
 
     name: str
     license = None
@@ -65,7 +65,7 @@ class RSICD(KarpathySource):
 
 
 class RSITMD(KarpathySource):
-    """4,743 images of 256 pixels in 32 classes, with fine-grained captions. It shares pictures with RSICD."""
+    """4,743 images of 256 pixels in 32 classes, with fine-grained captions. RSITMD and RSICD share pictures."""
 
     name = "rsitmd"
     citation = (

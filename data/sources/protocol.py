@@ -1,4 +1,4 @@
-"""The protocol of a reader, and functions that readers share."""
+"""The interface of a reader, and functions that readers share."""
 
 import json
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from rsmclip.core.errors import UserError, user_errors
 class SourceRow(TypedDict):
     """One image of a corpus."""
 
-    image: bytes | None  # image file as published; `None` if it is missing
-    file: str  # path of the image in the corpus, for messages
+    image: bytes | None  # content of the image file; `None` if the file is missing
+    file: str  # path of the image in the corpus, for error lines
     image_id: str  # unique over all corpora: `rsicd/airport_1`
     source: str  # name of the corpus
     label: str | None  # scene class, if the corpus has classes
@@ -22,7 +22,7 @@ class SourceRow(TypedDict):
 
 
 class Source(Protocol):
-    """A corpus, in the layout that its authors publish."""
+    """Reader of a corpus in the layout that its authors publish."""
 
     name: str
     license: str | None  # as the authors state it; `None` if none is known
@@ -61,14 +61,14 @@ def read_field(entry: object, name: str, kind: type | UnionType, place: str) -> 
 def make_row(
     source: str, folder: Path, file_name: str, split: str, captions: list[str], label: str | None, place: str
 ) -> SourceRow:
-    """Return the row of the image `file_name` in `folder`; `place` is the file and entry, for error lines."""
+    """Return the row of the image `file_name` in `folder`; error lines begin with `place`, the annotation's place."""
     check_inside(file_name, place)
     path = folder / file_name
     with user_errors(OSError, prefix=place):
         encoded = path.read_bytes() if path.is_file() else None
     return SourceRow(
         image=encoded,
-        file=f"{folder.name}/{file_name}",  # no path of this machine: the dataset card lists it
+        file=f"{folder.name}/{file_name}",  # not the local path, because the dataset card shows it
         image_id=f"{source}/{PurePosixPath(file_name).with_suffix('')}",
         source=source,
         label=label,
@@ -86,13 +86,13 @@ def check_inside(name: str, place: str) -> None:
 
 def read_annotations(path: Path) -> Any:
     """Return the content of a JSON file, with or without a byte order mark."""
-    with user_errors(OSError, ValueError, prefix=f"{path} is not a JSON file"):
+    with user_errors(OSError, ValueError, prefix=f"{path} cannot be read as JSON"):
         return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """Yield the objects of a JSON Lines file, each with its file and line number for messages."""
-    with user_errors(OSError):
+    """Yield the place (file and line number, for error lines) and the content of each line of a JSON Lines file."""
+    with user_errors(OSError, prefix=f"{path} cannot be read"):
         file = path.open("rb")
     with file:
         # Iterate over bytes: in text mode, U+2028 inside a caption would end a line.

@@ -1,8 +1,8 @@
 """Checks of machine translations.
 
 A check is a function of the English caption, its translation and the language code. It returns `True` to reject the
-translation. Its key in `CHECKS` is the reason in reports. The last check, of the length, needs all translations into
-a language, because it compares each length with the usual one.
+translation. The key of a check in `CHECKS` is the reason in reports. The last check compares the length of a
+translation with the usual length, so it needs all translations into the language.
 """
 
 import math
@@ -15,7 +15,7 @@ from statistics import median
 from typing import NamedTuple
 
 from rsmclip.core.errors import extra
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 
 NAMES = ("English", "Portuguese", "Spanish", "French", "German", "Dutch", "Italian", "Chinese", "Korean", "Russian")
 LANGUAGE_NAMES = dict(zip(LANGUAGES, NAMES, strict=True))
@@ -36,14 +36,14 @@ INTRODUCTION = re.compile(
 # Characters of chat templates and Markdown. Half a character decodes to the last one.
 MARKS = frozenset("<>*#`{}[]|\\_~=\ufffd")
 
-# Greedy decoding can repeat a part for ever. A part counts as repeated if it comes three times in a row, or twice if
-# it is long. A part consists of whole words ("golven en enkele" does not repeat "en"), in Chinese of characters.
+# Greedy decoding may repeat a part of a sentence forever. A part may come twice in a row if it is short, never three
+# times. It consists of whole words ("golven en enkele" does not repeat "en"), in Chinese of characters.
 REPETITION = re.compile(r"\b(\w[^\n]{0,60}?)(?:[\s,.;:!?]+\1\b){2}|\b(\w[^\n]{15,120}?)[\s,.;:!?]+\2\b")
 REPETITION_IN_HAN = re.compile(r"([^\W\d]{2,30}?)(?:[\s，。、；]*\1){2}|([^\W\d][^\n]{5,60}?)[\s，。、；]*\2")
 TIMES_AS_LIKELY = 4  # reject if another language is more than four times as likely
-WIDTH_OF_LENGTHS = 4.0  # reject if the length is more than four standard deviations from the usual one
-FEWEST_LENGTHS = 30  # with fewer translations the usual length is unknown
-# Captions from one template have almost no variance. Those of RSICD deviate by 0.8 (Dutch) to 1.3 (Russian).
+WIDTH_OF_LENGTHS = 4.0  # reject if the length differs from the usual length by more standard deviations
+FEWEST_LENGTHS = 30  # with fewer translations, the usual length is unknown
+# Captions from one template have almost no deviation. Captions of RSICD have 0.8 (Dutch) to 1.3 (Russian).
 LEAST_DEVIATION = 1.2
 
 
@@ -60,20 +60,20 @@ def has_chat_residue(english: str, translation: str, language: str) -> bool:
 
 
 def is_untranslated_copy(english: str, translation: str, language: str) -> bool:
-    """Return whether the words are the English ones. A single word may be equal in both languages."""
+    """Return whether caption and translation have equal words. One single word may be equal in both languages."""
     words = re.findall(r"\w+", english.lower())
     return len(words) > 1 and words == re.findall(r"\w+", translation.lower())
 
 
 def is_in_wrong_script(english: str, translation: str, language: str) -> bool:
     """
-    Return whether letters of a foreign script occur, except names from the English caption.
+    Return whether the translation has letters of a foreign script, other than in names from the English caption.
 
     Text in Han, Hangul or Cyrillic may have up to 30 % Latin letters ("T-shaped").
     """
     own = SCRIPTS.get(language, "LATIN")
     text = unicodedata.normalize("NFKC", translation)  # full-width letters, and the º of an ordinal number
-    for name in re.findall(r"\w*[A-Z]\w*[A-Z]\w*|(?<=\s)[A-Z]\w+", english):  # Boeing, but not the first word
+    for name in re.findall(r"\w*[A-Z]\w*[A-Z]\w*|(?<=\s)[A-Z]\w+", english):  # UCLA, or Boeing after another word
         text = text.replace(name, "")
     scripts = Counter(script_of(letter) for letter in text if letter.isalpha())
     foreign = sum(scripts.values()) - scripts[own] - scripts["LATIN"] * (own != "LATIN")
@@ -87,8 +87,8 @@ def script_of(letter: str) -> str:
 
 def is_in_other_language(english: str, translation: str, language: str) -> bool:
     """Return whether another of the ten languages is more than four times as likely."""
-    # Short captions are ambiguous between related languages: the detector gives the Portuguese "Um rio seco fica em um
-    # deserto." 0.34 for Italian and 0.30 for Portuguese. To take the likeliest would reject right translations.
+    # Short captions are ambiguous between related languages. For the Portuguese "Um rio seco fica em um deserto." the
+    # detector gives 0.34 to Italian and 0.30 to Portuguese. The most likely language would reject right translations.
     if language in SCRIPTS:  # the script alone identifies the language
         return False
     likely = language_confidences(translation)
@@ -109,18 +109,18 @@ def language_detector():
 
 
 def has_repeated_ngrams(english: str, translation: str, language: str) -> bool:
-    """Return whether a part is repeated in the translation, and no part is repeated in English."""
+    """Return whether the translation repeats a part, and the English caption does not."""
     repetition = REPETITION_IN_HAN if language == "zh" else REPETITION
     return bool(repetition.search(translation)) and not REPETITION.search(english)
 
 
 def loses_numbers(english: str, translation: str, language: str) -> bool:
-    """Return whether a number in digits is missing. Separators may differ, and 30万 equals 300,000."""
+    """Return whether the translation lacks a number in digits. Separators may differ; 30万 is 300,000."""
     return bool(numbers(english) - numbers(translation))
 
 
 def numbers(text: str) -> Counter:
-    """Count numbers in one notation: 1,500 and 1.500 and 1 500 are 1500; 3,5 is 3.5."""
+    # Convert to one notation: 1,500 and 1.500 and 1 500 are 1500; 3,5 is 3.5.
     found = Counter()
     spaced = unicodedata.normalize("NFKC", text)
     for number, myriads in re.findall(r"(\d+(?:[., ]\d{3}(?!\d))*(?:[.,]\d+)?)\s*([万만]?)", spaced):
@@ -145,15 +145,15 @@ class Lengths(NamedTuple):
     """
     Usual length of translations into a language, relative to English.
 
-    The logarithm of the ratio of characters has a standard deviation proportional to one over the square root of the
-    caption's length (Gale and Church 1993, section 3).
+    The standard deviation of log(characters of the translation / characters of the caption) is proportional to
+    1 / sqrt(characters of the caption) (Gale and Church 1993, section 3).
     """
 
-    middle: float  # median of log(characters of the translation / characters of the caption)
-    deviation: float  # standard deviation of this logarithm for a caption of one character
+    middle: float  # median of the logarithm
+    deviation: float  # standard deviation of the logarithm for a caption of one character
 
     def distance(self, english: str, translation: str) -> float:
-        """Return by how many standard deviations the length of a translation differs from the usual one."""
+        """Return the difference from the usual length, in standard deviations."""
         ratio = math.log(max(len(translation), 1) / len(english))
         return abs(ratio - self.middle) * math.sqrt(len(english)) / self.deviation
 
@@ -175,7 +175,7 @@ class Judgement(NamedTuple):
     """Result of judging translations into one language."""
 
     reasons: dict[str, str | None]  # English caption to the name of the check that rejects it; `None` if accepted
-    lengths: Lengths  # usual lengths that the translations were compared with
+    lengths: Lengths  # usual length that the translations were compared with
 
 
 def judge(pairs: Mapping[str, str | None], language: str, lengths: Lengths | None = None) -> Judgement:
@@ -185,10 +185,7 @@ def judge(pairs: Mapping[str, str | None], language: str, lengths: Lengths | Non
     Args:
         pairs (`Mapping[str, str]`): English caption to its translation; `None` if it has none.
         language (`str`): Language code.
-        lengths ([`Lengths`], *optional*): Usual lengths; by default measured on these translations.
-
-    Returns:
-        [`Judgement`]
+        lengths ([`Lengths`], *optional*): Usual length; by default measured on these translations.
 
     Raises:
         [`~rsmclip.core.errors.UserError`]: Lingua is not installed.
@@ -209,9 +206,9 @@ def first_objection(english: str, translation: str, language: str) -> str | None
 
 def doubt(english: str, translation: str, language: str, lengths: Lengths) -> float:
     """
-    Return how close an accepted translation is to rejection.
+    Return how close an accepted translation is to rejection, which is at 1.
 
-    It is the probability of other languages or the distance from the usual length over the limit, whichever is larger.
+    Doubt is the larger of the probability of other languages, and the difference from the usual length over its limit.
     """
     confidence = language_confidences(translation)[language]
     return max(1 - confidence, lengths.distance(english, translation) / WIDTH_OF_LENGTHS)

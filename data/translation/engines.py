@@ -1,4 +1,4 @@
-"""Translation engines: models of `transformers` (chat models and sequence-to-sequence models) and vLLM.
+"""Translation engines: chat models and sequence-to-sequence models of `transformers`, and chat models in vLLM.
 
 The default model is TowerInstruct (Alves et al. 2024), which was trained on exactly the ten languages.
 """
@@ -25,15 +25,15 @@ from transformers import (
 )
 
 from rsmclip.core.errors import UserError, extra, user_errors
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.translation.checks import LANGUAGE_NAMES
 
 PROMPT = "Translate the following text from English into {language}.\nEnglish: {sentence}\n{language}:"
 CODES = "eng_Latn por_Latn spa_Latn fra_Latn deu_Latn nld_Latn ita_Latn zho_Hans kor_Hang rus_Cyrl"
 NLLB_CODES = dict(zip(LANGUAGES, CODES.split(), strict=True))
 QUOTATION_MARKS = ('""', "“”", "«»", "„“", "「」")
-SAMPLING = {"temperature": 0.7, "top_p": 0.9}  # of the second attempt
-# Longest translation: Hangul takes up to four tokens where English takes one.
+SAMPLING = {"temperature": 0.7, "top_p": 0.9}  # in the second attempt
+# Length of the longest translation: Hangul needs up to four tokens for one token of English.
 EXTRA_TOKENS, TOKENS_PER_TOKEN = 32, 4
 
 
@@ -44,7 +44,7 @@ class Engine:
     Args:
         model (`str`): Folder or Hub id.
         revision (`str`): Commit on the Hub; for a folder, a hash of its files.
-        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+        tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the model.
     """
 
     auto_model: type
@@ -52,7 +52,7 @@ class Engine:
     def __init__(self, model: str, revision: str, tokenizer: PreTrainedTokenizerBase):
         self.model, self.revision, self.tokenizer = model, revision, tokenizer
         is_folder = Path(model).is_dir()
-        self.name = Path(model).resolve().name if is_folder else model  # records do not show paths of this machine
+        self.name = Path(model).resolve().name if is_folder else model  # records do not show local paths
         self.hub_revision = None if is_folder else revision
 
     def prompt(self, sentence: str, language: str) -> str:
@@ -60,18 +60,18 @@ class Engine:
         raise NotImplementedError
 
     def translate(self, sentences: Sequence[str], language: str, seed: int | None = None) -> list[str]:
-        """Translate English sentences into a language. Decoding is greedy without a seed, sampling with one."""
+        """Translate English sentences into a language, by sampling if there is a seed and greedily otherwise."""
         raise NotImplementedError
 
     @cached_property
     def network(self) -> PreTrainedModel:
-        """The model. Its weights are loaded at the first use."""
+        """Model, loaded at the first use."""
         device = PartialState().device
         dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
         errors = OSError, ValueError, RuntimeError, SafetensorError
         with user_errors(*errors, prefix=f"cannot load the weights of {self.model}"):
             network = self.auto_model.from_pretrained(self.model, revision=self.hub_revision, dtype=dtype)
-        # Drop the model's own generation settings, such as a repetition penalty: greedy means greedy in each engine.
+        # Drop the model's own generation settings, such as a repetition penalty. They would change greedy decoding.
         tokens = ("bos_token_id", "decoder_start_token_id")
         own = {name: getattr(network.generation_config, name) for name in tokens}
         network.generation_config = GenerationConfig(**own)
@@ -79,7 +79,7 @@ class Engine:
 
     @cached_property
     def end_tokens(self) -> list[int]:
-        """Tokens that end an answer: the tokenizer's and the model's, and the end of a turn in ChatML."""
+        """Tokens that end an answer: those of tokenizer and model, and the end of a turn in ChatML."""
         ends = [self.tokenizer.eos_token_id, self.tokenizer.get_vocab().get("<|im_end|>")]
         try:
             of_model = GenerationConfig.from_pretrained(self.model, revision=self.hub_revision).eos_token_id
@@ -123,19 +123,18 @@ class ChatEngine(Engine):
     def prompt(self, sentence: str, language: str) -> str:
         turn = {"role": "user", "content": PROMPT.format(language=LANGUAGE_NAMES[language], sentence=sentence)}
         chat = self.tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
-        # TowerInstruct's template omits the token that began every text in training.
+        # The template of TowerInstruct omits the token at the beginning of every training text.
         return chat if chat.startswith(self.beginning) else self.beginning + chat
 
     def translate(self, sentences: Sequence[str], language: str, seed: int | None = None) -> list[str]:
         prompts = [self.prompt(sentence, language) for sentence in sentences]
-        # The prompts have their special tokens already.
         inputs = self.tokenizer(prompts, padding=True, return_tensors="pt", add_special_tokens=False)
         tokens = self.generate(inputs, seed, max_new_tokens=self.max_new_tokens(sentences))
         return clean(self.tokenizer.batch_decode(tokens[:, inputs.input_ids.shape[1] :], skip_special_tokens=True))
 
 
 class Seq2SeqEngine(Engine):
-    """NLLB, which reads the language from the first token of the answer, or MADLAD, from the first of the question."""
+    """NLLB (its answers begin with a language token) or MADLAD (its prompts begin with a language token)."""
 
     auto_model = AutoModelForSeq2SeqLM
 
@@ -165,16 +164,16 @@ class VLLMEngine(ChatEngine):
 
     @cached_property
     def network(self) -> "vllm.LLM":  # noqa: F821
-        """The model. Its weights are loaded at the first use."""
+        """Model, loaded at the first use."""
         if PartialState().num_processes > 1:
             raise UserError("vLLM uses all GPUs by itself: start it in one process, without accelerate launch")
         with extra("vllm"):
             import vllm
-        gpus = 2 ** int(math.log2(max(1, torch.cuda.device_count())))  # few numbers of heads are divisible by 3 or 5
+        gpus = 2 ** int(math.log2(max(1, torch.cuda.device_count())))  # the number of heads must be divisible by it
         return vllm.LLM(self.model, revision=self.hub_revision, dtype="bfloat16", tensor_parallel_size=gpus, seed=0)
 
     def translate(self, sentences: Sequence[str], language: str, seed: int | None = None) -> list[str]:
-        network = self.network  # raises a UserError if vLLM is not installed
+        network = self.network  # raises UserError if vLLM is not installed
         import vllm
 
         sampling = {"temperature": 0.0} if seed is None else {"seed": seed, **SAMPLING}
@@ -187,7 +186,7 @@ class VLLMEngine(ChatEngine):
 
 def open_engine(kind: str, model: str, revision: str | None = None) -> Engine:
     """
-    Open the engine for a model. The weights are loaded at the first translation.
+    Return the engine for a model. It loads the weights at the first translation.
 
     Args:
         kind (`str`): `transformers` or `vllm`.
@@ -203,7 +202,7 @@ def open_engine(kind: str, model: str, revision: str | None = None) -> Engine:
     with user_errors(OSError, prefix=f"cannot read the translation model {model}"):
         if Path(model).is_dir():
             commit = folder_hash(Path(model))
-        else:  # without a network, the commit in the cache
+        else:  # offline, the commit in the cache
             commit = Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
     if kind == "vllm":
         return VLLMEngine(model, commit, tokenizer)
@@ -219,11 +218,9 @@ def folder_hash(folder: Path) -> str:
 
 
 def clean(answers: Sequence[str]) -> list[str]:
-    """Remove white space and quotation marks around answers."""
     stripped = (answer.strip() for answer in answers)
     return [text[1:-1].strip() if is_quoted(text) else text for text in stripped]
 
 
 def is_quoted(text: str) -> bool:
-    """Return whether one pair of quotation marks encloses the whole text."""
     return any(text[:1] + text[-1:] == marks and not set(marks) & set(text[1:-1]) for marks in QUOTATION_MARKS)

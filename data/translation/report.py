@@ -1,14 +1,14 @@
-"""Markdown reports of translations: numbers of accepted and rejected ones, with examples."""
+"""Markdown reports of translations: numbers and examples of accepted and rejected translations."""
 
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rsmclip.core.files import write_whole
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.translation.checks import CHECKS, LANGUAGE_NAMES, LENGTH, Lengths, doubt
 
-SHOWN = 20
+SHOWN = 20  # examples per table
 NOT_TRANSLATED = "not translated yet"
 
 
@@ -16,8 +16,7 @@ def acceptance_table(counts: Mapping[str, Mapping[str, int]]) -> str:
     """
     Return a Markdown table of accepted and rejected translations by language.
 
-    Args:
-        counts (`Mapping[str, Mapping[str, int]]`): Language code to numbers by `accepted` and by name of a check.
+    `counts` maps a language code to numbers, by `accepted` and by the name of the check that rejects.
     """
     known = (*CHECKS, LENGTH, NOT_TRANSLATED)
     reasons = [name for name in known if any(found.get(name) for found in counts.values())]
@@ -42,7 +41,7 @@ def write_report(
     """
     Write the report of one language to a Markdown file.
 
-    `accepted` maps English captions to translations, `rejected` to the greedy translation and the reason.
+    `accepted` maps an English caption to its translation. `rejected` maps it to the greedy translation and the reason.
     """
     doubts = {text: doubt(text, given, language, lengths) for text, given in accepted.items()}
     worst = sorted(doubts, key=lambda text: (-doubts[text], text))[:SHOWN]
@@ -52,12 +51,12 @@ def write_report(
     parts = [
         f"# Translations into {name}",
         acceptance_table({language: counts}),
-        f"## {len(worst)} most doubtful of the accepted",
+        f"## The {len(worst)} most doubtful accepted translations",
         "Doubt grows with an unusual length and with the probability of other languages. The limit is 1.",
         table(["English", name, "doubt"], [(text, accepted[text], f"{doubts[text]:.2f}") for text in worst]),
-        f"## {len(drawn)} of the accepted, at random",
+        f"## {len(drawn)} random accepted translations",
         table(["English", name], [(text, accepted[text]) for text in drawn]),
-        f"## {len(refused)} of the rejected, at random",
+        f"## {len(refused)} random rejected translations",
         table(["English", "first of two rejected answers", "reason"], [(text, *rejected[text]) for text in refused]),
     ]
     write_whole(path, "\n\n".join(parts) + "\n")

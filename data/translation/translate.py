@@ -1,10 +1,10 @@
-"""Translation of the captions of a corpus: every distinct sentence once for each language, checked and resumable.
+"""Translate the captions of a corpus. Every distinct sentence is translated once into each language.
 
-1. Sentences of similar length are translated in batches by greedy decoding.
-2. A rejected translation is sampled once more. If it is rejected again, the caption has no translation in that
-   language, and the reason is recorded.
-3. Each process writes a finished batch as one line of its own journal. A run may be killed at any time and started
-   again, and several runs may work in one folder: sentences in a journal are not translated again.
+1. Batches of sentences of similar length are translated by greedy decoding.
+2. A sentence with a rejected translation is translated once more, by sampling. If the second translation is rejected
+   too, the caption has no translation in this language, and the reason is recorded.
+3. Each process writes every finished batch as a line of its own journal. Sentences in a journal are not translated
+   again: a run may be killed and started again, and several runs may work in one folder.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ from tqdm.auto import tqdm
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import write_whole
-from rsmclip.data.schema import LANGUAGES, check_schema
+from rsmclip.core.languages import LANGUAGES
+from rsmclip.data.schema import check_schema
 from rsmclip.data.translation.checks import Judgement, judge
 from rsmclip.data.translation.engines import Engine
 from rsmclip.data.translation.report import NOT_TRANSLATED, write_report
@@ -34,7 +35,7 @@ from rsmclip.data.translation.translations import RECORD, read_record
 
 GREEDY, SAMPLED = 0, 1  # the two attempts at a sentence
 BATCH_SIZE = {"transformers": 64, "vllm": 4096}
-TOKENS_WRITTEN = 2  # assumed for each token of the English sentence, for the estimate only
+TOKENS_WRITTEN = 2  # per token of the English sentence; an assumption, for the estimate of `cost`
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,14 @@ class Batch:
 
     @property
     def seed(self) -> int | None:
-        """Seed for sampling. It depends on language and sentences, not on the order or the process of the batch."""
+        """Seed for sampling. It depends only on language and sentences, not on the process that translates."""
         if self.attempt == GREEDY:
             return None
         return int(hashlib.sha256("\n".join((self.language, *self.sentences)).encode()).hexdigest()[:8], 16)
 
 
 def distinct_sentences(corpus: DatasetDict) -> Counter:
-    """
-    Count the English captions of all splits. Captions without a letter are left out (RSICD has a caption " .").
-
-    Raises:
-        [`~rsmclip.core.errors.UserError`]: A split is not in the project's schema.
-    """
+    """Count the English captions of all splits, except captions without a letter (RSICD has a caption " .")."""
     counts: Counter = Counter()
     for split in corpus:
         for row in check_schema(corpus, split, []).select_columns("captions"):
@@ -75,9 +71,9 @@ def make_batches(sentences: Sequence[str], language: str, attempt: int, size: in
 
 class Journal:
     """
-    Finished batches in a folder: one line a batch, one file for each process.
+    Finished batches in a folder: one file per process, one line per batch.
 
-    Lines of other models, revisions or prompts than those of `engine` are ignored.
+    `read` ignores lines with another model, revision or prompt than those of `engine`.
     """
 
     def __init__(self, folder: Path, engine: Engine):
@@ -87,7 +83,7 @@ class Journal:
 
     @cached_property
     def file(self) -> TextIO:
-        """File of this process, created at the first write."""
+        """File of this process, made at the first write."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return (self.folder / f"{uuid4().hex}.jsonl").open("x", encoding="utf-8")
 
@@ -106,7 +102,7 @@ class Journal:
             for line in finished_lines(path):
                 if all(line[name] == value for name, value in self.key.items()):
                     known = found.setdefault((line["language"], line["attempt"]), {})
-                    # If two runs translated a sentence, the choice must not depend on the order of the files.
+                    # Two runs may have translated a sentence. The choice must not depend on the names of the files.
                     for sentence, translation in line["translations"].items():
                         both = translation, known.get(sentence, translation)
                         known[sentence] = min(both, key=lambda text: (not text, text))
@@ -122,7 +118,7 @@ def finished_lines(path: Path) -> Iterator[dict]:
         except ValueError:
             entry = None
         if not is_journal_entry(entry):
-            raise UserError(f"{path}, line {number} is damaged: delete the line to translate its batch again")
+            raise UserError(f"{path}, line {number} is damaged: delete the line, then its batch is translated again")
         yield entry
 
 
@@ -143,15 +139,12 @@ def translate_corpus(
         corpus (`DatasetDict`): A corpus with captions in English.
         languages (`Sequence[str]`): Language codes.
         engine ([`~rsmclip.data.translation.engines.Engine`]): Translation model.
-        output (`Path`):
-            Folder for `captions.jsonl`, which `build --translations` reads, `translation.json`, `reports/`,
-            `rejected/` and `journal/`.
-        batch_size (`int`): Sentences in a batch.
+        output (`Path`): Folder of translations; docs/data.md lists its files.
+        batch_size (`int`): Sentences per batch.
 
     Raises:
-        [`~rsmclip.core.errors.UserError`]:
-            The folder holds translations of another model, the corpus has no captions in English, or the model or the
-            folder fails.
+        [`~rsmclip.core.errors.UserError`]: `output` has translations by another model or cannot be written, the corpus
+            has no captions in English, or the model cannot be loaded.
     """
     sentences = distinct_sentences(corpus)
     if not sentences:
@@ -160,11 +153,11 @@ def translate_corpus(
     check_model(output, journal)
     run_batches({language: list(sentences) for language in languages}, GREEDY, engine, journal, batch_size)
 
-    # One process decides what to sample, since another run may write to the journals meanwhile.
+    # One process selects the sentences to sample, because another run may write to the journals at any time.
     rejected = rejected_sentences(journal, sentences, languages) if state.is_main_process else None
     run_batches(broadcast_object_list([rejected])[0], SAMPLED, engine, journal, batch_size)
 
-    # Runs in one folder take turns here; each writes the translations of all journals.
+    # Only one run writes at a time. It writes the translations of all journals in the folder.
     if state.is_main_process:
         with user_errors(OSError, prefix=f"cannot write to {output}"):
             journal.folder.mkdir(parents=True, exist_ok=True)
@@ -182,17 +175,16 @@ def check_model(output: Path, journal: Journal) -> None:
         known = read_record(path)
         if any(known[name] != value for name, value in journal.key.items()):
             made_by = f"model {known['model']}, revision {known['revision']}, prompt {known['prompt']}"
-            raise UserError(f"{output} holds translations by {made_by}: choose another --output")
+            raise UserError(f"{output} has translations by {made_by}: choose another --output")
     elif output.is_dir() and any(output.glob("*.jsonl")):
-        raise UserError(f"{output} holds translations that this command did not write: choose another --output")
+        raise UserError(f"{output} has translations that this command did not write: choose another --output")
 
 
 def run_batches(
     wanted: Mapping[str, Sequence[str]], attempt: int, engine: Engine, journal: Journal, batch_size: int
 ) -> None:
-    """Translate this process's share of the sentences that no journal has."""
     done, state = journal.read(), PartialState()
-    # Batches are made of all sentences before finished ones are left out: a resumed run makes equal batches.
+    # Make batches of all sentences, then drop finished sentences: a resumed run makes equal batches.
     batches = [
         Batch(language, attempt, missing)
         for language, sentences in wanted.items()
@@ -220,13 +212,12 @@ def judge_known(done: Mapping[str, str], sentences: Counter, language: str) -> J
 
 
 def write_outcome(journal: Journal, sentences: Counter, engine: Engine, output: Path) -> None:
-    """Write captions, rejected translations, reports and the record, for every language in the journals."""
     done = journal.read()
     languages = [code for code in LANGUAGES if (code, GREEDY) in done]
     accepted: dict[str, dict[str, str]] = {}
     counts: dict[str, dict[str, int]] = {}
     for language in languages:
-        # Judge the second answers by the usual lengths of the first ones, which are many.
+        # Second translations are few. Compare their lengths with the usual length of the first translations.
         greedy, sampled = done[language, GREEDY], done.get((language, SAMPLED), {})
         first = judge_known(greedy, sentences, language)
         again = {text: sampled[text] for text, why in first.reasons.items() if why and text in sampled}
@@ -235,7 +226,7 @@ def write_outcome(journal: Journal, sentences: Counter, engine: Engine, output: 
         final |= {text: again[text] for text, why in second.items() if why is None}
         rejected = {text: (greedy[text], first.reasons[text]) for text, why in second.items() if why}
 
-        # Another run may not have translated all its sentences yet: these are neither accepted nor rejected.
+        # Sentences that another run has not translated yet are neither accepted nor rejected.
         missing = len(sentences) - len(final) - len(rejected)
         counts[language] = {"accepted": len(final), **Counter(why for _, why in rejected.values())}
         counts[language] |= {NOT_TRANSLATED: missing} if missing else {}
@@ -245,7 +236,7 @@ def write_outcome(journal: Journal, sentences: Counter, engine: Engine, output: 
         lines = [{"en": text, language: given, "reason": why} for text, (given, why) in sorted(rejected.items())]
         write_json_lines(output / "rejected" / f"{language}.jsonl", lines)
 
-    # The record comes first: captions.jsonl without a record would count as ready translations.
+    # Write the record first: captions.jsonl without a record would be read as translations of unknown origin.
     facts = {**journal.key, "question": engine.prompt("{sentence}", "pt"), "sentences": len(sentences)}
     write_whole(output / RECORD, json.dumps(facts | {"counts": counts}, ensure_ascii=False, indent=2) + "\n")
     lines = [{"en": text, **{code: accepted[code].get(text) for code in languages}} for text in sorted(sentences)]
@@ -257,7 +248,7 @@ def write_json_lines(path: Path, lines: Sequence[dict]) -> None:
 
 
 def cost(sentences: Counter, languages: Sequence[str], engine: Engine) -> str:
-    """Describe in one line how much there is to translate: captions, distinct sentences and estimated tokens."""
+    """Return a line with the numbers of captions, distinct sentences and estimated tokens."""
     read = sum(len(ids) for ids in engine.tokenizer(list(sentences), add_special_tokens=False).input_ids)
     asked = sum(len(engine.tokenizer(engine.prompt("", language)).input_ids) for language in languages)
     prompts = len(languages) * read + len(sentences) * asked

@@ -1,4 +1,4 @@
-"""Folders of translations: the output of `rsmclip data translate`, or ready translations, which are judged here."""
+"""Folders of translations: the output of `rsmclip data translate`, or your own translations."""
 
 import re
 from collections import Counter
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import read_json
-from rsmclip.data.schema import LANGUAGES
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.sources.protocol import read_json_lines
 from rsmclip.data.translation.checks import judge
 
-RECORD = "translation.json"  # written by `translate` beside its captions
+RECORD = "translation.json"  # only `rsmclip data translate` writes it
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Translations:
         captions (`dict[str, dict[str, str]]`): Normalized English caption to language code to translation.
         counts (`dict[str, dict[str, int]]`):
             Language code to numbers of distinct captions: `accepted`, and rejected by the name of the check.
-        model (`str`, *optional*): Name of the translation model, if known.
+        model (`str`, *optional*): Name of the translation model, if it is known.
         revision (`str`, *optional*): Revision of the translation model.
     """
 
@@ -39,7 +39,7 @@ class Translations:
         having = {language for texts in self.captions.values() for language in texts}
         return [language for language in LANGUAGES if language in having]
 
-    def of(self, raw: Sequence[str], languages: Sequence[str]) -> dict[str, list[str | None]]:
+    def aligned(self, raw: Sequence[str], languages: Sequence[str]) -> dict[str, list[str | None]]:
         """Return aligned captions in English and the given languages; `None` replaces a missing translation."""
         english = [normalize_caption(text) for text in raw]
         known = [self.captions.get(text, {}) for text in english]
@@ -53,10 +53,10 @@ def normalize_caption(raw: str) -> str:
 
 def load_translations(folder: Path) -> Translations:
     """
-    Return the accepted translations in a folder. Translations that `translate` did not write are judged first.
+    Return the accepted translations in a folder. Translations that `translate` did not write are checked first.
 
     Args:
-        folder (`Path`): Folder with `*.jsonl` files, one object a line: `{"en": …, "pt": …}`.
+        folder (`Path`): Folder with `*.jsonl` files, one object per line: `{"en": …, "pt": …}`.
 
     Raises:
         [`~rsmclip.core.errors.UserError`]: No such file, a malformed line, or Lingua is not installed.
@@ -88,28 +88,19 @@ def read_record(path: Path) -> dict:
 
 
 def read_translations(folder: Path, pattern: str) -> dict[str, dict[str, str]]:
-    """
-    Read the translations in the files of a folder. A later line replaces an earlier one of an equal caption.
-
-    Returns:
-        `dict[str, dict[str, str]]`: Normalized English caption to language code to translation.
-
-    Raises:
-        [`~rsmclip.core.errors.UserError`]: No file matches the pattern, or a line is malformed.
-    """
+    # A later line replaces an earlier line with an equal English caption.
     if not (files := sorted(folder.glob(pattern))):
         raise UserError(f"no {pattern} with translations in {folder}")
     translations: dict[str, dict[str, str]] = {}
     for place, entry in (line for path in files for line in read_json_lines(path)):
         english = check_entry(place, entry)
-        # A space before punctuation is an artifact of a tokenizer in English, but right in French.
+        # Keep a space before punctuation: it is right in French.
         texts = {code: " ".join(text.split()) for code, text in entry.items() if code != "en" and (text or "").strip()}
         translations.setdefault(english, {}).update(texts)
     return translations
 
 
 def check_entry(place: str, entry: Mapping[str, object]) -> str:
-    """Check one line and return its normalized English caption."""
     if unknown := sorted(set(entry) - set(LANGUAGES)):
         raise UserError(f"{place}: unknown language code {unknown[0]!r}; known are {', '.join(LANGUAGES)}")
     if wrong := [code for code, text in entry.items() if not isinstance(text, str | None)]:

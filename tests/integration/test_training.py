@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoProcessor
 
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.demo.corpus import demo_card, demo_examples
-from rsmclip.data.schema import LANGUAGES, features
+from rsmclip.data.schema import features
 from rsmclip.data.write import write_corpus
 from rsmclip.train import main
 from tests.conftest import TINY_RUN
