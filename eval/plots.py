@@ -7,10 +7,6 @@ import numpy as np
 
 from rsmclip.core.drawing import BLUE, FONT, GREEN, SIZE, SMALL_SIZE, VERMILION, WIDTH, fonts_for, new_figure
 from rsmclip.core.errors import UserError
-<<<<<<< HEAD
-=======
-from rsmclip.core.languages import LANGUAGES
->>>>>>> r1
 
 if TYPE_CHECKING:  # commands that draw nothing do not import matplotlib
     from matplotlib.axes import Axes
