@@ -175,12 +175,15 @@ def port_number(argument: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that the arguments name."""
-    parsed = make_parser().parse_args(arguments)
+    run_command(lambda: run(make_parser().parse_args(arguments)))
+
+
+def run(parsed: argparse.Namespace) -> None:
     from transformers.utils import logging as transformers_logging  # slow to import: --help does not need it
 
     transformers_logging.disable_progress_bar()
     logging.getLogger("huggingface_hub.hf_api").setLevel(logging.ERROR)  # push itself reports that nothing is new
-    run_command(lambda: parsed.run(parsed))
+    parsed.run(parsed)
 
 
 if __name__ == "__main__":
