@@ -42,4 +42,4 @@ def test_revisions_and_the_card_of_the_corpus_are_those_of_the_hub(corpus_folder
     recorded = json.loads(done.stdout.splitlines()[-1])
     assert recorded["found"] == recorded["commits"] and recorded["absent"] == [None, None]
     assert recorded["facts"]["license"] == "mit"
-    assert "random numbers" in recorded["facts"]["sources"]
+    assert "| demo | MIT |" in recorded["facts"]["sources"]
