@@ -18,7 +18,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_imports_nothing_heavy(command):
-    heavy = {"torch", "sklearn", "matplotlib", "gradio", "accelerate", "transformers.modeling_utils"}
+    heavy = {"torch", "datasets", "sklearn", "matplotlib", "gradio", "accelerate", "transformers.modeling_utils"}
     code = f"""
 import sys
 from rsmclip.__main__ import main

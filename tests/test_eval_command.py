@@ -192,12 +192,3 @@ def test_a_place_that_is_taken_is_reported_before_the_model_is_loaded(option, co
     printed = capsys.readouterr().err
     assert str(tmp_path / "taken") in printed and printed.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
-
-
-@pytest.mark.parametrize("arguments", [[], ["compare"], ["search"]])
-def test_help_imports_neither_torch_nor_plots(arguments):
-    code = "import sys; from rsmclip.eval.__main__ import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-    code += "print([name for name in ('torch', 'datasets', 'matplotlib', 'sklearn') if name in sys.modules])"
-    environment = os.environ | {"PYTHONPATH": str(ROOT.parent)}
-    done = subprocess.run([sys.executable, "-c", code, *arguments, "--help"], env=environment, capture_output=True)
-    assert done.stdout.decode().splitlines()[-1] == "[]", done.stderr.decode()
