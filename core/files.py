@@ -22,14 +22,14 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         [`UserError`]: `folder` is not empty, or cannot be written.
     """
-    is_there = folder.exists()
-    if is_there and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is not an empty folder; choose another folder")
-    # An empty folder may be a link, a mounted disk or the working directory: keep it and write inside.
-    place = folder.resolve()
-    unfinished = (place if is_there else place.parent) / f".{place.name}.{os.getpid()}"
     failed = f"{folder} cannot be written"
     with user_errors(OSError, prefix=failed):
+        is_there = folder.exists()
+        if is_there and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} exists and is not an empty folder; choose another folder")
+        # An empty folder may be a link, a mounted disk or the working directory: keep it and write inside.
+        place = folder.resolve()
+        unfinished = (place if is_there else place.parent) / f".{place.name}.{os.getpid()}"
         unfinished.mkdir(parents=True)
     try:
         yield unfinished
@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict:
     """Return the fields of a JSON file. Raises [`UserError`] if the file does not exist or has no JSON object."""
     if not path.is_file():
         raise UserError(f"there is no {path.name} in {path.parent}")
-    with user_errors(OSError, ValueError, prefix=f"{path} cannot be read as JSON"):
+    with user_errors(OSError, ValueError, RecursionError, prefix=f"{path} cannot be read as JSON"):
         fields = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(fields, dict):
         raise UserError(f"{path} contains a {type(fields).__name__}, not an object with fields")

@@ -4,6 +4,7 @@ Commands import their modules when they run, because `datasets` and `torch` woul
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -126,6 +127,9 @@ def check_audit(folder: Path, arguments: argparse.Namespace) -> None:
         if not is_built(folder):
             raise UserError(f"{folder} was not made by rsmclip data build, so --remove cannot change it")
         check_output(folder, overwrite=True)
+    if is_built(folder) and not os.access(folder, os.W_OK):
+        card = folder / "README.md"
+        raise UserError(f"{card} cannot be written, and the audit writes its result there: audit a copy of {folder}")
     for place in (arguments.dataset, *arguments.against):
         if Path(place).resolve() in arguments.output.resolve().parents:  # the next audit would read its pictures
             raise UserError(f"{arguments.output} is inside {place}, which is audited: write the report elsewhere")

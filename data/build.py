@@ -75,7 +75,8 @@ def usable_rows(sources: Iterable[Source], faults: list[Fault]) -> Iterator[tupl
         try:
             encoded = encode_image(row["image"])
         except UserError as error:
-            faults.append(Fault(str(error), row["image_id"], row["file"]))
+            problem, _, reason = str(error).partition(": ")
+            faults.append(Fault(problem, row["image_id"], f"{row['file']}: {reason}"))
             continue
         seen.add(row["image_id"])
         yield row, encoded

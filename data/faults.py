@@ -2,6 +2,7 @@
 
 import io
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from rsmclip.data.sources.protocol import SourceRow
 SPLITS = ("train", "val", "test")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 8 bits per channel, convertible to RGB
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a single surrogate, which JSON allows and UTF-8 does not
+J2K_SIZE = b"\xff\x4f\xff\x51"  # begins a JPEG 2000 codestream: markers SOC and SIZ
 SHOWN = 20  # faults in a table
 
 
@@ -35,7 +37,9 @@ def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
         problem, place = "unknown split", f"{row['split']!r} is none of {', '.join(SPLITS)}"
     elif not captions:
         problem = "no captions"
-    elif not all(isinstance(caption, str) and caption.strip() for caption in captions):
+    elif wrong := [caption for caption in captions if not isinstance(caption, str | None)]:
+        problem, place = "caption that is not text", f"{place}: {reprlib.repr(wrong[0])}"
+    elif not all(caption and caption.strip() for caption in captions):
         problem = "empty caption"
     elif any(HALF_CHARACTER.search(text) for text in (*captions, row["image_id"], row["label"] or "")):
         problem = "text that is not Unicode"
@@ -67,15 +71,28 @@ def load_image(encoded: bytes, draft_side: int | None = None) -> Image.Image:
     Decode an image. With `draft_side`, decode a larger JPEG in gray, with at least this many pixels per side.
 
     Raises:
-        [`UserError`]: The image is damaged, or has more than 8 bits per channel.
+        [`UserError`]: The image is damaged or refused, or has more than 8 bits per channel. The message is the kind of
+            fault, which is counted, then a colon and the reason.
     """
     try:
         image = load_pixels(encoded, "L", draft_side)
     except UserError as error:
-        raise UserError("image undecodable") from error  # constant, because faults are counted by their text
-    if image.mode not in MODES:  # Pillow would clip 16-bit values to 255
-        raise UserError(f"image not in 8 bits per channel ({image.mode})")
+        raise UserError(f"image undecodable: {error}") from error
+    bits = bits_per_channel(image, encoded)
+    if bits > 8 or image.mode not in MODES:  # Pillow would clip 16-bit values to 255
+        remedy = "rescale it to 8-bit gray or RGB, as with gdal_translate -ot Byte -scale MIN MAX 0 255 IN OUT"
+        found = f"{bits} bits, mode {image.mode}" if bits > 8 else f"mode {image.mode}"
+        raise UserError(f"image not in 8 bits per channel: {found}; {remedy}")
     return image
+
+
+def bits_per_channel(image: Image.Image, encoded: bytes) -> int:
+    # Bits in the file. The mode does not show them: Pillow keeps 8 of the 16 bits if there are several channels.
+    if image.format == "PNG":
+        return encoded[24]  # in the header
+    if image.format == "JPEG2000":
+        return (encoded[encoded.find(J2K_SIZE) + 42] & 127) + 1
+    return max(image.tag_v2.get(258, (1,))) if image.format == "TIFF" else 8  # tag BitsPerSample
 
 
 def encode_image(encoded: bytes) -> bytes:
@@ -84,5 +101,6 @@ def encode_image(encoded: bytes) -> bytes:
     if image.format in ("JPEG", "MPO", "PNG"):  # MPO: a JPEG from a camera that stores a second picture after it
         return encoded
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG")
+    # Keep transparency: the image processor puts a white background behind it.
+    image.convert("RGBA" if image.has_transparency_data else "RGB").save(buffer, "PNG")
     return buffer.getvalue()

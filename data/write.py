@@ -65,15 +65,16 @@ def write_corpus(
 
 def check_output(output: Path, overwrite: bool) -> None:
     """Raise [`UserError`] unless a corpus may be written to `output`."""
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file, not a folder")
-    if not output.exists() or not any(output.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(f"{output} exists and is not empty; choose another folder or give --overwrite_output_dir")
-    files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir())
-    if others := [name for name in files if not OURS.fullmatch(name)]:
-        raise UserError(f"{output} is not overwritten, because {others[0]} is not a file of a corpus")
+    with user_errors(OSError, prefix=f"{output} cannot be read"):
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output} is a file, not a folder")
+        if not output.exists() or not any(output.iterdir()):
+            return
+        if not overwrite:
+            raise UserError(f"{output} exists and is not empty; choose another folder or give --overwrite_output_dir")
+        files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir())
+        if others := [name for name in files if not OURS.fullmatch(name)]:
+            raise UserError(f"{output} is not overwritten, because {others[0]} is not a file of a corpus")
 
 
 def put_in_place(finished: Path, output: Path) -> None:

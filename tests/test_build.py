@@ -10,6 +10,7 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import new_folder
 from rsmclip.data import build, write
 from rsmclip.data.build import UnusableRows, build_corpus
 from rsmclip.data.schema import RAW_CAPTIONS, features, load_corpus
@@ -104,6 +105,7 @@ def test_rows_are_read_one_row_group_ahead_at_most(tmp_path, monkeypatch):
         ({"file_name": "gone.png"}, "image missing"),
         ({"captions": []}, "no captions"),
         ({"captions": ["a road .", " "]}, "empty caption"),
+        ({"captions": ["a road .", ["a"]]}, "caption that is not text"),
         ({"split": "valid"}, "unknown split"),
         ({"file_name": "1.png"}, "duplicate id"),
         ({"file_name": "metadata.jsonl"}, "image undecodable"),
@@ -151,6 +153,23 @@ def test_only_a_corpus_is_overwritten(tmp_path):
         with pytest.raises(UserError, match=culprit):
             build_corpus([source], tmp_path / place, overwrite=True)
     assert (tmp_path / "all" / "made" / "0.png").is_file() and (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_reason_why_an_image_is_refused_is_kept(tmp_path):
+    source = made_source(tmp_path / "made")
+    Image.new("RGB", (1, 60)).save(tmp_path / "made" / "0.png")
+    with pytest.raises(UnusableRows) as error:
+        build_corpus([source], tmp_path / "out")
+    [fault] = error.value.faults
+    assert fault.place.startswith("made/0.png: ") and "60" in fault.place
+
+
+def test_a_folder_that_cannot_be_read_is_a_user_error(tmp_path):
+    source, name = made_source(tmp_path / "made"), "o" * 300
+    with pytest.raises(UserError, match=name):
+        build_corpus([source], tmp_path / name)
+    with pytest.raises(UserError, match=name), new_folder(tmp_path / name):
+        pass
 
 
 def test_a_file_that_cannot_be_written_is_a_user_error(tmp_path, monkeypatch):

@@ -127,6 +127,7 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("model_config: {text_config: {layers: 8}}", "model_config.text_config.*layers"),
         ("base: 5", "base is 5"),
         ("- a list", "config.yaml.*list"),
+        ("a: " + 10_000 * "[", "config.yaml.*YAML"),
         ("a: [", "config.yaml.*YAML"),
     ],
 )

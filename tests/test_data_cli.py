@@ -192,6 +192,13 @@ def test_an_audit_is_refused_before_it_starts(tmp_path, leaking, capsys):
         assert not (tmp_path / output).exists()
 
 
+def test_a_card_that_cannot_be_written_stops_an_audit_before_it_starts(tmp_path, leaking, monkeypatch, capsys):
+    monkeypatch.setattr(cli.os, "access", lambda path, mode: path != leaking)
+    report = tmp_path / "report.json"
+    assert f"{leaking / 'README.md'} cannot be written" in refusal(capsys, "audit", leaking, "--output", report)
+    assert not report.exists()
+
+
 def test_a_corpus_without_leaks_is_not_written_again(tmp_path, leaking, capsys):
     command = ["audit", str(leaking), "--output", str(tmp_path / "report.json"), "--remove"]
     cli.main(command)

@@ -10,7 +10,7 @@ from PIL import Image, ImageFile
 
 from rsmclip.core import images
 from rsmclip.core.errors import UserError
-from rsmclip.core.images import FORMATS, IMAGE_ERRORS, decode_image, open_encoded
+from rsmclip.core.images import FORMATS, IMAGE_ERRORS, decode_image, decode_rgb, open_encoded
 from rsmclip.data.audit.same_picture import make_thumbnail
 from rsmclip.data.faults import encode_image, fault_table, find_fault
 from rsmclip.data.sources.protocol import SourceRow
@@ -41,7 +41,9 @@ def test_a_usable_row_has_no_fault():
         ({"split": "valid"}, "unknown split"),
         ({"captions_en": []}, "no captions"),
         ({"captions_en": ["A.", "  "]}, "empty caption"),
-        ({"captions_en": [3]}, "empty caption"),
+        ({"captions_en": [None]}, "empty caption"),
+        ({"captions_en": [3]}, "caption that is not text"),
+        ({"captions_en": [["a"]]}, "caption that is not text"),
         ({"image": None}, "image missing"),
         ({"captions_en": ["half of \ud83d"]}, "text that is not Unicode"),
     ],
@@ -70,6 +72,44 @@ def test_a_tiff_becomes_a_png_of_the_same_pixels():
     image = Image.effect_noise((16, 12), 60).convert("RGB")
     stored = Image.open(io.BytesIO(encode_image(encode(image, "TIFF"))))
     assert stored.format == "PNG" and stored.tobytes() == image.tobytes()
+
+
+def test_a_tiff_keeps_its_transparency():
+    image = Image.new("RGBA", (4, 4), (10, 200, 30, 0))
+    encoded = encode(image, "TIFF")
+    assert Image.open(io.BytesIO(encode_image(encoded))).tobytes() == image.tobytes()
+    assert decode_rgb(encode_image(encoded)).tobytes() == decode_rgb(encoded).tobytes()
+
+
+def png_16() -> bytes:
+    """A PNG of 4 × 4 pixels with three channels of 16 bits, which Pillow cannot write."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(bytes(100)))]
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks:
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return content
+
+
+def tiff_16() -> bytes:
+    """A TIFF of 4 × 4 pixels with three channels of 16 bits."""
+    tags = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 3, 122), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 128)]
+    tags += [(277, 3, 1, 3), (278, 3, 1, 4), (279, 4, 1, 96)]
+    table = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, 8) + table + struct.pack("<3H", 16, 16, 16) + 48 * b"\xb8\x0b"
+
+
+def jpeg2000_16() -> bytes:
+    content = encode(Image.new("RGB", (64, 64)), "JPEG2000", no_jp2=True)
+    return content[:42] + b"\x0f\x01\x01" * 3 + content[51:]  # of each channel: bits - 1, and subsampling
+
+
+@pytest.mark.parametrize("make", [png_16, tiff_16, jpeg2000_16])
+def test_channels_of_16_bits_that_pillow_reduces_are_refused(make):
+    encoded = make()
+    assert Image.open(io.BytesIO(encoded)).mode == "RGB"
+    for read in (encode_image, make_thumbnail):
+        with pytest.raises(UserError, match="8 bits per channel: 16 bits"):
+            read(encoded)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "F", "LAB"])

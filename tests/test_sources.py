@@ -142,7 +142,7 @@ def test_line_separators_within_a_caption_do_not_end_a_json_line(tmp_path):
     assert [entry["text"] for _, entry in read_json_lines(path)] == ["a\u2028b\x85c", "d"]
 
 
-@pytest.mark.parametrize("line", [b"{", b"[1]", '{"text": "forêt"}'.encode("latin-1")])
+@pytest.mark.parametrize("line", [b"{", b"[1]", b"[" * 100_000, '{"text": "forêt"}'.encode("latin-1")])
 def test_a_damaged_json_line_is_named(tmp_path, line):
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b'{"text": "a"}\n' + line + b"\n")
@@ -172,7 +172,7 @@ def test_a_missing_folder_of_images_is_refused(tmp_path):
         list(open_source("rsicd", tmp_path).rows())
 
 
-@pytest.mark.parametrize("text", ["{", '{"pictures": []}', "[]", '{"images": 3}'])
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"pictures": []}', "[]", '{"images": 3}'])
 def test_a_damaged_annotation_file_is_refused(tmp_path, text):
     (tmp_path / "dataset_rsicd.json").write_text(text)
     with pytest.raises(UserError, match="dataset_rsicd.json"):
@@ -236,12 +236,28 @@ def test_metadata_in_csv_is_read_with_one_or_several_lines_an_image(tmp_path):
         (b"file_name,text\na.png,for\xeat\n", "metadata.csv"),
         (b"name,text\na.png,A\n", "line 2.*'file_name'"),
         (b"file_name\na.png\n", "line 2.*'text'"),
+        (b"file_name,text\na.png,A river, and a bridge.\n", "metadata.csv, line 2"),
+        (b"file_name,text\na.png,A.\nb.png\n", "metadata.csv, line 3"),
     ],
 )
 def test_a_damaged_csv_is_refused(tmp_path, content, culprit):
     (tmp_path / "metadata.csv").write_bytes(content)
     with pytest.raises(UserError, match=culprit):
         list(open_source("imagefolder", tmp_path).rows())
+
+
+def test_files_of_an_image_folder_that_are_not_used_are_noted_once(tmp_path, capsys):
+    for name in ("a.png", "b.png", "train/c.jpg", "d.txt", "._e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    image_folder(tmp_path, {"file_name": "./a.png", "text": "A."}, {"file_name": "train/c.jpg", "text": "C."})
+    write_csv(tmp_path / "metadata.csv", "file_name,text", ("a.png", "A."), ("b.png", "B."))
+    assert len(list(open_source("imagefolder", tmp_path).rows())) == 2
+    told = capsys.readouterr().err
+    assert "metadata.csv" in told and "1 (first" in told and "b.png" in told and told.count("\n") == 1
+    (tmp_path / "metadata.csv").unlink()
+    (tmp_path / "b.png").unlink()
+    assert len(list(open_source("imagefolder", tmp_path).rows())) == 2 and capsys.readouterr().err == ""
 
 
 def test_splits_may_be_folders(tmp_path):
@@ -284,6 +300,15 @@ def test_any_dataset_with_images_and_captions_is_read(tmp_path):
         captions_en=["A .", "B ."],
     )
     assert (second["image_id"], second["split"]) == ("theirs/val/0", "val")
+
+
+@pytest.mark.parametrize("path", ["string", "null"])
+def test_images_may_be_structs_of_bytes_and_path(tmp_path, path):
+    encoded = write_image(tmp_path / "a.png")
+    columns = {"image": [{"bytes": encoded, "path": None}], "text": ["A ."]}
+    types = IMAGE_AND_TEXT | {"image": {"bytes": Value("binary"), "path": Value(path)}}
+    (only,) = open_source("hub", str(save_dataset(tmp_path / "theirs", columns, types, ("train",)))).rows()
+    assert (only["image"], only["captions_en"]) == (encoded, ["A ."])
 
 
 def test_rows_without_an_id_are_numbered(tmp_path):

@@ -13,7 +13,7 @@ RIVER = {"en": "a river between trees .", "pt": "Um rio entre árvores.", "de": 
 
 def write_translations(folder: Path, *lines: dict) -> Path:
     folder.mkdir()
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "captions.jsonl").write_text(text, encoding="utf-8")
     return folder
 
@@ -53,6 +53,8 @@ def test_translations_of_all_files_are_joined(tmp_path):
         ({"en": "a road .", "xx": "?"}, "xx"),
         ({"en": "a road .", "pt": ["Uma estrada."]}, "pt"),
         ({"en": 3, "pt": "Uma estrada."}, "en"),
+        ({"en": "a road .", "pt": "Uma \ud800"}, "pt"),
+        ({"en": "a road \ud800", "pt": "Uma estrada."}, "en"),
     ],
 )
 def test_a_wrong_line_of_translations_is_named(tmp_path, line, culprit):
@@ -87,7 +89,16 @@ def test_translations_of_the_translate_command_are_not_judged_again_and_other_fi
     assert (translations.counts, translations.model) == (counts, "someone/translator")
 
 
-@pytest.mark.parametrize("text", ["{", '{"model": "m"}', '{"model": 1, "revision": "", "prompt": "", "counts": {}}'])
+FACTS = {"model": "m", "revision": "", "prompt": ""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[" * 100_000, '{"model": "m"}', json.dumps(FACTS | {"model": 1, "counts": {}})),
+        *(json.dumps(FACTS | {"counts": counts}) for counts in ([], {"pt": 3}, {"pt": {"accepted": "x"}})),
+    ],
+)
 def test_a_damaged_record_is_named(tmp_path, text):
     folder = write_translations(tmp_path / "t", RIVER)
     (folder / "translation.json").write_text(text)

@@ -166,7 +166,7 @@ def damage(checkpoint: Path) -> str | None:
     # Reads every byte of the checkpoint. Returns the first fault, or None.
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return f"{MANIFEST} is not readable"
     except OSError as error:
         return f"{MANIFEST} is missing or cannot be read ({error.strerror})"

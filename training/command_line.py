@@ -65,7 +65,7 @@ def boolean(argument: str) -> bool:
 def dictionary(argument: str) -> dict:
     try:
         value = json.loads(argument)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"expected a JSON object, got {argument}")
@@ -105,7 +105,7 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
     """
     if not path.is_file():
         raise UserError(f"no configuration file at {path}")
-    with user_errors(OSError, UnicodeDecodeError, yaml.YAMLError, prefix=f"{path} is not valid YAML"):
+    with user_errors(OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, prefix=f"{path} is not valid YAML"):
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(values, dict):
         raise UserError(f"{path} must have fields and values, not a {type(values).__name__}")

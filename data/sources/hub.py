@@ -7,7 +7,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from datasets import ClassLabel, Features, Image, LargeList, List
+from datasets import ClassLabel, Features, Image, LargeList, List, Value
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.images import IMAGE_SUFFIXES, image_bytes
@@ -18,6 +18,7 @@ from rsmclip.data.sources.protocol import SourceRow
 OPTIONS = ("image", "captions", "label", "id", "config", "revision")
 SPLIT_NAMES = {"validation": "val", "valid": "val", "dev": "val"}
 CAPTION_NAMES = ("captions", "caption", "sentences", "raw", "text", "texts")
+IMAGE_STRUCTS = [{"bytes": Value("binary"), "path": Value(kind)} for kind in ("string", "null")]
 ID_NAMES = ("image_id", "file_name", "filename", "id")
 
 
@@ -56,7 +57,7 @@ class HubDataset:
 
     def columns(self, features: Features) -> dict[str, str | None]:
         """Return the names of the columns for the roles `image`, `captions`, `label` and `id`."""
-        images = [name for name, feature in features.items() if isinstance(feature, Image)]
+        images = [name for name, feature in features.items() if isinstance(feature, Image) or feature in IMAGE_STRUCTS]
         captions = [name for name, feature in features.items() if holds_captions(feature)]
         # A list of texts is likely captions under any name, a single text only under a known name.
         likely = [name for name in CAPTION_NAMES if name in captions]

@@ -1,6 +1,7 @@
 """The interface of a reader, and functions that readers share."""
 
 import json
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import UnionType
@@ -54,7 +55,7 @@ def read_field(entry: object, name: str, kind: type | UnionType, place: str) -> 
     if not isinstance(entry, dict) or name not in entry:
         raise UserError(f"{place} is malformed: no field {name!r}")
     if not isinstance(entry[name], kind):
-        raise UserError(f"{place} is malformed: {name!r} cannot be {entry[name]!r}")
+        raise UserError(f"{place} is malformed: {name!r} cannot be {reprlib.repr(entry[name])}")
     return entry[name]
 
 
@@ -86,7 +87,7 @@ def check_inside(name: str, place: str) -> None:
 
 def read_annotations(path: Path) -> Any:
     """Return the content of a JSON file, with or without a byte order mark."""
-    with user_errors(OSError, ValueError, prefix=f"{path} cannot be read as JSON"):
+    with user_errors(OSError, ValueError, RecursionError, prefix=f"{path} cannot be read as JSON"):
         return json.loads(path.read_text(encoding="utf-8-sig"))
 
 
@@ -100,7 +101,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
             if not line.strip():
                 continue
             place = f"{path}, line {number}"
-            with user_errors(ValueError, prefix=f"{place} is not JSON"):
+            with user_errors(ValueError, RecursionError, prefix=f"{place} is not JSON"):
                 entry = json.loads(line.decode("utf-8-sig"))
             if not isinstance(entry, dict):
                 raise UserError(f"{place} is not a JSON object")

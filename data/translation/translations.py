@@ -9,6 +9,7 @@ from pathlib import Path
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import read_json
 from rsmclip.core.languages import LANGUAGES
+from rsmclip.data.faults import HALF_CHARACTER
 from rsmclip.data.sources.protocol import read_json_lines
 from rsmclip.data.translation.checks import judge
 
@@ -82,7 +83,10 @@ def read_record(path: Path) -> dict:
     """Read model, revision, prompt and counts from the record that `translate` wrote."""
     facts = read_json(path)
     names = ("model", "revision", "prompt")
-    if not all(isinstance(facts.get(name), str) for name in names) or not isinstance(facts.get("counts"), dict):
+    counts = facts.get("counts")
+    tables = counts.values() if isinstance(counts, dict) else [None]
+    numbers_only = all(isinstance(table, dict) and all(isinstance(n, int) for n in table.values()) for table in tables)
+    if not numbers_only or not all(isinstance(facts.get(name), str) for name in names):
         raise UserError(f"{path} is damaged: delete it and run translate again")
     return facts
 
@@ -105,6 +109,8 @@ def check_entry(place: str, entry: Mapping[str, object]) -> str:
         raise UserError(f"{place}: unknown language code {unknown[0]!r}; known are {', '.join(LANGUAGES)}")
     if wrong := [code for code, text in entry.items() if not isinstance(text, str | None)]:
         raise UserError(f"{place}: {wrong[0]!r} is not a string")
+    if wrong := [code for code, text in entry.items() if HALF_CHARACTER.search(text or "")]:
+        raise UserError(f"{place}: {wrong[0]!r} is not Unicode: it has half of a surrogate pair")
     if not (english := normalize_caption(entry.get("en") or "")):
         raise UserError(f"{place}: no English caption 'en'")
     return english
