@@ -112,11 +112,11 @@ class Trial:
         """Return the inodes of checkpoints that are being written or deleted. Their names can be used again."""
         found = set()
         for pattern in UNFINISHED:
-            for path in (self.output / "checkpoints").glob(pattern):
-                try:
-                    found.add(path.stat().st_ino)
-                except FileNotFoundError:  # renamed or deleted in the meantime
-                    continue
+            # The run may rename a checkpoint, or delete the whole folder to start anew, in the meantime.
+            with contextlib.suppress(FileNotFoundError):
+                for path in (self.output / "checkpoints").glob(pattern):
+                    with contextlib.suppress(FileNotFoundError):
+                        found.add(path.stat().st_ino)
         return found
 
     def kill(self, moment: str, rng: random.Random, seconds: float, within: int = STEPS) -> str | None:
