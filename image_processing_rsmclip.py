@@ -57,8 +57,10 @@ def scale_to_8_bit(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         return (array >> 8).astype(np.uint8)
     low, high = (array.min(), array.max()) if array.size else (0, 0)
-    for top in (1, 255) if array.dtype.kind == "f" else (255,):
-        if -top / 20 <= low and high <= top * 1.05:
+    is_float = array.dtype.kind == "f"
+    for top in (1, 255) if is_float else (255,):
+        is_small = is_float and top == 255 and high <= 2  # -1 to 1, or a reflectance of 1.1: not a dark 0 to 255
+        if -top / 20 <= low and high <= top * 1.05 and not is_small:
             return (array.clip(0, top) * (255 / top)).round().astype(np.uint8)
     raise ValueError(
         f"an image of {array.dtype} has values from {low:g} to {high:g}: "

@@ -116,6 +116,10 @@ def test_values_of_unknown_range_are_refused(processor):
         processor(np.linspace(0, 4000, 1600).reshape(40, 40).astype(np.int32))
     with pytest.raises(ValueError, match="nan"):
         processor(np.full((40, 40, 3), np.nan, dtype=np.float32))
+    ramp = np.tile(np.linspace(0, 1, 32, dtype=np.float32)[:, None, None], (1, 32, 3))
+    for image, named in ((ramp * 2 - 1, "-1 to 1"), (ramp * 1.1, "0 to 1.1")):  # would be nearly black in 0 to 255
+        with pytest.raises(ValueError, match=named):
+            processor(image, return_tensors="pt")
 
 
 LONG_SIDE = {"shortest_edge": 32, "longest_edge": 32}
