@@ -5,7 +5,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 from uuid import uuid4
 
 from rsmclip.core.errors import UserError, user_errors
@@ -54,6 +56,24 @@ def read_json(path: Path) -> dict:
     if not isinstance(fields, dict):
         raise UserError(f"{path} contains a {type(fields).__name__}, not an object with fields")
     return fields
+
+
+def has_type(value: object, expected: type) -> bool:
+    """Return whether a value of JSON or YAML has a type. An integer is a float too; a bool is not an integer."""
+    origin, inner = get_origin(expected), get_args(expected)
+    if origin is Literal:
+        return value in inner
+    if origin is list:
+        return isinstance(value, list) and all(has_type(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(has_type(item, inner[1]) for item in value.values())
+    if inner:  # a union
+        return any(has_type(value, choice) for choice in inner)
+    if is_dataclass(expected):  # its fields, not yet read
+        return isinstance(value, dict)
+    if isinstance(value, bool):
+        return expected is bool or expected is object
+    return isinstance(value, (int, float) if expected is float else expected)
 
 
 def published_name(path_or_hub_id: str | None) -> str | None:

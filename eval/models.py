@@ -13,19 +13,18 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import AutoModel, AutoProcessor, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import read_json
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.embed import Embedder, TextInput, processes
-from rsmclip.models.folder import find_source
+from rsmclip.models.folder import check_descriptions, find_source, load_processor
 from rsmclip.models.openclip import CONFIG, PICKLE, SAFETENSORS, load_openclip
 
 ADAPTER = "adapter_config.json"
 DESCRIPTIONS = ["*.json", "*.jinja", "*.py", "*.txt", "*.model"]
-TOKENIZER_FILES = ["tokenizer.json", "vocab.*", "*.model"]
 WEIGHTS = ["model*.safetensors", "adapter_model.safetensors"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -81,6 +80,7 @@ def load_embedder(
 
 def load(name: str, dtype: torch.dtype, revision: str | None) -> tuple[PreTrainedModel, ProcessorMixin]:
     folder = find_source(name, DESCRIPTIONS, revision)
+    check_descriptions(folder)
     if (folder / ADAPTER).is_file():
         model = load_adapted(name, find_source(name, WEIGHTS, revision), dtype)
     elif (folder / "config.json").is_file():
@@ -92,7 +92,7 @@ def load(name: str, dtype: torch.dtype, revision: str | None) -> tuple[PreTraine
         return found.model.to(dtype), found.processor
     else:
         raise UserError(f"{name} is not a model: it has no config.json, {ADAPTER} or {CONFIG}")
-    return model, load_processor(name, folder)
+    return model, load_processor(name, folder, model.config)
 
 
 def loading_errors(name: str) -> AbstractContextManager[None]:
@@ -133,18 +133,6 @@ def load_adapted(name: str, folder: Path, dtype: torch.dtype) -> PreTrainedModel
     with loading_errors(name):
         adapted = PeftModel.from_pretrained(model, str(folder))
     return adapted.merge_and_unload()
-
-
-def load_processor(name: str, folder: Path) -> ProcessorMixin:
-    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):  # transformers would make an empty one
-        raise UserError(f"{name} has no tokenizer; put its files beside the weights")
-    with loading_errors(name):
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
-        raise UserError(
-            f"{name} has no processor for images and texts; put preprocessor_config.json beside the weights"
-        )
-    return processor
 
 
 def text_input_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> TextInput:

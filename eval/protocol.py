@@ -58,9 +58,9 @@ def load_benchmark(name: str, prompts: str = DEFAULT_PROMPTS) -> Benchmark:
     Raises:
         [`UserError`]: The benchmark or the prompt set is unknown, or the file is incomplete.
     """
-    path = BENCHMARKS / f"{name}.yaml"
-    if not path.is_file():
+    if name not in known_benchmarks():
         raise UserError(f"unknown benchmark {name!r}; choose one of: {', '.join(known_benchmarks())}")
+    path = BENCHMARKS / f"{name}.yaml"
     facts = yaml.safe_load(path.read_text(encoding="utf-8"))
     classes = {str(label): names for label, names in facts.pop("classes", {}).items()}  # YAML reads `1` as a number
     templates = facts.pop("templates", None)

@@ -5,12 +5,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, get_type_hints
 
 from datasets import Dataset
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.files import read_json, write_whole
+from rsmclip.core.files import has_type, read_json, write_whole
 from rsmclip.data.schema import hub_revision
 from rsmclip.eval.cache import corpus_fingerprint
 from rsmclip.eval.evaluate import metrics_by_language
@@ -31,12 +31,12 @@ class Results:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read `eval_results.json` from a folder. Raises [`UserError`] if the file or a field is missing."""
+        """Read `eval_results.json` from a folder. Raises [`UserError`] if a field is missing or of another type."""
         return cls.from_fields(read_json(folder / FILE_NAME), folder)
 
     @classmethod
     def from_fields(cls, recorded: dict, folder: Path) -> Self:
-        """Build the dataclass from the fields of a file. Raises [`UserError`] if a field is missing."""
+        """Build the dataclass from the fields of a file. Raises [`UserError`] if one is missing or of another type."""
         specs = {spec.name: spec for spec in dataclasses.fields(cls)}
         required = [name for name, spec in specs.items() if spec.default is dataclasses.MISSING]
         if missing := [name for name in required if name not in recorded]:
@@ -44,6 +44,11 @@ class Results:
                 f"{folder / FILE_NAME} lacks {', '.join(missing)}: another command or an older version wrote it; "
                 "train or evaluate again"
             )
+        for name, expected in get_type_hints(cls).items():
+            if name in recorded and not has_type(recorded[name], expected):
+                raise UserError(
+                    f"{folder / FILE_NAME}: {name} is not of type {getattr(expected, '__name__', expected)}"
+                )
         return cls(**{name: recorded[name] for name in specs if name in recorded})
 
 

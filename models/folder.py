@@ -1,6 +1,7 @@
 """The model folder: weights, configuration with `auto_map`, remote code and processor, in the format of the Hub."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -9,12 +10,12 @@ from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, HTTPError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
-from transformers import CLIPProcessor, PreTrainedTokenizerBase
+from transformers import AutoProcessor, CLIPProcessor, PreTrainedConfig, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.activations import ACT2FN
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import read_json
+from rsmclip.core.files import has_type, read_json
 
 # Before this version, transformers leaves the weights of this remote code at their random initial values.
 LOWEST_TRANSFORMERS = "5.13"
@@ -34,6 +35,23 @@ SIZES = (  # fields of a model and its towers that must be at least 1
     *("projection_dim", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("image_size", "patch_size", "num_channels", "vocab_size", "max_position_embeddings", "type_vocab_size"),
 )
+# Types of fields that transformers reads without a check, by file. A field may be absent.
+CONFIG_TYPES = {
+    **dict.fromkeys(("vision_config", "text_config", "self_distillation"), dict | None),
+    **dict.fromkeys(("auto_map", "id2label", "quantization_config"), dict | None),
+    **{"dtype": str | None, "torch_dtype": str | None, "logit_scale_init_value": float},
+}
+FIELD_TYPES = {
+    "config.json": CONFIG_TYPES,
+    "processor_config.json": {"image_processor": dict | None, "auto_map": dict | None},
+    "tokenizer_config.json": {
+        "tokenizer_class": str | None,
+        "auto_map": dict | None,
+        "model_max_length": float | None,
+    },
+    "tokenizer.json": {"model": dict},
+}
+TOKENIZER_FILES = ["tokenizer.json", "vocab.*", "*.model"]  # patterns; a tokenizer has one or more
 HANDLER = Path(__file__).parent.parent / "hub" / "handler.py"  # copied into model folders, not imported
 # For Inference Endpoints. They have torch; an entry here would download it again.
 REQUIREMENTS = f"transformers>={LOWEST_TRANSFORMERS}\npillow>=11.0\n"
@@ -110,27 +128,95 @@ def find_source(source: str, patterns: list[str], revision: str | None = None) -
         return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
 
 
-def build_on_meta(source: Path | dict, place: str) -> RSMCLIPModel:
+def build_on_meta(fields: dict, place: str) -> RSMCLIPModel:
     """
     Build a model without memory for its weights, on the meta device.
 
     Args:
-        source (`Path` or `dict`): Folder with `config.json`, or the arguments of [`RSMCLIPConfig`].
+        fields (`dict`): Arguments of [`RSMCLIPConfig`].
         place (`str`): Source of the sizes; the error line begins with it.
 
     Raises:
         [`UserError`]: There is no model of these sizes.
     """
-    fields = source if isinstance(source, dict) else read_json(source / "config.json")
+    check_types(fields, CONFIG_TYPES, place)
     for name in RSMCLIPConfig.sub_configs:
-        if not isinstance(fields.get(name, {}), dict):
+        if fields.get(name, {}) is None:
             raise UserError(f"{place} does not describe a model: {name} is {fields[name]!r}, not fields and values")
     impossible = (ValueError, ZeroDivisionError, StrictDataclassError)  # from the checks of transformers
     with user_errors(*impossible, prefix=f"{place} does not describe a model"):
-        config = RSMCLIPConfig(**source) if isinstance(source, dict) else RSMCLIPConfig.from_pretrained(source)
+        config = RSMCLIPConfig(**fields)
     check_sizes(config, place)
     with user_errors(*impossible, prefix=f"{place} does not describe a model"), torch.device("meta"):
         return RSMCLIPModel(config)
+
+
+def check_types(fields: dict, types: dict[str, type], place: str) -> None:
+    for name in types.keys() & fields.keys():
+        value, kind = fields[name], getattr(types[name], "__name__", types[name])
+        if not has_type(value, types[name]):
+            raise UserError(f"{place}: {name} is {value!r}, but must be of type {kind}")
+        if name.endswith("dtype") and value and not isinstance(getattr(torch, value, None), torch.dtype):
+            raise UserError(f"{place}: {name} is {value!r}, which is no dtype of torch")
+        if name in RSMCLIPConfig.sub_configs:
+            check_types(value or {}, types, f"{place}: {name}")
+
+
+def check_descriptions(folder: Path) -> None:
+    """Raise [`UserError`] if a JSON file of a model folder is damaged in a way that transformers does not report."""
+    for name, types in FIELD_TYPES.items():
+        if (folder / name).is_file():
+            fields = read_json(folder / name)
+            if name == "tokenizer.json" and "model" not in fields:
+                raise UserError(f"{folder / name} has no tokenizer: the field model is missing")
+            check_types(fields, types, str(folder / name))
+    if (folder / "tokenizer_config.json").is_file():
+        check_tokenizer_files(str(folder), folder)
+
+
+def check_tokenizer_files(name: str, folder: Path) -> None:
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):  # transformers would make an empty one
+        raise UserError(f"{name} has no tokenizer; put its files beside the weights")
+
+
+def load_processor(name: str, folder: Path, config: PreTrainedConfig) -> ProcessorMixin:
+    """
+    Load the processor of a model for images and texts.
+
+    Args:
+        name (`str`): Folder or Hub id, for the error line.
+        folder (`Path`): Local folder, checked by [`check_descriptions`].
+        config (`PreTrainedConfig`): Configuration of the model. The processor of an RS-M-CLIP must fit it.
+
+    Raises:
+        [`UserError`]: The folder has no tokenizer or no image processor, or they do not fit the model.
+    """
+    check_tokenizer_files(name, folder)
+    with user_errors(OSError, ValueError, ImportError, prefix=f"the processor of {name} cannot be loaded"):
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    images, tokenizer = (getattr(processor, part, None) for part in ("image_processor", "tokenizer"))
+    if images is None or tokenizer is None:
+        raise UserError(
+            f"{name} has no processor for images and texts; put preprocessor_config.json beside the weights"
+        )
+    if config.model_type == RSMCLIPConfig.model_type:
+        check_image_processor(images, config.vision_config.image_size, name)
+        if len(tokenizer) > (rows := config.text_config.vocab_size):
+            raise UserError(f"the tokenizer of {name} has {len(tokenizer)} tokens, but vocab_size is {rows}")
+    return processor
+
+
+def check_image_processor(images: RSMCLIPImageProcessor, image_size: int, place: str) -> None:
+    for name, low in (("image_mean", -math.inf), ("image_std", 0)):
+        values = getattr(images, name)
+        if (
+            not has_type(values and list(values), list[float])
+            or [low < value < math.inf for value in values] != [True] * 3
+        ):
+            raise UserError(f"{place}: {name} of the image processor is {values!r}, not three numbers above {low}")
+    field = "crop_size" if images.do_center_crop else "size"
+    if (found := [getattr(getattr(images, field), side, None) for side in ("height", "width")]) != [image_size] * 2:
+        raise UserError(f"{place}: {field} of the image processor is {found}, but the image tower takes {image_size}")
 
 
 def check_sizes(config: RSMCLIPConfig, place: str) -> None:
@@ -147,12 +233,19 @@ def check_sizes(config: RSMCLIPConfig, place: str) -> None:
             raise UserError(f"{place} does not describe a model: {name} is {value!r}, but must be at least 1")
 
 
-def check_model_type(folder: Path) -> None:
-    """Raise [`UserError`] unless a folder has a complete RS-M-CLIP without code of other repositories."""
-    if (found := read_json(folder / "config.json").get("model_type")) != RSMCLIPConfig.model_type:
+def check_model_type(folder: Path) -> RSMCLIPConfig:
+    """
+    Return the configuration of a folder with a complete RS-M-CLIP and without code of other repositories.
+
+    Raises:
+        [`UserError`]: The folder has another model, or a file is damaged or does not fit the others.
+    """
+    fields = read_json(folder / "config.json")
+    if (found := fields.get("model_type")) != RSMCLIPConfig.model_type:
         raise UserError(f"{folder} has a model of type {found!r}, not {RSMCLIPConfig.model_type!r}")
+    check_descriptions(folder)
     check_remote_code(folder)
-    model = build_on_meta(folder, str(folder / "config.json"))
+    model = build_on_meta(fields, str(folder / "config.json"))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = weight_shapes(folder)
     if missing := [name for name in expected if name not in found]:  # transformers initializes them at random
@@ -161,6 +254,7 @@ def check_model_type(folder: Path) -> None:
     for name, shape in expected.items():
         if found[name] != shape:
             raise UserError(f"{folder}: {name} has shape {found[name]}, but config.json describes {shape}")
+    return model.config
 
 
 def check_remote_code(folder: Path) -> None:

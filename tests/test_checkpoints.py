@@ -140,6 +140,9 @@ DAMAGES = {
     "manifest.json is missing": lambda folder: (folder / "manifest.json").unlink(),
     "manifest.json": lambda folder: cut(folder / "manifest.json"),
     "manifest.json ": lambda folder: (folder / "manifest.json").write_text('{"step": 10}'),
+    "manifest.json has 'a": lambda folder: (folder / "manifest.json").write_text(
+        '{"step": 10, "processes": 1, "files": {"a\\u0000b": {}}}'
+    ),
     "step-5": lambda folder: shutil.rmtree(folder) or shutil.copytree(folder.with_name("step-5"), folder),
 }
 

@@ -116,6 +116,10 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("num_local_views: -1", "num_local_views is -1.* 0"),
         ("learning_rate: .nan", "learning_rate is nan"),
         ("output_dir: ''", "output_dir"),
+        ("dataset: ''", "dataset"),
+        *((f'{name}: "a\\0b"', name) for name in ("dataset", "model", "tokenizer", "output_dir")),
+        ('output_dir: "\\ud800"', "output_dir"),
+        ("cpu_threads: 100000", "cpu_threads.*1024"),
         ("model: a/b\ntokenizer: c/d", "model or tokenizer"),
         ("log_with: pencil", "log_with.*pencil"),
         ("language_sampling: en=x", "language_sampling.*x"),
@@ -159,3 +163,20 @@ def test_views_follow_the_configuration():
     assert specs["global"].count == 2 and specs["global"].size == 64
     assert specs["local"].count == 3 and specs["local"].scale == (0.1, 0.3) and specs["local"].brightness == 0.1
     assert list(TrainingConfig(self_distillation_weight=0).view_specs(64)) == ["global"]
+
+
+@pytest.mark.parametrize(
+    "fields, named",
+    [
+        ({"rr": 2}, "lora.*'rr'"),
+        ({"target_modules": 3}, "lora.*target_modules"),
+        ({"target_modules": "("}, "lora.*target_modules"),
+        ({"target_modules": "query", "r": 0}, "lora.*'r': 0"),
+        ({"target_modules": "query", "r": "x"}, "lora: r "),
+        ({"target_modules": "query", "lora_alpha": "x"}, "lora: lora_alpha"),
+        ({"target_modules": ["nowhere"]}, "lora.*nowhere"),
+    ],
+)
+def test_fields_of_lora_that_fit_nothing_are_refused(tiny_model, fields, named):
+    with pytest.raises(UserError, match=named):
+        add_adapter(tiny_model, fields)

@@ -296,6 +296,27 @@ def test_a_folder_that_cannot_be_loaded_is_named(spoil, culprit, folders, tmp_pa
         load_embedder(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("file", "fields", "named"),
+    [
+        ("config.json", {"text_config": 3}, "config.json.*text_config"),
+        ("config.json", {"dtype": "foo"}, "config.json.*dtype"),
+        ("tokenizer.json", {"model": 3}, "tokenizer.json.*model"),
+        ("tokenizer_config.json", {"tokenizer_class": 3}, "tokenizer_config.json.*tokenizer_class"),
+        ("processor_config.json", {"image_processor": 3}, "processor_config.json.*image_processor"),
+        ("processor_config.json", {"image_processor": {"image_std": [0, 0, 0]}}, "image_std"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_file(file, fields, named, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    content = json.loads((folder / file).read_text())
+    for name, value in fields.items():
+        content[name] = content[name] | value if isinstance(value, dict) else value
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=named):
+        load_embedder(str(folder), device="cpu")
+
+
 @pytest.mark.parametrize("kind", [KeyError, TypeError, RuntimeError, ImportError])
 @pytest.mark.parametrize("function", ["find_source", "load_processor", "text_input_of"])
 def test_a_bug_in_our_own_code_is_not_reported_as_bad_input(function, kind, folders, monkeypatch):

@@ -111,6 +111,8 @@ def test_the_choice_of_prompts_is_kept_and_a_benchmarks_own_come_before_the_defa
 def test_unknown_names_and_missing_class_names_are_named(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="'nope'.*aid, demo, .*, whu_rs19"):
         load_benchmark("nope")
+    with pytest.raises(UserError, match="'../prompts'"):
+        load_benchmark("../prompts")
     with pytest.raises(UserError, match="'all'.*single, small, en2, en3, en18, en105"):
         load_benchmark("aid", prompts="all")
     content = yaml.safe_load((BENCHMARKS / "eurosat.yaml").read_text(encoding="utf-8"))

@@ -1,12 +1,14 @@
 """The folder of a run: files that may be overwritten, runs that may continue, and published settings."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from accelerate import Accelerator
 
 from rsmclip.training.command_line import parse_config
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, published_config
+from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, published_config, write_settings
 
 
 @pytest.fixture
@@ -54,6 +56,15 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="output_dir.*file"):
         check_run_folder(TrainingConfig(output_dir=str(tmp_path / "file")))
+
+
+def test_the_root_is_no_folder_of_a_run(monkeypatch):
+    config = TrainingConfig(output_dir="/", overwrite_output_dir=True)
+    with pytest.raises(ValueError, match="output_dir /"):
+        check_run_folder(config)
+    with pytest.raises(ValueError, match="output_dir"):
+        monkeypatch.setattr("pathlib.Path.mkdir", lambda *arguments, **options: pytest.fail("it writes"))
+        write_settings(config, Path("/"))
 
 
 def test_a_run_continues_with_its_own_settings(folder, tmp_path):

@@ -1,6 +1,8 @@
 """LoRA (Hu et al. 2022) with peft: low-rank adapters in the towers. Only the adapters are trained and saved."""
 
 import copy
+import re
+from dataclasses import fields as fields_of
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -8,8 +10,18 @@ from torch import nn
 from transformers import CLIPProcessor
 
 from rsmclip import RSMCLIPModel
-from rsmclip.core.errors import user_errors
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.files import has_type
 from rsmclip.models.folder import open_weights
+from rsmclip.training.config import unknown_field
+
+TYPES = {  # of the usual fields of LoraConfig, which peft does not check
+    "r": int,
+    "target_modules": str | list[str] | None,
+    "modules_to_save": list[str] | None,
+    "lora_alpha": float,
+    "lora_dropout": float,
+}
 
 
 def add_adapter(model: RSMCLIPModel, fields: dict) -> PeftModel:
@@ -23,9 +35,17 @@ def add_adapter(model: RSMCLIPModel, fields: dict) -> PeftModel:
         fields (`dict`): Fields of peft's `LoraConfig`.
 
     Raises:
-        [`UserError`]: A field is unknown, or no module has one of the target names.
+        [`UserError`]: A field is unknown or has the wrong type, or no module has one of the target names.
     """
-    with user_errors(TypeError, ValueError, prefix="lora"):
+    known = [spec.name for spec in fields_of(LoraConfig)]
+    for name, value in fields.items():
+        if name not in known:
+            raise UserError(f"lora: {unknown_field(name, known)}")
+        if not has_type(value, TYPES.get(name, object)):
+            raise UserError(
+                f"lora: {name} is {value!r}, but must be of type {getattr(TYPES[name], '__name__', TYPES[name])}"
+            )
+    with user_errors(ValueError, re.error, prefix=f"lora {fields}"):
         adapter = get_peft_model(model, LoraConfig(**fields))
     if model.self_distillation_head is not None:
         model.self_distillation_head.requires_grad_(True)

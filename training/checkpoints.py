@@ -181,6 +181,8 @@ def damage(checkpoint: Path) -> str | None:
             found = describe(checkpoint / name)
         except OSError as error:
             return f"{name} is missing or cannot be read ({error.strerror})"
+        except ValueError:  # from the system's call: the name has a NUL or half a surrogate pair
+            return f"{MANIFEST} has {name!r}, which cannot be a file"
         if found != expected:
             return f"{name} is {found}, but the manifest says {expected}"
     return None

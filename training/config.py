@@ -11,12 +11,12 @@ import math
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Literal, get_origin, get_type_hints
 
 import yaml
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.files import is_local
+from rsmclip.core.files import has_type, is_local
 from rsmclip.core.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -171,8 +171,8 @@ class OptimizationSettings:
     mixed_precision: Literal["no", "bf16", "fp16"] | None = option(
         None, "Precision of the towers; null: the setting of accelerate."
     )
-    cpu_threads: int | None = option(
-        None, "Threads of a process on a CPU; null: its share of the cores.", low=1, may_change=True
+    cpu_threads: int | None = option(  # torch crashes if the system cannot start so many
+        None, "Threads of a process on a CPU; null: its share of the cores.", low=1, high=1024, may_change=True
     )
     seed: int = option(0, "Seed of weights, order, captions and views.", low=0, high=2**32 - 1, card=True)
 
@@ -236,8 +236,12 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             raise UserError(f"languages has an unknown code {unknown[0]!r}; known codes: {' '.join(LANGUAGES)}")
         if not self.languages or len(set(self.languages)) < len(self.languages):
             raise UserError("languages must name at least one language, each once")
-        if not self.output_dir:
-            raise UserError("output_dir must name a folder")
+        for name in ("dataset", "model", "tokenizer", "output_dir"):
+            value = getattr(self, name)
+            if name in ("dataset", "output_dir") and not value:
+                raise UserError(f"{name} is empty: it must name a folder")
+            if re.search(r"[\0\ud800-\udfff]", value or ""):  # NUL, or half a surrogate pair
+                raise UserError(f"{name} is {value!r}, which cannot be the name of a folder")
         self.check_combinations()
         self.caption_sampling()
         check_model_config(self.model_config)
@@ -314,19 +318,6 @@ def check_value(
     if not (low <= value <= high and math.isfinite(value)):
         limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise UserError(f"{name} is {value}: it must be {limits}")
-
-
-def has_type(value: object, expected: type) -> bool:
-    # An integer counts as a float. A bool does not count as an integer.
-    if get_origin(expected) is Literal:
-        return value in get_args(expected)
-    if get_origin(expected) is list:
-        return isinstance(value, list) and all(has_type(item, get_args(expected)[0]) for item in value)
-    if get_args(expected):  # a union
-        return any(has_type(value, choice) for choice in get_args(expected))
-    if isinstance(value, bool):
-        return expected is bool
-    return isinstance(value, (int, float) if expected is float else expected)
 
 
 def check_model_config(values: dict) -> None:

@@ -4,13 +4,19 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from datasets import Dataset
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoProcessor, AutoTokenizer, CLIPProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, CLIPProcessor, PreTrainedTokenizerBase
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.models.folder import build_on_meta, make_processor
+from rsmclip.models.folder import (
+    TOKENIZER_FILES,
+    build_on_meta,
+    check_model_type,
+    find_source,
+    load_processor,
+    make_processor,
+)
 from rsmclip.training.config import ModelSettings
 from rsmclip.training.tokenizer import train_tokenizer
 from rsmclip.training.views import ViewSpec
@@ -41,31 +47,14 @@ def make_model(
 
 def published_model(settings: ModelSettings, with_head: bool) -> tuple[RSMCLIPModel, CLIPProcessor]:
     name = settings.model
-    with user_errors(OSError, ValueError, prefix=f"model {name} cannot be loaded"):
-        found = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
-    if found != RSMCLIPConfig.model_type:
-        raise UserError(f"model {name} has the type {found!r}, not {RSMCLIPConfig.model_type!r}")
-    with user_errors(ValueError, StrictDataclassError, prefix=f"the config.json of model {name} describes no model"):
-        fields = RSMCLIPConfig.from_pretrained(name).to_dict()
+    folder = find_source(name, ["*.json", "*.jinja", "*.py", "*.safetensors", *TOKENIZER_FILES])
+    fields = check_model_type(folder).to_dict()
     fields["self_distillation"] = head_sizes(settings, fields["self_distillation"]) if with_head else None
     config = build_on_meta(fields, f"the config.json of model {name}").config
     with user_errors(OSError, SafetensorError, prefix=f"the weights of model {name} cannot be loaded"):
-        model, loading = RSMCLIPModel.from_pretrained(
-            name,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, because transformers raises RuntimeError, as bugs do
-        )
-    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("self_distillation_head."))
-    if missing:
-        raise UserError(f"the weights of model {name} lack {len(missing)} tensors, the first is {missing[0]}")
-    if mismatched := sorted(loading["mismatched_keys"]):
-        key, found, expected = mismatched[0]
-        raise UserError(f"the weights of model {name}: {key} has shape {found}, but config.json gives {expected}")
-    with user_errors(OSError, ValueError, prefix=f"the processor of model {name} cannot be loaded"):
-        return model, AutoProcessor.from_pretrained(name, trust_remote_code=True)
+        model = RSMCLIPModel.from_pretrained(folder, config=config, dtype=torch.float32, use_safetensors=True)
+    model.name_or_path = model.config.name_or_path = name  # an adapter names its model
+    return model, load_processor(f"model {name}", folder, config)
 
 
 def random_model(

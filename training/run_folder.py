@@ -26,6 +26,8 @@ def check_run_folder(config: TrainingConfig) -> None:
         [`UserError`]: The folder has another run or foreign files, or the resumed run has other settings.
     """
     folder = Path(config.output_dir)
+    if not folder.resolve().name:
+        raise UserError(f"output_dir {folder} is the root of the file system, not a folder of a run")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir {folder} is a file, not a folder")
     if config.resume_from_checkpoint:
@@ -93,13 +95,14 @@ def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None
 
 
 def write_settings(config: TrainingConfig, folder: Path) -> None:
+    published = published_config(config)  # before anything changes: it can refuse a setting
     if not config.resume_from_checkpoint:
         for path in written_paths(folder):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (folder / "checkpoints").mkdir(parents=True)
         config.save(folder / "checkpoints" / "training_config.yaml")
     (folder / ".gitignore").write_text("".join(f"{name}/\n" for name in PRIVATE) + f"{PICTURE}\n")
-    published_config(config).save(folder / "training_config.yaml")
+    published.save(folder / "training_config.yaml")
 
 
 def published_config(config: TrainingConfig) -> TrainingConfig:
