@@ -57,6 +57,12 @@ HANDLER = Path(__file__).parent.parent / "hub" / "handler.py"  # copied into mod
 REQUIREMENTS = f"transformers>={LOWEST_TRANSFORMERS}\npillow>=11.0\n"
 
 
+def make_image_processor(image_size: int) -> RSMCLIPImageProcessor:
+    """Return the released preprocessing of images: bicubic resize, center crop, CLIP's mean and deviation."""
+    crop = {"height": image_size, "width": image_size}
+    return RSMCLIPImageProcessor(size={"shortest_edge": image_size}, crop_size=crop)
+
+
 def make_processor(tokenizer: PreTrainedTokenizerBase, image_size: int) -> CLIPProcessor:
     """
     Make CLIP's processor: bicubic resize of the short side, center crop, CLIP's mean and standard deviation.

@@ -1,0 +1,189 @@
+"""A model out of towers that exist: a pretrained image tower, a pretrained text tower, and new projections."""
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import (
+    AutoTokenizer,
+    CLIPProcessor,
+    CLIPVisionModel,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    XLMRobertaModel,
+)
+
+from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.models.folder import find_source, make_image_processor
+from rsmclip.models.openclip import CONFIG, PICKLE, SAFETENSORS, load_openclip
+
+IMAGE_TOWERS = ("clip_vision_model", "clip")
+LOADING_ERRORS = (OSError, ValueError, SafetensorError, StrictDataclassError)
+FILES = ["*.json", "*.safetensors", "*.model"]
+
+
+def assemble(
+    image_tower: str, text_tower: str, projection_dim: int, self_distillation: dict | None, max_length: int = 77
+) -> tuple[RSMCLIPModel, CLIPProcessor]:
+    """
+    Join two towers in one model. The weights of the towers are kept; projections, logit scale and head are new.
+
+    Args:
+        image_tower (`str`):
+            Folder or Hub id of a `CLIPVisionModel`, of a `CLIPModel`, or of a model in OpenCLIP's layout.
+        text_tower (`str`):
+            Folder or Hub id of an XLM-RoBERTa encoder of transformers, with its tokenizer.
+        projection_dim (`int`):
+            Width of the space that images and texts share.
+        self_distillation (`dict`, *optional*):
+            Sizes of the self-distillation head; `None`: no head.
+        max_length (`int`, *optional*, defaults to 77):
+            Longest text in tokens.
+
+    Returns:
+        `tuple[RSMCLIPModel, CLIPProcessor]`: The model on the CPU in float32, and its processor.
+
+    Raises:
+        [`UserError`]: A tower does not exist, has another type, or lacks weights.
+    """
+    vision, image_processor = load_image_tower(image_tower)
+    text, tokenizer = load_text_tower(text_tower)
+    tokenizer.model_max_length = max_length
+    model = RSMCLIPModel(
+        RSMCLIPConfig(
+            vision_config=vision.config.to_dict(),
+            text_config=text.config.to_dict(),
+            projection_dim=projection_dim,
+            self_distillation=self_distillation,
+        )
+    )
+    model.vision_model.load_state_dict(vision.state_dict())
+    model.text_model.load_state_dict(text.state_dict())
+    return model, CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer)
+
+
+def load_image_tower(name: str) -> tuple[CLIPVisionModel, RSMCLIPImageProcessor]:
+    """
+    Load an image tower in float32, and its preprocessing.
+
+    Args:
+        name (`str`): Folder or Hub id of a `CLIPVisionModel`, of a `CLIPModel`, or of a model in OpenCLIP's layout.
+
+    Raises:
+        [`UserError`]: There is no such tower.
+    """
+    folder = find_source(name, [*FILES, SAFETENSORS, PICKLE])
+    if (folder / CONFIG).is_file():
+        found = load_openclip(str(folder))
+        processor = getattr(found.processor, "image_processor", found.processor)
+        return found.model.vision_model.float(), processor
+    check_type(folder, f"image_tower {name}", IMAGE_TOWERS)
+    with user_errors(*LOADING_ERRORS, prefix=f"image_tower {name} cannot be loaded"):
+        tower, loading = CLIPVisionModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    check_complete(f"image_tower {name}", loading["missing_keys"])
+    if (folder / "preprocessor_config.json").is_file():
+        with user_errors(*LOADING_ERRORS, prefix=f"the preprocessing of image_tower {name} cannot be loaded"):
+            return tower, RSMCLIPImageProcessor.from_pretrained(folder)
+    return tower, make_image_processor(tower.config.image_size)
+
+
+def load_text_tower(name: str) -> tuple[XLMRobertaModel, PreTrainedTokenizerBase]:
+    """
+    Load a text tower in float32 without its pooling layer, and its tokenizer.
+
+    Args:
+        name (`str`): Folder or Hub id of an XLM-RoBERTa encoder.
+
+    Raises:
+        [`UserError`]: There is no such tower, or it has no tokenizer.
+    """
+    folder = find_source(name, FILES)
+    check_type(folder, f"text_tower {name}", ("xlm-roberta",))
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "sentencepiece.bpe.model")):
+        raise UserError(f"text_tower {name} has no tokenizer: there is no tokenizer.json")
+    with user_errors(*LOADING_ERRORS, prefix=f"text_tower {name} cannot be loaded"):
+        tower, loading = XLMRobertaModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, add_pooling_layer=False, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    check_complete(f"text_tower {name}", loading["missing_keys"])
+    if len(tokenizer) > tower.config.vocab_size:
+        size = tower.config.vocab_size
+        raise UserError(f"text_tower {name} has {size} word embeddings, fewer than its {len(tokenizer)} tokens")
+    return tower, tokenizer
+
+
+def check_type(folder: Path, place: str, expected: tuple[str, ...]) -> None:
+    with user_errors(*LOADING_ERRORS, prefix=f"{place} cannot be loaded"):
+        found = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    if found not in expected:
+        raise UserError(f"{place} has the type {found!r}, not {' or '.join(map(repr, expected))}")
+
+
+def check_complete(place: str, missing: Iterable[str]) -> None:
+    if missing := sorted(missing):
+        raise UserError(f"{place} lacks {len(missing)} tensors, the first is {missing[0]}")
+
+
+def trim_vocabulary(model: RSMCLIPModel, processor: CLIPProcessor, texts: Iterable[str]) -> int:
+    """
+    Remove the tokens that no text uses from tokenizer and word embeddings, in place.
+
+    All tokens of the texts and all single characters stay, so that the texts have the same pieces as before and other
+    texts can still be written, if in more pieces. The ids change.
+
+    Args:
+        model ([`RSMCLIPModel`]): The model.
+        processor (`CLIPProcessor`): Its processor with a Unigram tokenizer.
+        texts (`Iterable[str]`): All captions, class names and prompts.
+
+    Returns:
+        `int`: Number of tokens that stay.
+
+    Raises:
+        [`UserError`]: The tokenizer is not a Unigram model.
+    """
+    tokenizer = processor.tokenizer
+    described = json.loads(tokenizer.backend_tokenizer.to_str())
+    if described["model"]["type"] != "Unigram":
+        raise UserError(f"trim_vocabulary needs a Unigram tokenizer, not {described['model']['type']}")
+    texts = sorted(set(texts))
+    before = [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(texts)["input_ids"]]
+    # Ids that stay, in their order: special tokens, single characters, pieces of the texts.
+    vocabulary = described["model"]["vocab"]
+    kept = {token["id"] for token in described["added_tokens"]} | {described["model"]["unk_id"]}
+    kept |= {number for number, (piece, _) in enumerate(vocabulary) if len(piece.lstrip("▁")) <= 1}
+    kept |= {number for ids in tokenizer(texts)["input_ids"] for number in ids}
+    order = sorted(kept)
+    new_ids = {old: new for new, old in enumerate(order)}
+    # The tokenizer with new ids.
+    described["model"]["vocab"] = [vocabulary[old] for old in order]
+    described["model"]["unk_id"] = new_ids[described["model"]["unk_id"]]
+    for token in described["added_tokens"]:
+        token["id"] = new_ids[token["id"]]
+    for token in described["post_processor"]["special_tokens"].values():
+        token["ids"] = [new_ids[old] for old in token["ids"]]
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        Path(folder, "tokenizer.json").write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
+        processor.tokenizer = AutoTokenizer.from_pretrained(folder)
+    after = [processor.tokenizer.convert_ids_to_tokens(ids) for ids in processor.tokenizer(texts)["input_ids"]]
+    if before != after:
+        raise AssertionError("trim_vocabulary changed the pieces of a text")
+    # The word embeddings in the new order.
+    embeddings = model.text_model.embeddings.word_embeddings
+    trimmed = torch.nn.Embedding(len(order), embeddings.embedding_dim, padding_idx=new_ids[embeddings.padding_idx])
+    trimmed.weight.data.copy_(embeddings.weight.data[order])
+    model.text_model.embeddings.word_embeddings = trimmed
+    text_config = model.config.text_config
+    text_config.vocab_size = model.text_model.config.vocab_size = len(order)
+    for name in ("bos_token_id", "pad_token_id", "eos_token_id"):
+        setattr(text_config, name, new_ids[getattr(text_config, name)])
+    return len(order)
