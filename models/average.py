@@ -1,0 +1,102 @@
+"""Averages of weights: between a start and a tuned model, and over several models of one run.
+
+A weighted average of the start and the tuned weights often keeps most of the gain in domain and forgets less out of
+domain (WiSE-FT, Wortsman et al. 2021, arXiv 2109.01903; PAINT, Ilharco et al. 2022, 2208.05592). A uniform average of
+several models is a soup (Wortsman et al. 2022, 2203.05482).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import AutoProcessor, CLIPProcessor
+
+from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.models.folder import check_model_type, weight_files
+
+HEAD = "self_distillation_head."
+
+
+def average_models(folders: Sequence[Path], shares: Sequence[float]) -> tuple[RSMCLIPModel, CLIPProcessor]:
+    """
+    Average models tensor by tensor, as the tensors are stored: the logit scale is averaged as a logarithm.
+
+    Args:
+        folders (`Sequence[Path]`):
+            Model folders, or checkpoints `checkpoints/step-N` of a run. Configuration and processor of the last one
+            are those of the average.
+        shares (`Sequence[float]`):
+            Share of each model; the sum is 1. A share of 1 gives the weights of this model bit for bit.
+
+    Returns:
+        `tuple[RSMCLIPModel, CLIPProcessor]`: The average and its processor. The self-distillation head is left out if
+        a model lacks it.
+
+    Raises:
+        [`UserError`]: Names or shapes of tensors differ, or the tokenizers differ.
+    """
+    homes = [model_home(folder) for folder in folders]
+    weights = [read_weights(folder, home) for folder, home in zip(folders, homes, strict=True)]
+    with_head = all(any(name.startswith(HEAD) for name in tensors) for tensors in weights)
+    if not with_head:
+        weights = [{n: t for n, t in tensors.items() if not n.startswith(HEAD)} for tensors in weights]
+    for folder, tensors in zip(folders[1:], weights[1:], strict=True):
+        check_same_shapes(folders[0], weights[0], folder, tensors)
+    processors = [load_processor(home) for home in homes]
+    first = processors[0].tokenizer.backend_tokenizer.to_str()
+    for folder, processor in zip(folders[1:], processors[1:], strict=True):
+        if processor.tokenizer.backend_tokenizer.to_str() != first:
+            raise UserError(f"the tokenizers of {folders[0]} and {folder} differ: their weights cannot be averaged")
+    config = RSMCLIPConfig.from_pretrained(homes[-1])
+    if not with_head:
+        config.self_distillation = None
+    averaged = {name: average([tensors[name] for tensors in weights], shares) for name in weights[0]}
+    return RSMCLIPModel.from_pretrained(None, config=config, state_dict=averaged, dtype=None), processors[-1]
+
+
+def average(tensors: Sequence[torch.Tensor], shares: Sequence[float]) -> torch.Tensor:
+    """Return the weighted sum of tensors, computed in float64, in the precision of the last tensor."""
+    if 1.0 in shares:
+        return tensors[list(shares).index(1.0)]
+    total = sum(share * tensor.double() for tensor, share in zip(tensors, shares, strict=True))
+    return total.to(tensors[-1].dtype)
+
+
+def model_home(folder: Path) -> Path:
+    """Return the folder with configuration and processor: of a checkpoint, the folder of its run."""
+    is_checkpoint = folder.name.startswith("step-") and folder.parent.name == "checkpoints"
+    home = folder.parent.parent if is_checkpoint and not (folder / "config.json").is_file() else folder
+    if not (home / "config.json").is_file():
+        raise UserError(f"{folder} is not a model folder: there is no {home / 'config.json'}")
+    check_model_type(home)
+    return home
+
+
+def read_weights(folder: Path, home: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a model folder or of a checkpoint by their names in the model."""
+    files = weight_files(folder) if folder == home else [folder / "model.safetensors"]
+    weights: dict[str, torch.Tensor] = {}
+    for path in files:
+        with user_errors(OSError, SafetensorError, prefix=f"{path} cannot be read"):
+            weights |= load_file(path)
+    prefix = "" if folder == home else "model."  # a checkpoint has the student, which contains the model
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+
+
+def check_same_shapes(
+    first: Path, expected: dict[str, torch.Tensor], second: Path, found: dict[str, torch.Tensor]
+) -> None:
+    if names := sorted(expected.keys() ^ found.keys()):
+        raise UserError(f"{names[0]} is in only one of {first} and {second}: their weights cannot be averaged")
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{tuple(expected[name].shape)} in {first} and {tuple(tensor.shape)} in {second}"
+            raise UserError(f"{name} has the shapes {shapes}: these weights cannot be averaged")
+
+
+def load_processor(home: Path) -> CLIPProcessor:
+    with user_errors(OSError, ValueError, prefix=f"the processor in {home} cannot be loaded"):
+        return AutoProcessor.from_pretrained(home, trust_remote_code=True)

@@ -1,0 +1,92 @@
+"""Averages of weights: bit for bit at the ends, in between as the formula says, and refused where models differ."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rsmclip import RSMCLIPConfig, RSMCLIPModel
+from rsmclip.core.errors import UserError
+from rsmclip.models.average import average_models
+from rsmclip.models.folder import save_model_folder
+from rsmclip.training.tokenizer import train_tokenizer
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def save(tiny_processor, tmp_path):
+    """Save a random model of other weights for each seed."""
+
+    def save(seed: int, name: str | None = None, dtype=torch.float32, processor=tiny_processor, **fields) -> Path:
+        torch.manual_seed(seed)
+        text = TINY["text_config"] | {"vocab_size": len(processor.tokenizer)}
+        model = RSMCLIPModel(RSMCLIPConfig(**(TINY | {"text_config": text} | fields))).to(dtype)
+        model.logit_scale.data.fill_(1.0 + seed)
+        folder = tmp_path / (name or f"model_{seed}")
+        save_model_folder(model, processor, folder)
+        return folder
+
+    return save
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_share_of_one_gives_the_model_bit_for_bit(save, dtype):
+    folders = [save(1, dtype=dtype), save(2, dtype=dtype)]
+    for number, shares in enumerate([(1.0, 0.0), (0.0, 1.0)]):
+        model, _ = average_models(folders, shares)
+        expected, found = weights(folders[number]), model.state_dict()
+        assert all(found[name].equal(tensor) and found[name].dtype == dtype for name, tensor in expected.items())
+
+
+def test_in_between_every_tensor_is_the_weighted_sum_and_the_logit_scale_its_logarithm(save):
+    start, tuned = save(1), save(2)
+    model, _ = average_models([start, tuned], [0.75, 0.25])
+    one, two, found = weights(start), weights(tuned), model.state_dict()
+    for name in one:
+        torch.testing.assert_close(found[name], 0.75 * one[name] + 0.25 * two[name])
+    assert model.logit_scale.item() == pytest.approx(0.75 * 2 + 0.25 * 3)
+
+
+def test_three_models_make_a_soup(save):
+    folders = [save(seed) for seed in (1, 2, 3)]
+    model, _ = average_models(folders, [1 / 3] * 3)
+    assert model.logit_scale.item() == pytest.approx(3.0)
+
+
+def test_a_head_that_one_model_lacks_is_left_out(save):
+    without = save(1, self_distillation=None)
+    for folders in ([without, save(2)], [save(3), without]):
+        model, _ = average_models(folders, [0.5, 0.5])
+        assert model.self_distillation_head is None and model.config.self_distillation is None
+
+
+def test_checkpoints_of_a_run_are_averaged_with_its_processor(save, tmp_path):
+    run = save(1, "run")
+    for step, value in ((1, 2.0), (2, 4.0)):
+        folder = run / "checkpoints" / f"step-{step}"
+        folder.mkdir(parents=True)
+        tensors = {f"model.{name}": tensor for name, tensor in weights(run).items()}
+        save_file(tensors | {"model.logit_scale": torch.tensor(value)}, folder / "model.safetensors")
+    model, processor = average_models([run / "checkpoints" / "step-1", run / "checkpoints" / "step-2"], [0.5, 0.5])
+    assert model.logit_scale.item() == 3.0 and processor.tokenizer("a port")["input_ids"]
+
+
+def test_other_shapes_and_other_tokenizers_are_refused(save, tiny_processor):
+    start = save(1)
+    with pytest.raises(UserError, match="text_projection.0.weight.*20"):
+        average_models([start, save(2, projection_dim=8)], [0.5, 0.5])
+    swapped = copy.deepcopy(tiny_processor)
+    swapped.tokenizer = train_tokenizer(["a b c d e f g"], len(tiny_processor.tokenizer), 77)
+    with pytest.raises(UserError, match="tokenizers|word_embeddings"):
+        average_models([start, save(3, processor=swapped)], [0.5, 0.5])
+
+
+def test_a_folder_without_a_model_is_refused(save, tmp_path):
+    with pytest.raises(UserError, match="config.json"):
+        average_models([save(1), tmp_path], [0.5, 0.5])

@@ -1,0 +1,89 @@
+"""A model out of pretrained towers: their outputs are unchanged, and a smaller vocabulary changes no text."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, XLMRobertaConfig, XLMRobertaModel
+
+from rsmclip.core.errors import UserError
+from rsmclip.models.towers import assemble, load_image_tower, load_text_tower, trim_vocabulary
+from tests.conftest import TINY
+
+
+@pytest.fixture
+def towers(tmp_path, tokenizer):
+    """Folders of a random image tower and a random text tower."""
+    torch.manual_seed(0)
+    CLIPVisionModel(CLIPVisionConfig(**TINY["vision_config"])).save_pretrained(tmp_path / "image")
+    text = XLMRobertaConfig(**TINY["text_config"], vocab_size=len(tokenizer), pad_token_id=1)
+    XLMRobertaModel(text).save_pretrained(tmp_path / "text")
+    tokenizer.save_pretrained(tmp_path / "text")
+    return str(tmp_path / "image"), str(tmp_path / "text")
+
+
+def test_the_towers_give_what_they_gave_alone(towers):
+    model, processor = assemble(*towers, projection_dim=16, self_distillation=TINY["self_distillation"])
+    model.eval()
+    pixels = torch.rand(2, 3, 32, 32)
+    alone = CLIPVisionModel.from_pretrained(towers[0]).eval()
+    assert model.vision_model(pixels).pooler_output.equal(alone(pixels).pooler_output)
+    inputs = processor(text=["a port", "two boats on a lake"], padding=True, return_tensors="pt")
+    alone = XLMRobertaModel.from_pretrained(towers[1]).eval()
+    assert model.text_model(**inputs).last_hidden_state.equal(alone(**inputs).last_hidden_state)
+    assert model.self_distillation_head.prototypes.weight.shape[0] == TINY["self_distillation"]["num_prototypes"]
+    assert processor.image_processor.crop_size["height"] == 32 and processor.tokenizer.model_max_length == 77
+
+
+def test_the_image_tower_of_a_clip_is_taken(tmp_path):
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    clip = CLIPModel(CLIPConfig(vision_config=TINY["vision_config"], text_config=text)).eval()
+    clip.save_pretrained(tmp_path)
+    tower, _ = load_image_tower(str(tmp_path))
+    pixels = torch.rand(1, 3, 32, 32)
+    assert tower.eval()(pixels).pooler_output.equal(clip.vision_model(pixels).pooler_output)
+
+
+def test_the_preprocessing_of_an_image_tower_is_taken(towers, tmp_path):
+    settings = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 32}, "crop_size": 32}
+    settings |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
+    (tmp_path / "image" / "preprocessor_config.json").write_text(json.dumps(settings))
+    assert load_image_tower(towers[0])[1].image_mean == [0.5, 0.5, 0.5]
+
+
+def test_towers_of_another_type_or_without_a_tokenizer_are_refused(towers, tmp_path):
+    image, text = towers
+    with pytest.raises(UserError, match="image_tower.*xlm-roberta"):
+        load_image_tower(text)
+    with pytest.raises(UserError, match="text_tower.*clip_vision_model"):
+        load_text_tower(image)
+    shutil.copytree(text, tmp_path / "silent")
+    for path in (tmp_path / "silent").glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(UserError, match="text_tower.*tokenizer"):
+        load_text_tower(str(tmp_path / "silent"))
+    with pytest.raises(UserError, match="nowhere"):
+        load_image_tower(str(tmp_path / "nowhere"))
+
+
+def test_a_trimmed_vocabulary_embeds_its_texts_as_before_and_can_write_others(towers):
+    model, processor = assemble(*towers, projection_dim=16, self_distillation=None)
+    model.eval()
+    texts = ["two boats on a lake", "ein Hafen"]
+    size = len(processor.tokenizer)
+
+    def embed() -> torch.Tensor:
+        inputs = processor(text=texts, padding=True, return_tensors="pt")
+        return model.get_text_features(inputs["input_ids"], inputs["attention_mask"]).pooler_output
+
+    before = embed()
+    kept = trim_vocabulary(model, processor, texts)
+    assert kept == len(processor.tokenizer) == model.config.text_config.vocab_size < size
+    assert embed().equal(before)
+    unknown = processor.tokenizer.unk_token_id
+    assert unknown not in processor.tokenizer("a forest beside a river")["input_ids"]
+    assert (
+        processor.tokenizer.decode(processor.tokenizer("a forest")["input_ids"], skip_special_tokens=True)
+        == "a forest"
+    )
