@@ -49,7 +49,7 @@ def test_the_preprocessing_of_an_image_tower_is_taken(towers, tmp_path):
     settings = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 32}, "crop_size": 32}
     settings |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
     (tmp_path / "image" / "preprocessor_config.json").write_text(json.dumps(settings))
-    assert load_image_tower(towers[0])[1].image_mean == [0.5, 0.5, 0.5]
+    assert tuple(load_image_tower(towers[0])[1].image_mean) == (0.5, 0.5, 0.5)
 
 
 def test_towers_of_another_type_or_without_a_tokenizer_are_refused(towers, tmp_path):
