@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rsmclip.core.command_line import OneLineParser, hub_id, run_command
+from rsmclip.core.command_line import OneLineParser, hub_id, positive, run_command
 from rsmclip.core.errors import extra
 
 
@@ -33,6 +33,23 @@ def run_export_onnx(arguments: argparse.Namespace) -> None:
 
     quality = {"dataset": arguments.dataset, "split": arguments.split}
     print("\n".join(export_onnx(arguments.source, arguments.output, int8=arguments.int8, **quality)))
+
+
+def run_assemble(arguments: argparse.Namespace) -> None:
+    from rsmclip.hub.assemble import assemble_folder
+
+    towers = (arguments.image_tower, arguments.text_tower)
+    tokens = assemble_folder(*towers, arguments.output, arguments.projection_dim, arguments.trim_vocabulary)
+    print(
+        f"{arguments.output}: {tokens:,} tokens; the projections are random: train it with --model {arguments.output}"
+    )
+
+
+def run_interpolate(arguments: argparse.Namespace) -> None:
+    from rsmclip.hub.assemble import interpolate
+
+    interpolate(arguments.start, arguments.tuned, arguments.output, arguments.alpha, arguments.soup)
+    print(arguments.output)
 
 
 def run_card(arguments: argparse.Namespace) -> None:
@@ -103,6 +120,26 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--split", default="test", help="split of this corpus (default: %(default)s)")
     command.set_defaults(run=run_export_onnx)
+
+    command = commands.add_parser("assemble", help="join a pretrained image tower and text tower in a model folder")
+    command.add_argument("output", metavar="OUT", type=Path, help="new or empty folder")
+    command.add_argument(
+        "--image_tower", metavar="M", required=True, help="CLIPVisionModel, CLIPModel or OpenCLIP folder, or Hub id"
+    )
+    command.add_argument("--text_tower", metavar="M", required=True, help="XLM-RoBERTa folder or Hub id")
+    command.add_argument("--projection_dim", type=positive, default=512, help="width of the shared space")
+    command.add_argument("--trim_vocabulary", metavar="DATASET", help="cut the vocabulary to the texts of a corpus")
+    command.set_defaults(run=run_assemble)
+
+    command = commands.add_parser("interpolate", help="average the weights of two models, or of several")
+    command.add_argument("start", metavar="START", type=Path, help="folder of the model before fine-tuning")
+    command.add_argument("tuned", metavar="TUNED", type=Path, help="folder of the tuned model")
+    command.add_argument("output", metavar="OUT", type=Path, help="new or empty folder")
+    command.add_argument("--alpha", type=float, default=0.5, help="share of TUNED (default: %(default)s)")
+    command.add_argument(
+        "--soup", nargs="+", default=[], type=Path, metavar="DIR", help="more models or checkpoints; all share equally"
+    )
+    command.set_defaults(run=run_interpolate)
 
     command = commands.add_parser("card", help="write the model card of a training run again")
     command.add_argument("folder", metavar="DIR", type=Path, help="folder of a finished run")

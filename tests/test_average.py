@@ -82,7 +82,9 @@ def test_other_shapes_and_other_tokenizers_are_refused(save, tiny_processor):
     with pytest.raises(UserError, match="text_projection.0.weight.*20"):
         average_models([start, save(2, projection_dim=8)], [0.5, 0.5])
     swapped = copy.deepcopy(tiny_processor)
-    swapped.tokenizer = train_tokenizer(["harbor forest meadow " * 3, "desert beach port"], len(tiny_processor.tokenizer), 77)
+    swapped.tokenizer = train_tokenizer(
+        ["harbor forest meadow " * 3, "desert beach port"], len(tiny_processor.tokenizer), 77
+    )
     with pytest.raises(UserError, match="tokenizers|word_embeddings"):
         average_models([start, save(3, processor=swapped)], [0.5, 0.5])
 
