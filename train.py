@@ -4,11 +4,11 @@
     accelerate launch train.py --config configs/rs_m_clip.yaml --dataset DIR --output_dir OUT [--field value …]
     torchrun --nproc_per_node 2 train.py --max_train_steps 20             # several processes on a CPU
 
-`training_step` is the whole method. It minimizes the sum of two losses. InfoNCE compares every global view of every
-image with the captions of the batch, in both directions. Self-distillation is a cross-entropy: from another view of
-the same image, the student predicts the distribution over prototypes that an EMA teacher gives to a global view. The
-student is evaluated and saved. Validation chooses nothing: the model after the last step is saved. At the end the
-folder of the run is a model repository for the Hub.
+`training_step` is the whole method. It minimizes a weighted sum of two losses. InfoNCE compares every global view of
+every image with the captions of the batch, in both directions. Self-distillation is a cross-entropy: from another
+view of the same image, the student predicts the distribution over prototypes that an EMA teacher gives to a global
+view. The student is evaluated and saved. Validation chooses nothing: the model after the last step is saved. At the
+end the folder of the run is a model repository for the Hub.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ class Plan:
 
 @dataclass(kw_only=True)
 class Run(Plan):
-    """A plan and everything that changes in training. Accelerate wraps student, optimizer and scheduler."""
+    """A plan and the state of training. `model` changes too. Accelerate wraps student, optimizer and scheduler."""
 
     student: Student  # contains the model
     teacher: Teacher | None  # EMA of image tower and head; None if self_distillation_weight is 0
@@ -134,7 +134,7 @@ def start(plan: Plan) -> Run:
     set_seed(config.seed, device_specific=True)  # another seed for dropout in each process
     model.to(accelerator.device)
     processes.make_shardable(model, accelerator)
-    # In chunks, to save memory. The loss and its gradient are those of the whole batch, not of each chunk.
+    # Both process the batch in chunks, to save memory. There is one backward pass, for the loss of the whole batch.
     student = Student(model, config.student_temperature, config.gradient_accumulation_chunks)
     teacher = centering = None
     if config.self_distillation_weight > 0:
@@ -170,7 +170,7 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
         return dry_run.dry_run(config, planned.splits, planned.model, batch, accelerator.is_main_process)
     run = start(planned)
     accelerator.print(f"training on {processes.describe_device(accelerator)}")
-    # The start of the run is a row of the final table. A resumed run measures it before it loads its checkpoint.
+    # Metrics before training, a row of the final table. A resumed run measures them before it loads its checkpoint.
     untrained = evaluation.metrics_by_language(evaluate(run, "test"))
     if config.resume_from_checkpoint:
         run.step = run.saved = checkpoints.load_checkpoint(
@@ -189,10 +189,10 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
             if log.skipped_in_a_row >= config.max_skipped_steps:
                 saved = save(run, log)
                 raise UserError(
-                    f"{log.skipped_in_a_row} successive steps had no finite gradient and did not change the model, "
-                    f"which is in {saved}. Try a lower learning_rate; train_log.jsonl names the images"
+                    f"{log.skipped_in_a_row} successive steps had no finite gradient and did not change the model. "
+                    f"The checkpoint is {saved}. Try a lower learning_rate; train_log.jsonl names the images"
                 )
-            is_last = run.step == config.max_train_steps  # a run whose final evaluation is interrupted can be resumed
+            is_last = run.step == config.max_train_steps  # saved, to resume a run stopped in its final evaluation
             if run.step % config.checkpoint_steps == 0 or is_last:
                 save(run, log)
                 if run.upload is not None:
@@ -210,14 +210,14 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
     Args:
         batch (`dict`):
             Images and captions of this process, on the device. `pixels`: `(batch, 3, height, width)`, uint8. `views`:
-            box, flips, quarter turn, color changes and blur of every view. `input_ids`, `attention_mask`:
+            parameters of every view (box, flips, quarter turn, color, blur). `input_ids`, `attention_mask`:
             `(captions, batch, length)`, the captions drawn for each image. `sentence_ids`: `(captions, batch)`, equal
             for one sentence in any language. `text_groups`: captions of similar length, for less padding.
         step (`int`): Number of steps before this one.
     """
     config, accelerator, model = run.config, run.accelerator, run.model
 
-    # views: random crops with flips, quarter turns and color changes, (views, batch, 3, size, size), normalized
+    # views: random crops, rendered from their parameters, (views, batch, 3, size, size), normalized
     views = {
         name: (render_views(batch["pixels"], batch["views"][name], spec) - run.mean) / run.std
         for name, spec in run.view_specs.items()
@@ -243,12 +243,12 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
             targets=targets,
         )
 
-    # loss: InfoNCE over the batch of all processes + weight · cross-entropy(teacher, student), in float32
+    # loss: InfoNCE over the batch of all processes + weight · cross-entropy(teacher, student), of float32 outputs
     losses = {
         "contrastive": clip_loss(
             image_embeds=output.image_embeds,
             text_embeds=output.text_embeds,
-            logit_scale=output.logit_scale,
+            logit_scale=output.logit_scale,  # exp of model.logit_scale
             sentence_ids=batch["sentence_ids"],
             duplicate_captions=config.duplicate_captions,
             chunk_size=config.loss_chunk_size,
@@ -259,14 +259,14 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
         losses["distillation"] = output.distillation.mean()
         loss = loss + schedules.distillation_weight(config, step) * losses["distillation"]
 
-    # update: the student by AdamW, which changes nothing if a gradient is not finite; then the teacher
+    # update: the student by AdamW, unless a gradient is not finite; the teacher by its EMA, in every step
     accelerator.backward(loss)
     if run.teacher is not None and step < config.freeze_prototypes_steps:
         model.self_distillation_head.prototypes.weight.grad = None
     gradient_norm = optimizer.clip_gradients(accelerator, run.student, config.max_grad_norm)
     skipped = optimizer.skip_unless_finite(run.optimizer, gradient_norm)
     run.optimizer.step()
-    run.scheduler.step()
+    run.scheduler.step()  # once for all processes, see `make_accelerator`
     run.optimizer.zero_grad()
     model.logit_scale.data.clamp_(max=MAX_LOG_SCALE)
     if run.teacher is not None:

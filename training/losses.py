@@ -89,9 +89,9 @@ def clip_loss(
 
     The softmax and the positives range over the global batch, the means over `i` and `j` over this process.
 
-    The positives `P(i)` of image `i` contain its own caption `i`. Sentences can repeat in a batch. Then caption
-    `[c, j]`, drawn for image `j`, is also correct for image `i`: a caption `[k, i]` that was drawn for `i` in this
-    batch is the same sentence, perhaps in another language. Captions of `i` that were not drawn do not count. With
+    The positives `P(i)` of image `i` contain `i` itself, for its own caption `[c, i]`. A sentence can repeat in the
+    batch: caption `[c, j]`, drawn for image `j`, is also correct for image `i` if any caption `[k, i]` drawn for
+    `i` is the same sentence, perhaps in another language. Captions of `i` that were not drawn do not count. With
     `duplicate_captions="positive"` these `j` are in `P(i)`, which thus depends on `c`, and the loss is `L_out` of
     supervised contrastive learning (Khosla et al. 2020, equation 2). `Q(j)` are the images `i` with `j` in `P(i)`.
 
@@ -107,8 +107,8 @@ def clip_loss(
             Integer for each caption, the same in all processes. Captions with the same integer are one sentence or
             translations of it. By default no sentence repeats.
         duplicate_captions (`"positive"`, `"ignore"` or `"negative"`, *optional*, defaults to `"positive"`):
-            Role of an image and a caption that were not drawn together although one of the image's captions has the
-            sentence. `"ignore"` removes the pair from both softmaxes. `"negative"` is plain CLIP.
+            Role of a caption that was drawn for another image but is the same sentence as a caption drawn for this
+            image. `"ignore"` removes the pair from both softmaxes. `"negative"` is plain CLIP.
         chunk_size (`int`, *optional*):
             Number of rows with logits in memory at one time, by default all. The backward pass computes the logits
             again. The chunk size does not change the loss.
@@ -125,9 +125,9 @@ def clip_loss(
     all_ids = gather(ids)
 
     def chunk_loss(rows: slice) -> torch.Tensor:
-        # v: views, c: captions, r: rows of this process, g: columns, the global batch, d: dim
+        # v: global views; r: images of this process, k: their captions; g: images of all processes, c: their captions
         image_to_text = logit_scale * torch.einsum("vrd,cgd->vcrg", image_embeds[:, rows], all_texts)
-        text_to_image = logit_scale * torch.einsum("crd,vgd->vcrg", text_embeds[:, rows], all_images)
+        text_to_image = logit_scale * torch.einsum("krd,vgd->vkrg", text_embeds[:, rows], all_images)
         # equal[k, c, r, g]: caption [k, r] of this process and caption [c, g] of the global batch are one sentence.
         # Rows are images: image r has the sentence of caption [c, g] if any caption k of image r has it.
         # Rows are captions: image g has the sentence of caption [k, r] if any caption c of image g has it.
@@ -217,7 +217,8 @@ class Centering(nn.Module):
         """
         Return the share of prototypes that have been the most likely one of a target since the start of the run.
 
-        All processes must call it and get the prototypes of all: a checkpoint has the buffer of rank 0 only.
+        All processes must call it. It merges `ever_won` of all processes. A checkpoint has the buffer of rank 0 only,
+        so it lacks what the others added after the last call.
         """
         self.ever_won.copy_(sum_over_processes(self.ever_won.float()) > 0)
         return self.ever_won.float().mean()
