@@ -16,7 +16,7 @@ from tqdm import tqdm
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import is_local, read_json
 from rsmclip.core.uploads import create_tag, push_files
-from rsmclip.models.folder import LOCAL, PUBLISHED, WEIGHTS, check_model_type, indexed_files
+from rsmclip.models.folder import LOCAL, PUBLISHED, WEIGHTS, check_model_type, check_remote_code, indexed_files
 
 CARD = "README.md"
 TOKENS = re.compile(
@@ -85,7 +85,11 @@ def published_files(folder: Path) -> dict[str, Path]:
     if not is_whole and not (folder / "adapter_config.json").is_file():
         raise UserError(f"{folder} is not a model folder: it has neither config.json nor adapter_config.json")
     check_weights(folder)
-    (check_model_type if is_whole else check_base)(folder)
+    if is_whole:
+        check_model_type(folder)
+    else:
+        check_remote_code(folder)  # of the processor
+        check_base(folder)
     found = sorted(path for pattern in PUBLISHED for path in folder.glob(pattern) if path.is_file())
     names = (path.relative_to(folder) for path in dict.fromkeys(found))
     return {name.as_posix(): folder / name for name in names if name.parts[0] not in LOCAL}

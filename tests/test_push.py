@@ -411,6 +411,10 @@ def test_an_adapter_replaces_a_whole_model(hub, folder):
     push(folder)
     assert hub.commits[1].deleted == ["config.json", "model.safetensors"]
     assert contents(hub.repositories[MODEL]).keys() == contents(folder).keys()
+    described = folder / "processor_config.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"auto_map": {"AutoProcessor": "a/b--c.D"}}))
+    with pytest.raises(UserError, match="processor_config.json.*auto_map"):
+        push(folder)
 
 
 def test_a_token_that_may_write_but_make_no_repository_is_enough_for_one_that_exists(hub, folder):

@@ -1,6 +1,6 @@
 """The folder of a run, which becomes a model repository: check it, clear it, and write the settings.
 
-A `.gitignore` excludes `checkpoints/`, `trackers/` and the picture of a dry run from uploads.
+A `.gitignore` keeps `checkpoints/`, `trackers/` and the picture of a dry run out of a git repository.
 """
 
 import shutil
