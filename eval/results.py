@@ -45,7 +45,7 @@ class DatasetFacts(Results):
     prompts: str | None = None  # name of the prompt set
     templates: dict[str, list[str]] | None = None  # by language
     citation: str | None = None
-    licence: str | None = None
+    license: str | None = None
 
 
 @dataclass(kw_only=True)

@@ -224,6 +224,6 @@ def describe(task: Task, content_hash: str, capitalize: bool) -> DatasetFacts:
         if benchmark.images not in (None, len(task.rows)):
             facts.notes.append(f"{benchmark.title} has {benchmark.images} images ({benchmark.split}).")
         facts.benchmark, facts.prompts, facts.templates = benchmark.name, benchmark.prompts, benchmark.templates
-        facts.citation, facts.licence = benchmark.citation, benchmark.license
+        facts.citation, facts.license = benchmark.citation, benchmark.license
     facts.notes += task.notes
     return facts

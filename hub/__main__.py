@@ -121,6 +121,24 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--split", default="test", help="split of this corpus (default: %(default)s)")
     command.set_defaults(run=run_export_onnx)
 
+    add_weights(commands)
+    command = commands.add_parser("card", help="write the model card of a training run again")
+    command.add_argument("folder", metavar="DIR", type=Path, help="folder of a finished run")
+    command.add_argument(
+        "--results", nargs="+", default=[], type=Path, metavar="DIR", help="outputs of rsmclip eval to add to the card"
+    )
+    command.add_argument("--run_examples", action="store_true", help="run the code of the card and show its output")
+    command.set_defaults(run=run_card)
+
+    command = commands.add_parser("push", parents=[pushed], help="push a model folder to the Hub")
+    command.set_defaults(run=run_push)
+    command = commands.add_parser("push-dataset", parents=[pushed], help="push a corpus to the Hub")
+    command.set_defaults(run=run_push_dataset)
+    add_spaces(commands)
+    return parser
+
+
+def add_weights(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("assemble", help="join a pretrained image tower and text tower in a model folder")
     command.add_argument("output", metavar="OUT", type=Path, help="new or empty folder")
     command.add_argument(
@@ -140,21 +158,6 @@ def make_parser() -> argparse.ArgumentParser:
         "--soup", nargs="+", default=[], type=Path, metavar="DIR", help="more models or checkpoints; all share equally"
     )
     command.set_defaults(run=run_interpolate)
-
-    command = commands.add_parser("card", help="write the model card of a training run again")
-    command.add_argument("folder", metavar="DIR", type=Path, help="folder of a finished run")
-    command.add_argument(
-        "--results", nargs="+", default=[], type=Path, metavar="DIR", help="outputs of rsmclip eval to add to the card"
-    )
-    command.add_argument("--run_examples", action="store_true", help="run the code of the card and show its output")
-    command.set_defaults(run=run_card)
-
-    command = commands.add_parser("push", parents=[pushed], help="push a model folder to the Hub")
-    command.set_defaults(run=run_push)
-    command = commands.add_parser("push-dataset", parents=[pushed], help="push a corpus to the Hub")
-    command.set_defaults(run=run_push_dataset)
-    add_spaces(commands)
-    return parser
 
 
 def add_push_options(command: argparse.ArgumentParser) -> None:

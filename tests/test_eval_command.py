@@ -73,7 +73,7 @@ def test_the_results_are_those_of_the_functions_beneath(output, model_folder, co
     assert dataclasses.asdict(EvalResults.read(output)) == json.loads((output / "eval_results.json").read_text())
     assert set(results["datasets"]["scenes"]) == {
         *("dataset", "split", "revision", "rows", "fingerprint", "languages", "capitalize", "notes"),
-        *("benchmark", "prompts", "templates", "citation", "licence"),
+        *("benchmark", "prompts", "templates", "citation", "license"),
     }
 
 
