@@ -54,7 +54,9 @@ def average_models(folders: Sequence[Path], shares: Sequence[float]) -> tuple[RS
     if not with_head:
         config.self_distillation = None
     averaged = {name: average([tensors[name] for tensors in weights], shares) for name in weights[0]}
-    return RSMCLIPModel.from_pretrained(None, config=config, state_dict=averaged, dtype=None), processors[-1]
+    model = RSMCLIPModel(config).eval()
+    model.load_state_dict(averaged, assign=True)
+    return model, processors[-1]
 
 
 def average(tensors: Sequence[torch.Tensor], shares: Sequence[float]) -> torch.Tensor:
