@@ -5,6 +5,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from transformers import CLIPVisionConfig, CLIPVisionModel, XLMRobertaConfig, XLMRobertaModel
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.languages import LANGUAGES
@@ -106,3 +107,14 @@ def model_folder(tokenizer, tmp_path_factory) -> Path:
     torch.manual_seed(0)
     save_model_folder(RSMCLIPModel(RSMCLIPConfig(**TINY)).eval(), make_processor(tokenizer, 32), folder)
     return folder
+
+
+@pytest.fixture
+def towers(tokenizer, tmp_path):
+    """Folders of a random image tower and of a random text tower."""
+    torch.manual_seed(0)
+    CLIPVisionModel(CLIPVisionConfig(**TINY["vision_config"])).save_pretrained(tmp_path / "image")
+    text = XLMRobertaConfig(**TINY["text_config"], vocab_size=len(tokenizer), pad_token_id=1)
+    XLMRobertaModel(text).save_pretrained(tmp_path / "text")
+    tokenizer.save_pretrained(tmp_path / "text")
+    return str(tmp_path / "image"), str(tmp_path / "text")

@@ -5,22 +5,11 @@ import shutil
 
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, XLMRobertaConfig, XLMRobertaModel
+from transformers import CLIPConfig, CLIPModel, CLIPVisionModel, XLMRobertaModel
 
 from rsmclip.core.errors import UserError
 from rsmclip.models.towers import assemble, load_image_tower, load_text_tower, trim_vocabulary
 from tests.conftest import TINY
-
-
-@pytest.fixture
-def towers(tmp_path, tokenizer):
-    """Folders of a random image tower and a random text tower."""
-    torch.manual_seed(0)
-    CLIPVisionModel(CLIPVisionConfig(**TINY["vision_config"])).save_pretrained(tmp_path / "image")
-    text = XLMRobertaConfig(**TINY["text_config"], vocab_size=len(tokenizer), pad_token_id=1)
-    XLMRobertaModel(text).save_pretrained(tmp_path / "text")
-    tokenizer.save_pretrained(tmp_path / "text")
-    return str(tmp_path / "image"), str(tmp_path / "text")
 
 
 def test_the_towers_give_what_they_gave_alone(towers):
