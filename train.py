@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast, set_seed
 from datasets import Dataset
 from peft import PeftModel
 from transformers import CLIPProcessor, get_cosine_schedule_with_warmup
@@ -33,8 +34,10 @@ from rsmclip.core.command_line import run_command
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import is_local, published_name
 from rsmclip.data.card import recorded_facts
+from rsmclip.data.schema import captions_of
 from rsmclip.eval import evaluate as evaluation
 from rsmclip.eval import protocol, report, run_results
+from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.outcomes import Outcomes
 from rsmclip.hub import card, examples, run_upload
 from rsmclip.models import folder as model_folder
@@ -53,6 +56,7 @@ from rsmclip.training import (
     run_folder,
     schedules,
 )
+from rsmclip.training import probe as probing
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.log import TrainingLog
 from rsmclip.training.losses import Centering, clip_loss, effective_rank, entropy
@@ -110,9 +114,11 @@ def plan(config: TrainingConfig) -> Plan:
     # model
     set_seed(config.seed)
     with_head = config.self_distillation_weight > 0
-    with torch.device("meta") if config.dry_run and config.model is None else nullcontext():
-        # The captions are for the tokenizer of a model with random weights.
-        model, processor = initial_model.make_model(config, splits["train"], config.languages, with_head)
+    captions = captions_of(splits["train"], config.languages)
+    texts = chain(*map(captions_of, splits.values()), protocol.benchmark_texts())
+    pretrained = config.model or config.image_tower
+    with torch.device("meta") if config.dry_run and not pretrained else nullcontext():
+        model, processor = initial_model.make_model(config, captions, texts, with_head)
         adapter = lora.add_adapter(model, config.lora) if config.lora else None
     optimizer.freeze(model, config)
     view_specs = config.view_specs(model.config.vision_config.image_size)
@@ -121,6 +127,21 @@ def plan(config: TrainingConfig) -> Plan:
     mean, std = (torch.tensor(value, device=accelerator.device)[:, None, None] for value in values)
     sizes = model_folder.model_sizes(model, processor)
     return Plan(config, accelerator, benchmark, splits, model, processor, view_specs, mean, std, adapter, sizes)
+
+
+def probe(plan: Plan) -> None:
+    """Train projections and logit scale alone, on embeddings of plain images and captions (training/probe.py)."""
+    model, rows, accelerator = plan.model.to(plan.accelerator.device), plan.splits["train"], plan.accelerator
+    if accelerator.is_main_process:
+        towers = probing.without_projections(model)
+        embedder = evaluation.Embedder(
+            towers, plan.processor, plan.config.evaluation_batch_size, cache=EmbeddingCache()
+        )
+        texts = sorted(set(captions_of(rows, plan.config.languages)))
+        pooled = embedder.images(rows), embedder.texts(texts)
+        probing.train_new_layers(model, *pooled, texts, rows["captions"], plan.config)
+    for parameter in probing.new_layers(model):
+        broadcast(parameter.data)
 
 
 def start(plan: Plan) -> Run:
@@ -168,6 +189,8 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
     if config.dry_run:
         batch = next(make_batches(planned, 0))
         return dry_run.dry_run(config, planned.splits, planned.model, batch, accelerator.is_main_process)
+    if config.probe_steps and not config.resume_from_checkpoint:
+        probe(planned)
     run = start(planned)
     accelerator.print(f"training on {processes.describe_device(accelerator)}")
     # Metrics before training, a row of the final table. A resumed run measures them before it loads its checkpoint.

@@ -143,6 +143,13 @@ def is_string(feature: object) -> bool:
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
 
 
+def captions_of(rows: Dataset, languages: Sequence[str] | None = None) -> Iterator[str]:
+    """Yield the captions of a split in the given languages, by default in all."""
+    for captions in rows["captions"]:
+        for language in captions if languages is None else languages:
+            yield from (caption for caption in captions.get(language) or [] if caption)
+
+
 def count_captions(rows: Dataset) -> dict[str, int]:
     """
     Return the number of captions by language. Null and empty captions do not count.

@@ -7,6 +7,7 @@ language, known traps. `prompts.yaml` contains the prompt sets.
     load_benchmark("eurosat", prompts="en18")  # English only, as many templates as CLIP has for RESISC45
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def load_benchmark(name: str, prompts: str = DEFAULT_PROMPTS) -> Benchmark:
             raise UserError(f"benchmarks/{path.name}: class {label!r} has no name in {', '.join(missing)}")
     class_names = {code: {label: names[code] for label, names in classes.items()} for code in templates}
     return Benchmark(name, list(classes), class_names, templates, prompts, **facts)
+
+
+def benchmark_texts() -> Iterator[str]:
+    """Yield the class names of all benchmarks in every language, alone and in the default prompts."""
+    for name in known_benchmarks():
+        benchmark = load_benchmark(name)
+        for language, templates in benchmark.templates.items():
+            for class_name in benchmark.class_names[language].values():
+                yield class_name
+                yield from (template.replace("{}", class_name) for template in templates)
 
 
 def load_prompts(name: str) -> dict[str, list[str]]:

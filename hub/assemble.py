@@ -1,12 +1,13 @@
 """`assemble` and `interpolate`: model folders made of towers, and of averaged weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import new_folder
-from rsmclip.data.schema import load_corpus
-from rsmclip.eval.protocol import known_benchmarks, load_benchmark
+from rsmclip.data.schema import captions_of, load_corpus
+from rsmclip.eval.protocol import benchmark_texts
 from rsmclip.models.average import average_models
 from rsmclip.models.folder import save_model_folder
 from rsmclip.models.towers import assemble, trim_vocabulary
@@ -34,24 +35,14 @@ def assemble_folder(
         [`UserError`]: A tower or the corpus cannot be loaded, or the folder is not empty.
     """
     with new_folder(folder) as unfinished:
-        model, processor = assemble(image_tower, text_tower, projection_dim, self_distillation=None)
+        model, processor = assemble(
+            image_tower, text_tower, {"projection_dim": projection_dim, "self_distillation": None}
+        )
         if dataset is not None:
-            trim_vocabulary(model, processor, texts_of_the_project(dataset))
+            captions = chain.from_iterable(captions_of(rows) for rows in load_corpus(dataset).values())
+            trim_vocabulary(model, processor, chain(captions, benchmark_texts()))
         save_model_folder(model, processor, unfinished)
     return len(processor.tokenizer)
-
-
-def texts_of_the_project(dataset: str) -> Iterator[str]:
-    """Yield the captions of all splits of a corpus, and the class names and prompts of all benchmarks."""
-    for rows in load_corpus(dataset).values():
-        for captions in rows["captions"]:
-            yield from (text for texts in captions.values() for text in texts or [] if text)
-    for name in known_benchmarks():
-        benchmark = load_benchmark(name)
-        for language, templates in benchmark.templates.items():
-            for class_name in benchmark.class_names[language].values():
-                yield class_name
-                yield from (template.replace("{}", class_name) for template in templates)
 
 
 def interpolate(start: Path, tuned: Path, folder: Path, alpha: float = 0.5, soup: Sequence[Path] = ()) -> None:

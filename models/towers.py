@@ -17,9 +17,9 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
+from rsmclip import RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.models.folder import find_source, make_image_processor
+from rsmclip.models.folder import build_on_meta, find_source, make_image_processor
 from rsmclip.models.openclip import CONFIG, PICKLE, SAFETENSORS, load_openclip
 
 IMAGE_TOWERS = ("clip_vision_model", "clip")
@@ -28,7 +28,7 @@ FILES = ["*.json", "*.safetensors", "*.model"]
 
 
 def assemble(
-    image_tower: str, text_tower: str, projection_dim: int, self_distillation: dict | None, max_length: int = 77
+    image_tower: str, text_tower: str, fields: dict, max_length: int = 77
 ) -> tuple[RSMCLIPModel, CLIPProcessor]:
     """
     Join two towers in one model. The weights of the towers are kept; projections, logit scale and head are new.
@@ -38,10 +38,8 @@ def assemble(
             Folder or Hub id of a `CLIPVisionModel`, of a `CLIPModel`, or of a model in OpenCLIP's layout.
         text_tower (`str`):
             Folder or Hub id of an XLM-RoBERTa encoder of transformers, with its tokenizer.
-        projection_dim (`int`):
-            Width of the space that images and texts share.
-        self_distillation (`dict`, *optional*):
-            Sizes of the self-distillation head; `None`: no head.
+        fields (`dict`):
+            Fields of [`RSMCLIPConfig`], such as `projection_dim`. Its `vision_config` and `text_config` are not used.
         max_length (`int`, *optional*, defaults to 77):
             Longest text in tokens.
 
@@ -54,14 +52,8 @@ def assemble(
     vision, image_processor = load_image_tower(image_tower)
     text, tokenizer = load_text_tower(text_tower)
     tokenizer.model_max_length = max_length
-    model = RSMCLIPModel(
-        RSMCLIPConfig(
-            vision_config=vision.config.to_dict(),
-            text_config=text.config.to_dict(),
-            projection_dim=projection_dim,
-            self_distillation=self_distillation,
-        )
-    )
+    fields = fields | {"vision_config": vision.config.to_dict(), "text_config": text.config.to_dict()}
+    model = RSMCLIPModel(build_on_meta(fields, "the model of the two towers").config)
     model.vision_model.load_state_dict(vision.state_dict())
     model.text_model.load_state_dict(text.state_dict())
     return model, CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer)

@@ -9,6 +9,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError
+from rsmclip.data.schema import captions_of
 from rsmclip.models.folder import save_model_folder
 from rsmclip.models.openclip import export_openclip
 from rsmclip.training.config import TrainingConfig
@@ -19,7 +20,8 @@ from tests.conftest import TINY
 
 def make_model(config: TrainingConfig, rows):
     """Make the model of a run and check its sizes, as a run does."""
-    model, processor = make_from_settings(config, rows, config.languages, config.self_distillation_weight > 0)
+    captions = captions_of(rows, config.languages)
+    model, processor = make_from_settings(config, captions, captions_of(rows), config.self_distillation_weight > 0)
     check_sizes(model.config, config.max_length, config.view_specs(model.config.vision_config.image_size))
     return model, processor
 

@@ -13,7 +13,7 @@ from tests.conftest import TINY
 
 
 def test_the_towers_give_what_they_gave_alone(towers):
-    model, processor = assemble(*towers, projection_dim=16, self_distillation=TINY["self_distillation"])
+    model, processor = assemble(*towers, {"projection_dim": 16, "self_distillation": TINY["self_distillation"]})
     model.eval()
     pixels = torch.rand(2, 3, 32, 32)
     alone = CLIPVisionModel.from_pretrained(towers[0]).eval()
@@ -57,7 +57,7 @@ def test_towers_of_another_type_or_without_a_tokenizer_are_refused(towers, tmp_p
 
 
 def test_a_trimmed_vocabulary_embeds_its_texts_as_before_and_can_write_others(towers):
-    model, processor = assemble(*towers, projection_dim=16, self_distillation=None)
+    model, processor = assemble(*towers, {"projection_dim": 16, "self_distillation": None})
     model.eval()
     texts = ["two boats on a lake", "ein Hafen"]
     size = len(processor.tokenizer)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rsmclip.training.views import ViewSpec
 
 SHARE = {"low": 0, "high": 1}
+SOURCES = ("dataset", "model", "image_tower", "text_tower", "tokenizer")  # fields that name a folder or a Hub id
 LANGUAGE_SAMPLING = (
     "How languages are drawn: uniform; english_anchor (English always, others too); weights: en=3,pt=1."
 )
@@ -84,6 +85,13 @@ class ModelSettings:
 
     model: str | None = option(None, "Folder or Hub id of weights to start from; null: random, of model_config.")
     model_config: dict = option({}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.")
+    image_tower: str | None = option(
+        None, "Folder or Hub id of a pretrained image tower: CLIP's, or OpenCLIP's layout."
+    )
+    text_tower: str | None = option(None, "Folder or Hub id of a pretrained XLM-RoBERTa encoder with its tokenizer.")
+    trim_vocabulary: bool = option(
+        False, "Keep the text tower's tokens that captions, class names and prompts use, and single characters."
+    )
     tokenizer: str | None = option(None, "Tokenizer of a random start, folder or Hub id; null: train one on captions.")
     vocab_size: int = option(4000, "Pieces of a tokenizer that is trained on the captions.", low=1)
     max_length: int = option(77, "Longest caption in tokens; longer captions are cut.", low=3)  # two are special
@@ -159,12 +167,19 @@ class OptimizationSettings:
     learning_rate: float = option(1e-4, "Peak learning rate of AdamW, before a cosine decay.", above=0, card=True)
     image_learning_rate: float | None = option(None, "Image tower's rate; null: learning_rate.", above=0, card=True)
     text_learning_rate: float | None = option(None, "Text tower's rate; null: learning_rate.", above=0, card=True)
+    projection_learning_rate: float | None = option(
+        None, "Rate of the two projections; null: their tower's rate.", above=0, card=True
+    )
     head_learning_rate: float | None = option(None, "Head's rate; null: learning_rate.", above=0, card=True)
     layer_decay: float = option(1.0, "Factor on the learning rate of a layer, for each layer above it.", **SHARE)
     weight_decay: float = option(0.1, "Weight decay, on matrices only.", low=0, card=True)
     adam_beta2: float = option(0.98, "Second-moment decay of AdamW.", **SHARE, card=True)
     warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.", low=0, card=True)
     max_grad_norm: float = option(1.0, "Largest norm of the gradient over all parameters.", above=0, card=True)
+    probe_steps: int = option(
+        0, "Steps that first train the projections alone, on stored embeddings of frozen towers.", low=0, card=True
+    )
+    probe_learning_rate: float = option(1e-3, "Peak learning rate of these steps.", above=0)
     max_skipped_steps: int = option(
         10, "Number of successive steps without a finite gradient that stops the run.", low=1, may_change=True
     )
@@ -236,7 +251,7 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             raise UserError(f"languages has an unknown code {unknown[0]!r}; known codes: {' '.join(LANGUAGES)}")
         if not self.languages or len(set(self.languages)) < len(self.languages):
             raise UserError("languages must name at least one language, each once")
-        for name in ("dataset", "model", "tokenizer", "output_dir"):
+        for name in (*SOURCES, "output_dir"):
             value = getattr(self, name)
             if name in ("dataset", "output_dir") and not value:
                 raise UserError(f"{name} is empty: it must name a folder")
@@ -249,8 +264,23 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
     def check_combinations(self) -> None:
         if self.model and self.tokenizer:
             raise UserError("give model or tokenizer, but not both: a model has its own tokenizer")
-        if self.streaming and not (self.model or self.tokenizer):
-            raise UserError("streaming needs model or tokenizer: no tokenizer can be trained on a stream")
+        if (self.image_tower is None) != (self.text_tower is None):
+            missing = "text_tower" if self.text_tower is None else "image_tower"
+            raise UserError(f"give image_tower and text_tower together: {missing} is not set")
+        if self.image_tower and (self.model or self.tokenizer):
+            other = "model" if self.model else "tokenizer"
+            raise UserError(
+                f"give {other} or the towers, but not both: towers are a new model with the text tower's tokenizer"
+            )
+        if self.trim_vocabulary and not self.text_tower:
+            raise UserError("trim_vocabulary needs image_tower and text_tower: it trims the text tower's tokenizer")
+        if self.streaming and (self.trim_vocabulary or self.probe_steps):
+            name = "trim_vocabulary" if self.trim_vocabulary else "probe_steps"
+            raise UserError(
+                f"{name} reads all training captions before the first step: it does not work with streaming"
+            )
+        if self.streaming and not (self.model or self.tokenizer or self.text_tower):
+            raise UserError("streaming needs model, towers or tokenizer: no tokenizer can be trained on a stream")
         if self.log_with:
             from accelerate.tracking import get_available_trackers  # imports torch
 

@@ -1,9 +1,8 @@
-"""The initial model of a run and its processor: published weights, or random weights of configured sizes."""
+"""The initial model of a run and its processor: published weights, two pretrained towers, or random weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 
 import torch
-from datasets import Dataset
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, CLIPProcessor, PreTrainedTokenizerBase
 
@@ -17,32 +16,34 @@ from rsmclip.models.folder import (
     load_processor,
     make_processor,
 )
+from rsmclip.models.towers import assemble, trim_vocabulary
 from rsmclip.training.config import ModelSettings
 from rsmclip.training.tokenizer import train_tokenizer
 from rsmclip.training.views import ViewSpec
 
 
 def make_model(
-    settings: ModelSettings, rows: Dataset, languages: Sequence[str], with_head: bool
+    settings: ModelSettings, captions: Iterable[str], texts: Iterable[str], with_head: bool
 ) -> tuple[RSMCLIPModel, CLIPProcessor]:
     """
     Return the model and its processor, on the CPU, in float32.
 
     Args:
-        settings ([`ModelSettings`]): Weights, or sizes and a tokenizer.
-        rows (`datasets.Dataset`): Training split. If the settings name neither a model nor a tokenizer, a tokenizer is
-            trained on the captions.
-        languages (`Sequence[str]`): Languages of these captions.
+        settings ([`ModelSettings`]): Weights, towers, or sizes and a tokenizer.
+        captions (`Iterable[str]`): Training captions, for the tokenizer of a random start.
+        texts (`Iterable[str]`): Texts that a trimmed tokenizer writes as before; see `trim_vocabulary`.
         with_head (`bool`): Whether the model has a self-distillation head. It is random if the weights lack it.
 
     Raises:
-        [`UserError`]: There is no such model or tokenizer, or the configuration describes no model.
+        [`UserError`]: There is no such model, tower or tokenizer, or the configuration describes no model.
     """
     if settings.lora and not settings.model and not settings.merge_adapter:
         raise UserError("lora needs model, or merge_adapter true: an adapter to random weights is of no use")
     if settings.model:
         return published_model(settings, with_head)
-    return random_model(settings, rows, languages, with_head)
+    if settings.image_tower:
+        return joined_towers(settings, texts, with_head)
+    return random_model(settings, captions, with_head)
 
 
 def published_model(settings: ModelSettings, with_head: bool) -> tuple[RSMCLIPModel, CLIPProcessor]:
@@ -57,11 +58,21 @@ def published_model(settings: ModelSettings, with_head: bool) -> tuple[RSMCLIPMo
     return model, load_processor(f"model {name}", folder, config)
 
 
+def joined_towers(
+    settings: ModelSettings, texts: Iterable[str], with_head: bool
+) -> tuple[RSMCLIPModel, CLIPProcessor]:
+    fields = settings.model_config | {"self_distillation": head_sizes(settings, None) if with_head else None}
+    model, processor = assemble(settings.image_tower, settings.text_tower, fields, settings.max_length)
+    if settings.trim_vocabulary:
+        trim_vocabulary(model, processor, texts)
+    return model, processor
+
+
 def random_model(
-    settings: ModelSettings, rows: Dataset, languages: Sequence[str], with_head: bool
+    settings: ModelSettings, captions: Iterable[str], with_head: bool
 ) -> tuple[RSMCLIPModel, CLIPProcessor]:
     if settings.tokenizer is None:
-        tokenizer = train_tokenizer(captions_of(rows, languages), settings.vocab_size, settings.max_length)
+        tokenizer = train_tokenizer(captions, settings.vocab_size, settings.max_length)
     else:
         with user_errors(OSError, ValueError, prefix=f"tokenizer {settings.tokenizer} cannot be loaded"):
             tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer, model_max_length=settings.max_length)
@@ -81,12 +92,6 @@ def token_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Return the fields of the text tower's configuration that depend on the tokenizer."""
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "pad", "eos")}
     return {"vocab_size": len(tokenizer)} | ids
-
-
-def captions_of(rows: Dataset, languages: Sequence[str]) -> Iterator[str]:
-    for captions in rows["captions"]:
-        for language in languages:
-            yield from (caption for caption in captions.get(language) or [] if caption)
 
 
 def check_sizes(config: RSMCLIPConfig, max_length: int, view_specs: dict[str, ViewSpec]) -> None:

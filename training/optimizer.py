@@ -19,6 +19,7 @@ PARTS = {
     "text_projection.": "text",
     "self_distillation_head.": "head",
 }
+PROJECTIONS = ("visual_projection.", "text_projection.")
 
 
 def freeze(model: RSMCLIPModel, settings: ModelSettings) -> None:
@@ -66,6 +67,8 @@ def parameter_groups(model: RSMCLIPModel, settings: OptimizationSettings) -> lis
             continue
         part = part_of(name)
         rate = rates.get(part) or settings.learning_rate
+        if settings.projection_learning_rate and name.startswith(PROJECTIONS):
+            part, rate = "projections", settings.projection_learning_rate
         rate *= settings.layer_decay ** layers_above(model, name)
         decayed = parameter.ndim >= 2 and "position_embedding" not in name and "token_type" not in name
         decay = settings.weight_decay if decayed else 0.0

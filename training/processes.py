@@ -23,7 +23,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from rsmclip import RSMCLIPModel
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import is_local
-from rsmclip.training.config import TrainingConfig
+from rsmclip.training.config import SOURCES, TrainingConfig
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -124,7 +124,7 @@ def rerun_command(config: TrainingConfig, accelerator: Accelerator) -> str:
     launcher = "python" if processes == 1 else f"torchrun --nproc_per_node {processes}"
     if not on_cpu:
         launcher = f"accelerate launch --num_processes {processes}"
-    local = (name for name in ("dataset", "model", "tokenizer") if getattr(config, name) not in (None, "demo"))
+    local = (name for name in SOURCES if getattr(config, name) not in (None, "demo"))
     places = "".join(f" --{name} {name.upper()}" for name in local if is_local(getattr(config, name)))
     precision = f" --mixed_precision {accelerator.mixed_precision}" if accelerator.mixed_precision != "no" else ""
     return f"{launcher} train.py --config training_config.yaml --output_dir NEW{precision}{places}"

@@ -15,7 +15,7 @@ from rsmclip.core.files import published_name
 from rsmclip.models.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder
 from rsmclip.training.checkpoints import candidates, find_checkpoint_once
 from rsmclip.training.command_line import read_yaml
-from rsmclip.training.config import TrainingConfig
+from rsmclip.training.config import SOURCES, TrainingConfig
 
 
 def check_run_folder(config: TrainingConfig) -> None:
@@ -44,7 +44,7 @@ def check_run_folder(config: TrainingConfig) -> None:
             f"{folder} has the model of another run; give --overwrite_output_dir to delete it, "
             "--resume_from_checkpoint latest to continue it, or another --output_dir"
         )
-    for name in ("model", "tokenizer", "dataset"):
+    for name in SOURCES:
         source = Path(getattr(config, name) or "")
         if getattr(config, name) and source.exists() and source.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"--overwrite_output_dir would delete the {name} of this run: {source}")
@@ -108,6 +108,6 @@ def write_settings(config: TrainingConfig, folder: Path) -> None:
 def published_config(config: TrainingConfig) -> TrainingConfig:
     """Return the settings for publication: local paths are reduced to their last part, and nothing is pushed."""
     values = asdict(config) | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}
-    for name in ("dataset", "model", "tokenizer", "output_dir"):
+    for name in (*SOURCES, "output_dir"):
         values[name] = published_name(values[name])
     return TrainingConfig(**values)

@@ -1,0 +1,81 @@
+"""Train the projections alone, on stored embeddings of frozen towers, before the towers are trained.
+
+New projections and pretrained towers learn at different rates. If both are trained from the first step, random
+projections send large gradients into the towers and damage them. So the projections are trained first (Kumar et al.
+2022, arXiv 2202.10054). The towers do not change, so each image and each caption is embedded once, and a step takes
+milliseconds. The probed model is the floor that training the towers must beat.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import get_cosine_schedule_with_warmup
+
+from rsmclip import RSMCLIPModel
+from rsmclip.training.batches import StepSampler
+from rsmclip.training.config import TrainingConfig
+from rsmclip.training.losses import clip_loss
+
+BATCH_SIZE = 256  # images of a step; stored embeddings are small, and more negatives are better
+
+
+def new_layers(model: RSMCLIPModel) -> list[nn.Parameter]:
+    """Return the parameters that a probe trains: projections and logit scale."""
+    return [*model.visual_projection.parameters(), *model.text_projection.parameters(), model.logit_scale]
+
+
+def without_projections(model: RSMCLIPModel) -> RSMCLIPModel:
+    """Return a model with the towers of `model`, not copied. Its features are the pooled outputs of the towers."""
+    pooled = copy.copy(model)
+    pooled._modules = model._modules | {"visual_projection": nn.Identity(), "text_projection": nn.Identity()}
+    return pooled.eval()
+
+
+def train_new_layers(
+    model: RSMCLIPModel,
+    pooled_images: torch.Tensor,
+    pooled_texts: torch.Tensor,
+    texts: Sequence[str],
+    captions: Sequence[dict[str, list[str | None] | None]],
+    config: TrainingConfig,
+) -> None:
+    """
+    Train projections and logit scale in place for `probe_steps` steps. The towers are not used.
+
+    Args:
+        model ([`RSMCLIPModel`]): The model.
+        pooled_images (`torch.Tensor` of shape `(images, image width)`): Pooled outputs of the image tower.
+        pooled_texts (`torch.Tensor` of shape `(texts, text width)`): Pooled outputs of the text tower.
+        texts (`Sequence[str]`): The texts, in the order of `pooled_texts`.
+        captions (`Sequence[dict]`): Column `captions` of the images. Captions are drawn as in training.
+        config ([`TrainingConfig`]): Steps, rate, sampling of captions, and seed.
+    """
+    sampling, device, row_of = config.caption_sampling(), model.device, {text: row for row, text in enumerate(texts)}
+    matrices = [parameter for parameter in new_layers(model) if parameter.ndim > 1]
+    groups = [{"params": matrices}, {"params": [model.logit_scale], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.probe_learning_rate, weight_decay=config.weight_decay)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, 0, config.probe_steps)
+    batch_size = min(BATCH_SIZE, len(captions))
+    sampler = StepSampler(len(captions), batch_size, config.probe_steps, seed=config.seed)
+    for batch in tqdm(sampler, desc="probe", leave=False):
+        drawn = [
+            sampling.draw(captions[row], np.random.default_rng([config.seed, epoch, row])) for epoch, row in batch
+        ]
+        rows = torch.tensor([[row_of[text] for text in chosen] for chosen, _ in drawn]).t()  # (captions, batch)
+        images = model.visual_projection(pooled_images[[row for _, row in batch]].to(device))
+        loss = clip_loss(
+            image_embeds=F.normalize(images, dim=-1)[None],
+            text_embeds=F.normalize(model.text_projection(pooled_texts[rows].to(device)), dim=-1),
+            logit_scale=model.logit_scale.exp(),
+            sentence_ids=torch.tensor([ids for _, ids in drawn]).t().to(device),
+            duplicate_captions=config.duplicate_captions,
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
