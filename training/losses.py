@@ -9,8 +9,8 @@ second loss.
 
 The names of the dimensions:
 - `batch`: images of this process. The global batch has `processes * batch` images.
-- `views` and `global_views`: crops of an image. The teacher and InfoNCE see the global (large) views. The student sees
-  the global views and, in the self-distillation loss, the local (small) views too.
+- `views`: crops of an image. The teacher sees the global (large) views. In the self-distillation loss, the student
+  sees the global and the local (small) views. InfoNCE takes the global views, or mild contrastive views of its own.
 - `captions`: captions that are drawn for an image, in different languages if possible. They may be different
   sentences. Caption `[c, i]` belongs to image `i`.
 - `num_prototypes`: outputs of the self-distillation head (65,536 in the released model).
@@ -79,7 +79,7 @@ def clip_loss(
     Return this process's part of InfoNCE over the global batch (Radford et al. 2021, figure 3), with several positives
     where captions repeat. The mean over the processes is the loss of the global batch.
 
-    There is one loss for each pair of a global view `v` and a caption index `c`, and the result is their mean (SILC,
+    There is one loss for each pair of a view `v` and a caption index `c`, and the result is their mean (SILC,
     Naeem et al. 2023, section 3, has one for each view):
 
         logits[i, j]  = logit_scale * <image_embeds[v, i], text_embeds[c, j]>          for images i and captions j
@@ -99,7 +99,7 @@ def clip_loss(
     (rows) with all images. Each block has `batch` rows and `processes * batch` columns.
 
     Args:
-        image_embeds (`torch.Tensor` of shape `(global_views, batch, dim)`):
+        image_embeds (`torch.Tensor` of shape `(views, batch, dim)`):
             Unit-length image embeddings of this process.
         text_embeds (`torch.Tensor` of shape `(captions, batch, dim)`): Unit-length text embeddings of this process.
         logit_scale (`torch.Tensor` of shape `()`): Inverse temperature, `exp` of the learned parameter.
@@ -125,7 +125,7 @@ def clip_loss(
     all_ids = gather(ids)
 
     def chunk_loss(rows: slice) -> torch.Tensor:
-        # v: global views; r: images of this process, k: their captions; g: images of all processes, c: their captions
+        # v: views; r: images of this process, k: their captions; g: images of all processes, c: their captions
         image_to_text = logit_scale * torch.einsum("vrd,cgd->vcrg", image_embeds[:, rows], all_texts)
         text_to_image = logit_scale * torch.einsum("krd,vgd->vkrg", text_embeds[:, rows], all_images)
         # equal[k, c, r, g]: caption [k, r] of this process and caption [c, g] of the global batch are one sentence.
