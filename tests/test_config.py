@@ -164,6 +164,9 @@ def test_views_follow_the_configuration():
     assert specs["global"].count == 2 and specs["global"].size == 64
     assert specs["local"].count == 3 and specs["local"].scale == (0.1, 0.3) and specs["local"].brightness == 0.1
     assert list(TrainingConfig(self_distillation_weight=0).view_specs(64)) == ["global"]
+    chances = {"flip": 0.1, "quarter_turn": 0.2, "jitter": 0.3}
+    for spec in TrainingConfig(**chances, num_contrastive_views=1).view_specs(64).values():
+        assert {name: getattr(spec, name) for name in chances} == chances
 
 
 def test_contrastive_views_are_mild_and_leave_the_global_ones_to_the_self_distillation():

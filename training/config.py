@@ -101,6 +101,9 @@ class ViewSettings:
 
     num_global_views: int = option(2, "Global views of an image, see num_contrastive_views.", low=1, card=True)
     global_scale: list[float] = option([0.4, 1.0], "Smallest and largest share of the image in a global view.")
+    flip: float = option(0.5, "Probability of each flip, vertical and horizontal.", **SHARE)
+    quarter_turn: float = option(0.5, "Probability of a quarter turn.", **SHARE)
+    jitter: float = option(1.0, "Probability that brightness, contrast, saturation and hue change at all.", **SHARE)
     brightness: float = option(0.4, "Largest relative change of brightness.", **SHARE)
     contrast: float = option(0.4, "Largest relative change of contrast.", **SHARE)
     saturation: float = option(0.2, "Largest relative change of saturation.", **SHARE)
@@ -290,17 +293,18 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
         """
         from rsmclip.training.views import ViewSpec
 
-        names = ("brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize")
-        color = {name: getattr(self, name) for name in names}
+        turns = ("flip", "quarter_turn")
+        color = ("jitter", "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize")
+        augmentation = {name: getattr(self, name) for name in turns + color}
         specs, with_teacher = {}, self.self_distillation_weight > 0
         if self.num_contrastive_views > 0:
-            mild = color | dict.fromkeys(("grayscale", "blur", "solarize"), 0.0)
+            mild = augmentation | dict.fromkeys(("grayscale", "blur", "solarize"), 0.0)
             scale = tuple(self.contrastive_scale)
             specs["contrastive"] = ViewSpec(self.num_contrastive_views, image_size, scale, **mild)
         if with_teacher or not specs:
-            specs["global"] = ViewSpec(self.num_global_views, image_size, tuple(self.global_scale), **color)
+            specs["global"] = ViewSpec(self.num_global_views, image_size, tuple(self.global_scale), **augmentation)
         if with_teacher and self.num_local_views > 0:
-            specs["local"] = ViewSpec(self.num_local_views, self.local_size, tuple(self.local_scale), **color)
+            specs["local"] = ViewSpec(self.num_local_views, self.local_size, tuple(self.local_scale), **augmentation)
         return specs
 
     def card_rows(self) -> list[list[str]]:
