@@ -4,11 +4,11 @@
     accelerate launch train.py --config configs/rs_m_clip.yaml --dataset DIR --output_dir OUT [--field value …]
     torchrun --nproc_per_node 2 train.py --max_train_steps 20             # several processes on a CPU
 
-`training_step` is the whole method. It minimizes a weighted sum of two losses. InfoNCE compares every global
-(or contrastive) view of every image with the captions of the batch, in both directions. Self-distillation is a
-cross-entropy: from another view of the image, the student predicts the distribution over prototypes that an EMA
-teacher gives to a global view. The student is evaluated and saved. Validation chooses nothing: the model after the
-last step is saved. At the end the folder of the run is a model repository for the Hub.
+`training_step` is the whole method. It minimizes a weighted sum of two losses. InfoNCE compares global or mild views
+of every image with the captions of a batch, in both directions. Self-distillation is a cross-entropy: from another
+view of the same image, the student predicts the distribution over prototypes that an EMA teacher gives to a global
+view. The student is evaluated and saved. Validation chooses nothing: the model after the last step is saved. At the
+end the folder of the run is a model repository for the Hub.
 """
 
 import dataclasses
@@ -210,9 +210,9 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
     Args:
         batch (`dict`):
             Images and captions of this process, on the device. `pixels`: `(batch, 3, height, width)`, uint8. `views`:
-            parameters of every view (box, flips, quarter turn, color, blur). `input_ids`, `attention_mask`:
-            `(captions, batch, length)`, the captions drawn for each image. `sentence_ids`: `(captions, batch)`, equal
-            for one sentence in any language. `text_groups`: captions of similar length, for less padding.
+            parameters of every view. `input_ids`, `attention_mask`: `(captions, batch, length)`, drawn for each image.
+            `sentence_ids`: `(captions, batch)`, equal for one sentence in any language. `image_sentence_ids`:
+            `(sentences, batch)`, of all captions. `text_groups`: captions of similar length, for less padding.
         step (`int`): Number of steps before this one.
     """
     config, accelerator, model = run.config, run.accelerator, run.model
@@ -252,6 +252,7 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
         sentence_ids=batch["sentence_ids"],
         duplicate_captions=config.duplicate_captions,
         chunk_size=config.loss_chunk_size,
+        image_sentence_ids=batch["image_sentence_ids"],
     )
     losses = {"contrastive": loss}
     if targets is not None:

@@ -122,7 +122,7 @@ class ContrastiveSettings:
     )
     contrastive_scale: list[float] = option([0.5, 1.0], "Smallest and largest share of the image in a mild view.")
     duplicate_captions: Literal["positive", "ignore", "negative"] = option(
-        "positive", "Role in InfoNCE of a caption of another image with an equal sentence.", card=True
+        "positive", "Role in InfoNCE of another image's caption that has a sentence of this image.", card=True
     )
     # The next two fields change a result by rounding only.
     loss_chunk_size: int | None = option(None, "Rows of logits in memory at once; null: all.", low=1, may_change=True)
