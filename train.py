@@ -4,8 +4,8 @@
     accelerate launch train.py --config configs/rs_m_clip.yaml --dataset DIR --output_dir OUT [--field value …]
     torchrun --nproc_per_node 2 train.py --max_train_steps 20             # several processes on a CPU
 
-`training_step` is the whole method. It minimizes a weighted sum of two losses. InfoNCE compares every global view of
-every image with the captions of the batch, in both directions. Self-distillation is a cross-entropy: from another
+`training_step` is the whole method. It minimizes a weighted sum of two losses. InfoNCE compares global or mild views
+of every image with the captions of a batch, in both directions. Self-distillation is a cross-entropy: from another
 view of the same image, the student predicts the distribution over prototypes that an EMA teacher gives to a global
 view. The student is evaluated and saved. Validation chooses nothing: the model after the last step is saved. At the
 end the folder of the run is a model repository for the Hub.
@@ -76,7 +76,7 @@ class Plan:
     splits: dict[str, Dataset]  # train, validation, test
     model: RSMCLIPModel
     processor: CLIPProcessor
-    view_specs: dict[str, ViewSpec]  # global, and local with a teacher
+    view_specs: dict[str, ViewSpec]  # by kind: contrastive, global, local
     mean: torch.Tensor  # (3, 1, 1), of the pixels that the image tower takes
     std: torch.Tensor
     adapter: PeftModel | None
@@ -233,9 +233,9 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
     Args:
         batch (`dict`):
             Images and captions of this process, on the device. `pixels`: `(batch, 3, height, width)`, uint8. `views`:
-            parameters of every view (box, flips, quarter turn, color, blur). `input_ids`, `attention_mask`:
-            `(captions, batch, length)`, the captions drawn for each image. `sentence_ids`: `(captions, batch)`, equal
-            for one sentence in any language. `text_groups`: captions of similar length, for less padding.
+            parameters of every view. `input_ids`, `attention_mask`: `(captions, batch, length)`, drawn for each image.
+            `sentence_ids`: `(captions, batch)`, equal for one sentence in any language. `image_sentence_ids`:
+            `(sentences, batch)`, of all captions. `text_groups`: captions of similar length, for less padding.
         step (`int`): Number of steps before this one.
     """
     config, accelerator, model = run.config, run.accelerator, run.model
@@ -258,8 +258,9 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
     # `self_distillation_loss` of each image, in chunks, because prototype logits are large
     with accelerator.autocast():
         output = run.student(
-            global_views=views["global"],
+            global_views=views.get("global"),
             local_views=views.get("local"),
+            contrastive_views=views.get("contrastive"),
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             text_groups=batch["text_groups"],
@@ -267,17 +268,16 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
         )
 
     # loss: InfoNCE over the batch of all processes + weight · cross-entropy(teacher, student), of float32 outputs
-    losses = {
-        "contrastive": clip_loss(
-            image_embeds=output.image_embeds,
-            text_embeds=output.text_embeds,
-            logit_scale=output.logit_scale,  # exp of model.logit_scale
-            sentence_ids=batch["sentence_ids"],
-            duplicate_captions=config.duplicate_captions,
-            chunk_size=config.loss_chunk_size,
-        )
-    }
-    loss = losses["contrastive"]
+    loss = clip_loss(
+        image_embeds=output.image_embeds,
+        text_embeds=output.text_embeds,
+        logit_scale=output.logit_scale,  # exp of model.logit_scale
+        sentence_ids=batch["sentence_ids"],
+        duplicate_captions=config.duplicate_captions,
+        chunk_size=config.loss_chunk_size,
+        image_sentence_ids=batch["image_sentence_ids"],
+    )
+    losses = {"contrastive": loss}
     if targets is not None:
         losses["distillation"] = output.distillation.mean()
         loss = loss + schedules.distillation_weight(config, step) * losses["distillation"]

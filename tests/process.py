@@ -32,11 +32,11 @@ def leave_processes() -> None:
 
 def one_of_several_processes(rank: int, processes: int, folder: Path) -> None:
     join_processes(rank, processes, folder)
-    images, texts, sentences, logits = torch.load(folder / "inputs.pt", weights_only=True)
+    images, texts, sentences, known, logits = torch.load(folder / "inputs.pt", weights_only=True)
     rows = slice(rank * 12 // processes, (rank + 1) * 12 // processes)
     image_embeds, text_embeds = images[:, rows].clone().requires_grad_(), texts[:, rows].clone().requires_grad_()
     scale = torch.tensor(7.0, requires_grad=True)
-    loss = clip_loss(image_embeds, text_embeds, scale, sentences[:, rows], "positive", 2)
+    loss = clip_loss(image_embeds, text_embeds, scale, sentences[:, rows], "positive", 2, known[:, rows])
     loss.backward()
     centering = Centering(logits.shape[-1])
     centering(logits[:, rows], 0.1)

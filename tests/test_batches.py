@@ -13,12 +13,15 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.image_processing_rsmclip import RSMCLIPImageProcessor, scale_to_8_bit
 from rsmclip.training.batches import (
+    MOST_SENTENCES,
     CaptionedViews,
     CaptionSampling,
     Collate,
     StepSampler,
     decode_image,
     group_by_length,
+    image_sentence_ids,
+    sentence_id,
 )
 from rsmclip.training.views import ViewSpec
 
@@ -71,7 +74,8 @@ def test_a_batch_has_two_captions_of_each_image(corpus, tokenizer):
     assert batch["views"]["global"]["box"].shape == (8, 2, 4) and batch["views"]["local"]["box"].shape == (8, 3, 4)
     assert batch["pixels"].dtype == torch.uint8
     captions = {row["image_id"]: row["captions"] for row in corpus["train"].remove_columns("image")}
-    assert batch["sentence_ids"].shape == (2, 8)
+    assert batch["sentence_ids"].shape == (2, 8) and batch["image_sentence_ids"].shape == (MOST_SENTENCES, 8)
+    assert torch.isin(batch["sentence_ids"][:, 3], batch["image_sentence_ids"][:, 3]).all()
     for drawn, tokens in zip(batch["captions"], batch["input_ids"], strict=True):
         for image_id, caption, ids in zip(batch["image_ids"], drawn, tokens, strict=True):
             assert tokenizer.decode(ids, skip_special_tokens=True) == caption
@@ -126,6 +130,19 @@ def test_translations_of_a_sentence_share_its_number():
     assert numbers["a lake"] == numbers["um lago"] == numbers["ein See"]
     assert len(set(numbers.values())) == 3  # lake, sea, and the river that has no English caption
     assert all(-(2**63) <= number < 2**63 for number in numbers.values())
+
+
+def test_all_sentences_of_an_image_travel_with_it_and_padding_is_one_of_them():
+    captions = {"en": ["a lake", "a sea", None], "pt": ["um lago", "um mar", "um rio"], "de": None}
+    (_, drawn), *_ = draws("uniform", ["pt"], 2, captions)
+    known = image_sentence_ids(captions, drawn)
+    assert len(known) == MOST_SENTENCES and known[:2] == drawn  # drawn ones first
+    assert set(known) == {sentence_id(text) for text in ("a lake", "a sea", "um rio")}
+    many = {"en": [f"sentence {number}" for number in range(40)]}
+    drawn = [sentence_id("sentence 39"), sentence_id("sentence 38")]
+    known = image_sentence_ids(many, drawn)
+    assert len(set(known)) == len(known) == MOST_SENTENCES and known[:2] == drawn
+    assert len(image_sentence_ids(many, list(range(20)))) == 20  # drawn ones are never left out
 
 
 def test_captions_are_grouped_by_length_in_multiples():

@@ -110,6 +110,7 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("languages: [en, xx]", "languages.*xx"),
         ("languages: [en, en]", "languages"),
         ("global_scale: [0.9, 0.4]", "global_scale"),
+        ("contrastive_scale: [0.9, 1.4]", "contrastive_scale"),
         ("learning_rate: 0", "learning_rate is 0"),
         ("mixed_precision: int8", "mixed_precision.*int8"),
         ("teacher_momentum: 1.5", "teacher_momentum is 1.5.* 0 and 1"),
@@ -163,6 +164,21 @@ def test_views_follow_the_configuration():
     assert specs["global"].count == 2 and specs["global"].size == 64
     assert specs["local"].count == 3 and specs["local"].scale == (0.1, 0.3) and specs["local"].brightness == 0.1
     assert list(TrainingConfig(self_distillation_weight=0).view_specs(64)) == ["global"]
+    chances = {"flip": 0.1, "quarter_turn": 0.2, "jitter": 0.3}
+    for spec in TrainingConfig(**chances, num_contrastive_views=1).view_specs(64).values():
+        assert {name: getattr(spec, name) for name in chances} == chances
+
+
+def test_contrastive_views_are_mild_and_leave_the_global_ones_to_the_self_distillation():
+    mild = {"num_contrastive_views": 1, "contrastive_scale": [0.6, 0.9], "hue": 0.05, "solarize": 0.2}
+    specs = TrainingConfig(**mild).view_specs(64)
+    assert sorted(specs) == ["contrastive", "global", "local"] and specs["global"].solarize == 0.2
+    spec = specs["contrastive"]
+    assert (spec.count, spec.size, spec.scale, spec.hue) == (1, 64, (0.6, 0.9), 0.05)
+    assert spec.grayscale == spec.blur == spec.solarize == 0
+    assert TrainingConfig(**mild, self_distillation_weight=0).view_specs(64) == {"contrastive": spec}
+    with pytest.raises(UserError, match="self-distillation.*views"):  # they are no views of the self-distillation
+        TrainingConfig(**mild, num_global_views=1, num_local_views=0)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,18 @@ def test_the_picture_shows_the_batchs_boxes_views_and_captions(config):
     assert all(language in written for texts in captions for language, _ in texts)
 
 
+def test_the_picture_has_all_kinds_of_views_without_overlap(config):
+    for fields in ({}, {"self_distillation_weight": 0}):
+        AcceleratorState._reset_state(True)
+        run = train.plan(replace(config, num_contrastive_views=1, **fields))
+        batch = next(train.make_batches(run, 0))
+        figure = draw_batch(batch, run.view_specs, [[("en", "a lake")]], "title")
+        assert len(figure.axes) == 1 + sum(spec.count for spec in run.view_specs.values())
+        boxes = [axes.get_position() for axes in figure.axes]
+        pairs = [(a, b) for number, a in enumerate(boxes) for b in boxes[:number]]
+        assert all(min(a.x1, b.x1) <= max(a.x0, b.x0) or min(a.y1, b.y1) <= max(a.y0, b.y0) for a, b in pairs)
+
+
 def test_nothing_that_is_written_leaves_the_picture(config):
     run = train.plan(config)
     batch = next(train.make_batches(run, 0))

@@ -32,14 +32,15 @@ def tensor(array):
     return torch.tensor(array, dtype=torch.float32)
 
 
-def info_nce_by_hand(images, texts, scale, sentences=None, duplicates="positive"):
+def info_nce_by_hand(images, texts, scale, sentences=None, duplicates="positive", known=None):
     size, losses = len(images[0]), []
     sentences = np.tile(range(size), (len(texts), 1)) if sentences is None else sentences
+    known = sentences if known is None else known
     for view in images:
         for number, captions in enumerate(texts):
-            right = [[j for j in range(size) if sentences[number][j] in sentences[:, i]] for i in range(size)]
+            right = [[j for j in range(size) if sentences[number][j] in known[:, i]] for i in range(size)]
             for rows, same in (
-                (scale * view @ captions.T, right),  # captions with the sentence of any caption of the image
+                (scale * view @ captions.T, right),  # captions with a sentence of the image
                 (scale * captions @ view.T, [[i for i in range(size) if j in right[i]] for j in range(size)]),
             ):
                 for i, row in enumerate(rows):
@@ -62,17 +63,24 @@ def test_clip_loss_equals_radford_et_al_figure_3():
 
 @pytest.mark.parametrize("duplicates", ["positive", "ignore", "negative"])
 @pytest.mark.parametrize("chunk_size", [None, 3])
-def test_clip_loss_over_views_captions_and_equal_sentences(duplicates, chunk_size):
+@pytest.mark.parametrize("more", [None, [[9, 1, 22, 30, 7, 31, 2, 4], [9, 6, 20, 30, 30, 3, 2, 40]]])
+def test_clip_loss_over_views_captions_and_equal_sentences(duplicates, chunk_size, more):
     rng = np.random.default_rng(1)
     images, texts, scale = unit(rng, 2, 8, 5), unit(rng, 3, 8, 5), 9.0
     sentences = np.array([[1, 2, 1, 3, 4, 1, 5, 6], [7, 7, 1, 7, 8, 9, 10, 8], [20, 21, 22, 2, 24, 7, 26, 27]])
-    expected = info_nce_by_hand(images, texts, scale, sentences, duplicates)
+    known = sentences if more is None else np.concatenate([sentences, more])
+    expected = info_nce_by_hand(images, texts, scale, sentences, duplicates, known)
+    if more is not None and duplicates != "negative":  # a caption that was not drawn counts
+        assert abs(expected - info_nce_by_hand(images, texts, scale, sentences, duplicates)) > 0.01
+    image_sentences = None if more is None else torch.tensor(known)
+    choices = {"duplicate_captions": duplicates, "image_sentence_ids": image_sentences}
     image_embeds, text_embeds = tensor(images).requires_grad_(), tensor(texts).requires_grad_()
-    loss = clip_loss(image_embeds, text_embeds, torch.tensor(scale), torch.tensor(sentences), duplicates, chunk_size)
+    arguments = torch.tensor(scale), torch.tensor(sentences)
+    loss = clip_loss(image_embeds, text_embeds, *arguments, chunk_size=chunk_size, **choices)
     assert loss.item() == pytest.approx(expected, abs=1e-5)
     loss.backward()
     whole = [tensor(images).requires_grad_(), tensor(texts).requires_grad_()]
-    clip_loss(*whole, torch.tensor(scale), torch.tensor(sentences), duplicates).backward()
+    clip_loss(*whole, *arguments, **choices).backward()
     torch.testing.assert_close(image_embeds.grad, whole[0].grad, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(text_embeds.grad, whole[1].grad, atol=1e-6, rtol=1e-5)
 
@@ -97,14 +105,15 @@ def test_chunks_hold_no_logits_of_the_whole_batch():
 def test_processes_give_the_gradient_center_and_targets_of_one_process(processes, tmp_path):
     rng = np.random.default_rng(3)
     images, texts = tensor(unit(rng, 2, 12, 6)), tensor(unit(rng, 2, 12, 6))
-    sentences = torch.tensor(rng.integers(0, 7, (2, 12)))
+    sentences = torch.tensor(rng.integers(0, 25, (2, 12)))
+    known = torch.cat([sentences, torch.tensor(rng.integers(0, 25, (3, 12)))])
     logits = tensor(rng.uniform(-1, 1, (2, 12, 9)))
-    torch.save((images, texts, sentences, logits), tmp_path / "inputs.pt")
+    torch.save((images, texts, sentences, known, logits), tmp_path / "inputs.pt")
     mp.spawn(one_of_several_processes, (processes, tmp_path), nprocs=processes)
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(processes)]
 
     whole = [images.clone().requires_grad_(), texts.clone().requires_grad_(), torch.tensor(7.0, requires_grad=True)]
-    loss = clip_loss(*whole, sentences)
+    loss = clip_loss(*whole, sentences, image_sentence_ids=known)
     loss.backward()
     centering = Centering(9)
     centering(logits, 0.1)

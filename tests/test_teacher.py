@@ -25,6 +25,21 @@ def test_student_gives_what_the_model_gives(tiny_model):
     assert output.logit_scale.item() == tiny_model.logit_scale.exp().item()
 
 
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_contrastive_views_give_the_embeddings_and_no_self_distillation(tiny_model, chunks):
+    mild, views, local = (torch.randn(n, 3, 3, size, size) for n, size in ((1, 32), (2, 32), (2, 16)))
+    ids, targets = torch.randint(4, 900, (1, 3, 6)), torch.rand(2, 3, 24).softmax(dim=-1)
+    student, captions = Student(tiny_model, chunks=chunks), (ids, torch.ones_like(ids), None)
+    output = student(views, local, *captions, targets, mild)
+    plain = student(mild, None, *captions)
+    torch.testing.assert_close(output.image_embeds, plain.image_embeds, atol=1e-6, rtol=1e-5)
+    same = student(views, local, *captions, targets)
+    torch.testing.assert_close(output.distillation, same.distillation, atol=1e-6, rtol=1e-5)
+    alone = student(None, None, *captions, contrastive_views=mild)
+    torch.testing.assert_close(alone.image_embeds, plain.image_embeds, atol=1e-6, rtol=1e-5)
+    assert alone.distillation is None
+
+
 def test_captions_in_groups_of_similar_length_give_the_same(tiny_model):
     views, ids = torch.randn(2, 5, 3, 32, 32), torch.randint(4, 900, (2, 5, 9))
     lengths = torch.tensor([[9, 3, 5, 3, 7], [2, 8, 4, 6, 3]])

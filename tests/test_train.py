@@ -111,6 +111,21 @@ def test_sinkhorn_knopp_english_anchor_and_no_duplicates_train(make_run):
     assert not run.centering.center.any()  # Sinkhorn-Knopp has no center
 
 
+@pytest.mark.parametrize("weight", [0, 1])
+def test_a_step_with_contrastive_views_trains(make_run, weight):
+    run = make_run(num_contrastive_views=1, self_distillation_weight=weight)
+    assert ("global" in run.view_specs) == (weight > 0)
+    assert all(value["loss"].isfinite() and value["skipped"] == 0 for value in steps(run, 2))
+
+
+def test_the_contrastive_views_of_a_run_do_not_depend_on_the_self_distillation(make_run):
+    runs = [make_run(num_contrastive_views=1, self_distillation_weight=weight) for weight in (0, 1)]
+    plain, distilled = (next(train.make_batches(run, 0)) for run in runs)
+    assert plain["captions"] == distilled["captions"]
+    views = plain["views"]["contrastive"]
+    assert all(values.equal(distilled["views"]["contrastive"][name]) for name, values in views.items())
+
+
 def test_too_many_bad_steps_stop_the_run_with_a_checkpoint_and_the_rows(make_run, monkeypatch, tmp_path):
     make_run()  # its folder is overwritten by the run below
     batches = train.make_batches

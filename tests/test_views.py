@@ -129,6 +129,28 @@ def test_draws_stay_inside_the_image_and_in_the_scale():
         assert set(np.unique(views[name])) == {0, 1}
 
 
+def test_flips_turns_and_jitter_have_their_probabilities_and_change_no_other_draw():
+    usual = ViewSpec(2000, 32, (0.2, 0.5))
+    rare = replace(usual, flip=0.1, quarter_turn=0.2, jitter=0.3)
+    views, fewer = (draw_views(40, 90, spec, np.random.default_rng(0)) for spec in (usual, rare))
+    jittered = (fewer["color"] != [1, 1, 1, 0]).all(axis=1)
+    shares = [*fewer["flip"].mean(axis=0), fewer["transpose"].mean(), jittered.mean()]
+    np.testing.assert_allclose(shares, [0.1, 0.1, 0.2, 0.3], atol=0.03)
+    np.testing.assert_array_equal(fewer["color"][jittered], views["color"][jittered])
+    np.testing.assert_array_equal(fewer["color"][~jittered], np.tile([1, 1, 1, 0], (sum(~jittered), 1)))
+    for name in ("box", "gray", "blur", "solarize"):
+        np.testing.assert_array_equal(views[name], fewer[name])
+    never = draw_views(40, 90, ViewSpec(50, 32, (0.2, 0.5), flip=0, quarter_turn=0), np.random.default_rng(0))
+    assert not never["flip"].any() and not never["transpose"].any()
+
+
+def test_the_views_of_a_seed_stay():
+    views = draw_views(70, 90, ViewSpec(2, 64, (0.4, 1.0)), np.random.default_rng([0, 7]))
+    np.testing.assert_array_equal(views["box"], [[18, 16, 48, 56], [0, 30, 70, 59]])
+    color = [[1.028, 0.963, 1.164, 0.417], [0.870, 1.384, 1.016, -0.307]]
+    np.testing.assert_allclose(views["color"], color, atol=1e-3)
+
+
 def test_rendered_views_are_turned_crops(picture):
     spec = ViewSpec(16, 20, (0.3, 0.9), 0, 0, 0, 0, 0, 0)
     drawn = draw_views(44, 60, spec, np.random.default_rng(3))

@@ -15,7 +15,12 @@ if TYPE_CHECKING:  # only a dry run imports matplotlib
 IMAGES = 6
 CELL, SMALL, GAP, TEXT, HEAD, DOTS = 1.4, 0.66, 0.08, 4.2, 0.6, 120  # inches; pixels per inch
 FONT_SIZE, LINES, LINE_LENGTH = 8.5, 9, 52  # points; lines of captions of an image; letters of a line
-HEADINGS = {"image": "image and boxes", "global": "global views", "local": "local views"}
+HEADINGS = {
+    "image": "image and boxes",
+    "contrastive": "contrastive views",
+    "global": "global views",
+    "local": "local views",
+}
 
 
 def drawn_captions(batch: dict, rows: Dataset, languages: list[str]) -> list[list[tuple[str, str]]]:
@@ -73,11 +78,13 @@ def draw_batch(batch: dict, specs: dict[str, ViewSpec], captions: list[list[tupl
 def view_places(specs: dict[str, ViewSpec]) -> list[tuple[str, float, float, float]]:
     # (kind, left, bottom, size) of the image and of each view, in inches from the lower left corner of the row.
     places, left = [("image", GAP, 0.0, CELL)], 2 * GAP + CELL
-    for number in range(specs["global"].count):
-        places.append(("global", left + number * (CELL + GAP), 0.0, CELL))
-    left += specs["global"].count * (CELL + GAP)
-    for number in range(specs["local"].count if "local" in specs else 0):  # two below each other
-        places.append(("local", left + number // 2 * (SMALL + GAP), (1 - number % 2) * (CELL - SMALL), SMALL))
+    for name, spec in specs.items():
+        for number in range(spec.count):
+            if name == "local":  # two below each other
+                places.append((name, left + number // 2 * (SMALL + GAP), (1 - number % 2) * (CELL - SMALL), SMALL))
+            else:
+                places.append((name, left + number * (CELL + GAP), 0.0, CELL))
+        left += spec.count * (CELL + GAP)  # local views come last
     return places
 
 

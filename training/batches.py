@@ -5,7 +5,7 @@ number of processes or workers, or on earlier draws. So a run of two processes s
 process, and a resumed run continues without replaying earlier steps.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -25,6 +25,8 @@ from rsmclip.training.views import ViewSpec, draw_views
 UNDECODABLE_SHARE = 0.01  # largest share of training rows with undecodable images; more stop the run
 LONGEST = 4  # largest ratio of the long side of a decoded image to `short_side`
 MOST_TRIES = 100  # to find a usable row
+MOST_SENTENCES = 16  # of an image, whose captions are its positives
+Captions = dict[str, list[str | None] | None]  # of an image, by language
 
 
 @dataclass(eq=False)
@@ -123,6 +125,7 @@ class CaptionedViews(TorchDataset):
             "pixels": pixels,
             "captions": captions,
             "sentence_ids": sentence_ids,
+            "image_sentence_ids": image_sentence_ids(example["captions"], sentence_ids),
             "views": {n: draw_views(*pixels.shape[1:], spec, rng) for n, spec in self.view_specs.items()},
             "image_id": example["image_id"],
             "undecodable": undecodable,
@@ -217,7 +220,7 @@ class CaptionSampling:
             raise UserError(f"language_sampling {sampling!r}: weights must be at least 0, and one must be above 0")
         return cls(weights, count)
 
-    def available(self, captions: dict[str, list[str | None] | None]) -> dict[str, list[int]]:
+    def available(self, captions: Captions) -> dict[str, list[int]]:
         """Return the languages that can be drawn, and the indices of the captions in each of them."""
         found = {
             language: [number for number, caption in enumerate(captions.get(language) or []) if caption]
@@ -226,9 +229,7 @@ class CaptionSampling:
         }
         return {language: numbers for language, numbers in found.items() if numbers}
 
-    def draw(
-        self, captions: dict[str, list[str | None] | None], rng: np.random.Generator
-    ) -> tuple[list[str], list[int]]:
+    def draw(self, captions: Captions, rng: np.random.Generator) -> tuple[list[str], list[int]]:
         """
         Draw `count` captions of an image. Returns the captions and the id of each caption's sentence.
 
@@ -243,11 +244,35 @@ class CaptionSampling:
         texts, ids = [], []
         for language in (order[index % len(order)] for index in range(self.count)):
             number = available[language][rng.integers(len(available[language]))]
-            english = captions.get("en") or []
-            sentence = english[number] if number < len(english) else None
             texts.append(captions[language][number])
-            ids.append(sentence_id(sentence or texts[-1]))
+            ids.append(sentence_id(sentence_of(captions, language, number)))
         return texts, ids
+
+
+def sentence_of(captions: Captions, language: str, number: int) -> str:
+    """Return the English sentence that a caption translates, or the caption if there is none."""
+    english = captions.get("en") or []
+    return (english[number] if number < len(english) else None) or captions[language][number]
+
+
+def sentences_of(captions: Captions, languages: Iterable[str]) -> Iterator[str]:
+    """Yield the sentence of each caption of an image in the languages."""
+    for language in languages:
+        for number, caption in enumerate(captions.get(language) or []):
+            if caption:
+                yield sentence_of(captions, language, number)
+
+
+def image_sentence_ids(captions: Captions, drawn: list[int]) -> list[int]:
+    """
+    Return the ids of all sentences of an image: first the drawn ones, then those of all other captions.
+
+    The list has a fixed length, so that processes can gather it. Further sentences are left out. If there are fewer,
+    the first id repeats, which adds no positive.
+    """
+    ids = list(dict.fromkeys([*drawn, *map(sentence_id, dict.fromkeys(sentences_of(captions, captions)))]))
+    length = max(MOST_SENTENCES, len(drawn))
+    return ids[:length] + ids[:1] * (length - len(ids))
 
 
 def sentence_id(sentence: str) -> int:
@@ -297,11 +322,16 @@ class Collate:
         for target, example in zip(pixels, examples, strict=True):
             target[:, : example["pixels"].shape[1], : example["pixels"].shape[2]] = example["pixels"]
 
+        ids_of_captions, ids_of_images = (
+            torch.tensor([example[name] for example in examples]).t()
+            for name in ("sentence_ids", "image_sentence_ids")
+        )
         return {
             "pixels": pixels,
             "views": default_collate([example["views"] for example in examples]),
             "captions": captions,
-            "sentence_ids": torch.tensor([example["sentence_ids"] for example in examples]).t(),  # (captions, batch)
+            "sentence_ids": ids_of_captions,  # (captions, batch)
+            "image_sentence_ids": ids_of_images,  # (sentences, batch)
             "input_ids": ids.unflatten(0, (-1, len(examples))),  # (captions, batch, length)
             "attention_mask": mask.unflatten(0, (-1, len(examples))),
             "text_groups": group_by_length(mask, self.groups, self.multiple),

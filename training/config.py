@@ -107,8 +107,11 @@ class ModelSettings:
 class ViewSettings:
     title = "views"
 
-    num_global_views: int = option(2, "Global views of an image; InfoNCE is taken on each.", low=1, card=True)
+    num_global_views: int = option(2, "Global views of an image, see num_contrastive_views.", low=1, card=True)
     global_scale: list[float] = option([0.4, 1.0], "Smallest and largest share of the image in a global view.")
+    flip: float = option(0.5, "Probability of each flip, vertical and horizontal.", **SHARE)
+    quarter_turn: float = option(0.5, "Probability of a quarter turn.", **SHARE)
+    jitter: float = option(1.0, "Probability that brightness, contrast, saturation and hue change at all.", **SHARE)
     brightness: float = option(0.4, "Largest relative change of brightness.", **SHARE)
     contrast: float = option(0.4, "Largest relative change of contrast.", **SHARE)
     saturation: float = option(0.2, "Largest relative change of saturation.", **SHARE)
@@ -122,8 +125,12 @@ class ViewSettings:
 class ContrastiveSettings:
     title = "contrastive loss"
 
+    num_contrastive_views: int = option(
+        0, "Mild views for InfoNCE alone, never gray or blurred; 0: it takes the global views.", low=0, card=True
+    )
+    contrastive_scale: list[float] = option([0.5, 1.0], "Smallest and largest share of the image in a mild view.")
     duplicate_captions: Literal["positive", "ignore", "negative"] = option(
-        "positive", "Role in InfoNCE of a caption of another image with an equal sentence.", card=True
+        "positive", "Role in InfoNCE of another image's caption that has a sentence of this image.", card=True
     )
     # The next two fields change a result by rounding only.
     loss_chunk_size: int | None = option(None, "Rows of logits in memory at once; null: all.", low=1, may_change=True)
@@ -243,7 +250,7 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
         hints = get_type_hints(TrainingConfig)
         for spec in fields(self):
             check_value(spec.name, getattr(self, spec.name), hints[spec.name], **spec.metadata)
-        for name in ("global_scale", "local_scale"):
+        for name in ("contrastive_scale", "global_scale", "local_scale"):
             low, high = getattr(self, name) if len(getattr(self, name)) == 2 else (1, 0)
             if not 0 < low <= high <= 1:
                 raise UserError(f"{name} needs two shares of the image: 0 < smallest <= largest <= 1")
@@ -307,14 +314,27 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             )
 
     def view_specs(self, image_size: int) -> dict[str, "ViewSpec"]:
-        """Return the global views, of the model's image size, and the local views if there is a teacher."""
+        """
+        Return the kinds of views of a run. Contrastive and global views have the model's image size.
+
+        InfoNCE takes the contrastive views (as in SLIP, Mu et al. 2021), or the global views if there are none (as in
+        SILC, Naeem et al. 2023). The self-distillation takes global and local views. The contrastive views come first,
+        so that their random numbers do not depend on the self-distillation.
+        """
         from rsmclip.training.views import ViewSpec
 
-        names = ("brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize")
-        color = {name: getattr(self, name) for name in names}
-        specs = {"global": ViewSpec(self.num_global_views, image_size, tuple(self.global_scale), **color)}
-        if self.self_distillation_weight > 0 and self.num_local_views > 0:
-            specs["local"] = ViewSpec(self.num_local_views, self.local_size, tuple(self.local_scale), **color)
+        turns = ("flip", "quarter_turn")
+        color = ("jitter", "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize")
+        augmentation = {name: getattr(self, name) for name in turns + color}
+        specs, with_teacher = {}, self.self_distillation_weight > 0
+        if self.num_contrastive_views > 0:
+            mild = augmentation | dict.fromkeys(("grayscale", "blur", "solarize"), 0.0)
+            scale = tuple(self.contrastive_scale)
+            specs["contrastive"] = ViewSpec(self.num_contrastive_views, image_size, scale, **mild)
+        if with_teacher or not specs:
+            specs["global"] = ViewSpec(self.num_global_views, image_size, tuple(self.global_scale), **augmentation)
+        if with_teacher and self.num_local_views > 0:
+            specs["local"] = ViewSpec(self.num_local_views, self.local_size, tuple(self.local_scale), **augmentation)
         return specs
 
     def card_rows(self) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from rsmclip.core.drawing import save
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import image_bytes, open_encoded
 from rsmclip.training.batch_picture import draw_batch, drawn_captions
+from rsmclip.training.batches import sentences_of
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.optimizer import layers_above, parameter_groups
 from rsmclip.training.run_folder import PICTURE
@@ -89,15 +89,6 @@ def shared_sentences(captions: list[dict], languages: list[str]) -> float:
     images = Counter(sentence for row in sentences for sentence in set(row))
     shared = [images[sentence] > 1 for row in sentences for sentence in row]
     return sum(shared) / max(1, len(shared))
-
-
-def sentences_of(captions: dict[str, list[str | None] | None], languages: list[str]) -> Iterator[str]:
-    # For each caption of an image the English sentence that it translates, or the caption if there is none.
-    english = captions.get("en") or []
-    for language in languages:
-        for number, caption in enumerate(captions.get(language) or []):
-            if caption:
-                yield (english[number] if number < len(english) else None) or caption
 
 
 def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:

@@ -9,10 +9,11 @@ second loss.
 
 The names of the dimensions:
 - `batch`: images of this process. The global batch has `processes * batch` images.
-- `views` and `global_views`: crops of an image. The teacher and InfoNCE see the global (large) views. The student sees
-  the global views and, in the self-distillation loss, the local (small) views too.
-- `captions`: captions that are drawn for an image, in different languages if possible. They may be different
-  sentences. Caption `[c, i]` belongs to image `i`.
+- `views`: crops of an image. The teacher sees the global (large) views. In the self-distillation loss, the student
+  sees the global and the local (small) views. InfoNCE takes the global views, or mild contrastive views of its own.
+- `captions`: captions that are drawn for an image, in different languages if possible. Caption `[c, i]` belongs to
+  image `i`.
+- `sentences`: sentences of all captions of an image, drawn or not. A sentence and its translations are one sentence.
 - `num_prototypes`: outputs of the self-distillation head (65,536 in the released model).
 
 Every process computes the mean of a loss over its own images. DistributedDataParallel averages the gradients of all
@@ -74,12 +75,13 @@ def clip_loss(
     sentence_ids: torch.Tensor | None = None,
     duplicate_captions: DuplicateCaptions = "positive",
     chunk_size: int | None = None,
+    image_sentence_ids: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
     Return this process's part of InfoNCE over the global batch (Radford et al. 2021, figure 3), with several positives
     where captions repeat. The mean over the processes is the loss of the global batch.
 
-    There is one loss for each pair of a global view `v` and a caption index `c`, and the result is their mean (SILC,
+    There is one loss for each pair of a view `v` and a caption index `c`, and the result is their mean (SILC,
     Naeem et al. 2023, section 3, has one for each view):
 
         logits[i, j]  = logit_scale * <image_embeds[v, i], text_embeds[c, j]>          for images i and captions j
@@ -90,16 +92,20 @@ def clip_loss(
     The softmax and the positives range over the global batch, the means over `i` and `j` over this process.
 
     The positives `P(i)` of image `i` contain `i` itself, for its own caption `[c, i]`. A sentence can repeat in the
-    batch: caption `[c, j]`, drawn for image `j`, is also correct for image `i` if any caption `[k, i]` drawn for
-    `i` is the same sentence, perhaps in another language. Captions of `i` that were not drawn do not count. With
-    `duplicate_captions="positive"` these `j` are in `P(i)`, which thus depends on `c`, and the loss is `L_out` of
-    supervised contrastive learning (Khosla et al. 2020, equation 2). `Q(j)` are the images `i` with `j` in `P(i)`.
+    batch: caption `[c, j]`, drawn for image `j`, is also correct for image `i` if any caption of `i` (drawn in this
+    step or not, in any language) is the same sentence:
+
+        P(i) = {i} and all j with  sentence_ids[c, j] in image_sentence_ids[:, i]
+        Q(j) = {j} and all i with  sentence_ids[c, j] in image_sentence_ids[:, i]
+
+    This holds for `duplicate_captions="positive"`. `P(i)` and `Q(j)` depend on `c`, and the loss is `L_out` of
+    supervised contrastive learning (Khosla et al. 2020, equation 2).
 
     A process computes two blocks of logits: its images (rows) with all captions of the global batch, and its captions
     (rows) with all images. Each block has `batch` rows and `processes * batch` columns.
 
     Args:
-        image_embeds (`torch.Tensor` of shape `(global_views, batch, dim)`):
+        image_embeds (`torch.Tensor` of shape `(views, batch, dim)`):
             Unit-length image embeddings of this process.
         text_embeds (`torch.Tensor` of shape `(captions, batch, dim)`): Unit-length text embeddings of this process.
         logit_scale (`torch.Tensor` of shape `()`): Inverse temperature, `exp` of the learned parameter.
@@ -107,11 +113,14 @@ def clip_loss(
             Integer for each caption, the same in all processes. Captions with the same integer are one sentence or
             translations of it. By default no sentence repeats.
         duplicate_captions (`"positive"`, `"ignore"` or `"negative"`, *optional*, defaults to `"positive"`):
-            Role of a caption that was drawn for another image but is the same sentence as a caption drawn for this
-            image. `"ignore"` removes the pair from both softmaxes. `"negative"` is plain CLIP.
+            Role of a caption that was drawn for another image but is the same sentence as a caption of this image.
+            `"ignore"` removes the pair from both softmaxes. `"negative"` is plain CLIP.
         chunk_size (`int`, *optional*):
             Number of rows with logits in memory at one time, by default all. The backward pass computes the logits
             again. The chunk size does not change the loss.
+        image_sentence_ids (`torch.Tensor` of shape `(sentences, batch)`, *optional*):
+            Integers of all sentences of an image, those of its drawn captions included. An integer may repeat. By
+            default `sentence_ids`: only drawn captions count.
     """
     all_images, all_texts = image_embeds, text_embeds
     if world_size() > 1:
@@ -122,17 +131,19 @@ def clip_loss(
     first = dist.get_rank() * batch if world_size() > 1 else 0
     own = torch.arange(first, first + batch, device=image_embeds.device)
     ids = sentence_ids if sentence_ids is not None else own.expand(len(text_embeds), -1)
-    all_ids = gather(ids)
+    sentences = image_sentence_ids if image_sentence_ids is not None else ids
+    all_ids, all_sentences = gather(ids), gather(sentences)
 
     def chunk_loss(rows: slice) -> torch.Tensor:
-        # v: global views; r: images of this process, k: their captions; g: images of all processes, c: their captions
+        # v: views; r: images of this process, k: their captions; g: images of all processes, c: their captions;
+        # s: sentences of an image
         image_to_text = logit_scale * torch.einsum("vrd,cgd->vcrg", image_embeds[:, rows], all_texts)
         text_to_image = logit_scale * torch.einsum("krd,vgd->vkrg", text_embeds[:, rows], all_images)
-        # equal[k, c, r, g]: caption [k, r] of this process and caption [c, g] of the global batch are one sentence.
-        # Rows are images: image r has the sentence of caption [c, g] if any caption k of image r has it.
-        # Rows are captions: image g has the sentence of caption [k, r] if any caption c of image g has it.
-        equal = ids[:, None, rows, None] == all_ids[None, :, None]
-        directions = ((image_to_text, equal.any(dim=0)), (text_to_image, equal.any(dim=1)))
+        # Rows are images: image r has the sentence of caption [c, g].  (s, c, r, g) to (c, r, g)
+        row_has = (sentences[:, None, rows, None] == all_ids[:, None]).any(dim=0)
+        # Rows are captions: image g has the sentence of caption [k, r].  (s, k, r, g) to (k, r, g)
+        column_has = (all_sentences[:, None, None] == ids[:, rows, None]).any(dim=0)
+        directions = ((image_to_text, row_has), (text_to_image, column_has))
         return sum(info_nce(logits, own[rows], same, duplicate_captions) for logits, same in directions) / 2
 
     if chunk_size is None or chunk_size >= batch:
@@ -153,7 +164,7 @@ def info_nce(
             Scaled cosines. Rows are images and columns are captions, or the reverse.
         own (`torch.Tensor` of shape `(rows,)`): Column that belongs to each row.
         same_sentence (`torch.Tensor` of shape `(captions, rows, columns)`):
-            `True` where the image and the caption of a row and a column share a sentence.
+            `True` where the image has the sentence of the caption, of a row and a column.
         duplicate_captions (`"positive"`, `"ignore"` or `"negative"`):
             Role of the columns with `same_sentence` other than the row's own.
     """

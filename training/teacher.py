@@ -17,7 +17,7 @@ from rsmclip.training.losses import self_distillation_loss
 class StudentOutput(NamedTuple):
     """Result of [`Student`]."""
 
-    image_embeds: torch.Tensor  # (global_views, batch, dim), unit length
+    image_embeds: torch.Tensor  # (views, batch, dim), unit length, of the views that InfoNCE takes
     text_embeds: torch.Tensor  # (captions, batch, dim), unit length
     logit_scale: torch.Tensor  # (), exponentiated
     distillation: torch.Tensor | None  # (batch,), self-distillation loss; None without targets
@@ -43,19 +43,20 @@ class Student(nn.Module):
 
     def forward(
         self,
-        global_views: torch.Tensor,
+        global_views: torch.Tensor | None,
         local_views: torch.Tensor | None,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         text_groups: list[tuple[torch.Tensor, int]] | None = None,
         targets: torch.Tensor | None = None,
+        contrastive_views: torch.Tensor | None = None,
     ) -> StudentOutput:
         """
         Compute the embeddings of a batch and its self-distillation loss.
 
         Args:
-            global_views (`torch.Tensor` of shape `(global_views, batch, 3, size, size)`):
-                Large crops, for the image embeddings and the self-distillation loss.
+            global_views (`torch.Tensor` of shape `(global_views, batch, 3, size, size)`, *optional*):
+                Large crops, for the self-distillation loss, and for the image embeddings without `contrastive_views`.
             local_views (`torch.Tensor` of shape `(local_views, batch, 3, local_size, local_size)`, *optional*):
                 Small crops, for the self-distillation loss only.
             input_ids (`torch.Tensor` of shape `(captions, batch, length)`): Token ids of the captions.
@@ -65,11 +66,13 @@ class Student(nn.Module):
                 flattened captions, and the length of the group.
             targets (`torch.Tensor` of shape `(global_views, batch, num_prototypes)`, *optional*):
                 The teacher's distributions over prototypes. Without targets there is no self-distillation loss.
+            contrastive_views (`torch.Tensor` of shape `(contrastive_views, batch, 3, size, size)`, *optional*):
+                Mild crops, for the image embeddings only. By default these are embeddings of the global views.
         """
         # images, in `chunks` parts
         parts = [
             tensor.chunk(self.chunks, dim=1) if tensor is not None else [None] * self.chunks
-            for tensor in (global_views, local_views, targets)
+            for tensor in (global_views, local_views, targets, contrastive_views)
         ]
         images = [self.cached(self.embed_views, *part) for part in zip(*parts, strict=False)]
         image_embeds = torch.cat([embeds for embeds, _ in images], dim=1)
@@ -89,12 +92,19 @@ class Student(nn.Module):
         return checkpoint(embed, *inputs, use_reentrant=False) if self.chunks > 1 else embed(*inputs)
 
     def embed_views(
-        self, global_views: torch.Tensor, local_views: torch.Tensor | None, targets: torch.Tensor | None
+        self,
+        global_views: torch.Tensor | None,
+        local_views: torch.Tensor | None,
+        targets: torch.Tensor | None,
+        contrastive_views: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        pooled = pool_views(self.model.vision_model, global_views)
-        embeds = F.normalize(self.model.visual_projection(pooled).float(), dim=-1)
+        # Contrastive and global views have one size and pass the tower together.
+        large = [views for views in (contrastive_views, global_views) if views is not None]
+        pooled = pool_views(self.model.vision_model, torch.cat(large) if len(large) > 1 else large[0])
+        embeds = F.normalize(self.model.visual_projection(pooled[: len(large[0])]).float(), dim=-1)
         if targets is None:
             return embeds, None
+        pooled = pooled[-len(global_views) :]
         if local_views is not None:
             pooled = torch.cat([pooled, pool_views(self.model.vision_model, local_views)])
         return embeds, self_distillation_loss(self.model.self_distillation_head(pooled), targets, self.temperature)

@@ -5,7 +5,7 @@ The random generator is seeded for each image, so the views do not depend on the
 the device renders the views of the whole batch (`render_views`). A crop with antialiased bicubic resize is two matrix
 products, with one row of filter weights for each output pixel.
 
-Overhead images have no up direction, so flips and quarter turns keep the caption true.
+Overhead images have no up direction, so flips and quarter turns keep the caption true, unless it names a direction.
 """
 
 import math
@@ -36,6 +36,9 @@ class ViewSpec:
         blur (`float`): Probability of a Gaussian blur. Its standard deviation is 0.1 to 2 pixels in a view of 224
             pixels, and proportional to the size of the view.
         solarize (`float`): Probability that values of 0.5 and above are inverted.
+        flip (`float`): Probability of each flip, vertical and horizontal.
+        quarter_turn (`float`): Probability of a quarter turn (with the flips: the view is transposed).
+        jitter (`float`): Probability that brightness, contrast, saturation and hue change at all.
     """
 
     count: int
@@ -48,6 +51,9 @@ class ViewSpec:
     grayscale: float = 0.2
     blur: float = 0.5
     solarize: float = 0.0
+    flip: float = 0.5
+    quarter_turn: float = 0.5
+    jitter: float = 1.0
 
 
 def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -61,6 +67,7 @@ def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator
         `solarize` (0 or 1).
     """
     u = rng.random((spec.count, 15))
+    jittered = rng.spawn(1)[0].random(spec.count) < spec.jitter  # a child: it takes no number of other views
     area = height * width * (spec.scale[0] + u[:, 0] * (spec.scale[1] - spec.scale[0]))
     ratio = np.exp((2 * u[:, 1] - 1) * math.log(4 / 3))
     box_height = np.clip(np.rint(np.sqrt(area / ratio)), 1, height)
@@ -70,9 +77,9 @@ def draw_views(height: int, width: int, spec: ViewSpec, rng: np.random.Generator
     sigma = (0.1 + 1.9 * u[:, 12]) * spec.size / 224
     views = {
         "box": np.stack([top, left, box_height, box_width], axis=1),
-        "flip": u[:, 4:6] < 0.5,
-        "transpose": u[:, 6] < 0.5,
-        "color": np.array([1, 1, 1, 0]) + (2 * u[:, 7:11] - 1) * strength,
+        "flip": u[:, 4:6] < spec.flip,
+        "transpose": u[:, 6] < spec.quarter_turn,
+        "color": np.array([1, 1, 1, 0]) + (2 * u[:, 7:11] - 1) * strength * jittered[:, None],
         "gray": u[:, 11] < spec.grayscale,
         "blur": np.where(u[:, 13] < spec.blur, sigma, 0),
         "solarize": u[:, 14] < spec.solarize,
