@@ -98,11 +98,11 @@ def plan(config: TrainingConfig) -> Plan:
     accelerator = processes.make_accelerator(config)
     config = dataclasses.replace(config, mixed_precision=accelerator.mixed_precision)  # null: the launcher's setting
     run_folder.check_run_folder(config)
-    config = run_folder.with_checkpoint(config, accelerator)
 
     # data
     benchmark = protocol.load_benchmark(config.benchmark) if config.benchmark else None
     splits = loading.load_splits(config, accelerator)
+    config = run_folder.with_checkpoint(config.with_whole_steps(len(splits["train"])), accelerator)
     if benchmark is not None:
         for role in ("validation", "test"):
             evaluation.check_labels(splits[role]["label"], benchmark)
@@ -164,12 +164,12 @@ def start(plan: Plan) -> Run:
 def train(config: TrainingConfig) -> run_results.RunResults | None:
     """Train, evaluate and save. Returns the results on rank 0, `None` on other ranks and for a dry run."""
     planned = plan(config)
-    config, accelerator = planned.config, planned.accelerator
+    config, accelerator, num_rows = planned.config, planned.accelerator, len(planned.splits["train"])
     if config.dry_run:
         batch = next(make_batches(planned, 0))
         return dry_run.dry_run(config, planned.splits, planned.model, batch, accelerator.is_main_process)
     run = start(planned)
-    accelerator.print(f"training on {processes.describe_device(accelerator)}")
+    accelerator.print(f"training on {processes.describe_device(accelerator)}: {schedules.length(config, num_rows)}")
     # Metrics before training, a row of the final table. A resumed run measures them before it loads its checkpoint.
     untrained = evaluation.metrics_by_language(evaluate(run, "test"))
     if config.resume_from_checkpoint:
@@ -177,7 +177,7 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
             accelerator, Path(config.resume_from_checkpoint), config.seed
         )
         accelerator.print(f"resumed from {config.resume_from_checkpoint}")
-    log = TrainingLog(config, accelerator, run.step, len(run.splits["train"]))
+    log = TrainingLog(config, accelerator, run.step, num_rows)
     run.student.train()
     with interruption.StopSignal(accelerator) as stop:
         for batch in make_batches(run, run.step):

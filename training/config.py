@@ -9,7 +9,7 @@ This module imports neither torch nor the model at its top, so that `--help` is 
 
 import math
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_origin, get_type_hints
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rsmclip.training.views import ViewSpec
 
 SHARE = {"low": 0, "high": 1}
+LENGTH = ("num_train_epochs", "max_train_steps")  # a run has one of them
 LANGUAGE_SAMPLING = (
     "How languages are drawn: uniform; english_anchor (English always, others too); weights: en=3,pt=1."
 )
@@ -41,14 +42,16 @@ def option(
     above: float | None = None,
     may_change: bool = False,
     card: bool = False,
+    steps: bool = False,
 ) -> object:
     """
     Declare a field. `--help` shows `help`.
 
     A value may be `low` or `high`, but not `above`. `may_change` says whether a resumed run may have another value,
-    and `card` whether the model card shows the field.
+    and `card` whether the model card shows the field. With `steps`, a value below 1 is a share of the run's steps.
     """
     metadata = {"help": help, "low": low, "high": high, "above": above, "may_change": may_change, "card": card}
+    metadata["steps"] = steps
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -131,7 +134,9 @@ class SelfDistillationSettings:
     title = "self-distillation"
 
     self_distillation_weight: float = option(1.0, "Weight of the loss; 0: no teacher and no head.", low=0, card=True)
-    self_distillation_warmup_steps: int = option(0, "Steps of linear warm-up of the weight, from 0.", low=0)
+    self_distillation_warmup_steps: float = option(
+        0, "Steps of linear warm-up of the weight, from 0; below 1: share of the run.", low=0, steps=True
+    )
     num_local_views: int = option(8, "Local views of an image.", low=0, card=True)
     local_scale: list[float] = option([0.05, 0.4], "Smallest and largest share of the image in a local view.")
     local_size: int = option(96, "Height and width of a local view in pixels.", low=1)
@@ -147,15 +152,21 @@ class SelfDistillationSettings:
         "running_mean", "Guard against collapse: DINO's center or Sinkhorn-Knopp."
     )
     center_momentum: float = option(0.9, "Share of the center that a step keeps.", **SHARE)
-    freeze_prototypes_steps: int = option(0, "First steps in which the prototypes are frozen.", low=0)
+    freeze_prototypes_steps: float = option(
+        0, "First steps in which the prototypes are frozen; below 1: share of the run.", low=0, steps=True
+    )
 
 
 @dataclass
 class OptimizationSettings:
     title = "optimization"
 
-    max_train_steps: int = option(1000, "Optimization steps.", low=1, card=True)
     batch_size: int = option(64, "Images of a step over all processes: candidates of InfoNCE.", low=2, card=True)
+    # A resumed run has as many steps as it had, however they are given.
+    num_train_epochs: float | None = option(
+        None, "Epochs of rows // batch_size steps; null: max_train_steps.", above=0, may_change=True
+    )
+    max_train_steps: int | None = option(1000, "Optimization steps; null: num_train_epochs.", low=1, card=True)
     learning_rate: float = option(1e-4, "Peak learning rate of AdamW, before a cosine decay.", above=0, card=True)
     image_learning_rate: float | None = option(None, "Image tower's rate; null: learning_rate.", above=0, card=True)
     text_learning_rate: float | None = option(None, "Text tower's rate; null: learning_rate.", above=0, card=True)
@@ -163,7 +174,9 @@ class OptimizationSettings:
     layer_decay: float = option(1.0, "Factor on the learning rate of a layer, for each layer above it.", **SHARE)
     weight_decay: float = option(0.1, "Weight decay, on matrices only.", low=0, card=True)
     adam_beta2: float = option(0.98, "Second-moment decay of AdamW.", **SHARE, card=True)
-    warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.", low=0, card=True)
+    warmup_steps: float = option(
+        50, "Steps of linear warm-up before the cosine decay; below 1: share of the run.", low=0, card=True, steps=True
+    )
     max_grad_norm: float = option(1.0, "Largest norm of the gradient over all parameters.", above=0, card=True)
     max_skipped_steps: int = option(
         10, "Number of successive steps without a finite gradient that stops the run.", low=1, may_change=True
@@ -183,13 +196,17 @@ class OutputSettings:
 
     output_dir: str = option("outputs/demo", "Folder of the run, in the end a model repository.", may_change=True)
     overwrite_output_dir: bool = option(False, "Delete an earlier run in output_dir.", may_change=True)
-    checkpoint_steps: int = option(500, "Steps between checkpoints.", low=1, may_change=True)
+    checkpoint_steps: float = option(
+        500, "Steps between checkpoints; below 1: share of the run.", above=0, may_change=True, steps=True
+    )
     keep_checkpoints: int = option(2, "Checkpoints to keep.", low=1, may_change=True)
     keep_self_distillation_head: bool = option(
         True, "Save the self-distillation head with the model; false for a release.", may_change=True
     )
     resume_from_checkpoint: str | None = option(None, "'latest', or the folder of a checkpoint.", may_change=True)
-    evaluation_steps: int = option(500, "Steps between evaluations on the validation split.", low=1, may_change=True)
+    evaluation_steps: float = option(
+        500, "Steps between validations; below 1: share of the run.", above=0, may_change=True, steps=True
+    )
     evaluation_batch_size: int = option(128, "Images or captions of a batch in evaluations.", low=1, may_change=True)
     logging_steps: int = option(10, "Steps between writes to the log of all steps.", low=1, may_change=True)
     log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …", may_change=True)
@@ -228,6 +245,10 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
         hints = get_type_hints(TrainingConfig)
         for spec in fields(self):
             check_value(spec.name, getattr(self, spec.name), hints[spec.name], **spec.metadata)
+            if spec.metadata["steps"] and getattr(self, spec.name) % 1 == 0:
+                setattr(self, spec.name, int(getattr(self, spec.name)))  # the command line reads 50 as 50.0
+        if sum(getattr(self, name) is not None for name in LENGTH) != 1:
+            raise UserError(f"a run needs one of {' and '.join(LENGTH)}: set one to a number and the other to null")
         for name in ("global_scale", "local_scale"):
             low, high = getattr(self, name) if len(getattr(self, name)) == 2 else (1, 0)
             if not 0 < low <= high <= 1:
@@ -276,6 +297,13 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
                 "self-distillation compares views: give at least two num_global_views, or one and num_local_views"
             )
 
+    def with_whole_steps(self, num_rows: int) -> "TrainingConfig":
+        """Return the settings of a run on `num_rows` training rows: epochs and shares are whole numbers of steps."""
+        total = self.max_train_steps or round_up(self.num_train_epochs * (num_rows // self.batch_size))
+        given = {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.metadata["steps"]}
+        shares = {name: round_up(value * total) for name, value in given.items() if 0 < value < 1}
+        return replace(self, num_train_epochs=None, max_train_steps=total, **shares)
+
     def view_specs(self, image_size: int) -> dict[str, "ViewSpec"]:
         """Return the global views, of the model's image size, and the local views if there is a teacher."""
         from rsmclip.training.views import ViewSpec
@@ -304,7 +332,14 @@ GROUPS = TrainingConfig.__bases__[::-1]  # in the order of `--help`
 
 
 def check_value(
-    name: str, value: object, expected: type, low: float | None, high: float | None, above: float | None, **_: object
+    name: str,
+    value: object,
+    expected: type,
+    low: float | None,
+    high: float | None,
+    above: float | None,
+    steps: bool,
+    **_: object,
 ) -> None:
     # Raise unless a value has the type of its field and is in its range.
     if not has_type(value, expected):
@@ -312,12 +347,18 @@ def check_value(
         raise UserError(f"{name} is {value!r}, but must be of type {shown}")
     if value is None or (low is None and high is None and above is None):
         return
+    if steps and value > 1 and value % 1:
+        raise UserError(f"{name} is {value}: it must be a whole number of steps, or below 1, a share of the run")
     low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
     if above is not None and not above < value < math.inf:
         raise UserError(f"{name} is {value}: it must be above {above}")
     if not (low <= value <= high and math.isfinite(value)):
         limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise UserError(f"{name} is {value}: it must be {limits}")
+
+
+def round_up(steps: float) -> int:
+    return max(1, math.ceil(round(steps, 6)))  # 0.07 · 100 is 7.000000000000001
 
 
 def check_model_config(values: dict) -> None:

@@ -18,7 +18,7 @@ from rsmclip.training.batch_picture import draw_batch, drawn_captions
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.optimizer import layers_above, parameter_groups
 from rsmclip.training.run_folder import PICTURE
-from rsmclip.training.schedules import distillation_weight, teacher_momentum, teacher_temperature
+from rsmclip.training.schedules import distillation_weight, length, teacher_momentum, teacher_temperature
 from rsmclip.training.streaming import StreamedCorpus
 
 PARTS = {  # parts of the model by prefix of parameter names; the first matching prefix counts
@@ -117,7 +117,7 @@ def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
 
 def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int) -> str:
     # Learning rates: peak rate of each part times the factor of the schedule.
-    steps, per_epoch = config.max_train_steps, num_rows // config.batch_size
+    steps = config.max_train_steps
     optimizer = torch.optim.SGD([torch.zeros(())], lr=1.0)
     factor = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps).lr_lambdas[0]
     shown = {"first step": 0, f"step {config.warmup_steps + 1}": config.warmup_steps, "last step": steps - 1}
@@ -134,8 +134,8 @@ def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int
             name = schedule.__name__.replace("_", " ")
             rows.append([name, *(f"{schedule(config, step):.4g}" for step in shown.values())])
     text = (
-        f"schedule: {steps:,} steps of {config.batch_size} images and {config.captions_per_image} captions each; "
-        f"{per_epoch} steps an epoch, {steps / per_epoch:.1f} epochs; warm-up {config.warmup_steps} steps"
+        f"schedule: {length(config, num_rows)} of {config.batch_size} images and {config.captions_per_image} captions "
+        f"each; warm-up {config.warmup_steps} steps"
     )
     return "\n".join([text, columns(rows)])
 
