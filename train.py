@@ -304,7 +304,7 @@ def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None, 
     if run.accelerator.is_main_process:
         embedder = evaluation.Embedder(model.eval(), run.processor, run.config.evaluation_batch_size)
         with guard or nullcontext(), compilation.eager():
-            embedded = evaluation.embed_corpus(embedder, run.splits[split], run.config.languages)
+            embedded = evaluation.embed_corpus(embedder, run.splits[split], run.config.evaluated_languages)
             outcomes = evaluation.measure_corpus(embedder, run.splits[split], embedded, run.benchmark, thorough)
     run.accelerator.wait_for_everyone()
     return outcomes
@@ -365,7 +365,7 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> run_results.RunResult
 def describe(run: Run, outcomes: Outcomes, untrained: dict, log: TrainingLog) -> run_results.RunResults:
     """Collect the results of the run."""
     config, accelerator = run.config, run.accelerator
-    measured = run_results.measured_fields(run.splits["test"], outcomes, config.languages, run.benchmark)
+    measured = run_results.measured_fields(run.splits["test"], outcomes, config.evaluated_languages, run.benchmark)
     base_model = config.model if config.model and not is_local(config.model) else None
     return run_results.RunResults(
         **measured,

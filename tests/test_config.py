@@ -161,6 +161,8 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("logging_steps: 0.5", "logging_steps.*int"),
         ("languages: [en, xx]", "languages.*xx"),
         ("languages: [en, en]", "languages"),
+        ("evaluation_languages: [en, xx]", "evaluation_languages.*xx"),
+        ("evaluation_languages: []", "evaluation_languages"),
         ("global_scale: [0.9, 0.4]", "global_scale"),
         ("learning_rate: 0", "learning_rate is 0"),
         ("mixed_precision: int8", "mixed_precision.*int8"),
@@ -207,6 +209,12 @@ def test_null_on_the_command_line_is_none():
     assert parse_config(["--benchmark", "null", "--model", "null"]).benchmark is None
     with pytest.raises(SystemExit):
         parse_config(["--model_config", "nonsense"])
+
+
+def test_a_model_is_evaluated_in_its_languages_or_in_others():
+    english = ["--languages", "en", "--evaluation_languages"]
+    assert parse_config(["--languages", "en", "pt"]).evaluated_languages == ["en", "pt"]
+    assert parse_config([*english, "en", "de"]).evaluated_languages == ["en", "de"]
 
 
 def test_views_follow_the_configuration():

@@ -177,6 +177,15 @@ def test_a_run_of_epochs_says_its_steps_in_its_first_line(make_run, capsys):
     assert sorted(path.name for path in folder.glob("step-*")) == ["step-6", "step-8"]
 
 
+def test_a_model_of_two_languages_is_measured_in_three(make_run):
+    config = make_run(max_train_steps=1, languages=["en", "pt"], evaluation_languages=["en", "pt", "ko"]).config
+    AcceleratorState._reset_state(True)
+    results = train.train(replace(config, evaluation_steps=1))
+    assert list(results.metrics) == results.languages == ["en", "pt", "ko"] == list(results.untrained)
+    records = list(map(json.loads, Path(config.output_dir, "train_log.jsonl").read_text().splitlines()))
+    assert [list(record["validation"]) for record in records if "validation" in record] == [["en", "pt", "ko"]]
+
+
 def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, monkeypatch, tmp_path):
     assert make_run().config.mixed_precision == "no"
     (tmp_path / "run" / "checkpoints" / "step-1").mkdir()

@@ -65,7 +65,10 @@ class DataSettings:
     train_split: str = option("train", "Split to train on.")
     validation_split: str = option("val", "Split to evaluate during training.", may_change=True)
     test_split: str = option("test", "Split of the final table.", may_change=True)
-    languages: list[str] = option(list(LANGUAGES), "Language codes to train and evaluate on.")
+    languages: list[str] = option(list(LANGUAGES), "Language codes to train on.")
+    evaluation_languages: list[str] | None = option(
+        None, "Language codes of validation, test and card; null: languages.", may_change=True
+    )
     language_sampling: str = option("uniform", LANGUAGE_SAMPLING, card=True)
     captions_per_image: int = option(2, "Captions of an image in a step, in several languages.", low=1, card=True)
     benchmark: str | None = option(None, "Class names for zero-shot: a file of eval/benchmarks/.", may_change=True)
@@ -73,6 +76,11 @@ class DataSettings:
     num_workers: int = option(4, "Data loading processes of each training process.", low=0, may_change=True)
     streaming: bool = option(False, "Read the training split shard by shard in a bounded cache; needs parquet files.")
     shuffle_buffer: int = option(100_000, "Rows of successive shards that a stream shuffles together.", low=1)
+
+    @property
+    def evaluated_languages(self) -> list[str]:
+        """The languages of validation and test."""
+        return self.languages if self.evaluation_languages is None else self.evaluation_languages
 
     def caption_sampling(self) -> "CaptionSampling":
         """Return how captions are drawn."""
@@ -253,10 +261,11 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             low, high = getattr(self, name) if len(getattr(self, name)) == 2 else (1, 0)
             if not 0 < low <= high <= 1:
                 raise UserError(f"{name} needs two shares of the image: 0 < smallest <= largest <= 1")
-        if unknown := [language for language in self.languages if language not in LANGUAGES]:
-            raise UserError(f"languages has an unknown code {unknown[0]!r}; known codes: {' '.join(LANGUAGES)}")
-        if not self.languages or len(set(self.languages)) < len(self.languages):
-            raise UserError("languages must name at least one language, each once")
+        for name, codes in (("languages", self.languages), ("evaluation_languages", self.evaluated_languages)):
+            if unknown := [code for code in codes if code not in LANGUAGES]:
+                raise UserError(f"{name} has an unknown code {unknown[0]!r}; known codes: {' '.join(LANGUAGES)}")
+            if not codes or len(set(codes)) < len(codes):
+                raise UserError(f"{name} must name at least one language, each once")
         for name in ("dataset", "model", "tokenizer", "output_dir"):
             value = getattr(self, name)
             if name in ("dataset", "output_dir") and not value:

@@ -51,7 +51,8 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
                 shuffle_buffer=config.shuffle_buffer,
                 seed=config.seed,
             )
-    splits = {role: check_schema(corpus, name, config.languages) for role, name in names.items()}
+    languages = dict.fromkeys(names, config.evaluated_languages) | {"train": config.languages}
+    splits = {role: check_schema(corpus, name, languages[role]) for role, name in names.items()}
     train = stream if config.streaming else rows_with_captions(splits["train"], config.caption_sampling())
     if len(train) < config.batch_size:
         raise UserError(f"batch_size is {config.batch_size}, but only {len(train)} training rows have captions")
