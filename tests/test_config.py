@@ -48,6 +48,15 @@ def test_every_recipe_is_valid(path):
         assert model.get_prototype_logits(pixels).shape == (1, model.config.self_distillation["num_prototypes"])
 
 
+def test_the_papers_recipe_freezes_prototypes_for_an_epoch_and_validates_each_one():
+    config = parse_config(["--config", str(DEFAULT_CONFIG.with_name("rs_m_clip.yaml"))])
+    for rows in (8_734, 40_402, 400_000):
+        whole, epoch = config.with_whole_steps(rows), rows // 256
+        steps = whole.freeze_prototypes_steps, whole.self_distillation_warmup_steps, whole.evaluation_steps
+        assert whole.max_train_steps == 7 * epoch and set(steps) == {epoch}
+    assert config.head_learning_rate == 5e-4 * config.batch_size / 256
+
+
 def test_a_recipe_says_only_what_it_changes_of_another(tmp_path):
     (tmp_path / "whole.yaml").write_text("batch_size: 8\nlearning_rate: 3e-4\nlanguages: [en, pt]\n")
     (tmp_path / "part.yaml").write_text("base: whole.yaml\nlanguages: [en]\n")
