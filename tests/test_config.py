@@ -131,6 +131,10 @@ def test_a_precision_of_no_needs_no_quotes(config_file):
     assert parse_config(["--config", config_file("mixed_precision: no")]).mixed_precision == "no"
 
 
+def test_a_temperature_needs_no_quotes(config_file):
+    assert parse_config(["--config", config_file("source_sampling: 2")]).source_sampling == "2"
+
+
 def test_settings_of_an_earlier_version_can_be_resumed(config_file):
     assert parse_config(["--config", config_file("run_card_examples: false\nseed: 3")]).seed == 3
 
@@ -186,6 +190,7 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("model: a/b\ntokenizer: c/d", "model or tokenizer"),
         ("log_with: pencil", "log_with.*pencil"),
         ("language_sampling: en=x", "language_sampling.*x"),
+        ("source_sampling: 2\nstreaming: true\ntokenizer: a/b", "source_sampling.*streaming"),
         ("freeze: (", "freeze.*[(]"),
         ("merge_adapter: true", "merge_adapter.*lora"),
         ("push_to_hub: true\nhub_model_id: a/b/c", "hub_model_id.*a/b/c"),

@@ -126,6 +126,8 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
     values = {name: value for name, value in values.items() if name not in FORMER_FIELDS}
     if values.get("mixed_precision") is False:
         values["mixed_precision"] = "no"  # YAML reads `no` as false
+    if type(values.get("source_sampling")) in (int, float):
+        values["source_sampling"] = str(values["source_sampling"])  # a temperature needs no quotes
     known = [spec.name for spec in fields(TrainingConfig)]
     for name in values:
         if name not in known:

@@ -28,6 +28,10 @@ LENGTH = ("num_train_epochs", "max_train_steps")  # a run has one of them
 LANGUAGE_SAMPLING = (
     "How languages are drawn: uniform; english_anchor (English always, others too); weights: en=3,pt=1."
 )
+SOURCE_SAMPLING = (
+    "How rows of several corpora are drawn; null: each row once an epoch; temperature T: shares proportional to "
+    "rows ** (1 / T); weights: rsicd=1,ucm=2."
+)
 HUB_STRATEGY = (
     "What is pushed: the finished model (end); also the model of each checkpoint to main (every_save) or to a branch "
     "checkpoint-N (checkpoint). The optimizer's state is never pushed."
@@ -70,6 +74,7 @@ class DataSettings:
         None, "Language codes of validation, test and card; null: languages.", may_change=True
     )
     language_sampling: str = option("uniform", LANGUAGE_SAMPLING, card=True)
+    source_sampling: str | None = option(None, SOURCE_SAMPLING, card=True)
     captions_per_image: int = option(2, "Captions of an image in a step, in several languages.", low=1, card=True)
     benchmark: str | None = option(None, "Class names for zero-shot: a file of eval/benchmarks/.", may_change=True)
     short_side: int = option(256, "Workers reduce the short side of images to this, in pixels.", low=1)
@@ -281,6 +286,8 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             raise UserError("give model or tokenizer, but not both: a model has its own tokenizer")
         if self.streaming and not (self.model or self.tokenizer):
             raise UserError("streaming needs model or tokenizer: no tokenizer can be trained on a stream")
+        if self.streaming and self.source_sampling is not None:
+            raise UserError("source_sampling does not work with streaming: a stream has the order of its shards")
         if self.log_with:
             from accelerate.tracking import get_available_trackers  # imports torch
 

@@ -16,6 +16,7 @@ from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import image_bytes, open_encoded
 from rsmclip.training.batch_picture import draw_batch, drawn_captions
 from rsmclip.training.config import TrainingConfig
+from rsmclip.training.loading import row_order
 from rsmclip.training.optimizer import layers_above, parameter_groups
 from rsmclip.training.run_folder import PICTURE
 from rsmclip.training.schedules import distillation_weight, length, teacher_momentum, teacher_temperature
@@ -59,6 +60,10 @@ def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
         f"  {shared_sentences(captions, config.languages):.1%} of the captions have a sentence that several images "
         f"share; in the loss, such a caption of another image is {DUPLICATES[config.duplicate_captions]}"
     )
+    if config.source_sampling is not None:
+        order = row_order(config, splits["train"])
+        by_source = zip(order.names, map(len, order.rows), order.draws.tolist(), strict=True)
+        shared += "\n\n" + columns([["corpus", "rows", "drawn in an epoch"], *map(list, by_source)])
     name = config.dataset
     if config.streaming:
         name += f", a stream of {rows_of_stream:,} training rows; the figures of train count the first batch only"
