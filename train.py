@@ -102,11 +102,11 @@ def plan(config: TrainingConfig) -> Plan:
     accelerator = processes.make_accelerator(config)
     config = dataclasses.replace(config, mixed_precision=accelerator.mixed_precision)  # null: the launcher's setting
     run_folder.check_run_folder(config)
-    config = run_folder.with_checkpoint(config, accelerator)
 
     # data
     benchmark = protocol.load_benchmark(config.benchmark) if config.benchmark else None
     splits = loading.load_splits(config, accelerator)
+    config = run_folder.with_checkpoint(config.with_whole_steps(len(splits["train"])), accelerator)
     if benchmark is not None:
         for role in ("validation", "test"):
             evaluation.check_labels(splits[role]["label"], benchmark)
@@ -154,6 +154,7 @@ def start(plan: Plan) -> Run:
     run_folder.prepare_run_folder(config, accelerator)
     set_seed(config.seed, device_specific=True)  # another seed for dropout in each process
     model.to(accelerator.device)
+    processes.choose_attention(model, accelerator)
     processes.make_shardable(model, accelerator)
     # Both process the batch in chunks, to save memory. There is one backward pass, for the loss of the whole batch.
     student = Student(model, config.student_temperature, config.gradient_accumulation_chunks)
@@ -185,14 +186,14 @@ def start(plan: Plan) -> Run:
 def train(config: TrainingConfig) -> run_results.RunResults | None:
     """Train, evaluate and save. Returns the results on rank 0, `None` on other ranks and for a dry run."""
     planned = plan(config)
-    config, accelerator = planned.config, planned.accelerator
+    config, accelerator, num_rows = planned.config, planned.accelerator, len(planned.splits["train"])
     if config.dry_run:
         batch = next(make_batches(planned, 0))
         return dry_run.dry_run(config, planned.splits, planned.model, batch, accelerator.is_main_process)
     if config.probe_steps and not config.resume_from_checkpoint:
         probe(planned)
     run = start(planned)
-    accelerator.print(f"training on {processes.describe_device(accelerator)}")
+    accelerator.print(f"training on {processes.describe_device(accelerator)}: {schedules.length(config, num_rows)}")
     # Metrics before training, a row of the final table. A resumed run measures them before it loads its checkpoint.
     untrained = evaluation.metrics_by_language(evaluate(run, "test"))
     if config.resume_from_checkpoint:
@@ -200,7 +201,7 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
             accelerator, Path(config.resume_from_checkpoint), config.seed
         )
         accelerator.print(f"resumed from {config.resume_from_checkpoint}")
-    log = TrainingLog(config, accelerator, run.step, len(run.splits["train"]))
+    log = TrainingLog(config, accelerator, run.step, num_rows)
     run.student.train()
     with interruption.StopSignal(accelerator) as stop:
         for batch in make_batches(run, run.step):
@@ -327,7 +328,7 @@ def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None, 
     if run.accelerator.is_main_process:
         embedder = evaluation.Embedder(model.eval(), run.processor, run.config.evaluation_batch_size)
         with guard or nullcontext(), compilation.eager():
-            embedded = evaluation.embed_corpus(embedder, run.splits[split], run.config.languages)
+            embedded = evaluation.embed_corpus(embedder, run.splits[split], run.config.evaluated_languages)
             outcomes = evaluation.measure_corpus(embedder, run.splits[split], embedded, run.benchmark, thorough)
     run.accelerator.wait_for_everyone()
     return outcomes
@@ -388,7 +389,7 @@ def finish(run: Run, untrained: dict, log: TrainingLog) -> run_results.RunResult
 def describe(run: Run, outcomes: Outcomes, untrained: dict, log: TrainingLog) -> run_results.RunResults:
     """Collect the results of the run."""
     config, accelerator = run.config, run.accelerator
-    measured = run_results.measured_fields(run.splits["test"], outcomes, config.languages, run.benchmark)
+    measured = run_results.measured_fields(run.splits["test"], outcomes, config.evaluated_languages, run.benchmark)
     base_model = config.model if config.model and not is_local(config.model) else None
     return run_results.RunResults(
         **measured,

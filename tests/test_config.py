@@ -48,6 +48,15 @@ def test_every_recipe_is_valid(path):
         assert model.get_prototype_logits(pixels).shape == (1, model.config.self_distillation["num_prototypes"])
 
 
+def test_the_papers_recipe_freezes_prototypes_for_an_epoch_and_validates_each_one():
+    config = parse_config(["--config", str(DEFAULT_CONFIG.with_name("rs_m_clip.yaml"))])
+    for rows in (8_734, 40_402, 400_000):
+        whole, epoch = config.with_whole_steps(rows), rows // 256
+        steps = whole.freeze_prototypes_steps, whole.self_distillation_warmup_steps, whole.evaluation_steps
+        assert whole.max_train_steps == 7 * epoch and set(steps) == {epoch}
+    assert config.head_learning_rate == 5e-4 * config.batch_size / 256
+
+
 def test_a_recipe_says_only_what_it_changes_of_another(tmp_path):
     (tmp_path / "whole.yaml").write_text("batch_size: 8\nlearning_rate: 3e-4\nlanguages: [en, pt]\n")
     (tmp_path / "part.yaml").write_text("base: whole.yaml\nlanguages: [en]\n")
@@ -71,8 +80,59 @@ def test_command_line_overrides_the_file(config_file):
     assert parse_config(["--config", path, "--languages", "de", "ru"]).languages == ["de", "ru"]
 
 
+LENGTHS = [  # whole.yaml, part.yaml with the base whole.yaml, command line, epochs and steps
+    ("max_train_steps: 8", "seed: 1", [], (None, 8)),
+    ("max_train_steps: 8", "num_train_epochs: 1.5", [], (1.5, None)),
+    ("num_train_epochs: 3", "max_train_steps: 9", [], (None, 9)),
+    ("num_train_epochs: 3", "max_train_steps: 9", ["--num_train_epochs", "2"], (2.0, None)),
+    ("num_train_epochs: 3", "seed: 1", ["--max_train_steps", "7"], (None, 7)),
+    ("max_train_steps: null", "num_train_epochs: 2", ["--max_train_steps", "null"], (2.0, None)),
+    ("seed: 1", "seed: 2", [], (None, 1000)),
+]
+
+
+@pytest.mark.parametrize(("whole", "part", "options", "expected"), LENGTHS)
+def test_a_length_of_the_run_clears_the_other_one_of_the_levels_below(tmp_path, whole, part, options, expected):
+    (tmp_path / "whole.yaml").write_text(whole)
+    (tmp_path / "part.yaml").write_text(f"base: whole.yaml\n{part}")
+    config = parse_config(["--config", str(tmp_path / "part.yaml"), *options])
+    assert (config.num_train_epochs, config.max_train_steps) == expected
+
+
+def test_a_length_given_twice_or_never_is_refused(config_file):
+    both = "num_train_epochs.*max_train_steps"
+    with pytest.raises(UserError, match=f"config.yaml.*{both}"):
+        parse_config(["--config", config_file("num_train_epochs: 1\nmax_train_steps: 5")])
+    with pytest.raises(UserError, match=both):
+        parse_config(["--num_train_epochs", "1", "--max_train_steps", "5"])
+    with pytest.raises(UserError, match=both):
+        parse_config(["--config", config_file("num_train_epochs: null\nmax_train_steps: null")])
+    with pytest.raises(UserError, match=both):
+        parse_config(["--config", config_file("max_train_steps: 5"), "--max_train_steps", "null"])
+
+
+def test_epochs_and_shares_become_whole_numbers_of_steps():
+    shares = {"warmup_steps": 0.07, "freeze_prototypes_steps": 0.001, "evaluation_steps": 0.5, "checkpoint_steps": 1}
+    config = TrainingConfig(num_train_epochs=2.5, max_train_steps=None, batch_size=10, **shares)
+    whole = config.with_whole_steps(num_rows=409)
+    assert (whole.num_train_epochs, whole.max_train_steps) == (None, 100)  # 40 steps an epoch
+    assert (whole.warmup_steps, whole.freeze_prototypes_steps) == (7, 1)  # rounded up, at least one step
+    assert (whole.evaluation_steps, whole.checkpoint_steps, whole.self_distillation_warmup_steps) == (50, 1, 0)
+    assert all(isinstance(value, int) for name, value in vars(whole).items() if name.endswith("_steps"))
+    assert whole.with_whole_steps(num_rows=9999) == whole
+
+
+def test_whole_steps_of_the_command_line_are_integers():
+    steps = parse_config(["--warmup_steps", "20"]).warmup_steps
+    assert steps == 20 and isinstance(steps, int)
+
+
 def test_a_precision_of_no_needs_no_quotes(config_file):
     assert parse_config(["--config", config_file("mixed_precision: no")]).mixed_precision == "no"
+
+
+def test_a_temperature_needs_no_quotes(config_file):
+    assert parse_config(["--config", config_file("source_sampling: 2")]).source_sampling == "2"
 
 
 def test_settings_of_an_earlier_version_can_be_resumed(config_file):
@@ -107,8 +167,15 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("batch_size: [1]", "batch_size.*int"),
         ("overwrite_output_dir: 3", "overwrite_output_dir.*bool"),
         ("batch_size: 1", "batch_size is 1.*2"),
+        ("warmup_steps: 1.5", "warmup_steps is 1.5.*whole"),
+        ("evaluation_steps: 0", "evaluation_steps is 0"),
+        ("checkpoint_steps: .inf", "checkpoint_steps is inf"),
+        ("num_train_epochs: 0", "num_train_epochs is 0"),
+        ("logging_steps: 0.5", "logging_steps.*int"),
         ("languages: [en, xx]", "languages.*xx"),
         ("languages: [en, en]", "languages"),
+        ("evaluation_languages: [en, xx]", "evaluation_languages.*xx"),
+        ("evaluation_languages: []", "evaluation_languages"),
         ("global_scale: [0.9, 0.4]", "global_scale"),
         ("contrastive_scale: [0.9, 1.4]", "contrastive_scale"),
         ("learning_rate: 0", "learning_rate is 0"),
@@ -124,6 +191,7 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("model: a/b\ntokenizer: c/d", "model or tokenizer"),
         ("log_with: pencil", "log_with.*pencil"),
         ("language_sampling: en=x", "language_sampling.*x"),
+        ("source_sampling: 2\nstreaming: true\ntokenizer: a/b", "source_sampling.*streaming"),
         ("freeze: (", "freeze.*[(]"),
         ("merge_adapter: true", "merge_adapter.*lora"),
         ("push_to_hub: true\nhub_model_id: a/b/c", "hub_model_id.*a/b/c"),
@@ -156,6 +224,12 @@ def test_null_on_the_command_line_is_none():
     assert parse_config(["--benchmark", "null", "--model", "null"]).benchmark is None
     with pytest.raises(SystemExit):
         parse_config(["--model_config", "nonsense"])
+
+
+def test_a_model_is_evaluated_in_its_languages_or_in_others():
+    english = ["--languages", "en", "--evaluation_languages"]
+    assert parse_config(["--languages", "en", "pt"]).evaluated_languages == ["en", "pt"]
+    assert parse_config([*english, "en", "de"]).evaluated_languages == ["en", "de"]
 
 
 def test_views_follow_the_configuration():

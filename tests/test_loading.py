@@ -1,7 +1,10 @@
 """The splits of a run: rows for training have a caption that can be drawn, and fill a batch."""
 
+from dataclasses import replace
+
 import pytest
 from accelerate import Accelerator
+from datasets import DatasetDict
 
 from rsmclip.core.errors import UserError
 from rsmclip.training.batches import CaptionSampling
@@ -17,6 +20,26 @@ def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus)
     alone = CaptionSampling.parse("pt=0,en=1", ["en", "pt"], 2)
     assert rows_with_captions(rows, alone)["image_id"][:] == rows["image_id"][1:]
     assert rows_with_captions(rows, CaptionSampling.parse("uniform", ["en", "pt"], 2)) is rows
+
+
+def test_splits_are_checked_for_the_languages_that_they_are_used_in(corpus, tmp_path):
+    def without(language: str):
+        return lambda row: {"captions": row["captions"] | {language: None}}
+
+    rows = {split: corpus[split].map(without("de"), load_from_cache_file=False) for split in ("val", "test")}
+    rows["train"] = corpus["train"].map(without("pt"), load_from_cache_file=False)
+    DatasetDict(rows).save_to_disk(tmp_path / "corpus")
+    accelerator = Accelerator(cpu=True)
+
+    def load(languages: list[str], evaluated: list[str] | None) -> None:
+        config = TrainingConfig(dataset=str(tmp_path / "corpus"), batch_size=12, languages=languages)
+        load_splits(replace(config, evaluation_languages=evaluated), accelerator)
+
+    load(["en", "de"], ["en", "pt"])
+    with pytest.raises(UserError, match="'val'.*de"):
+        load(["en", "de"], None)
+    with pytest.raises(UserError, match="'train'.*pt"):
+        load(["pt"], ["en"])
 
 
 def test_a_split_that_does_not_exist_and_a_batch_larger_than_the_corpus_are_refused(corpus_folder):

@@ -8,7 +8,13 @@ from accelerate import Accelerator
 
 from rsmclip.training.command_line import parse_config
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.run_folder import check_run_folder, prepare_run_folder, published_config, write_settings
+from rsmclip.training.run_folder import (
+    check_run_folder,
+    prepare_run_folder,
+    published_config,
+    with_checkpoint,
+    write_settings,
+)
 
 
 @pytest.fixture
@@ -77,6 +83,33 @@ def test_a_run_continues_with_its_own_settings(folder, tmp_path):
     with pytest.raises(ValueError, match="other/step-4"):
         (tmp_path / "other" / "step-4").mkdir(parents=True)
         resumed(resume_from_checkpoint=str(tmp_path / "other" / "step-4"))
+
+
+def test_a_run_of_epochs_continues_with_epochs_or_with_as_many_steps(tmp_path):
+    def config(**changed):
+        fields = {"max_train_steps": None, "num_train_epochs": 2, "warmup_steps": 0.1, "batch_size": 10}
+        return TrainingConfig(output_dir=str(tmp_path / "run"), **fields | changed)
+
+    accelerator = Accelerator(cpu=True)
+    prepare_run_folder(config().with_whole_steps(300), accelerator)
+    saved = yaml.safe_load((tmp_path / "run" / "training_config.yaml").read_text())
+    assert (saved["num_train_epochs"], saved["max_train_steps"], saved["warmup_steps"]) == (None, 60, 6)
+
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-4"
+    checkpoint.mkdir()
+    (checkpoint / "manifest.json").write_text('{"step": 4, "processes": 1, "files": {}}')
+
+    def resume(**changed):
+        given = config(resume_from_checkpoint="latest", **changed)
+        check_run_folder(given)
+        return with_checkpoint(given.with_whole_steps(300), accelerator)
+
+    assert resume().resume_from_checkpoint == str(checkpoint)
+    resume(num_train_epochs=None, max_train_steps=60, warmup_steps=6)
+    with pytest.raises(ValueError, match="max_train_steps 60, not 90"):
+        resume(num_train_epochs=3)
+    with pytest.raises(ValueError, match="warmup_steps 6, not 12"):
+        resume(warmup_steps=0.2)
 
 
 def test_published_settings_name_no_place_on_this_machine_and_start_a_new_run(folder, tmp_path):

@@ -1,6 +1,8 @@
 """The training step in one process: schedules, skipped steps, frozen prototypes, adapters."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -175,6 +177,28 @@ def test_the_log_has_the_learning_rate_of_each_step_and_the_last_one_is_validate
     rates = [record["learning_rate"]["image"] for record in records if "loss" in record]
     assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4])  # as transformers' schedule has it, from 0 on
     assert [record["step"] for record in records if "validation" in record] == [2, 4]
+
+
+def test_a_run_of_epochs_says_its_steps_in_its_first_line(make_run, capsys):
+    config = make_run(num_train_epochs=1.5, max_train_steps=None, evaluation_steps=0.5, checkpoint_steps=0.3).config
+    assert (config.max_train_steps, config.evaluation_steps, config.checkpoint_steps) == (8, 4, 3)  # 5 an epoch
+    AcceleratorState._reset_state(True)
+    train.train(replace(config, num_train_epochs=1.5, max_train_steps=None))
+    assert re.match(r"training on 1 × .*: 8 steps, 1\.6 epochs", capsys.readouterr().out)
+    records = list(map(json.loads, Path(config.output_dir, "train_log.jsonl").read_text().splitlines()))
+    assert [record["step"] for record in records if "loss" in record] == list(range(1, 9))
+    assert [record["step"] for record in records if "validation" in record] == [4, 8]
+    folder = Path(config.output_dir, "checkpoints")
+    assert sorted(path.name for path in folder.glob("step-*")) == ["step-6", "step-8"]
+
+
+def test_a_model_of_two_languages_is_measured_in_three(make_run):
+    config = make_run(max_train_steps=1, languages=["en", "pt"], evaluation_languages=["en", "pt", "ko"]).config
+    AcceleratorState._reset_state(True)
+    results = train.train(replace(config, evaluation_steps=1))
+    assert list(results.metrics) == results.languages == ["en", "pt", "ko"] == list(results.untrained)
+    records = list(map(json.loads, Path(config.output_dir, "train_log.jsonl").read_text().splitlines()))
+    assert [list(record["validation"]) for record in records if "validation" in record] == [["en", "pt", "ko"]]
 
 
 def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, monkeypatch, tmp_path):

@@ -43,7 +43,8 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         first_step (`int`, *optional*, defaults to 0): Number of steps already done.
         order (`Callable[[int, int, int], np.ndarray]`, *optional*):
             `order(epoch, start, stop)` returns the rows at the positions `start` to `stop - 1` of an epoch. By default
-            a permutation of all rows.
+            a permutation of all rows. `num_rows` times n may be added to a row that comes for the n-th time again: its
+            epoch is then n later, so that it gets other captions and views.
     """
 
     num_rows: int
@@ -66,7 +67,8 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         for step in range(self.first_step, self.max_steps):
             epoch, position = divmod(step, self.steps_per_epoch)
             start = (position * self.world_size + self.rank) * self.batch_size
-            yield [(epoch, int(row)) for row in self.order(epoch, start, start + self.batch_size)]
+            numbers = self.order(epoch, start, start + self.batch_size)
+            yield [(epoch + int(number) // self.num_rows, int(number) % self.num_rows) for number in numbers]
 
 
 class PermutedRows:
@@ -203,22 +205,13 @@ class CaptionSampling:
         Raises:
             [`UserError`]: The option has another form, an unknown language, or a bad weight.
         """
-        weights = dict.fromkeys(languages, 1.0)
         if sampling == "uniform":
-            return cls(weights, count)
+            return cls(dict.fromkeys(languages, 1.0), count)
         if sampling == "english_anchor":
             if "en" not in languages or count < 2:
                 raise UserError("language_sampling english_anchor needs en in languages and captions_per_image >= 2")
-            return cls(weights, count, anchor="en")
-        for entry in sampling.replace(",", " ").split():
-            language, _, weight = entry.partition("=")
-            if language not in weights:
-                raise UserError(f"language_sampling names {entry!r}: expected weights like en=3,pt=1 of {languages}")
-            with user_errors(ValueError, prefix=f"language_sampling: the weight of {language} is not a number"):
-                weights[language] = float(weight)
-        if not all(0 <= weight < float("inf") for weight in weights.values()) or not sum(weights.values()):
-            raise UserError(f"language_sampling {sampling!r}: weights must be at least 0, and one must be above 0")
-        return cls(weights, count)
+            return cls(dict.fromkeys(languages, 1.0), count, anchor="en")
+        return cls(parse_weights("language_sampling", sampling, languages), count)
 
     def available(self, captions: Captions) -> dict[str, list[int]]:
         """Return the languages that can be drawn, and the indices of the captions in each of them."""
@@ -273,6 +266,20 @@ def image_sentence_ids(captions: Captions, drawn: list[int]) -> list[int]:
     ids = list(dict.fromkeys([*drawn, *map(sentence_id, dict.fromkeys(sentences_of(captions, captions)))]))
     length = max(MOST_SENTENCES, len(drawn))
     return ids[:length] + ids[:1] * (length - len(ids))
+
+
+def parse_weights(field: str, sampling: str, names: Iterable[str]) -> dict[str, float]:
+    """Read weights like `"en=3,pt=0.5"` of the option `field`. Names without a weight have weight 1."""
+    weights = dict.fromkeys(names, 1.0)
+    for entry in sampling.replace(",", " ").split():
+        name, _, weight = entry.partition("=")
+        if name not in weights:
+            raise UserError(f"{field} names {entry!r}: expected weights like {next(iter(weights))}=3 of {[*weights]}")
+        with user_errors(ValueError, prefix=f"{field}: the weight of {name} is not a number"):
+            weights[name] = float(weight)
+    if not all(0 <= weight < float("inf") for weight in weights.values()) or not sum(weights.values()):
+        raise UserError(f"{field} {sampling!r}: weights must be at least 0, and one must be above 0")
+    return weights
 
 
 def sentence_id(sentence: str) -> int:

@@ -11,7 +11,7 @@ import yaml
 
 from rsmclip.core.command_line import OneLineParser
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.training.config import GROUPS, TrainingConfig, unknown_field
+from rsmclip.training.config import GROUPS, LENGTH, TrainingConfig, unknown_field
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
 FORMER_FIELDS = ("run_card_examples",)  # in files of earlier runs, which can still be resumed
@@ -86,10 +86,21 @@ def parse_config(arguments: list[str] | None = None, prog: str = "train.py") -> 
     """
     parser = ConfigParser(prog)
     path = Path(parser.parse_known_args(arguments)[0].config)
-    parser.set_defaults(**read_yaml(path))
+    parser.set_defaults(**dict.fromkeys(LENGTH, MISSING))  # to see which of them the command line has
+    options = vars(parser.parse_known_args(arguments)[0])
+    length = one_length({name: options[name] for name in LENGTH if options[name] is not MISSING}, "the command line")
+    parser.set_defaults(**read_yaml(path) | length)
     namespace = vars(parser.parse_args(arguments))
     del namespace["config"]
-    return TrainingConfig(**namespace)
+    return TrainingConfig(**{name: value for name, value in namespace.items() if value is not MISSING})
+
+
+def one_length(values: dict, place: object) -> dict:
+    # A length of the run clears the other one of the levels below: the file, and its base.
+    given = [name for name in LENGTH if values.get(name) is not None]
+    if len(given) > 1:
+        raise UserError(f"{place} has {' and '.join(given)}: give one of them")
+    return dict.fromkeys(LENGTH) | values if given else values
 
 
 def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
@@ -115,10 +126,13 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
     values = {name: value for name, value in values.items() if name not in FORMER_FIELDS}
     if values.get("mixed_precision") is False:
         values["mixed_precision"] = "no"  # YAML reads `no` as false
+    if type(values.get("source_sampling")) in (int, float):
+        values["source_sampling"] = str(values["source_sampling"])  # a temperature needs no quotes
     known = [spec.name for spec in fields(TrainingConfig)]
     for name in values:
         if name not in known:
             raise UserError(f"{path}: {unknown_field(name, known)}")
+    values = one_length(values, path)
     if base is None:
         return values
     if path in derived:

@@ -9,7 +9,7 @@ This module imports neither torch nor the model at its top, so that `--help` is 
 
 import math
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_origin, get_type_hints
 
@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 
 SHARE = {"low": 0, "high": 1}
 SOURCES = ("dataset", "model", "image_tower", "text_tower", "tokenizer")  # fields that name a folder or a Hub id
+LENGTH = ("num_train_epochs", "max_train_steps")  # a run has one of them
 LANGUAGE_SAMPLING = (
     "How languages are drawn: uniform; english_anchor (English always, others too); weights: en=3,pt=1."
+)
+SOURCE_SAMPLING = (
+    "How rows of several corpora are drawn; null: each row once an epoch; temperature T: shares proportional to "
+    "rows ** (1 / T); weights: rsicd=1,ucm=2."
 )
 HUB_STRATEGY = (
     "What is pushed: the finished model (end); also the model of each checkpoint to main (every_save) or to a branch "
@@ -42,14 +47,16 @@ def option(
     above: float | None = None,
     may_change: bool = False,
     card: bool = False,
+    steps: bool = False,
 ) -> object:
     """
     Declare a field. `--help` shows `help`.
 
     A value may be `low` or `high`, but not `above`. `may_change` says whether a resumed run may have another value,
-    and `card` whether the model card shows the field.
+    and `card` whether the model card shows the field. With `steps`, a value below 1 is a share of the run's steps.
     """
     metadata = {"help": help, "low": low, "high": high, "above": above, "may_change": may_change, "card": card}
+    metadata["steps"] = steps
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -63,14 +70,23 @@ class DataSettings:
     train_split: str = option("train", "Split to train on.")
     validation_split: str = option("val", "Split to evaluate during training.", may_change=True)
     test_split: str = option("test", "Split of the final table.", may_change=True)
-    languages: list[str] = option(list(LANGUAGES), "Language codes to train and evaluate on.")
+    languages: list[str] = option(list(LANGUAGES), "Language codes to train on.")
+    evaluation_languages: list[str] | None = option(
+        None, "Language codes of validation, test and card; null: languages.", may_change=True
+    )
     language_sampling: str = option("uniform", LANGUAGE_SAMPLING, card=True)
+    source_sampling: str | None = option(None, SOURCE_SAMPLING, card=True)
     captions_per_image: int = option(2, "Captions of an image in a step, in several languages.", low=1, card=True)
     benchmark: str | None = option(None, "Class names for zero-shot: a file of eval/benchmarks/.", may_change=True)
     short_side: int = option(256, "Workers reduce the short side of images to this, in pixels.", low=1)
     num_workers: int = option(4, "Data loading processes of each training process.", low=0, may_change=True)
     streaming: bool = option(False, "Read the training split shard by shard in a bounded cache; needs parquet files.")
     shuffle_buffer: int = option(100_000, "Rows of successive shards that a stream shuffles together.", low=1)
+
+    @property
+    def evaluated_languages(self) -> list[str]:
+        """The languages of validation and test."""
+        return self.languages if self.evaluation_languages is None else self.evaluation_languages
 
     def caption_sampling(self) -> "CaptionSampling":
         """Return how captions are drawn."""
@@ -146,7 +162,9 @@ class SelfDistillationSettings:
     title = "self-distillation"
 
     self_distillation_weight: float = option(1.0, "Weight of the loss; 0: no teacher and no head.", low=0, card=True)
-    self_distillation_warmup_steps: int = option(0, "Steps of linear warm-up of the weight, from 0.", low=0)
+    self_distillation_warmup_steps: float = option(
+        0, "Steps of linear warm-up of the weight, from 0; below 1: share of the run.", low=0, steps=True
+    )
     num_local_views: int = option(8, "Local views of an image.", low=0, card=True)
     local_scale: list[float] = option([0.05, 0.4], "Smallest and largest share of the image in a local view.")
     local_size: int = option(96, "Height and width of a local view in pixels.", low=1)
@@ -162,15 +180,21 @@ class SelfDistillationSettings:
         "running_mean", "Guard against collapse: DINO's center or Sinkhorn-Knopp."
     )
     center_momentum: float = option(0.9, "Share of the center that a step keeps.", **SHARE)
-    freeze_prototypes_steps: int = option(0, "First steps in which the prototypes are frozen.", low=0)
+    freeze_prototypes_steps: float = option(
+        0, "First steps in which the prototypes are frozen; below 1: share of the run.", low=0, steps=True
+    )
 
 
 @dataclass
 class OptimizationSettings:
     title = "optimization"
 
-    max_train_steps: int = option(1000, "Optimization steps.", low=1, card=True)
     batch_size: int = option(64, "Images of a step over all processes: candidates of InfoNCE.", low=2, card=True)
+    # A resumed run has as many steps as it had, however they are given.
+    num_train_epochs: float | None = option(
+        None, "Epochs of rows // batch_size steps; null: max_train_steps.", above=0, may_change=True
+    )
+    max_train_steps: int | None = option(1000, "Optimization steps; null: num_train_epochs.", low=1, card=True)
     learning_rate: float = option(1e-4, "Peak learning rate of AdamW, before a cosine decay.", above=0, card=True)
     image_learning_rate: float | None = option(None, "Image tower's rate; null: learning_rate.", above=0, card=True)
     text_learning_rate: float | None = option(None, "Text tower's rate; null: learning_rate.", above=0, card=True)
@@ -181,7 +205,9 @@ class OptimizationSettings:
     layer_decay: float = option(1.0, "Factor on the learning rate of a layer, for each layer above it.", **SHARE)
     weight_decay: float = option(0.1, "Weight decay, on matrices only.", low=0, card=True)
     adam_beta2: float = option(0.98, "Second-moment decay of AdamW.", **SHARE, card=True)
-    warmup_steps: int = option(50, "Steps of linear warm-up before the cosine decay.", low=0, card=True)
+    warmup_steps: float = option(
+        50, "Steps of linear warm-up before the cosine decay; below 1: share of the run.", low=0, card=True, steps=True
+    )
     max_grad_norm: float = option(1.0, "Largest norm of the gradient over all parameters.", above=0, card=True)
     probe_steps: int = option(
         0, "Steps that first train the projections alone, on stored embeddings of frozen towers.", low=0, card=True
@@ -205,13 +231,17 @@ class OutputSettings:
 
     output_dir: str = option("outputs/demo", "Folder of the run, in the end a model repository.", may_change=True)
     overwrite_output_dir: bool = option(False, "Delete an earlier run in output_dir.", may_change=True)
-    checkpoint_steps: int = option(500, "Steps between checkpoints.", low=1, may_change=True)
+    checkpoint_steps: float = option(
+        500, "Steps between checkpoints; below 1: share of the run.", above=0, may_change=True, steps=True
+    )
     keep_checkpoints: int = option(2, "Checkpoints to keep.", low=1, may_change=True)
     keep_self_distillation_head: bool = option(
         True, "Save the self-distillation head with the model; false for a release.", may_change=True
     )
     resume_from_checkpoint: str | None = option(None, "'latest', or the folder of a checkpoint.", may_change=True)
-    evaluation_steps: int = option(500, "Steps between evaluations on the validation split.", low=1, may_change=True)
+    evaluation_steps: float = option(
+        500, "Steps between validations; below 1: share of the run.", above=0, may_change=True, steps=True
+    )
     evaluation_batch_size: int = option(128, "Images or captions of a batch in evaluations.", low=1, may_change=True)
     logging_steps: int = option(10, "Steps between writes to the log of all steps.", low=1, may_change=True)
     log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …", may_change=True)
@@ -250,14 +280,19 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
         hints = get_type_hints(TrainingConfig)
         for spec in fields(self):
             check_value(spec.name, getattr(self, spec.name), hints[spec.name], **spec.metadata)
+            if spec.metadata["steps"] and getattr(self, spec.name) % 1 == 0:
+                setattr(self, spec.name, int(getattr(self, spec.name)))  # the command line reads 50 as 50.0
+        if sum(getattr(self, name) is not None for name in LENGTH) != 1:
+            raise UserError(f"a run needs one of {' and '.join(LENGTH)}: set one to a number and the other to null")
         for name in ("contrastive_scale", "global_scale", "local_scale"):
             low, high = getattr(self, name) if len(getattr(self, name)) == 2 else (1, 0)
             if not 0 < low <= high <= 1:
                 raise UserError(f"{name} needs two shares of the image: 0 < smallest <= largest <= 1")
-        if unknown := [language for language in self.languages if language not in LANGUAGES]:
-            raise UserError(f"languages has an unknown code {unknown[0]!r}; known codes: {' '.join(LANGUAGES)}")
-        if not self.languages or len(set(self.languages)) < len(self.languages):
-            raise UserError("languages must name at least one language, each once")
+        for name, codes in (("languages", self.languages), ("evaluation_languages", self.evaluated_languages)):
+            if unknown := [code for code in codes if code not in LANGUAGES]:
+                raise UserError(f"{name} has an unknown code {unknown[0]!r}; known codes: {' '.join(LANGUAGES)}")
+            if not codes or len(set(codes)) < len(codes):
+                raise UserError(f"{name} must name at least one language, each once")
         for name in (*SOURCES, "output_dir"):
             value = getattr(self, name)
             if name in ("dataset", "output_dir") and not value:
@@ -288,6 +323,8 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             )
         if self.streaming and not (self.model or self.tokenizer or self.text_tower):
             raise UserError("streaming needs model, towers or tokenizer: no tokenizer can be trained on a stream")
+        if self.streaming and self.source_sampling is not None:
+            raise UserError("source_sampling does not work with streaming: a stream has the order of its shards")
         if self.log_with:
             from accelerate.tracking import get_available_trackers  # imports torch
 
@@ -312,6 +349,13 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             raise UserError(
                 "self-distillation compares views: give at least two num_global_views, or one and num_local_views"
             )
+
+    def with_whole_steps(self, num_rows: int) -> "TrainingConfig":
+        """Return the settings of a run on `num_rows` training rows: epochs and shares are whole numbers of steps."""
+        total = self.max_train_steps or round_up(self.num_train_epochs * (num_rows // self.batch_size))
+        given = {spec.name: getattr(self, spec.name) for spec in fields(self) if spec.metadata["steps"]}
+        shares = {name: round_up(value * total) for name, value in given.items() if 0 < value < 1}
+        return replace(self, num_train_epochs=None, max_train_steps=total, **shares)
 
     def view_specs(self, image_size: int) -> dict[str, "ViewSpec"]:
         """
@@ -354,7 +398,14 @@ GROUPS = TrainingConfig.__bases__[::-1]  # in the order of `--help`
 
 
 def check_value(
-    name: str, value: object, expected: type, low: float | None, high: float | None, above: float | None, **_: object
+    name: str,
+    value: object,
+    expected: type,
+    low: float | None,
+    high: float | None,
+    above: float | None,
+    steps: bool,
+    **_: object,
 ) -> None:
     # Raise unless a value has the type of its field and is in its range.
     if not has_type(value, expected):
@@ -362,12 +413,18 @@ def check_value(
         raise UserError(f"{name} is {value!r}, but must be of type {shown}")
     if value is None or (low is None and high is None and above is None):
         return
+    if steps and value > 1 and value % 1:
+        raise UserError(f"{name} is {value}: it must be a whole number of steps, or below 1, a share of the run")
     low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
     if above is not None and not above < value < math.inf:
         raise UserError(f"{name} is {value}: it must be above {above}")
     if not (low <= value <= high and math.isfinite(value)):
         limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise UserError(f"{name} is {value}: it must be {limits}")
+
+
+def round_up(steps: float) -> int:
+    return max(1, math.ceil(round(steps, 6)))  # 0.07 · 100 is 7.000000000000001
 
 
 def check_model_config(values: dict) -> None:

@@ -16,9 +16,10 @@ from rsmclip.core.images import image_bytes, open_encoded
 from rsmclip.training.batch_picture import draw_batch, drawn_captions
 from rsmclip.training.batches import sentences_of
 from rsmclip.training.config import TrainingConfig
+from rsmclip.training.loading import row_order
 from rsmclip.training.optimizer import layers_above, parameter_groups
 from rsmclip.training.run_folder import PICTURE
-from rsmclip.training.schedules import distillation_weight, teacher_momentum, teacher_temperature
+from rsmclip.training.schedules import distillation_weight, length, teacher_momentum, teacher_temperature
 from rsmclip.training.streaming import StreamedCorpus
 
 PARTS = {  # parts of the model by prefix of parameter names; the first matching prefix counts
@@ -59,6 +60,10 @@ def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
         f"  {shared_sentences(captions, config.languages):.1%} of the captions have a sentence that several images "
         f"share; in the loss, such a caption of another image is {DUPLICATES[config.duplicate_captions]}"
     )
+    if config.source_sampling is not None:
+        order = row_order(config, splits["train"])
+        by_source = zip(order.names, map(len, order.rows), order.draws.tolist(), strict=True)
+        shared += "\n\n" + columns([["corpus", "rows", "drawn in an epoch"], *map(list, by_source)])
     name = config.dataset
     if config.streaming:
         name += f", a stream of {rows_of_stream:,} training rows; the figures of train count the first batch only"
@@ -108,7 +113,7 @@ def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
 
 def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int) -> str:
     # Learning rates: peak rate of each part times the factor of the schedule.
-    steps, per_epoch = config.max_train_steps, num_rows // config.batch_size
+    steps = config.max_train_steps
     optimizer = torch.optim.SGD([torch.zeros(())], lr=1.0)
     factor = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps).lr_lambdas[0]
     shown = {"first step": 0, f"step {config.warmup_steps + 1}": config.warmup_steps, "last step": steps - 1}
@@ -125,8 +130,8 @@ def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int
             name = schedule.__name__.replace("_", " ")
             rows.append([name, *(f"{schedule(config, step):.4g}" for step in shown.values())])
     text = (
-        f"schedule: {steps:,} steps of {config.batch_size} images and {config.captions_per_image} captions each; "
-        f"{per_epoch} steps an epoch, {steps / per_epoch:.1f} epochs; warm-up {config.warmup_steps} steps"
+        f"schedule: {length(config, num_rows)} of {config.batch_size} images and {config.captions_per_image} captions "
+        f"each; warm-up {config.warmup_steps} steps"
     )
     return "\n".join([text, columns(rows)])
 

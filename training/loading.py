@@ -16,7 +16,8 @@ from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, S
 from rsmclip.training.config import DataSettings, TrainingConfig
 from rsmclip.training.interruption import end_with_the_training_process, start_workers
 from rsmclip.training.shards import cache_folder
-from rsmclip.training.streaming import StreamedCorpus, follow, open_splits
+from rsmclip.training.source_sampling import SourceOrder
+from rsmclip.training.streaming import ShardOrder, StreamedCorpus, follow, open_splits
 from rsmclip.training.views import ViewSpec
 
 
@@ -32,8 +33,8 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
     Rows of `train` without a caption that can be drawn are left out. A stream has a [`StreamedCorpus`] as `train`.
 
     Raises:
-        [`UserError`]: The corpus or a split does not exist or has another schema, a language has no captions, or the
-            training split has fewer rows than a batch.
+        [`UserError`]: The corpus or a split does not exist or has another schema, a language has no captions, the
+            training split has fewer rows than a batch, or `source_sampling` names a corpus that it does not have.
     """
     names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     with accelerator.main_process_first():  # rank 0 downloads or draws, the others read its cache
@@ -51,10 +52,12 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
                 shuffle_buffer=config.shuffle_buffer,
                 seed=config.seed,
             )
-    splits = {role: check_schema(corpus, name, config.languages) for role, name in names.items()}
+    languages = dict.fromkeys(names, config.evaluated_languages) | {"train": config.languages}
+    splits = {role: check_schema(corpus, name, languages[role]) for role, name in names.items()}
     train = stream if config.streaming else rows_with_captions(splits["train"], config.caption_sampling())
     if len(train) < config.batch_size:
         raise UserError(f"batch_size is {config.batch_size}, but only {len(train)} training rows have captions")
+    row_order(config, train)  # checks the corpora that source_sampling names
     return splits | {"train": train}
 
 
@@ -62,6 +65,16 @@ def rows_with_captions(rows: Dataset, sampling: CaptionSampling) -> Dataset:
     """Return the rows with a caption in a language that is drawn."""
     kept = [index for index, captions in enumerate(rows["captions"]) if sampling.available(captions)]
     return rows if len(kept) == len(rows) else rows.select(kept)
+
+
+def row_order(config: TrainingConfig, rows: Dataset | StreamedCorpus) -> ShardOrder | SourceOrder | None:
+    """Return the order of the training rows, or `None` for a permutation of all rows in every epoch."""
+    if config.streaming:
+        return rows.order
+    if config.source_sampling is None:
+        return None
+    length = len(rows) // config.batch_size * config.batch_size
+    return SourceOrder(rows["source"], config.source_sampling, length, config.seed)
 
 
 def batches(
@@ -97,7 +110,7 @@ def batches(
             seed=config.seed,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
-            order=rows.order if config.streaming else None,
+            order=row_order(config, rows),
         ),
         collate_fn=Collate(tokenizer, config.max_length, groups=groups, multiple=1 if on_cpu else 8),
         num_workers=config.num_workers,

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import RSMCLIPModel
-from rsmclip.training.batches import StepSampler
+from rsmclip.training.batches import StepSampler, image_sentence_ids
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.losses import clip_loss
 
@@ -67,12 +67,14 @@ def train_new_layers(
             sampling.draw(captions[row], np.random.default_rng([config.seed, epoch, row])) for epoch, row in batch
         ]
         rows = torch.tensor([[row_of[text] for text in chosen] for chosen, _ in drawn]).t()  # (captions, batch)
+        sentences = [image_sentence_ids(captions[row], ids) for (_, row), (_, ids) in zip(batch, drawn, strict=True)]
         images = model.visual_projection(pooled_images[[row for _, row in batch]].to(device))
         loss = clip_loss(
             image_embeds=F.normalize(images, dim=-1)[None],
             text_embeds=F.normalize(model.text_projection(pooled_texts[rows].to(device)), dim=-1),
             logit_scale=model.logit_scale.exp(),
             sentence_ids=torch.tensor([ids for _, ids in drawn]).t().to(device),
+            image_sentence_ids=torch.tensor(sentences).t().to(device),
             duplicate_captions=config.duplicate_captions,
         )
         optimizer.zero_grad()

@@ -77,6 +77,12 @@ def check_launch(accelerator: Accelerator, adapter: bool) -> None:
         raise UserError("lora does not work with FSDP and does not need it: launch with configs/accelerate/ddp.yaml")
 
 
+def choose_attention(model: RSMCLIPModel, accelerator: Accelerator) -> None:
+    """On a CPU in bfloat16, use eager attention: the backward pass of torch's fused attention is slower there."""
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
+        model.set_attn_implementation("eager")
+
+
 def make_shardable(model: RSMCLIPModel, accelerator: Accelerator) -> None:
     """
     Prepare a model for FSDP: its `logit_scale` becomes a vector with one entry. Without FSDP do nothing.

@@ -54,10 +54,12 @@ def check_same_run(config: TrainingConfig, folder: Path) -> None:
     checkpoint = candidates(folder / "checkpoints", config.resume_from_checkpoint)[0]
     if checkpoint.resolve().parent != (folder / "checkpoints").resolve():
         raise UserError(f"{checkpoint} is not in {folder / 'checkpoints'}: give the --output_dir of its run")
+    # The file has whole numbers of steps. Epochs and shares can be compared when the training rows are known.
     started = TrainingConfig(**read_yaml(folder / "checkpoints" / "training_config.yaml"))
     for spec in fields(TrainingConfig):
         before, now = getattr(started, spec.name), getattr(config, spec.name)
-        if before != now and not spec.metadata["may_change"]:
+        unknown = now is None if spec.name == "max_train_steps" else spec.metadata["steps"] and 0 < now < 1
+        if before != now and not unknown and not spec.metadata["may_change"]:
             raise UserError(
                 f"the run in {folder} was started with {spec.name} {before!r}, not {now!r}, and a resumed run cannot "
                 "change it. To train its model differently, give this folder as --model and another --output_dir"
@@ -65,9 +67,15 @@ def check_same_run(config: TrainingConfig, folder: Path) -> None:
 
 
 def with_checkpoint(config: TrainingConfig, accelerator: Accelerator) -> TrainingConfig:
-    """Return the configuration with the folder of the checkpoint to resume from, if any, in place of `latest`."""
+    """
+    Return the configuration with the folder of the checkpoint to resume from, if any, in place of `latest`.
+
+    Raises:
+        [`UserError`]: The resumed run has another number of steps or other settings, or there is no checkpoint.
+    """
     if not config.resume_from_checkpoint:
         return config
+    check_same_run(config, Path(config.output_dir))
     folder = Path(config.output_dir) / "checkpoints"
     checkpoint = find_checkpoint_once(accelerator, folder, config.resume_from_checkpoint)
     return replace(config, resume_from_checkpoint=str(checkpoint))

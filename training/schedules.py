@@ -5,6 +5,13 @@ import math
 from rsmclip.training.config import TrainingConfig
 
 
+def length(config: TrainingConfig, num_rows: int) -> str:
+    """Return the length of a run on `num_rows` training rows, like `320 steps, 8.0 epochs of 40 steps`."""
+    per_epoch = num_rows // config.batch_size
+    epochs = config.max_train_steps / per_epoch
+    return f"{config.max_train_steps:,} steps, {epochs:.1f} epochs of {per_epoch:,} steps"
+
+
 def teacher_temperature(config: TrainingConfig, step: int) -> float:
     """Return the teacher's temperature in a step: a linear warm-up (Caron et al. 2021, section 3.2)."""
     progress = min(1.0, step / max(1.0, config.teacher_temperature_warmup * config.max_train_steps))
