@@ -1,0 +1,188 @@
+r"""The experiment of docs/recipe.md: what translations and self-distillation give, on real images, from real towers.
+
+    python -m benchmarks.recipe corpora CORPUS CORPORA
+    python -m benchmarks.recipe run b --seed 0 --corpora CORPORA --rsscn7 FOLDER --runs RUNS \
+        --image_tower M --text_tower M [--name NAME] [--options --field value …]
+    python -m benchmarks.recipe table
+
+CORPUS is RSICD with translations, built by `rsmclip data build`; `corpora` makes the corpora of the arms of it, with a
+split `dev` of training images. Settings are chosen on `dev`. `val` and RSSCN7 are measured once for each finished run
+and choose nothing. The result of a run is the folder `benchmarks/results/recipe/ARM-SEED`: figures, outcomes of every
+image, command, machine and minutes. The trained models stay in RUNS. `table` prints the tables of docs/recipe.md.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from benchmarks.machine import describe_run
+from rsmclip.core.command_line import OneLineParser, run_command
+from rsmclip.core.files import new_folder, read_json
+from rsmclip.core.images import image_bytes
+from rsmclip.data.audit.same_picture import find_matches, make_thumbnail
+from rsmclip.data.schema import load_corpus
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results" / "recipe"
+RECIPE = "configs/pretrained_towers_small.yaml"
+DEV_IMAGES = 800
+SEED = 0  # of the dev split, and of the translations that are dropped
+SHARES = (
+    10,
+    20,
+)  # percent of the training captions that keep their translations; all of them, 40.5 %, are arm b; none is a_free
+
+WITH_SELF_DISTILLATION = ["--self_distillation_weight", "1.0"]
+ARMS = {  # corpus and options
+    "a": ("english", []),
+    "b": ("ten", []),
+    "c": ("ten", WITH_SELF_DISTILLATION),
+    "d": ("english", WITH_SELF_DISTILLATION),
+    "a_free": ("english_only", []),
+    **{f"translated_{share}": (f"translated_{share}", []) for share in SHARES},
+}
+
+
+def make_corpora(corpus: str, output: Path) -> None:
+    """
+    Write the corpora of the arms. Only the captions of `train` differ.
+
+    - `ten`: all translations.
+    - `english`: each translation is replaced by its English original. So a run draws the sentences that a run with the
+      same seed draws from `ten`, in English.
+    - `english_only`: no translations, so English captions are drawn freely.
+    - `translated_N`: translations of N percent of the captions, drawn by sentence.
+    """
+    splits = load_corpus(corpus)
+    train, dev = split_off_dev(splits["train"])
+    variants = {"ten": None, "english": None, "english_only": frozenset()}
+    variants |= {f"translated_{share}": sentences_with_share(train, share) for share in SHARES}
+    for name, kept in variants.items():
+        changed = train.map(
+            lambda row, name=name, kept=kept: {"captions": change_captions(row["captions"], name, kept)},
+            features=train.features,
+            desc=name,
+        )
+        with new_folder(output / name) as folder:
+            DatasetDict(train=changed, dev=dev, val=splits["val"]).save_to_disk(folder)
+
+
+def split_off_dev(rows: Dataset) -> tuple[Dataset, Dataset]:
+    """Draw about `DEV_IMAGES` images. Pictures that are the same, apart from turns and crops, stay together."""
+    thumbnails = np.stack([make_thumbnail(image_bytes(image)) for image in rows["image"]])
+    matches = find_matches(thumbnails, threads=-1)
+    first, second = np.array([match[1:3] for match in matches], int).reshape(-1, 2).T
+    pairs = coo_matrix((np.ones(len(first)), (first, second)), shape=(len(rows), len(rows)))
+    groups = connected_components(pairs, directed=False)[1]
+    order = np.random.default_rng(SEED).permutation(groups.max() + 1)
+    sizes = np.bincount(groups)[order]
+    in_dev = np.isin(groups, order[: np.searchsorted(sizes.cumsum(), DEV_IMAGES) + 1])
+    return rows.select(np.flatnonzero(~in_dev)), rows.select(np.flatnonzero(in_dev))
+
+
+def sentences_with_share(rows: Dataset, share: float) -> frozenset[str]:
+    """Draw English sentences until `share` percent of all captions are a drawn sentence with a translation."""
+    counts: dict[str, int] = {}
+    total = 0
+    for captions in rows["captions"]:
+        total += len(captions["en"])
+        for english, translation in zip(captions["en"], captions["pt"], strict=True):
+            if translation:
+                counts[english] = counts.get(english, 0) + 1
+    order = np.random.default_rng([SEED, 1]).permutation(sorted(counts)).tolist()
+    reached = np.cumsum([counts[sentence] for sentence in order])
+    return frozenset(order[: np.searchsorted(reached, total * share / 100, side="right")])
+
+
+def change_captions(captions: dict[str, list], corpus: str, kept: Collection[str] | None) -> dict[str, list]:
+    """Return the captions of an image for one corpus. `kept` are the sentences that keep translations; `None`: all."""
+    changed = {"en": captions["en"]}
+    for language in captions.keys() - {"en"}:
+        pairs = list(zip(captions["en"], captions[language], strict=True))
+        changed[language] = [text if kept is None or english in kept else None for english, text in pairs]
+        if corpus == "english":
+            changed[language] = [english if text else None for english, text in pairs]
+    return changed
+
+
+def train_command(arm: str, seed: int, arguments: argparse.Namespace, output: Path) -> list[str]:
+    corpus, options = ARMS[arm]
+    towers = ["--image_tower", arguments.image_tower, "--text_tower", arguments.text_tower]
+    places = [
+        "--validation_split",
+        "dev",
+        "--test_split",
+        "dev",
+        "--dataset",
+        str(arguments.corpora / corpus),
+        "--output_dir",
+        str(output),
+        *towers,
+    ]
+    return ["train.py", "--config", RECIPE, *places, "--seed", str(seed), *options, *arguments.options]
+
+
+def run_arm(arguments: argparse.Namespace) -> None:
+    """Train one arm with one seed, evaluate it on `val` and RSSCN7, and store the result."""
+    name = f"{arguments.name or arguments.arm}-{arguments.seed}"
+    model, result = arguments.runs / name, RESULTS / name
+    training = train_command(arguments.arm, arguments.seed, arguments, model)
+    resumed = ["--resume_from_checkpoint", "latest"] if (model / "checkpoints").is_dir() else []
+    subprocess.run([sys.executable, *training, *resumed], cwd=ROOT, check=True)
+    evaluate(model, name, arguments)
+    facts = describe_run(shlex.join(["python", *training]), "torch", "transformers", "accelerate")
+    trained = read_json(model / "eval_results.json")
+    facts |= {
+        "minutes": trained["seconds"] / 60,
+        "dev": trained["metrics"],
+        "pairs_per_second": trained["pairs_per_second"],
+    }
+    (result / "run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def evaluate(model: Path, name: str, arguments: argparse.Namespace) -> None:
+    """Measure a model on `val` and RSSCN7, and store figures and outcomes."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["-m", "rsmclip.eval", str(model), "--dataset", str(arguments.corpora / "ten"), "--split", "val"]
+        command += ["--benchmark", "rsicd", "--zero_shot", f"rsscn7={arguments.rsscn7}", "--output", folder]
+        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        (RESULTS / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(folder, "eval_results.json"), RESULTS / name)
+        shutil.copytree(Path(folder, "outcomes"), RESULTS / name / "outcomes", dirs_exist_ok=True)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="python -m benchmarks.recipe", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("corpora", help="write the corpora of the arms")
+    command.add_argument("corpus", help="RSICD with translations, built by rsmclip data build")
+    command.add_argument("output", type=Path)
+    command.set_defaults(run=lambda arguments: make_corpora(arguments.corpus, arguments.output))
+    command = commands.add_parser("run", help="train and evaluate one arm with one seed")
+    command.add_argument("arm", choices=ARMS)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--corpora", type=Path, required=True, help="output of the command corpora")
+    command.add_argument("--rsscn7", type=Path, required=True, help="folder of RSSCN7's images by class")
+    command.add_argument("--runs", type=Path, required=True, help="folder for the trained models")
+    command.add_argument("--image_tower", required=True)
+    command.add_argument("--text_tower", required=True)
+    command.add_argument("--name", help="name of the result, for a run with other options; default: the arm")
+    command.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="further options of train.py")
+    command.set_defaults(run=run_arm)
+    return parser
+
+
+if __name__ == "__main__":
+    chosen = make_parser().parse_args()
+    run_command(lambda: chosen.run(chosen), "python -m benchmarks.recipe")
