@@ -27,11 +27,14 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from benchmarks.machine import describe_run
+from benchmarks.training_tables import table
 from rsmclip.core.command_line import OneLineParser, run_command
 from rsmclip.core.files import new_folder, read_json
 from rsmclip.core.images import image_bytes
 from rsmclip.data.audit.same_picture import find_matches, make_thumbnail
 from rsmclip.data.schema import load_corpus
+from rsmclip.eval.intervals import draw_statistics, interval
+from rsmclip.eval.outcomes import Outcomes, statistics
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "recipe"
@@ -162,6 +165,72 @@ def evaluate(model: Path, name: str, arguments: argparse.Namespace) -> None:
         shutil.copytree(Path(folder, "outcomes"), RESULTS / name / "outcomes", dirs_exist_ok=True)
 
 
+FIGURES = {  # column: dataset, language, metric
+    "mean recall, en": ("corpus", "en", "mean_recall"),
+    "mean recall, 10 languages": ("corpus", "mean", "mean_recall"),
+    "gap to en": ("corpus", "mean", "mean_recall_gap_to_english"),
+    "zero-shot, en": ("corpus", "en", "zero_shot_accuracy"),
+    "zero-shot, 10 languages": ("corpus", "mean", "zero_shot_accuracy"),
+    "RSSCN7, en": ("rsscn7", "en", "zero_shot_accuracy"),
+    "RSSCN7, 10 languages": ("rsscn7", "mean", "zero_shot_accuracy"),
+}
+CLAIMS = [  # stated before the runs; everything else is exploratory
+    ("b", "a", "mean recall, en"),
+    ("b", "a", "mean recall, 10 languages"),
+    ("c", "b", "mean recall, en"),
+    ("c", "b", "mean recall, 10 languages"),
+    ("d", "a", "mean recall, en"),
+]
+SAMPLES = 2000
+
+Draws = dict[int, dict[str, np.ndarray]]  # by seed and figure: the value, then one for each bootstrap draw
+
+
+def read_draws(arm: str) -> Draws:
+    """Return the figures of an arm by seed: `(1 + SAMPLES,)`, the value and the bootstrap draws over images."""
+    draws: Draws = {}
+    for folder in sorted(RESULTS.glob(f"{arm}-[0-9]*")):
+        found = {name: Outcomes.load(folder / "outcomes" / f"{name}.npz") for name in ("corpus", "rsscn7")}
+        values = {}
+        for name, outcomes in found.items():
+            value, drawn = statistics(outcomes, np.ones((1, len(outcomes.ids)))), draw_statistics(outcomes, SAMPLES)
+            values[name] = {key: np.concatenate([value[key], drawn[key]]) for key in value}
+        draws[int(folder.name.rpartition("-")[2])] = {
+            column: values[dataset][language, metric] for column, (dataset, language, metric) in FIGURES.items()
+        }
+    return draws
+
+
+def difference(one: Draws, other: Draws, figure: str) -> tuple[list[float], list[float]]:
+    """Return `one - other` of each seed that both have, and the interval of their mean over images and seeds."""
+    pairs = np.stack([one[seed][figure] - other[seed][figure] for seed in sorted(one.keys() & other.keys())])
+    chosen = np.random.default_rng(SEED).integers(len(pairs), size=(len(pairs), SAMPLES))
+    drawn = np.take_along_axis(pairs[:, 1:], chosen, axis=0).mean(axis=0)
+    return pairs[:, 0].tolist(), interval(drawn)
+
+
+def print_tables() -> None:
+    """Print a row for each arm (mean over seeds), and the differences with their intervals."""
+    arms = sorted({folder.name.rpartition("-")[0] for folder in RESULTS.glob("*-[0-9]*")})
+    draws = {arm: read_draws(arm) for arm in arms}
+    rows = []
+    for arm, seeds in draws.items():
+        minutes = [read_json(RESULTS / f"{arm}-{seed}" / "run.json")["minutes"] for seed in seeds]
+        means = [f"{np.mean([values[column][0] for values in seeds.values()]):.1f}" for column in FIGURES]
+        rows.append([arm, len(seeds), f"{np.mean(minutes):.0f}", *means])
+    print(table(["arm", "seeds", "minutes", *FIGURES], rows))
+    rows = []
+    for one, other, figure in CLAIMS:
+        if draws.get(one, {}).keys() & draws.get(other, {}).keys():
+            values, (low, high) = difference(draws[one], draws[other], figure)
+            holds = "yes" if (low > 0 or high < 0) and len({value > 0 for value in values}) == 1 else "no"
+            each = ", ".join(f"{value:+.2f}" for value in values)
+            rows.append(
+                [f"{one} − {other}, {figure}", f"{np.mean(values):+.2f}", f"{low:+.2f} … {high:+.2f}", each, holds]
+            )
+    print("\n" + table(["difference", "mean", "95 % interval", "each seed", "holds"], rows))
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m benchmarks.recipe", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True)
@@ -180,6 +249,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--name", help="name of the result, for a run with other options; default: the arm")
     command.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="further options of train.py")
     command.set_defaults(run=run_arm)
+    commands.add_parser("table", help="print the tables").set_defaults(run=lambda arguments: print_tables())
     return parser
 
 
