@@ -204,6 +204,8 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
     log = TrainingLog(config, accelerator, run.step, num_rows)
     run.student.train()
     with interruption.StopSignal(accelerator) as stop:
+        if config.probe_steps and run.saved is None:
+            save(run, log)  # the probed start
         for batch in make_batches(run, run.step):
             validate(run, log, stop)
             rates = optimizer.learning_rates(run.optimizer)  # read before the scheduler changes them

@@ -58,7 +58,8 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int
         done = found.index(target) + 1
         # Checkpoints of later steps are from before the run was resumed at an earlier step.
         for old in found[: max(0, done - keep)] + found[done:]:
-            discard(old)
+            if checkpoint_step(old) > 0:  # a probed start stays: a user can interpolate with it
+                discard(old)
     return target
 
 

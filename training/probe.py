@@ -32,7 +32,10 @@ def new_layers(model: RSMCLIPModel) -> list[nn.Parameter]:
 def without_projections(model: RSMCLIPModel) -> RSMCLIPModel:
     """Return a model with the towers of `model`, not copied. Its features are the pooled outputs of the towers."""
     pooled = copy.copy(model)
-    pooled._modules = model._modules | {"visual_projection": nn.Identity(), "text_projection": nn.Identity()}
+    removed = {"visual_projection": nn.Identity(), "text_projection": nn.Identity(), "self_distillation_head": None}
+    pooled._modules = model._modules | removed
+    pooled.config = copy.deepcopy(model.config)
+    pooled.config.self_distillation = None  # the key of cached embeddings must not depend on the head
     return pooled.eval()
 
 
