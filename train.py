@@ -139,7 +139,7 @@ def probe(plan: Plan) -> None:
         )
         texts = sorted(set(captions_of(rows, plan.config.languages)))
         pooled = embedder.images(rows), embedder.texts(texts)
-        probing.train_new_layers(model, *pooled, texts, rows["captions"], plan.config)
+        probing.train_new_layers(model, *pooled, texts, rows["captions"][:], plan.config)
     for parameter in probing.new_layers(model):
         broadcast(parameter.data)
 
