@@ -117,6 +117,41 @@ def draw_curve(axes: "Axes", curve: np.ndarray, **look: object) -> None:
     axes.plot(np.arange(1, len(curve) + 1), curve, markevery=marked, markersize=4.5, **{"linewidth": 1.6} | look)
 
 
+def trade_off(points: Sequence[tuple[float, float, float]], chosen: float, benchmarks: Sequence[str]) -> "Figure":
+    """
+    Draw the figures of averages of two models: in domain against out of domain (WiSE-FT, arXiv 2109.01903, figure 1).
+
+    Args:
+        points (`Sequence[tuple[float, float, float]]`):
+            Alpha, mean recall in domain and zero-shot accuracy out of domain, by increasing alpha.
+        chosen (`float`): Alpha to mark.
+        benchmarks (`Sequence[str]`): Names of the datasets out of domain.
+    """
+    alphas, x, y = np.array(points, dtype=float).T
+    figure = new_figure(4.6, layout="constrained")
+    axes = figure.subplots()
+    style(axes, "Averages of the start (0) and the tuned model (1)")
+    axes.plot(x, y, "o-", color=BLUE, markersize=5, linewidth=1.2)
+    mark = alphas == chosen
+    axes.plot(x[mark], y[mark], "o", color=VERMILION, markersize=9, label=f"best by the rule: alpha {chosen:g}")
+    axes.set_xlabel("in domain: mean recall, %", fontsize=SIZE)
+    axes.set_ylabel(f"out of domain: zero-shot accuracy on {', '.join(benchmarks)}, %", fontsize=SIZE)
+    axes.margins(0.08)
+    axes.grid(alpha=0.3, linewidth=0.6)
+    add_legend(figure, axes)
+
+    # Labels are at the left of the way from 0 to 1, the outer side of a curve that turns to the right.
+    figure.draw_without_rendering()  # sets the place of the panel
+    around = np.pad(axes.transData.transform(np.column_stack([x, y])), ((1, 1), (0, 0)), "edge")
+    ways = around[2:] - around[:-2]  # (points, 2), in pixels
+    ways[~ways.any(axis=1)] = (1, 0)  # of equal points
+    offsets = 11 * ways[:, ::-1] * (-1, 1) / np.linalg.norm(ways, axis=1, keepdims=True)
+    for alpha, place, offset in zip(alphas, zip(x, y, strict=True), offsets, strict=True):
+        look = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": SMALL_SIZE}
+        axes.annotate(f"{alpha:g}", place, offset, **look)
+    return figure
+
+
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure":
     """
     Draw how the images of each class were classified, in percent of the class.

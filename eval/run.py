@@ -2,41 +2,23 @@
 
 import argparse
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.languages import LANGUAGES
-from rsmclip.data.schema import check_schema, count_captions, hub_revision, load_corpus
+from rsmclip.data.schema import hub_revision
 from rsmclip.eval import evaluate, search
 from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
 from rsmclip.eval.embed import Embedder, processes
-from rsmclip.eval.image_folder import benchmark_for, read_image_folder
 from rsmclip.eval.models import load_embedder
-from rsmclip.eval.outcomes import Classification, Outcomes
+from rsmclip.eval.outcomes import Classification
 from rsmclip.eval.probes import split_rows
-from rsmclip.eval.protocol import Benchmark, load_benchmark
 from rsmclip.eval.results import DatasetFacts, Measured, make_results, write_results
 from rsmclip.eval.sheet import Query, retrieved_examples
+from rsmclip.eval.tasks import Task, measure_folder, named_folders, read_corpus, read_folder
 from rsmclip.models.folder import is_model_folder
-
-
-@dataclass
-class Task:
-    """A dataset to evaluate on."""
-
-    name: str  # "corpus", or the name of a folder of images
-    dataset: str  # folder or Hub id
-    split: str | None  # None for a folder of images
-    rows: Dataset
-    languages: list[str]
-    benchmark: Benchmark | None  # classes of the zero-shot figures
-    train: Dataset | None = None  # rows of a corpus that probes learn from
-    notes: list[str] = field(default_factory=list)  # remarks for readers of the figures
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -46,8 +28,12 @@ def run(arguments: argparse.Namespace) -> None:
     folders = check_arguments(arguments)
 
     # Read the datasets before the model, because that finds most errors and is fast.
-    tasks = [read_corpus(arguments)] if arguments.dataset else []
-    tasks += [read_folder(name, folder, arguments) for name, folder in folders.items()]
+    tasks = []
+    if arguments.dataset:
+        train_split = arguments.train_split if arguments.probes else None
+        options = (arguments.languages, arguments.benchmark, arguments.prompts, train_split)
+        tasks.append(read_corpus(arguments.dataset, arguments.split, *options))
+    tasks += [read_folder(name, folder, arguments.languages, arguments.prompts) for name, folder in folders.items()]
     for note in [note for task in tasks for note in task.notes] if processes().is_main_process else []:
         print(f"note: {note}", file=sys.stderr)
     cache = EmbeddingCache(arguments.cache_dir) if arguments.cache_dir else EmbeddingCache()
@@ -63,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     # All processes embed and measure. The main process writes.
     measured = []
     for task in tasks:
-        measure = measure_folder if task.split is None else measure_split
+        measure = measure_images if task.split is None else measure_split
         measured.append(measure(embedder, task, arguments))
     if processes().is_main_process:
         results = make_results(arguments.model, embedder.hash, arguments.command, measured, arguments.samples)
@@ -87,64 +73,7 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
     if arguments.output.exists() and not arguments.output.is_dir():
         raise UserError(f"--output {arguments.output} is a file; choose a folder")
 
-    # The names of datasets become names of files.
-    folders = {}
-    for entry in arguments.zero_shot:
-        name, _, folder = entry.partition("=")
-        if not name or not folder:
-            raise UserError(f"--zero_shot takes NAME=DIR, not {entry!r}")
-        if name == "corpus" or name in folders:
-            raise UserError(f"--zero_shot: the name {name!r} is already used; choose another")
-        if Path(name).name != name:
-            raise UserError(f"--zero_shot: the name {name!r} cannot be part of a file name; choose another")
-        folders[name] = folder
-    return folders
-
-
-def read_corpus(arguments: argparse.Namespace) -> Task:
-    corpus = load_corpus(arguments.dataset)
-    place = f"split {arguments.split!r} of {arguments.dataset}"
-
-    # Every requested language must have captions.
-    rows = check_schema(corpus, arguments.split, arguments.languages or [])
-    counts = count_captions(rows)
-    if not (languages := arguments.languages or [code for code in LANGUAGES if counts.get(code)]):
-        raise UserError(f"{place} has no captions in any language")
-    if missing := [code for code in languages if not counts.get(code)]:
-        raise UserError(f"{place} has no captions in {', '.join(missing)}")
-
-    # A benchmark needs labels, and class names in at least one of the languages.
-    benchmark, notes = None, []
-    if arguments.benchmark:
-        benchmark = load_benchmark(arguments.benchmark, arguments.prompts)
-        evaluate.check_labels(rows["label"], benchmark)
-        if not any(rows["label"]):
-            raise UserError(f"--benchmark needs labels, and {place} has none")
-        notes = missing_prompts(benchmark, languages)
-    train = check_schema(corpus, arguments.train_split, []) if arguments.probes else None
-    return Task("corpus", arguments.dataset, arguments.split, rows, languages, benchmark, train, notes)
-
-
-def read_folder(name: str, folder: str, arguments: argparse.Namespace) -> Task:
-    rows = read_image_folder(Path(folder))
-    benchmark = benchmark_for(name, rows["label"], arguments.prompts)
-    notes, present = missing_prompts(benchmark, arguments.languages or []), set(rows["label"])
-    if absent := [label for label in benchmark.labels if label not in present]:
-        candidates = f"all {len(benchmark.labels)} classes remain candidates"
-        notes.append(f"Benchmark {name!r}: no images of {', '.join(absent)}; {candidates}.")
-    languages = [code for code in benchmark.templates if code in (arguments.languages or benchmark.templates)]
-    return Task(name, folder, None, rows, languages, benchmark, notes=notes)
-
-
-def missing_prompts(benchmark: Benchmark, languages: list[str]) -> list[str]:
-    # Returns a note that names the languages without prompts, if there are any.
-    unknown = [code for code in languages if code not in benchmark.templates]
-    if not unknown:
-        return []
-    lack = f"prompt set {benchmark.prompts!r} of benchmark {benchmark.name!r} has no {', '.join(unknown)}"
-    if len(unknown) == len(languages):
-        raise UserError(f"{lack}; choose from its languages: {', '.join(benchmark.templates)}")
-    return [f"No zero-shot figures in {', '.join(unknown)}: {lack}."]
+    return named_folders(arguments.zero_shot, "--zero_shot")
 
 
 def measure_split(embedder: Embedder, task: Task, arguments: argparse.Namespace) -> Measured:
@@ -163,13 +92,10 @@ def measure_split(embedder: Embedder, task: Task, arguments: argparse.Namespace)
     return Measured("corpus", facts, outcomes, task.benchmark, sentences, examples_of(rows, embedded))
 
 
-def measure_folder(embedder: Embedder, task: Task, arguments: argparse.Namespace) -> Measured:
+def measure_images(embedder: Embedder, task: Task, arguments: argparse.Namespace) -> Measured:
     # Zero-shot classification and probes on a folder of images.
-    rows, benchmark = task.rows, task.benchmark
-    image_embeds, labels = embedder.images(rows), list(rows["label"])
-    outcomes = Outcomes(list(rows["image_id"]))
-    for language in task.languages:
-        outcomes.zero_shot[language] = evaluate.measure_zero_shot(embedder, image_embeds, labels, benchmark, language)
+    rows, labels = task.rows, list(task.rows["label"])
+    image_embeds, outcomes = measure_folder(embedder, task)
     facts = describe(task, fingerprint(rows), capitalize=False)
     if arguments.probes:
         train, test = split_rows(labels)
@@ -178,7 +104,7 @@ def measure_folder(embedder: Embedder, task: Task, arguments: argparse.Namespace
             image_embeds[train], classes[train], image_embeds[test], classes[test], test
         )
         facts.notes.append("Probes learn from one half of each class and are tested on the other (seed 0).")
-    return Measured(task.name, facts, outcomes, benchmark)
+    return Measured(task.name, facts, outcomes, task.benchmark)
 
 
 def examples_of(rows: Dataset, embedded: evaluate.Embedded) -> dict[str, list[Query]]:

@@ -2,11 +2,12 @@
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rsmclip.core.command_line import OneLineParser, hub_id, positive, run_command
-from rsmclip.core.errors import extra
+from rsmclip.core.errors import UserError, extra
 
 
 def run_convert_openclip(arguments: argparse.Namespace) -> None:
@@ -46,9 +47,27 @@ def run_assemble(arguments: argparse.Namespace) -> None:
 
 
 def run_interpolate(arguments: argparse.Namespace) -> None:
-    from rsmclip.hub.assemble import interpolate
+    from rsmclip.eval.report import as_text
+    from rsmclip.hub.interpolate import interpolate, interpolate_best, read_tasks
 
-    interpolate(arguments.start, arguments.tuned, arguments.output, arguments.alpha, arguments.soup)
+    folders = (arguments.start, arguments.tuned, arguments.output)
+    if arguments.alphas is None:
+        if arguments.dataset or arguments.benchmarks or arguments.languages:
+            raise UserError("--dataset, --benchmarks and --languages choose among --alphas: give them too")
+        interpolate(*folders, arguments.alpha, arguments.soup)
+    else:
+        tasks = read_tasks(arguments.dataset, arguments.split, arguments.languages, arguments.benchmarks)
+        for note in [note for task in tasks for note in task.notes]:
+            print(f"note: {note}", file=sys.stderr)
+        best, table = interpolate_best(*folders, arguments.alphas, tasks, arguments.choose, arguments.batch_size)
+        print(f"{as_text(*table)}\nalpha {best.alpha:g} is the best by --choose {arguments.choose}")
+    print(arguments.output)
+
+
+def run_teacher(arguments: argparse.Namespace) -> None:
+    from rsmclip.hub.assemble import teacher_folder
+
+    teacher_folder(arguments.checkpoint, arguments.output)
     print(arguments.output)
 
 
@@ -149,14 +168,48 @@ def add_weights(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--trim_vocabulary", metavar="DATASET", help="cut the vocabulary to the texts of a corpus")
     command.set_defaults(run=run_assemble)
 
+    command = commands.add_parser(
+        "teacher", help="write the model of a checkpoint with the image tower of its EMA teacher"
+    )
+    command.add_argument("checkpoint", metavar="STEP", type=Path, help="checkpoints/step-N of a finished run")
+    command.add_argument("output", metavar="OUT", type=Path, help="new or empty folder")
+    command.set_defaults(run=run_teacher)
+    add_interpolate(commands)
+
+
+def add_interpolate(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("interpolate", help="average the weights of two models, or of several")
     command.add_argument("start", metavar="START", type=Path, help="folder of the model before fine-tuning")
     command.add_argument("tuned", metavar="TUNED", type=Path, help="folder of the tuned model")
     command.add_argument("output", metavar="OUT", type=Path, help="new or empty folder")
-    command.add_argument("--alpha", type=float, default=0.5, help="share of TUNED (default: %(default)s)")
-    command.add_argument(
+    shares = command.add_mutually_exclusive_group()
+    shares.add_argument("--alpha", type=share, default=0.5, help="share of TUNED (default: %(default)s)")
+    shares.add_argument(
         "--soup", nargs="+", default=[], type=Path, metavar="DIR", help="more models or checkpoints; all share equally"
     )
+    shares.add_argument(
+        "--alphas", nargs="+", type=share, metavar="A", help="shares of TUNED to measure; OUT is the best"
+    )
+
+    measured = command.add_argument_group("with --alphas")
+    measured.add_argument("--dataset", metavar="DIR", help="corpus in domain: a folder or a Hub id")
+    measured.add_argument("--split", default="val", help="split of the corpus (default: %(default)s)")
+    measured.add_argument("--languages", nargs="+", metavar="CODE", help="default: every language of the split")
+    measured.add_argument(
+        "--benchmarks",
+        nargs="+",
+        default=[],
+        metavar="NAME[=DIR]",
+        help="NAME=DIR: images by class, out of domain; NAME: classes of the corpus, shown only",
+    )
+    measured.add_argument(
+        "--choose",
+        choices=("mean", "in_domain"),
+        default="mean",
+        help="figure of the best alpha. in_domain: mean recall on the corpus, over its languages. mean: the mean of "
+        "in_domain and the zero-shot accuracy over the folders of --benchmarks (default: %(default)s)",
+    )
+    measured.add_argument("--batch_size", type=positive, default=128, help="images or texts per batch")
     command.set_defaults(run=run_interpolate)
 
 
@@ -205,6 +258,16 @@ def add_spaces(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--split", default="test", help="split of the gallery (default: %(default)s)")
     command.add_argument("--private", action="store_true", help="make the Space private if it is new")
     command.set_defaults(run=run_push_space)
+
+
+def share(argument: str) -> float:
+    try:
+        alpha = float(argument)
+    except ValueError:
+        alpha = -1.0
+    if not 0 <= alpha <= 1:
+        raise argparse.ArgumentTypeError(f"alpha is {argument}, but must be a number from 0 to 1")
+    return alpha
 
 
 def port_number(argument: str) -> int:

@@ -1,14 +1,12 @@
-"""`assemble` and `interpolate`: model folders made of towers, and of averaged weights."""
+"""`assemble` and `teacher`: model folders made of pretrained towers, and with the image tower of a teacher."""
 
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from rsmclip.core.errors import UserError
 from rsmclip.core.files import new_folder
 from rsmclip.data.schema import captions_of, load_corpus
 from rsmclip.eval.protocol import benchmark_texts
-from rsmclip.models.average import average_models
+from rsmclip.models.average import read_teacher
 from rsmclip.models.folder import save_model_folder
 from rsmclip.models.towers import assemble, trim_vocabulary
 
@@ -45,24 +43,12 @@ def assemble_folder(
     return len(processor.tokenizer)
 
 
-def interpolate(start: Path, tuned: Path, folder: Path, alpha: float = 0.5, soup: Sequence[Path] = ()) -> None:
+def teacher_folder(checkpoint: Path, folder: Path) -> None:
     """
-    Write a model folder with averaged weights: `(1 - alpha) * start + alpha * tuned`.
-
-    Args:
-        start (`Path`): Folder of the model before fine-tuning; 0 gives its weights bit for bit.
-        tuned (`Path`): Folder of the tuned model; 1 gives its weights bit for bit.
-        folder (`Path`): New or empty folder.
-        alpha (`float`, *optional*, defaults to 0.5): Share of the tuned model.
-        soup (`Sequence[Path]`, *optional*): Further models or checkpoints. If given, all models have equal shares.
+    Write a model folder with the image tower of the EMA teacher in a checkpoint, and the student's text tower.
 
     Raises:
-        [`UserError`]: The models differ in shapes or tokenizer, or the folder is not empty.
+        [`UserError`]: The checkpoint has no teacher, or the folder is not empty.
     """
-    if not 0 <= alpha <= 1:
-        raise UserError(f"alpha is {alpha}, but must be between 0 and 1")
-    models = [start, tuned, *soup]
-    shares = [1 / len(models)] * len(models) if soup else [1 - alpha, alpha]
     with new_folder(folder) as unfinished:
-        model, processor = average_models(models, shares)
-        save_model_folder(model, processor, unfinished)
+        save_model_folder(*read_teacher(checkpoint), unfinished)

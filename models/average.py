@@ -6,7 +6,9 @@ several models is a soup (Wortsman et al. 2022, 2203.05482).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -17,32 +19,57 @@ from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.models.folder import check_model_type, weight_files
 
-HEAD = "self_distillation_head."
+HEAD, TOWER = "self_distillation_head.", "vision_model."
+TEACHER = "custom_checkpoint_0.pkl"  # accelerate's name of the first object that a run registers: the teacher's state
 
 
-def average_models(folders: Sequence[Path], shares: Sequence[float]) -> tuple[RSMCLIPModel, CLIPProcessor]:
+@dataclass
+class Ingredients:
+    """Models of equal shapes and tokenizers, to be averaged. Their weights are in memory."""
+
+    weights: list[dict[str, torch.Tensor]]  # tensors of each model, by name
+    home: Path  # folder of the last model's configuration
+    config: RSMCLIPConfig  # of the average
+    processor: CLIPProcessor
+
+    def average(self, shares: Sequence[float]) -> RSMCLIPModel:
+        """
+        Average models tensor by tensor, as the tensors are stored: the logit scale is averaged as a logarithm.
+
+        Args:
+            shares (`Sequence[float]`):
+                Share of each model; the sum is 1. A share of 1 gives the weights of this model bit for bit.
+
+        Raises:
+            [`UserError`]: The weights are not those of the configuration.
+        """
+        averaged = {name: average([tensors[name] for tensors in self.weights], shares) for name in self.weights[0]}
+        model = RSMCLIPModel(self.config).eval()
+        found = model.load_state_dict(averaged, strict=False, assign=True)
+        if names := found.missing_keys + found.unexpected_keys:  # a checkpoint of an adapter
+            raise UserError(f"{names[0]} is in only one of the weights and {self.home / 'config.json'}")
+        return model
+
+
+def read_ingredients(folders: Sequence[Path]) -> Ingredients:
     """
-    Average models tensor by tensor, as the tensors are stored: the logit scale is averaged as a logarithm.
+    Read models to average. The self-distillation head is left out if a model lacks it.
 
     Args:
         folders (`Sequence[Path]`):
             Model folders, or checkpoints `checkpoints/step-N` of a run. Configuration and processor of the last one
             are those of the average.
-        shares (`Sequence[float]`):
-            Share of each model; the sum is 1. A share of 1 gives the weights of this model bit for bit.
-
-    Returns:
-        `tuple[RSMCLIPModel, CLIPProcessor]`: The average and its processor. The self-distillation head is left out if
-        a model lacks it.
 
     Raises:
         [`UserError`]: Names or shapes of tensors differ, or the tokenizers differ.
     """
     homes = [model_home(folder) for folder in folders]
+    config = RSMCLIPConfig.from_pretrained(homes[-1])
     weights = [read_weights(folder, home) for folder, home in zip(folders, homes, strict=True)]
     with_head = all(any(name.startswith(HEAD) for name in tensors) for tensors in weights)
-    if not with_head:
+    if not with_head or config.self_distillation is None:  # a run may save the model without its head
         weights = [{n: t for n, t in tensors.items() if not n.startswith(HEAD)} for tensors in weights]
+        config.self_distillation = None
     for folder, tensors in zip(folders[1:], weights[1:], strict=True):
         check_same_shapes(folders[0], weights[0], folder, tensors)
     processors = [load_processor(home) for home in homes]
@@ -50,13 +77,26 @@ def average_models(folders: Sequence[Path], shares: Sequence[float]) -> tuple[RS
     for folder, processor in zip(folders[1:], processors[1:], strict=True):
         if processor.tokenizer.backend_tokenizer.to_str() != first:
             raise UserError(f"the tokenizers of {folders[0]} and {folder} differ: their weights cannot be averaged")
-    config = RSMCLIPConfig.from_pretrained(homes[-1])
-    if not with_head:
-        config.self_distillation = None
-    averaged = {name: average([tensors[name] for tensors in weights], shares) for name in weights[0]}
-    model = RSMCLIPModel(config).eval()
-    model.load_state_dict(averaged, assign=True)
-    return model, processors[-1]
+    return Ingredients(weights, homes[-1], config, processors[-1])
+
+
+def read_teacher(checkpoint: Path) -> tuple[RSMCLIPModel, CLIPProcessor]:
+    """
+    Return the model of a checkpoint with the EMA teacher's image tower and self-distillation head, and the processor.
+
+    Raises:
+        [`UserError`]: The folder is not a checkpoint of a run with self-distillation.
+    """
+    path, found = checkpoint / TEACHER, {}
+    if path.is_file():
+        with user_errors(OSError, EOFError, RuntimeError, UnpicklingError, prefix=f"{path} cannot be read"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    student = read_ingredients([checkpoint])
+    (weights,) = student.weights
+    if not found.keys() >= {name for name in weights if name.startswith(TOWER)}:
+        raise UserError(f"{checkpoint} has no teacher: give checkpoints/step-N of a run with self-distillation")
+    weights |= {name: tensor for name, tensor in found.items() if name in weights}
+    return student.average([1.0]), student.processor
 
 
 def average(tensors: Sequence[torch.Tensor], shares: Sequence[float]) -> torch.Tensor:

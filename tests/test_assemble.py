@@ -1,4 +1,4 @@
-"""`rsmclip hub assemble` and `interpolate` leave folders that load, and refuse what they cannot join."""
+"""`rsmclip hub assemble` and `teacher` leave folders that load, and refuse what they cannot join."""
 
 import pytest
 from transformers import AutoModel, AutoProcessor
@@ -18,21 +18,14 @@ def test_assembled_towers_are_a_model_folder(towers, tmp_path, corpus_folder, ca
     assert str(out) in capsys.readouterr().out
 
 
-def test_interpolated_weights_are_a_model_folder(model_folder, tmp_path):
-    main(["interpolate", str(model_folder), str(model_folder), "--alpha", "0.5", str(tmp_path / "mid")])
-    one, two = (AutoModel.from_pretrained(f, trust_remote_code=True) for f in (model_folder, tmp_path / "mid"))
-    assert all(one.state_dict()[name].equal(tensor) for name, tensor in two.state_dict().items())
-
-
-@pytest.mark.parametrize("alpha, named", [("1.5", "alpha is 1.5"), ("nan", "alpha is nan")])
-def test_a_share_that_is_none_is_one_line_and_leaves_nothing(model_folder, tmp_path, capsys, alpha, named):
-    with pytest.raises(SystemExit, match="2"):
-        main(["interpolate", str(model_folder), str(model_folder), str(tmp_path / "out"), "--alpha", alpha])
-    error = capsys.readouterr().err
-    assert named in error and len(error.splitlines()) == 1 and not (tmp_path / "out").exists()
-
-
 def test_an_image_tower_that_is_a_text_tower_is_named(towers, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["assemble", str(tmp_path / "out"), "--image_tower", towers[1], "--text_tower", towers[1]])
     assert "image_tower" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_teacher_is_one_line_and_leaves_nothing(model_folder, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["teacher", str(model_folder), str(tmp_path / "out")])
+    error = capsys.readouterr().err
+    assert str(model_folder) in error and len(error.splitlines()) == 1 and not (tmp_path / "out").exists()

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError
-from rsmclip.models.average import average_models
+from rsmclip.models.average import read_ingredients, read_teacher
 from rsmclip.models.folder import save_model_folder
+from rsmclip.training.checkpoints import save_checkpoint
+from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.tokenizer import train_tokenizer
 from tests.conftest import TINY
 
@@ -29,6 +32,11 @@ def save(tiny_processor, tmp_path):
         return folder
 
     return save
+
+
+def average_models(folders, shares):
+    ingredients = read_ingredients(folders)
+    return ingredients.average(shares), ingredients.processor
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -75,6 +83,59 @@ def test_checkpoints_of_a_run_are_averaged_with_its_processor(save, tmp_path):
         save_file(tensors | {"model.logit_scale": torch.tensor(value)}, folder / "model.safetensors")
     model, processor = average_models([run / "checkpoints" / "step-1", run / "checkpoints" / "step-2"], [0.5, 0.5])
     assert model.logit_scale.item() == 3.0 and processor.tokenizer("a port")["input_ids"]
+
+
+def save_run(run: Path, teacher: bool = True) -> tuple[Path, dict[str, torch.Tensor]]:
+    """Save a checkpoint of a run whose teacher differs from its student. Returns it, and the teacher's tensors."""
+    accelerator = Accelerator(cpu=True)
+    model = RSMCLIPModel.from_pretrained(run, dtype="float32")
+    tower = Teacher(RSMCLIPModel(model.config))
+    if teacher:
+        accelerator.register_for_checkpointing(tower)
+    accelerator.prepare(Student(model))
+    return save_checkpoint(accelerator, run / "checkpoints", 4, 1), tower.state_dict()
+
+
+def test_a_teacher_has_the_image_tower_of_its_state_bit_for_bit_and_the_texts_of_the_student(save):
+    run = save(1, "run")
+    checkpoint, expected = save_run(run)
+    model, processor = read_teacher(checkpoint)
+    found, student = model.state_dict(), weights(run)
+    assert all(found[name].equal(tensor) for name, tensor in expected.items())
+    others = found.keys() - expected.keys()
+    assert {"logit_scale", "visual_projection.weight"} <= others
+    assert all(found[name].equal(student[name]) for name in others)
+    assert any(not student[name].equal(expected[name]) for name in expected)
+    assert processor.tokenizer("a port")["input_ids"]
+
+
+def test_a_teacher_of_a_run_that_leaves_its_head_out_has_none(save, tmp_path):
+    checkpoint, expected = save_run(save(1, "run"))
+    save(2, "run", self_distillation=None)  # the final model of the run
+    model, _ = read_teacher(checkpoint)
+    assert model.self_distillation_head is None
+    assert model.state_dict()["vision_model.post_layernorm.weight"].equal(
+        expected["vision_model.post_layernorm.weight"]
+    )
+
+
+def test_what_has_no_teacher_is_named(save):
+    run = save(1, "run")
+    checkpoint, _ = save_run(run, teacher=False)
+    for folder in (checkpoint, run):
+        with pytest.raises(UserError, match=f"{folder} has no teacher"):
+            read_teacher(folder)
+    (checkpoint / "custom_checkpoint_0.pkl").write_bytes(b"")
+    with pytest.raises(UserError, match="custom_checkpoint_0.pkl"):
+        read_teacher(checkpoint)
+
+
+def test_weights_that_are_not_those_of_the_configuration_are_refused(save, tmp_path):
+    run = save(1, "run")
+    (folder := run / "checkpoints" / "step-1").mkdir(parents=True)
+    save_file({"model.lora_A": torch.ones(1)}, folder / "model.safetensors")
+    with pytest.raises(UserError, match="config.json"):
+        average_models([folder], [1.0])
 
 
 def test_other_shapes_and_other_tokenizers_are_refused(save, tiny_processor):

@@ -12,7 +12,16 @@ from rsmclip.core.errors import UserError, extra, user_errors
 COMMANDS = [
     *("", "train", "data", "data build", "data translate", "data audit", "data demo"),
     *("eval", "eval search", "eval compare", "hub", "hub convert-openclip", "hub export-openclip", "hub export-onnx"),
-    *("hub assemble", "hub interpolate", "hub card", "hub push", "hub push-dataset", "hub space", "hub push-space"),
+    *(
+        "hub assemble",
+        "hub interpolate",
+        "hub teacher",
+        "hub card",
+        "hub push",
+        "hub push-dataset",
+        "hub space",
+        "hub push-space",
+    ),
 ]
 
 

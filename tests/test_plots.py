@@ -10,7 +10,7 @@ from sklearn.metrics import top_k_accuracy_score
 from rsmclip.core.drawing import FONT, fonts_for, save
 from rsmclip.core.errors import UserError
 from rsmclip.core.languages import LANGUAGES
-from rsmclip.eval.plots import confusion_matrix, recall_by_language, recall_curves
+from rsmclip.eval.plots import confusion_matrix, recall_by_language, recall_curves, trade_off
 from rsmclip.eval.protocol import load_benchmark
 
 
@@ -125,3 +125,14 @@ def test_equal_figures_are_equal_files_of_1200_pixels(tmp_path):
 def test_fonts_have_all_letters():
     assert fonts_for("Ein Hafen,\nпорт") == [FONT]
     assert fonts_for("\U0010fffd") is None
+
+
+def test_averages_are_points_with_their_alphas_and_the_chosen_one_is_marked():
+    points = [(0.0, 5.0, 60.0), (0.5, 17.0, 68.0), (1.0, 16.0, 61.0)]
+    axes = trade_off(points, 0.5, ["eurosat", "rsscn7"]).axes[0]
+    curve, marked = axes.lines
+    assert curve.get_xydata().tolist() == [[5, 60], [17, 68], [16, 61]]
+    assert marked.get_xydata().tolist() == [[17, 68]]
+    labels = {text.get_text(): text.xy for text in axes.texts}
+    assert labels == {"0": (5, 60), "0.5": (17, 68), "1": (16, 61)}
+    assert "eurosat, rsscn7" in axes.get_ylabel()

@@ -1,0 +1,136 @@
+"""The datasets that a model is evaluated on: a split of a corpus, and folders of images by class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from rsmclip.core.errors import UserError
+from rsmclip.core.languages import LANGUAGES
+from rsmclip.data.schema import check_schema, count_captions, load_corpus
+from rsmclip.eval.embed import Embedder
+from rsmclip.eval.evaluate import check_labels, measure_zero_shot
+from rsmclip.eval.image_folder import benchmark_for, read_image_folder
+from rsmclip.eval.outcomes import Outcomes
+from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, load_benchmark
+
+CORPUS = "corpus"  # name of the corpus beside the names of folders
+
+
+@dataclass
+class Task:
+    """A dataset to evaluate on."""
+
+    name: str  # "corpus", or the name of a folder of images
+    dataset: str  # folder or Hub id
+    split: str | None  # None for a folder of images
+    rows: Dataset
+    languages: list[str]
+    benchmark: Benchmark | None  # classes of the zero-shot figures
+    train: Dataset | None = None  # rows of a corpus that probes learn from
+    notes: list[str] = field(default_factory=list)  # remarks for readers of the figures
+
+
+def read_corpus(
+    dataset: str,
+    split: str,
+    languages: list[str] | None,
+    benchmark_name: str | None,
+    prompts: str = DEFAULT_PROMPTS,
+    train_split: str | None = None,
+) -> Task:
+    """
+    Read a corpus to evaluate on.
+
+    Args:
+        dataset (`str`): Folder or Hub id.
+        split (`str`): Split of the corpus.
+        languages (`list[str]`, *optional*): By default every language with captions in the split.
+        benchmark_name (`str`, *optional*): Benchmark with the classes of the zero-shot figures.
+        prompts (`str`, *optional*, defaults to `"small"`): Set of `eval/prompts.yaml`.
+        train_split (`str`, *optional*): Split that probes learn from.
+
+    Raises:
+        [`UserError`]: A split, a language or the benchmark does not exist, or the labels are not its classes.
+    """
+    corpus = load_corpus(dataset)
+    place = f"split {split!r} of {dataset}"
+
+    # Every requested language must have captions.
+    rows = check_schema(corpus, split, languages or [])
+    counts = count_captions(rows)
+    if not (languages := languages or [code for code in LANGUAGES if counts.get(code)]):
+        raise UserError(f"{place} has no captions in any language")
+    if missing := [code for code in languages if not counts.get(code)]:
+        raise UserError(f"{place} has no captions in {', '.join(missing)}")
+
+    # A benchmark needs labels, and class names in at least one of the languages.
+    benchmark, notes = None, []
+    if benchmark_name:
+        benchmark = load_benchmark(benchmark_name, prompts)
+        check_labels(rows["label"], benchmark)
+        if not any(rows["label"]):
+            raise UserError(f"benchmark {benchmark_name!r} needs labels, and {place} has none")
+        notes = missing_prompts(benchmark, languages)
+    train = check_schema(corpus, train_split, []) if train_split else None
+    return Task(CORPUS, dataset, split, rows, languages, benchmark, train, notes)
+
+
+def named_folders(entries: Sequence[str], option: str) -> dict[str, str]:
+    """Return folders by name, from `NAME=FOLDER` entries of an option. Raises [`UserError`] for an unusable name."""
+    folders = {}
+    for entry in entries:
+        name, _, folder = entry.partition("=")
+        if not name or not folder:
+            raise UserError(f"{option} takes NAME=DIR, not {entry!r}")
+        if name == CORPUS or name in folders:
+            raise UserError(f"{option}: the name {name!r} is already used; choose another")
+        if Path(name).name != name:  # names of datasets become names of files
+            raise UserError(f"{option}: the name {name!r} cannot be part of a file name; choose another")
+        folders[name] = folder
+    return folders
+
+
+def read_folder(name: str, folder: str, languages: Sequence[str] | None, prompts: str = DEFAULT_PROMPTS) -> Task:
+    """
+    List the images of a folder, and load the benchmark that names their classes.
+
+    Args:
+        name (`str`): Name of a benchmark file, or another name for English class names made from folder names.
+        folder (`str`): Folder with one folder per class.
+        languages (`Sequence[str]`, *optional*): Language codes; by default all that the benchmark has.
+        prompts (`str`, *optional*, defaults to `"small"`): A set of `eval/prompts.yaml`.
+
+    Raises:
+        [`UserError`]: The folder cannot be read, a class is unknown, or no language has prompts.
+    """
+    rows = read_image_folder(Path(folder))
+    benchmark = benchmark_for(name, rows["label"], prompts)
+    notes, present = missing_prompts(benchmark, languages or []), set(rows["label"])
+    if absent := [label for label in benchmark.labels if label not in present]:
+        candidates = f"all {len(benchmark.labels)} classes remain candidates"
+        notes.append(f"Benchmark {name!r}: no images of {', '.join(absent)}; {candidates}.")
+    known = [code for code in benchmark.templates if code in (languages or benchmark.templates)]
+    return Task(name, folder, None, rows, known, benchmark, notes=notes)
+
+
+def missing_prompts(benchmark: Benchmark, languages: Sequence[str]) -> list[str]:
+    """Return a note that names the languages without prompts, if any. Raises [`UserError`] if no language has some."""
+    unknown = [code for code in languages if code not in benchmark.templates]
+    if not unknown:
+        return []
+    lack = f"prompt set {benchmark.prompts!r} of benchmark {benchmark.name!r} has no {', '.join(unknown)}"
+    if len(unknown) == len(languages):
+        raise UserError(f"{lack}; choose from its languages: {', '.join(benchmark.templates)}")
+    return [f"No zero-shot figures in {', '.join(unknown)}: {lack}."]
+
+
+def measure_folder(embedder: Embedder, task: Task) -> tuple[torch.Tensor, Outcomes]:
+    """Measure zero-shot classification of a folder in each language. Returns the image embeddings too."""
+    image_embeds, labels = embedder.images(task.rows), list(task.rows["label"])
+    outcomes = Outcomes(list(task.rows["image_id"]))
+    for language in task.languages:
+        outcomes.zero_shot[language] = measure_zero_shot(embedder, image_embeds, labels, task.benchmark, language)
+    return image_embeds, outcomes
