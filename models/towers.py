@@ -8,21 +8,28 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import (
     AutoTokenizer,
+    BertModel,
     CLIPProcessor,
     CLIPVisionModel,
+    Dinov2Config,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
+    XLMRobertaConfig,
     XLMRobertaModel,
 )
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from rsmclip import RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.models.dinov2 import convert_dinov2, tensor_names
 from rsmclip.models.folder import build_on_meta, find_source, make_image_processor
 from rsmclip.models.openclip import CONFIG, PICKLE, SAFETENSORS, load_openclip
 
-IMAGE_TOWERS = ("clip_vision_model", "clip")
+IMAGE_TOWERS = ("clip_vision_model", "clip", "dinov2")
+TEXT_TOWERS = ("xlm-roberta", "bert")
 LOADING_ERRORS = (OSError, ValueError, SafetensorError, StrictDataclassError)
 FILES = ["*.json", "*.safetensors", "*.model"]
 
@@ -35,9 +42,9 @@ def assemble(
 
     Args:
         image_tower (`str`):
-            Folder or Hub id of a `CLIPVisionModel`, of a `CLIPModel`, or of a model in OpenCLIP's layout.
+            Folder or Hub id of a `CLIPVisionModel`, a `CLIPModel`, a `Dinov2Model`, or a model in OpenCLIP's layout.
         text_tower (`str`):
-            Folder or Hub id of an XLM-RoBERTa encoder of transformers, with its tokenizer.
+            Folder or Hub id of an XLM-RoBERTa or BERT encoder of transformers, with its tokenizer.
         fields (`dict`):
             Fields of [`RSMCLIPConfig`], such as `projection_dim`. Its `vision_config` and `text_config` are not used.
         max_length (`int`, *optional*, defaults to 77):
@@ -64,7 +71,8 @@ def load_image_tower(name: str) -> tuple[CLIPVisionModel, RSMCLIPImageProcessor]
     Load an image tower in float32, and its preprocessing.
 
     Args:
-        name (`str`): Folder or Hub id of a `CLIPVisionModel`, of a `CLIPModel`, or of a model in OpenCLIP's layout.
+        name (`str`):
+            Folder or Hub id of a `CLIPVisionModel`, a `CLIPModel`, a `Dinov2Model`, or a model in OpenCLIP's layout.
 
     Raises:
         [`UserError`]: There is no such tower.
@@ -74,16 +82,40 @@ def load_image_tower(name: str) -> tuple[CLIPVisionModel, RSMCLIPImageProcessor]
         found = load_openclip(str(folder))
         processor = getattr(found.processor, "image_processor", found.processor)
         return found.model.vision_model.float(), processor
-    check_type(folder, f"image_tower {name}", IMAGE_TOWERS)
+    if check_type(folder, f"image_tower {name}", IMAGE_TOWERS) == "dinov2":
+        return load_dinov2(folder, f"image_tower {name}")
     with user_errors(*LOADING_ERRORS, prefix=f"image_tower {name} cannot be loaded"):
         tower, loading = CLIPVisionModel.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     check_complete(f"image_tower {name}", loading["missing_keys"])
-    if (folder / "preprocessor_config.json").is_file():
-        with user_errors(*LOADING_ERRORS, prefix=f"the preprocessing of image_tower {name} cannot be loaded"):
-            return tower, RSMCLIPImageProcessor.from_pretrained(folder)
-    return tower, make_image_processor(tower.config.image_size)
+    processor = load_preprocessing(folder, f"image_tower {name}")
+    return tower, processor or make_image_processor(tower.config.image_size)
+
+
+def load_preprocessing(folder: Path, place: str) -> RSMCLIPImageProcessor | None:
+    if not (folder / "preprocessor_config.json").is_file():
+        return None
+    with user_errors(*LOADING_ERRORS, prefix=f"the preprocessing of {place} cannot be loaded"):
+        return RSMCLIPImageProcessor.from_pretrained(folder)
+
+
+def load_dinov2(folder: Path, place: str) -> tuple[CLIPVisionModel, RSMCLIPImageProcessor]:
+    with user_errors(*LOADING_ERRORS, prefix=f"{place} cannot be loaded"):
+        config = Dinov2Config.from_pretrained(folder)
+        stored = load_file(folder / "model.safetensors")
+    if config.use_swiglu_ffn:
+        raise UserError(f"{place} has SwiGLU layers, which CLIP's ViT does not have: use a smaller DINOv2")
+    tensors = {name.removeprefix("dinov2."): tensor.float() for name, tensor in stored.items()}
+    check_complete(place, tensor_names(config) - tensors.keys())
+    processor = load_preprocessing(folder, place)
+    if processor is None:
+        processor = make_image_processor(config.image_size)
+        processor.image_mean, processor.image_std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    size = processor.crop_size["height"]  # the released models: 224, their positions are for 518
+    if size % config.patch_size:
+        raise UserError(f"{place}: its preprocessing crops to {size} pixels, not a multiple of {config.patch_size}")
+    return convert_dinov2(config, tensors, size), processor
 
 
 def load_text_tower(name: str) -> tuple[XLMRobertaModel, PreTrainedTokenizerBase]:
@@ -91,17 +123,17 @@ def load_text_tower(name: str) -> tuple[XLMRobertaModel, PreTrainedTokenizerBase
     Load a text tower in float32 without its pooling layer, and its tokenizer.
 
     Args:
-        name (`str`): Folder or Hub id of an XLM-RoBERTa encoder.
+        name (`str`): Folder or Hub id of an XLM-RoBERTa or BERT encoder.
 
     Raises:
         [`UserError`]: There is no such tower, or it has no tokenizer.
     """
     folder = find_source(name, FILES)
-    check_type(folder, f"text_tower {name}", ("xlm-roberta",))
+    kind = check_type(folder, f"text_tower {name}", TEXT_TOWERS)
     if not any((folder / file).is_file() for file in ("tokenizer.json", "sentencepiece.bpe.model")):
         raise UserError(f"text_tower {name} has no tokenizer: there is no tokenizer.json")
     with user_errors(*LOADING_ERRORS, prefix=f"text_tower {name} cannot be loaded"):
-        tower, loading = XLMRobertaModel.from_pretrained(
+        tower, loading = (BertModel if kind == "bert" else XLMRobertaModel).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, add_pooling_layer=False, output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -109,14 +141,29 @@ def load_text_tower(name: str) -> tuple[XLMRobertaModel, PreTrainedTokenizerBase
     if len(tokenizer) > tower.config.vocab_size:
         size = tower.config.vocab_size
         raise UserError(f"text_tower {name} has {size} word embeddings, fewer than its {len(tokenizer)} tokens")
-    return tower, tokenizer
+    return convert_bert(tower, tokenizer) if kind == "bert" else tower, tokenizer
 
 
-def check_type(folder: Path, place: str, expected: tuple[str, ...]) -> None:
+def convert_bert(bert: BertModel, tokenizer: PreTrainedTokenizerBase) -> XLMRobertaModel:
+    """Convert to XLM-RoBERTa, which is BERT with positions that start after the id of the padding token."""
+    state = bert.state_dict()
+    positions = state["embeddings.position_embeddings.weight"]
+    unused = positions.new_zeros(tokenizer.pad_token_id + 1, positions.shape[1])
+    state["embeddings.position_embeddings.weight"] = torch.cat([unused, positions])
+    fields = {name: value for name, value in bert.config.to_dict().items() if name != "model_type"}
+    fields |= {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "pad", "eos")}
+    fields["max_position_embeddings"] = len(unused) + len(positions)
+    tower = XLMRobertaModel(XLMRobertaConfig(**fields), add_pooling_layer=False)
+    tower.load_state_dict(state)
+    return tower
+
+
+def check_type(folder: Path, place: str, expected: tuple[str, ...]) -> str:
     with user_errors(*LOADING_ERRORS, prefix=f"{place} cannot be loaded"):
         found = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
     if found not in expected:
         raise UserError(f"{place} has the type {found!r}, not {' or '.join(map(repr, expected))}")
+    return found
 
 
 def check_complete(place: str, missing: Iterable[str]) -> None:

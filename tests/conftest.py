@@ -5,7 +5,14 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModel, XLMRobertaConfig, XLMRobertaModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.languages import LANGUAGES
@@ -118,3 +125,18 @@ def towers(tokenizer, tmp_path):
     XLMRobertaModel(text).save_pretrained(tmp_path / "text")
     tokenizer.save_pretrained(tmp_path / "text")
     return str(tmp_path / "image"), str(tmp_path / "text")
+
+
+@pytest.fixture
+def dinov2_folder(tmp_path) -> Path:
+    """A random DINOv2 of 2 layers for images of 12 pixels. Its tokens leave some directions of 64 unused."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
+    model = Dinov2Model(Dinov2Config(**sizes, image_size=12, patch_size=4))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(std=0.1)
+            if "norm" in name or "lambda" in name:
+                parameter += 1
+    model.save_pretrained(tmp_path / "dinov2")
+    return tmp_path / "dinov2"

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, CLIPVisionModel, XLMRobertaModel
+from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, CLIPVisionModel, Dinov2Model, XLMRobertaModel
 
 from rsmclip.core.errors import UserError
 from rsmclip.models.towers import assemble, load_image_tower, load_text_tower, trim_vocabulary
@@ -32,6 +32,45 @@ def test_the_image_tower_of_a_clip_is_taken(tmp_path):
     tower, _ = load_image_tower(str(tmp_path))
     pixels = torch.rand(1, 3, 32, 32)
     assert tower.eval()(pixels).pooler_output.equal(clip.vision_model(pixels).pooler_output)
+
+
+@pytest.mark.parametrize("size", [12, 20])
+def test_a_dinov2_gives_its_class_token_also_at_another_image_size(dinov2_folder, size):
+    if size != 12:
+        settings = {"size": {"shortest_edge": 24}, "crop_size": {"height": size, "width": size}}
+        (dinov2_folder / "preprocessor_config.json").write_text(json.dumps(settings | {"image_mean": [0.5, 0.5, 0.5]}))
+    tower, processor = load_image_tower(str(dinov2_folder))
+    pixels = torch.randn(4, 3, size, size)
+    expected = Dinov2Model.from_pretrained(dinov2_folder).eval()(pixels).pooler_output
+    assert torch.allclose(tower.eval()(pixels).pooler_output, expected, atol=5e-3)  # of values up to 4
+    assert tower.config.image_size == processor.crop_size["height"] == size
+    assert processor.image_mean[0] == (0.5 if size == 20 else 0.485)  # ImageNet's without preprocessing
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"use_swiglu_ffn": True}, "SwiGLU"), ({"num_hidden_layers": 3}, "encoder.layer.2"), ({"patch_size": 5}, "5")],
+)
+def test_a_dinov2_that_is_no_clip_is_refused(dinov2_folder, change, named):
+    config = json.loads((dinov2_folder / "config.json").read_text())
+    (dinov2_folder / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(UserError, match=f"dinov2.*{named}"):
+        load_image_tower(str(dinov2_folder))
+
+
+def test_a_bert_gives_what_it_gave_alone(tokenizer, tmp_path):
+    torch.manual_seed(0)
+    sizes = {name: value for name, value in TINY["text_config"].items() if name != "max_position_embeddings"}
+    bert = BertModel(BertConfig(**sizes, vocab_size=len(tokenizer), max_position_embeddings=40)).eval()
+    bert.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    tower, _ = load_text_tower(str(tmp_path))
+    inputs = tokenizer(["a port", "two boats on a lake"], padding=True, return_tensors="pt")
+    found, expected = (each.eval()(**inputs).last_hidden_state for each in (tower, bert))
+    words = inputs["attention_mask"].bool()
+    assert torch.allclose(found[words], expected[words], atol=1e-5)
+    longest = torch.full((1, 40), 10)
+    assert torch.allclose(tower(longest).last_hidden_state, bert(longest).last_hidden_state, atol=1e-5)
 
 
 def test_the_preprocessing_of_an_image_tower_is_taken(towers, tmp_path):
