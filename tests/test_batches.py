@@ -106,6 +106,23 @@ def test_english_anchor_is_english_first_and_another_language():
     assert {text for texts in without for text in texts} == {"c", "d"}
 
 
+def test_captions_of_a_step_are_different_sentences_where_there_are_such():
+    twice = {"en": ["a", "a", "b"], "pt": ["A", "A", None], "fr": ["A'", None, None]}
+    sentence = {"A": "a", "A'": "a"}
+    for sampling, languages in (
+        ("uniform", ["en"]),
+        ("uniform", ["pt", "fr", "en"]),
+        ("english_anchor", ["fr", "en"]),
+    ):
+        drawn = [texts for texts, _ in draws(sampling, languages, 2, twice)]
+        assert all(sorted(sentence.get(text, text) for text in texts) == ["a", "b"] for texts in drawn)
+    assert all(texts[0] == "b" and texts[1] == "A'" for texts in drawn)  # English first, and the other language stays
+    three = [ids for _, ids in draws("uniform", ["en"], 3, twice)]
+    assert all(len(set(ids)) == 2 for ids in three)
+    few = [texts for texts, _ in draws("uniform", ["pt", "fr"], 2, twice)]
+    assert {tuple(sorted(texts)) for texts in few} == {("A", "A'")}  # one sentence: two languages
+
+
 def test_languages_are_drawn_by_their_weights():
     firsts = [texts[0] for texts, _ in draws("en=6, fr=3", ["en", "pt", "fr"], 1, TEXTS, 2000)]
     shares = [sum(first in texts for first in firsts) / 2000 for texts in ("ab", "c", "ef")]

@@ -13,7 +13,13 @@ from rsmclip import train
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.training.batch_picture import CELL, DOTS, GAP, HEAD, draw_batch, drawn_captions
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.dry_run import describe_data, describe_model, describe_schedule, shared_sentences
+from rsmclip.training.dry_run import (
+    describe_data,
+    describe_model,
+    describe_schedule,
+    repeated_sentences,
+    shared_sentences,
+)
 from rsmclip.training.run_folder import check_run_folder
 from tests.conftest import TINY_RUN
 
@@ -120,6 +126,13 @@ def test_shared_sentences_are_those_of_several_images():
     # a port (4 times, at two images); boats, Boote (not known to be the same) and Wald at one
     assert shared_sentences(rows, ["en", "de"]) == pytest.approx(4 / 7)
     assert shared_sentences([{"en": ["twice", "twice"]}], ["en"]) == 0
+
+
+def test_images_with_too_few_sentences_are_counted():
+    rows = [{"en": ["a", "a"]}, {"en": ["a", "b"]}, {"en": ["a"], "de": ["A"]}, {"en": None, "de": ["A", "B"]}]
+    assert repeated_sentences(rows, TrainingConfig(languages=["en", "de"])) == 0.5
+    assert repeated_sentences(rows, TrainingConfig(languages=["en"])) == pytest.approx(2 / 3)
+    assert repeated_sentences(rows, TrainingConfig(languages=["en"], captions_per_image=1)) == 0
 
 
 def test_coverage_is_counted_by_language(config, corpus):

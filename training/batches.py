@@ -184,8 +184,9 @@ class CaptionSampling:
     """
     Distribution of the captions of an image.
 
-    Languages are drawn by their weights, then one caption in each drawn language. A language repeats only if the image
-    has captions in fewer than `count` languages.
+    Languages are drawn by their weights, then one caption in each drawn language. The captions are different sentences
+    if the image has so many. A language repeats only if the image has captions in fewer than `count` languages, or if
+    the drawn languages have too few sentences.
 
     Args:
         count (`int`, *optional*, defaults to 1): Number of captions of an image.
@@ -234,12 +235,22 @@ class CaptionSampling:
         order = list(rng.choice(languages, size=len(languages), replace=False, p=shares / shares.sum()))
         if self.anchor in available:
             order = [self.anchor, *(language for language in order if language != self.anchor)]
-        texts, ids = [], []
-        for language in (order[index % len(order)] for index in range(self.count)):
-            number = available[language][rng.integers(len(available[language]))]
-            texts.append(captions[language][number])
-            ids.append(sentence_id(sentence_of(captions, language, number)))
-        return texts, ids
+        pairs = {  # caption and sentence
+            language: [(captions[language][number], sentence_of(captions, language, number)) for number in numbers]
+            for language, numbers in available.items()
+        }
+
+        # The language with the fewest captions chooses first. If all its sentences are taken, another one replaces it.
+        drawn: dict[int, tuple[str, str]] = {}
+        languages = [order[place % len(order)] for place in range(self.count)]
+        for place in sorted(range(self.count), key=lambda place: len(set(pairs[languages[place]]))):
+            taken = {sentence for _, sentence in drawn.values()}
+            allowed = [languages[place], *(order if languages[place] != self.anchor else [])]
+            new = ([pair for pair in pairs[language] if pair[1] not in taken] for language in allowed)
+            choices = next(filter(None, new), pairs[languages[place]])
+            drawn[place] = choices[rng.integers(len(choices))]
+        texts, sentences = zip(*(drawn[place] for place in range(self.count)), strict=True)
+        return list(texts), [sentence_id(sentence) for sentence in sentences]
 
 
 def sentence_of(captions: Captions, language: str, number: int) -> str:

@@ -58,7 +58,9 @@ def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
         by_language.append([language, sum(counts), f"{np.mean(np.array(counts) > 0):.1%}"])
     shared = (
         f"  {shared_sentences(captions, config.languages):.1%} of the captions have a sentence that several images "
-        f"share; in the loss, such a caption of another image is {DUPLICATES[config.duplicate_captions]}"
+        f"share; in the loss, such a caption of another image is {DUPLICATES[config.duplicate_captions]}\n"
+        f"  {repeated_sentences(captions, config):.1%} of the images have too few sentences for "
+        f"{config.captions_per_image} different ones in a step"
     )
     if config.source_sampling is not None:
         order = row_order(config, splits["train"])
@@ -94,6 +96,13 @@ def shared_sentences(captions: list[dict], languages: list[str]) -> float:
     images = Counter(sentence for row in sentences for sentence in set(row))
     shared = [images[sentence] > 1 for row in sentences for sentence in row]
     return sum(shared) / max(1, len(shared))
+
+
+def repeated_sentences(captions: list[dict], config: TrainingConfig) -> float:
+    # Share of the images whose captions in a step are not different sentences.
+    sampling, rng = config.caption_sampling(), np.random.default_rng(config.seed)
+    drawn = [sampling.draw(row, rng)[1] for row in captions if sampling.available(row)]
+    return float(np.mean([len(set(ids)) < len(ids) for ids in drawn]))
 
 
 def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
