@@ -1,5 +1,6 @@
 """The splits of a run: rows for training have a caption that can be drawn, and fill a batch."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from accelerate import Accelerator
 from datasets import DatasetDict
 
 from rsmclip.core.errors import UserError
-from rsmclip.training.batches import CaptionSampling
+from rsmclip.training.batches import CaptionedViews, CaptionSampling, sentence_id
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.loading import load_splits, rows_with_captions
 
@@ -40,6 +41,30 @@ def test_splits_are_checked_for_the_languages_that_they_are_used_in(corpus, tmp_
         load(["en", "de"], None)
     with pytest.raises(UserError, match="'train'.*pt"):
         load(["pt"], ["en"])
+
+
+def test_rows_that_show_one_picture_share_their_sentences(corpus, corpus_folder, tmp_path):
+    def pair(one: str, other: str) -> dict:
+        return {"first": {"image_id": one}, "second": {"image_id": other}}
+
+    pairs = [pair("demo/train_3", "demo/train_7"), pair("demo/train_7", "demo/train_9")]
+    pairs.append(pair("demo/train_5", "demo/test_2"))  # no two training rows
+    (tmp_path / "audit.json").write_text(json.dumps({"pairs": pairs}))
+    fields = {"dataset": str(corpus_folder), "batch_size": 12, "languages": ["en", "pt"]}
+    accelerator = Accelerator(cpu=True)
+    config = TrainingConfig(**fields, same_pictures=str(tmp_path / "audit.json"))
+    views = CaptionedViews(load_splits(config, accelerator)["train"], config.caption_sampling(), {}, 48)
+    sentences = {row: set(views[(0, row)]["image_sentence_ids"]) for row in (3, 5, 7, 9)}
+    english = {row: set(map(sentence_id, corpus["train"][row]["captions"]["en"])) for row in sentences}
+    assert corpus["train"][3]["image_id"] == "demo/train_3"
+    assert sentences[3] == sentences[7] == sentences[9] == english[3] | english[7] | english[9]
+    assert sentences[5] == english[5]
+
+    (tmp_path / "audit.json").write_text('{"pairs": [3]}')
+    with pytest.raises(UserError, match="audit.json.*report"):
+        load_splits(config, accelerator)
+    with pytest.raises(UserError, match="same_pictures.*streaming"):
+        replace(config, streaming=True, tokenizer="a/b")
 
 
 def test_a_split_that_does_not_exist_and_a_batch_larger_than_the_corpus_are_refused(corpus_folder):

@@ -25,6 +25,7 @@ from rsmclip.training.views import ViewSpec, draw_views
 UNDECODABLE_SHARE = 0.01  # largest share of training rows with undecodable images; more stop the run
 LONGEST = 4  # largest ratio of the long side of a decoded image to `short_side`
 MOST_TRIES = 100  # to find a usable row
+PICTURE_SENTENCES = "picture_sentences"  # column of `with_sentences_of_pictures`
 MOST_SENTENCES = 16  # of an image, whose captions are its positives
 Captions = dict[str, list[str | None] | None]  # of an image, by language
 
@@ -127,7 +128,9 @@ class CaptionedViews(TorchDataset):
             "pixels": pixels,
             "captions": captions,
             "sentence_ids": sentence_ids,
-            "image_sentence_ids": image_sentence_ids(example["captions"], sentence_ids),
+            "image_sentence_ids": image_sentence_ids(
+                example["captions"], sentence_ids, example.get(PICTURE_SENTENCES, [])
+            ),
             "views": {n: draw_views(*pixels.shape[1:], spec, rng) for n, spec in self.view_specs.items()},
             "image_id": example["image_id"],
             "undecodable": undecodable,
@@ -267,14 +270,16 @@ def sentences_of(captions: Captions, languages: Iterable[str]) -> Iterator[str]:
                 yield sentence_of(captions, language, number)
 
 
-def image_sentence_ids(captions: Captions, drawn: list[int]) -> list[int]:
+def image_sentence_ids(captions: Captions, drawn: list[int], of_picture: Iterable[int] = ()) -> list[int]:
     """
-    Return the ids of all sentences of an image: first the drawn ones, then those of all other captions.
+    Return the ids of all sentences of an image: first the drawn ones, then those of all other captions, then those of
+    other rows that show the picture.
 
     The list has a fixed length, so that processes can gather it. Further sentences are left out. If there are fewer,
     the first id repeats, which adds no positive.
     """
-    ids = list(dict.fromkeys([*drawn, *map(sentence_id, dict.fromkeys(sentences_of(captions, captions)))]))
+    own = map(sentence_id, dict.fromkeys(sentences_of(captions, captions)))
+    ids = list(dict.fromkeys([*drawn, *own, *of_picture]))
     length = max(MOST_SENTENCES, len(drawn))
     return ids[:length] + ids[:1] * (length - len(ids))
 

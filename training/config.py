@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from rsmclip.training.views import ViewSpec
 
 SHARE = {"low": 0, "high": 1}
-SOURCES = ("dataset", "model", "image_tower", "text_tower", "tokenizer")  # fields that name a folder or a Hub id
+# Fields that name a folder, a file or a Hub id.
+SOURCES = ("dataset", "same_pictures", "model", "image_tower", "text_tower", "tokenizer")
 LENGTH = ("num_train_epochs", "max_train_steps")  # a run has one of them
 LANGUAGE_SAMPLING = (
     "How languages are drawn: uniform; english_anchor (English always, others too); weights: en=3,pt=1."
@@ -67,6 +68,7 @@ class DataSettings:
     title = "data"
 
     dataset: str = option("demo", "Corpus: 'demo' (drawn by the run), a folder of 'rsmclip data build', or a Hub id.")
+    same_pictures: str | None = option(None, "REPORT.json of the audit: rows with one picture share their sentences.")
     train_split: str = option("train", "Split to train on.")
     validation_split: str = option("val", "Split to evaluate during training.", may_change=True)
     test_split: str = option("test", "Split of the final table.", may_change=True)
@@ -325,6 +327,8 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             raise UserError("streaming needs model, towers or tokenizer: no tokenizer can be trained on a stream")
         if self.streaming and self.source_sampling is not None:
             raise UserError("source_sampling does not work with streaming: a stream has the order of its shards")
+        if self.streaming and self.same_pictures is not None:
+            raise UserError("same_pictures does not work with streaming: it needs the captions of all training rows")
         if self.log_with:
             from accelerate.tracking import get_available_trackers  # imports torch
 

@@ -1,18 +1,28 @@
 """Load and check the splits of a run, and yield its batches on the device."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from datasets import Dataset
+from datasets import Dataset, List, Value
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from rsmclip.core.errors import UserError
+from rsmclip.data.audit.report import same_pictures
 from rsmclip.data.demo.corpus import cached_demo
 from rsmclip.data.schema import check_schema, load_corpus
-from rsmclip.training.batches import CaptionedViews, CaptionSampling, Collate, StepSampler
+from rsmclip.training.batches import (
+    PICTURE_SENTENCES,
+    CaptionedViews,
+    CaptionSampling,
+    Collate,
+    StepSampler,
+    sentence_id,
+    sentences_of,
+)
 from rsmclip.training.config import DataSettings, TrainingConfig
 from rsmclip.training.interruption import end_with_the_training_process, start_workers
 from rsmclip.training.shards import cache_folder
@@ -58,6 +68,8 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
     if len(train) < config.batch_size:
         raise UserError(f"batch_size is {config.batch_size}, but only {len(train)} training rows have captions")
     row_order(config, train)  # checks the corpora that source_sampling names
+    if config.same_pictures is not None:
+        train = with_sentences_of_pictures(train, same_pictures(Path(config.same_pictures), train["image_id"]))
     return splits | {"train": train}
 
 
@@ -65,6 +77,16 @@ def rows_with_captions(rows: Dataset, sampling: CaptionSampling) -> Dataset:
     """Return the rows with a caption in a language that is drawn."""
     kept = [index for index, captions in enumerate(rows["captions"]) if sampling.available(captions)]
     return rows if len(kept) == len(rows) else rows.select(kept)
+
+
+def with_sentences_of_pictures(rows: Dataset, pictures: list[list[int]]) -> Dataset:
+    """Add a column with the ids of all sentences of the rows that show the picture of a row, empty if it is alone."""
+    captions, ids = list(rows["captions"]), [[] for _ in rows["captions"]]
+    for picture in pictures:
+        sentences = {sentence for row in picture for sentence in sentences_of(captions[row], captions[row])}
+        for row in picture:
+            ids[row] = sorted(map(sentence_id, sentences))
+    return rows.add_column(PICTURE_SENTENCES, ids, feature=List(Value("int64")))
 
 
 def row_order(config: TrainingConfig, rows: Dataset | StreamedCorpus) -> ShardOrder | SourceOrder | None:
