@@ -173,9 +173,8 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
     # Metrics before training, a row of the final table. A resumed run measures them before it loads its checkpoint.
     untrained = evaluation.metrics_by_language(evaluate(run, "test"))
     if config.resume_from_checkpoint:
-        run.step = run.saved = checkpoints.load_checkpoint(
-            accelerator, Path(config.resume_from_checkpoint), config.seed
-        )
+        checkpoint = Path(config.resume_from_checkpoint)
+        run.step = run.saved = checkpoints.load_checkpoint(accelerator, checkpoint, config.seed)
         accelerator.print(f"resumed from {config.resume_from_checkpoint}")
     log = TrainingLog(config, accelerator, run.step, len(run.splits["train"]))
     run.student.train()
@@ -187,10 +186,9 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
             run.step += 1
             log.step(run.step, scalars, rates, batch)
             if log.skipped_in_a_row >= config.max_skipped_steps:
-                saved = save(run, log)
                 raise UserError(
                     f"{log.skipped_in_a_row} successive steps had no finite gradient and did not change the model. "
-                    f"The checkpoint is {saved}. Try a lower learning_rate; train_log.jsonl names the images"
+                    f"The checkpoint is {save(run, log)}. Try a lower learning_rate; train_log.jsonl names the images"
                 )
             is_last = run.step == config.max_train_steps  # saved, to resume a run stopped in its final evaluation
             if run.step % config.checkpoint_steps == 0 or is_last:
@@ -314,6 +312,7 @@ def validate(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> None:
     """Evaluate on the validation split every `evaluation_steps` steps, unless the log has this step."""
     if run.step % run.config.evaluation_steps or run.step <= log.evaluated:
         return
+    stop_if_told(run, log, stop)  # a signal while the run waited for the batch
     began = time.perf_counter()
     metrics = evaluation.metrics_by_language(evaluate(run, "validation", stop.gives_up()))
     stop_if_told(run, log, stop)  # if a signal ended the evaluation, the resumed run repeats it
@@ -324,10 +323,11 @@ def validate(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> None:
 def stop_if_told(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> None:
     """End the run with a checkpoint if any process has received a signal."""
     if signal := stop.agreed():
-        stopped = interruption.Stopped(signal, save(run, log))
+        saved = save(run, log)
         log.close()
-        PartialState().destroy_process_group()  # a process that ends while gloo's threads run is sometimes aborted
-        raise stopped if run.accelerator.is_main_process else SystemExit(stopped.exit_status)
+        run.student = stop.group = None  # their groups of processes must have no other reference
+        processes.leave_group(run.accelerator)
+        raise interruption.Stopped(signal, saved) if run.accelerator.is_main_process else SystemExit(128 + signal)
 
 
 def save_model(run: Run, folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import resource
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +16,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.models import load_embedder
 from rsmclip.training.checkpoints import save_checkpoint
+from rsmclip.training.interruption import StopSignal
 from rsmclip.training.losses import Centering, clip_loss, sinkhorn_knopp
 
 
@@ -69,6 +72,26 @@ def one_of_two(rank: int, folder: Path) -> None:
         save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
     except UserError as error:
         (folder / f"{rank}.txt").write_text(str(error))
+
+
+def is_stopped(rank: int, folder: Path) -> None:
+    """Stop a run by a signal. Write the names of the threads before, and after when the process is about to end."""
+    from rsmclip import train  # takes seconds, which the other functions do not need
+
+    def threads() -> str:
+        return " ".join(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+    join_processes(rank, 2, folder)
+    run = SimpleNamespace(step=5, saved=5, config=SimpleNamespace(output_dir=folder))
+    run.accelerator, run.student, _ = make_run()
+    log = SimpleNamespace(flush=lambda: None, close=lambda: None)
+    before = threads()
+    try:
+        with StopSignal(run.accelerator) as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            train.stop_if_told(run, log, stop)
+    except (UserError, SystemExit):
+        (folder / f"{rank}.txt").write_text(f"{before}\n{threads()}")
 
 
 def embeds_its_share(rank: int, processes: int, folder: Path) -> None:

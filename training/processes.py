@@ -10,7 +10,7 @@ import platform
 from datetime import timedelta
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
@@ -108,6 +108,18 @@ def whole_model(model: RSMCLIPModel, student: nn.Module, accelerator: Accelerato
         whole = RSMCLIPModel(model.config)
     whole.load_state_dict(weights)
     return whole.to(accelerator.device)
+
+
+def leave_group(accelerator: Accelerator) -> None:
+    """
+    Leave the group of processes before this process ends. The caller must not refer to a group or a prepared model.
+
+    After an exchange, gloo's threads free its tensors, and need Python's lock (the GIL) for it. If the interpreter
+    ends first, they abort the process. The end of the group waits for them. It releases the lock, unless DDP held the
+    last reference to the group: then the process hangs.
+    """
+    accelerator.free_memory()
+    PartialState().destroy_process_group()
 
 
 def describe_device(accelerator: Accelerator) -> str:

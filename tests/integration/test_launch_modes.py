@@ -1,5 +1,6 @@
 """Whole runs with the files of configs/accelerate/ and the SLURM script of docs/; all train as one process does."""
 
+import contextlib
 import json
 import os
 import re
@@ -149,6 +150,7 @@ def test_the_slurm_script_of_the_docs_stops_with_a_checkpoint_and_resumes(recipe
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields))
     job, environment = slurm_job(tmp_path, SRUN, fields["dataset"])
     environment |= {"CONFIG": str(tmp_path / "recipe.yaml"), "PRECISION": "no", "SLURM_JOB_ID": str(os.getpid())}
+    environment["PYTHONFAULTHANDLER"] = "1"  # SIGABRT prints the stacks
     log = tmp_path / "run" / "train_log.jsonl"
     with (tmp_path / "printed").open("w") as printed:
         process = subprocess.Popen([job], cwd=ROOT, env=environment, stdout=printed, stderr=printed)
@@ -157,7 +159,15 @@ def test_the_slurm_script_of_the_docs_stops_with_a_checkpoint_and_resumes(recipe
             time.sleep(0.01)
         for pid in (tmp_path / "pids").read_text().split():
             os.kill(int(pid), signal.SIGTERM)  # as SLURM signals every process of a step
-        assert process.wait(timeout=120) == 143, (tmp_path / "printed").read_text()
+        try:
+            status = process.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            status = "did not end"
+            for pid in (tmp_path / "pids").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGABRT)
+            process.wait(timeout=20)
+        assert status == 143, (tmp_path / "printed").read_text()
     assert (tmp_path / "requeued").read_text() == f"requeue {os.getpid()}\n"
     done = log.read_text().count("\n")
     again = subprocess.run([job], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
