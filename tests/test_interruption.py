@@ -38,11 +38,6 @@ def test_a_signal_is_recorded_and_the_handlers_are_restored(accelerator, number)
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-def test_a_signal_after_the_last_agreement_is_not_lost(accelerator):
-    with pytest.raises(KeyboardInterrupt), StopSignal(accelerator):
-        os.kill(os.getpid(), signal.SIGINT)
-
-
 def test_a_second_sigint_interrupts_at_once(accelerator):
     with StopSignal(accelerator) as stop, pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)

@@ -44,8 +44,7 @@ class StopSignal:
     Context manager that records SIGTERM and SIGINT, so that they do not end the process.
 
     A second SIGINT has its usual effect: Ctrl-C twice ends the run at once. A signal that the process already ignores,
-    such as SIGINT in the background of a script, stays ignored. A signal that was recorded too late for [`agreed`] has
-    its usual effect after the block.
+    such as SIGINT in the background of a script, stays ignored.
     """
 
     def __init__(self, accelerator: Accelerator):
@@ -64,8 +63,6 @@ class StopSignal:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
-        if self.received and exception[0] is None:
-            signal.raise_signal(self.received)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         self.received = max(self.received, number)
