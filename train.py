@@ -26,7 +26,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, set_seed
 from datasets import Dataset
 from peft import PeftModel
-from transformers import CLIPProcessor, get_cosine_schedule_with_warmup
+from transformers import CLIPProcessor
 from transformers.utils import logging as transformers_logging
 
 from rsmclip import RSMCLIPModel
@@ -170,7 +170,7 @@ def start(plan: Plan) -> Run:
         lora.save_only_trained(student, teacher)
     compilation.compile_layers(student, teacher)
     adamw = optimizer.make_optimizer(model, config)
-    scheduler = get_cosine_schedule_with_warmup(adamw, config.warmup_steps, config.max_train_steps)  # ends at 0
+    scheduler = torch.optim.lr_scheduler.LambdaLR(adamw, partial(schedules.learning_rate_factor, config))
     student, adamw, scheduler = accelerator.prepare(student, adamw, scheduler)
     return Run(
         **vars(plan),
