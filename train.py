@@ -59,7 +59,7 @@ from rsmclip.training import (
 from rsmclip.training import probe as probing
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.log import TrainingLog
-from rsmclip.training.losses import Centering, clip_loss, effective_rank, entropy
+from rsmclip.training.losses import Centering, clip_loss, effective_rank, entropy, kl_divergence
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.views import ViewSpec, render_views
 
@@ -302,6 +302,7 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
         scalars["embedding_rank"] = effective_rank(output.image_embeds[0].detach())
         if targets is not None:
             scalars |= {"teacher_entropy": entropy(targets), "prototype_use": run.centering.prototype_use()}
+            scalars["kl"] = kl_divergence(losses["distillation"], targets)
     return scalars
 
 

@@ -60,6 +60,7 @@ def test_chunks_train_as_the_whole_batch_does(make_run):
     for one, other in zip(steps(whole, 3), steps(parts, 3), strict=True):
         assert one["loss"].item() == pytest.approx(other["loss"].item(), abs=1e-5)
         assert one["gradient_norm"].item() == pytest.approx(other["gradient_norm"].item(), rel=1e-4)
+        assert one["kl"].item() == pytest.approx(other["kl"].item(), abs=1e-4) and one["kl"] > 0
 
 
 def test_a_bad_batch_changes_neither_student_nor_teacher_nor_center(make_run):
