@@ -128,17 +128,12 @@ def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int
     # Learning rates: peak rate of each part times the factor of the schedule.
     steps = config.max_train_steps
     shown = {"first step": 0, f"step {config.warmup_steps + 1}": config.warmup_steps, "last step": steps - 1}
-    rows = [["", *shown]]
+    rows, factors = [["", *shown]], [learning_rate_factor(config, step) for step in shown.values()]
     rates = peak_learning_rates(config, model)
     if len(set(rates.values())) == 1:
         rates = {"all parts": next(iter(rates.values()))}
     for name, rate in rates.items():
-        rows.append(
-            [
-                f"learning rate, {name}",
-                *(f"{rate * learning_rate_factor(config, step):.3g}" for step in shown.values()),
-            ]
-        )
+        rows.append([f"learning rate, {name}", *(f"{rate * factor:.3g}" for factor in factors)])
 
     # Schedules of the self-distillation.
     if config.self_distillation_weight > 0:
