@@ -26,7 +26,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, set_seed
 from datasets import Dataset
 from peft import PeftModel
-from transformers import CLIPProcessor, get_cosine_schedule_with_warmup
+from transformers import CLIPProcessor
 from transformers.utils import logging as transformers_logging
 
 from rsmclip import RSMCLIPModel
@@ -59,7 +59,7 @@ from rsmclip.training import (
 from rsmclip.training import probe as probing
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.log import TrainingLog
-from rsmclip.training.losses import Centering, clip_loss, effective_rank, entropy
+from rsmclip.training.losses import Centering, clip_loss, effective_rank, entropy, kl_divergence
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.views import ViewSpec, render_views
 
@@ -170,7 +170,7 @@ def start(plan: Plan) -> Run:
         lora.save_only_trained(student, teacher)
     compilation.compile_layers(student, teacher)
     adamw = optimizer.make_optimizer(model, config)
-    scheduler = get_cosine_schedule_with_warmup(adamw, config.warmup_steps, config.max_train_steps)  # ends at 0
+    scheduler = torch.optim.lr_scheduler.LambdaLR(adamw, partial(schedules.learning_rate_factor, config))
     student, adamw, scheduler = accelerator.prepare(student, adamw, scheduler)
     return Run(
         **vars(plan),
@@ -302,6 +302,7 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
         scalars["embedding_rank"] = effective_rank(output.image_embeds[0].detach())
         if targets is not None:
             scalars |= {"teacher_entropy": entropy(targets), "prototype_use": run.centering.prototype_use()}
+            scalars["kl"] = kl_divergence(losses["distillation"], targets)
     return scalars
 
 

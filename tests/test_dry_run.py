@@ -169,4 +169,4 @@ def test_the_schedule_is_that_of_the_optimizer(config):
         run.optimizer.step()
         run.scheduler.step()
     last = max(group["lr"] for group in run.optimizer.param_groups if group["part"] == "head")
-    assert shown["learning rate, head"] == pytest.approx([0, 1e-2, last], rel=1e-2)
+    assert shown["learning rate, head"] == pytest.approx([1e-2 / 4, 1e-2, last], rel=1e-2)

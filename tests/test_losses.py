@@ -12,6 +12,7 @@ from rsmclip.training.losses import (
     clip_loss,
     effective_rank,
     entropy,
+    kl_divergence,
     self_distillation_loss,
     sinkhorn_knopp,
 )
@@ -179,6 +180,15 @@ def test_entropy_is_a_share_of_the_largest():
     assert entropy(torch.full((2, 3, 8), 1 / 8)).item() == pytest.approx(1)
     assert entropy(torch.eye(8)[None]).item() == 0
     assert entropy(torch.tensor([[[0.5, 0.5, 0, 0]]])).item() == pytest.approx(0.5)
+
+
+def test_kl_divergence_is_the_mean_over_pairs_of_views():
+    rng = np.random.default_rng(4)
+    student, targets = rng.standard_normal((4, 3, 6)), np.exp(log_softmax(rng.standard_normal((2, 3, 6))))
+    log_probs = log_softmax(student / 0.5)
+    pairs = [(targets[t] * (np.log(targets[t]) - log_probs[v])).sum(-1) for t in range(2) for v in range(4) if t != v]
+    loss = self_distillation_loss(tensor(student), tensor(targets), 0.5).mean()
+    assert kl_divergence(loss, tensor(targets)).item() == pytest.approx(np.mean(pairs), rel=1e-5)
 
 
 def test_prototype_use_counts_those_that_ever_won():

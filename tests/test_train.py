@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import train
 from rsmclip.core.errors import UserError
@@ -59,6 +60,7 @@ def test_chunks_train_as_the_whole_batch_does(make_run):
     for one, other in zip(steps(whole, 3), steps(parts, 3), strict=True):
         assert one["loss"].item() == pytest.approx(other["loss"].item(), abs=1e-5)
         assert one["gradient_norm"].item() == pytest.approx(other["gradient_norm"].item(), rel=1e-4)
+        assert one["kl"].item() == pytest.approx(other["kl"].item(), abs=1e-4) and one["kl"] > 0
 
 
 def test_a_bad_batch_changes_neither_student_nor_teacher_nor_center(make_run):
@@ -95,6 +97,18 @@ def test_schedules_are_those_of_the_papers():
         [0.05, 0.25, 0.5, 0.5]
     )
     assert schedules.distillation_weight(config, 0) == 1.0
+
+
+def test_the_learning_rate_starts_above_0_and_is_the_cosine_of_transformers_after_the_warm_up():
+    for warmup in (0, 1, 4, 10):
+        config = TrainingConfig(max_train_steps=10, warmup_steps=warmup)
+        factors = [schedules.learning_rate_factor(config, step) for step in range(10)]
+        assert factors[:warmup] == pytest.approx([(step + 1) / warmup for step in range(warmup)])
+        optimizer = torch.optim.SGD([torch.zeros(())], lr=1.0)
+        expected = get_cosine_schedule_with_warmup(optimizer, warmup, 10).lr_lambdas[0]
+        assert factors[warmup:] == pytest.approx([expected(step) for step in range(warmup, 10)])
+        assert warmup > 0 or factors[0] == 1
+    assert schedules.learning_rate_factor(TrainingConfig(max_train_steps=10, warmup_steps=4), 10) == 0
 
 
 def test_frozen_parts_do_not_move(make_run):
@@ -175,7 +189,7 @@ def test_the_log_has_the_learning_rate_of_each_step_and_the_last_one_is_validate
     train.train(config)
     records = list(map(json.loads, Path(config.output_dir, "train_log.jsonl").read_text().splitlines()))
     rates = [record["learning_rate"]["image"] for record in records if "loss" in record]
-    assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4])  # as transformers' schedule has it, from 0 on
+    assert rates == pytest.approx([5e-4, 1e-3, 1e-3, 5e-4])
     assert [record["step"] for record in records if "validation" in record] == [2, 4]
 
 

@@ -210,7 +210,9 @@ class OptimizationSettings:
     warmup_steps: float = option(
         50, "Steps of linear warm-up before the cosine decay; below 1: share of the run.", low=0, card=True, steps=True
     )
-    max_grad_norm: float = option(1.0, "Largest norm of the gradient over all parameters.", above=0, card=True)
+    max_grad_norm: float = option(
+        1.0, "Largest norm of the gradient over all parameters together (DINO's 3.0: of each).", above=0, card=True
+    )
     probe_steps: int = option(
         0, "Steps that first train the projections alone, on stored embeddings of frozen towers.", low=0, card=True
     )

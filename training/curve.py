@@ -22,6 +22,7 @@ SCALARS = {  # fields of the log and titles
     "logit_scale": "logit scale",
     "embedding_rank": "effective rank of image embeddings",
     "teacher_entropy": "teacher's entropy (0 one-hot, 1 uniform)",
+    "kl": "KL(teacher || student), nats",
     "prototype_use": "share of prototypes that ever won",
 }
 FIGURES = {"mean_recall": "validation: mean recall, %", "zero_shot_accuracy": "validation: zero-shot accuracy, %"}

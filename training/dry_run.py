@@ -5,9 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import torch
 from datasets import Dataset
-from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import RSMCLIPModel
 from rsmclip.core.drawing import save
@@ -19,7 +17,13 @@ from rsmclip.training.config import TrainingConfig
 from rsmclip.training.loading import row_order
 from rsmclip.training.optimizer import layers_above, parameter_groups
 from rsmclip.training.run_folder import PICTURE
-from rsmclip.training.schedules import distillation_weight, length, teacher_momentum, teacher_temperature
+from rsmclip.training.schedules import (
+    distillation_weight,
+    learning_rate_factor,
+    length,
+    teacher_momentum,
+    teacher_temperature,
+)
 from rsmclip.training.streaming import StreamedCorpus
 
 PARTS = {  # parts of the model by prefix of parameter names; the first matching prefix counts
@@ -123,15 +127,13 @@ def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
 def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int) -> str:
     # Learning rates: peak rate of each part times the factor of the schedule.
     steps = config.max_train_steps
-    optimizer = torch.optim.SGD([torch.zeros(())], lr=1.0)
-    factor = get_cosine_schedule_with_warmup(optimizer, config.warmup_steps, steps).lr_lambdas[0]
     shown = {"first step": 0, f"step {config.warmup_steps + 1}": config.warmup_steps, "last step": steps - 1}
-    rows = [["", *shown]]
+    rows, factors = [["", *shown]], [learning_rate_factor(config, step) for step in shown.values()]
     rates = peak_learning_rates(config, model)
     if len(set(rates.values())) == 1:
         rates = {"all parts": next(iter(rates.values()))}
     for name, rate in rates.items():
-        rows.append([f"learning rate, {name}", *(f"{rate * factor(step):.3g}" for step in shown.values())])
+        rows.append([f"learning rate, {name}", *(f"{rate * factor:.3g}" for factor in factors)])
 
     # Schedules of the self-distillation.
     if config.self_distillation_weight > 0:

@@ -294,6 +294,16 @@ def entropy(targets: torch.Tensor) -> torch.Tensor:
     return torch.special.entr(targets).sum(dim=-1).mean() / math.log(targets.shape[-1])
 
 
+def kl_divergence(cross_entropy: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """
+    Return KL(teacher || student) in nats: the mean cross-entropy of a batch minus the mean entropy of the targets.
+
+    Every target is in equally many pairs of views, so the two means belong together. 0 means that the student has
+    nothing left to learn from the teacher.
+    """
+    return cross_entropy.detach() - torch.special.entr(targets).sum(dim=-1).mean()
+
+
 def effective_rank(embeds: torch.Tensor) -> torch.Tensor:
     """
     Return the effective number of dimensions of a batch of embeddings (RankMe, Garrido et al. 2023, equation 1).

@@ -1,8 +1,16 @@
-"""Values of the self-distillation that change with the step."""
+"""Values that change with the step. A step is the number of steps before it."""
 
 import math
 
-from rsmclip.training.config import TrainingConfig
+from rsmclip.training.config import OptimizationSettings, TrainingConfig
+
+
+def learning_rate_factor(config: OptimizationSettings, step: int) -> float:
+    """Return the factor on all learning rates: a linear warm-up from above 0 to the peak, then a cosine to 0."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.max_train_steps - config.warmup_steps)
+    return (1 + math.cos(math.pi * progress)) / 2
 
 
 def length(config: TrainingConfig, num_rows: int) -> str:
