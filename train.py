@@ -7,8 +7,8 @@
 `training_step` is the whole method. It minimizes a weighted sum of two losses. InfoNCE compares global or mild views
 of every image with the captions of a batch, in both directions. Self-distillation is a cross-entropy: from another
 view of the same image, the student predicts the distribution over prototypes that an EMA teacher gives to a global
-view. The student is evaluated and saved. Validation chooses nothing: the model after the last step is saved. At the
-end the folder of the run is a model repository for the Hub.
+view. The student is evaluated and saved. Validation chooses nothing, unless `best_figure` names a figure: the model
+after the last step is saved. At the end the folder of the run is a model repository for the Hub (`outcome.py`).
 """
 
 import dataclasses
@@ -29,24 +29,23 @@ from peft import PeftModel
 from transformers import CLIPProcessor
 from transformers.utils import logging as transformers_logging
 
-from rsmclip import RSMCLIPModel
+from rsmclip import RSMCLIPModel, outcome
 from rsmclip.core.command_line import run_command
 from rsmclip.core.errors import UserError
-from rsmclip.core.files import is_local, published_name
-from rsmclip.data.card import recorded_facts
 from rsmclip.data.schema import captions_of
-from rsmclip.eval import evaluate as evaluation
-from rsmclip.eval import protocol, report, run_results
+from rsmclip.eval import protocol
+from rsmclip.eval import tasks as evaluation
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.outcomes import Outcomes
-from rsmclip.hub import card, examples, run_upload
+from rsmclip.eval.run_results import RunResults
+from rsmclip.hub import run_upload
 from rsmclip.models import folder as model_folder
 from rsmclip.training import adapter as lora
 from rsmclip.training import (
+    best,
     checkpoints,
     command_line,
     compilation,
-    curve,
     dry_run,
     initial_model,
     interruption,
@@ -72,8 +71,8 @@ class Plan:
 
     config: TrainingConfig
     accelerator: Accelerator
-    benchmark: protocol.Benchmark | None
     splits: dict[str, Dataset]  # train, validation, test
+    tasks: evaluation.RunTasks  # what is evaluated: splits and benchmarks
     model: RSMCLIPModel
     processor: CLIPProcessor
     view_specs: dict[str, ViewSpec]  # by kind: contrastive, global, local
@@ -104,12 +103,11 @@ def plan(config: TrainingConfig) -> Plan:
     run_folder.check_run_folder(config)
 
     # data
-    benchmark = protocol.load_benchmark(config.benchmark) if config.benchmark else None
     splits = loading.load_splits(config, accelerator)
     config = run_folder.with_checkpoint(config.with_whole_steps(len(splits["train"])), accelerator)
-    if benchmark is not None:
-        for role in ("validation", "test"):
-            evaluation.check_labels(splits[role]["label"], benchmark)
+    evaluated = {role: splits[role] for role in ("validation", "test")}
+    tasks = evaluation.load_run_tasks(config.benchmarks, config.evaluated_languages, evaluated)
+    best.check_figure(config.best_figure, best.named_figures(tasks.expected("validation")))
 
     # model
     set_seed(config.seed)
@@ -126,7 +124,7 @@ def plan(config: TrainingConfig) -> Plan:
     values = (processor.image_processor.image_mean, processor.image_processor.image_std)
     mean, std = (torch.tensor(value, device=accelerator.device)[:, None, None] for value in values)
     sizes = model_folder.model_sizes(model, processor)
-    return Plan(config, accelerator, benchmark, splits, model, processor, view_specs, mean, std, adapter, sizes)
+    return Plan(config, accelerator, splits, tasks, model, processor, view_specs, mean, std, adapter, sizes)
 
 
 def probe(plan: Plan) -> None:
@@ -183,7 +181,7 @@ def start(plan: Plan) -> Run:
     )
 
 
-def train(config: TrainingConfig) -> run_results.RunResults | None:
+def train(config: TrainingConfig) -> RunResults | None:
     """Train, evaluate and save. Returns the results on rank 0, `None` on other ranks and for a dry run."""
     planned = plan(config)
     config, accelerator, num_rows = planned.config, planned.accelerator, len(planned.splits["train"])
@@ -194,8 +192,7 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
         probe(planned)
     run = start(planned)
     accelerator.print(f"training on {processes.describe_device(accelerator)}: {schedules.length(config, num_rows)}")
-    # Metrics before training, a row of the final table. A resumed run measures them before it loads its checkpoint.
-    untrained = evaluation.metrics_by_language(evaluate(run, "test"))
+    untrained = evaluate_start(run)  # before a checkpoint is loaded
     if config.resume_from_checkpoint:
         checkpoint = Path(config.resume_from_checkpoint)
         run.step = run.saved = checkpoints.load_checkpoint(accelerator, checkpoint, config.seed)
@@ -206,7 +203,8 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
         if config.probe_steps and run.saved is None:
             save(run, log)  # the probed start
         for batch in make_batches(run, run.step):
-            validate(run, log, stop)
+            if validate(run, log, stop):
+                break
             rates = optimizer.learning_rates(run.optimizer)  # read before the scheduler changes them
             scalars = training_step(run, batch, run.step)
             run.step += 1
@@ -220,9 +218,10 @@ def train(config: TrainingConfig) -> run_results.RunResults | None:
             if run.step % config.checkpoint_steps == 0 or is_last:
                 save(run, log)
                 if run.upload is not None:
-                    run.upload.checkpoint(run.step, partial(save_model, run), is_last)
+                    run.upload.checkpoint(run.step, partial(outcome.save_model, run), is_last)
             stop_if_told(run, log, stop)
         validate(run, log, stop)
+        save(run, log)  # a run that ended early has no checkpoint of this step yet
     log.close()
     return finish(run, untrained, log)
 
@@ -318,33 +317,57 @@ def save(run: Run, log: TrainingLog) -> Path:
     folder = Path(run.config.output_dir) / "checkpoints"
     if run.saved != run.step:
         log.sync()
-        checkpoints.save_checkpoint(run.accelerator, folder, run.step, run.config.keep_checkpoints)
+        best_step = log.best.step if log.best else None
+        checkpoints.save_checkpoint(run.accelerator, folder, run.step, run.config.keep_checkpoints, best_step)
         run.saved = run.step
     return folder / f"step-{run.step}"
 
 
-def evaluate(run: Run, split: str, guard: AbstractContextManager | None = None, thorough: bool = False) -> Outcomes:
-    """Evaluate the student on rank 0. Other ranks wait, and get empty outcomes, as rank 0 does if `guard` stops it."""
-    outcomes, model = Outcomes([]), processes.whole_model(run.model, run.student, run.accelerator)
+def evaluate(
+    run: Run, split: str, guard: AbstractContextManager | None = None, thorough: bool = False
+) -> dict[str, Outcomes]:
+    """
+    Evaluate the student on a split and on the folders of images, on rank 0. Returns outcomes by dataset.
+
+    Other ranks wait, and get no outcomes, as rank 0 does if `guard` stops it.
+    """
+    outcomes, model = {}, processes.whole_model(run.model, run.student, run.accelerator)
     if run.accelerator.is_main_process:
-        embedder = evaluation.Embedder(model.eval(), run.processor, run.config.evaluation_batch_size)
         with guard or nullcontext(), compilation.eager():
-            embedded = evaluation.embed_corpus(embedder, run.splits[split], run.config.evaluated_languages)
-            outcomes = evaluation.measure_corpus(embedder, run.splits[split], embedded, run.benchmark, thorough)
+            outcomes = run.tasks.measure(
+                model.eval(), run.processor, run.config.evaluation_batch_size, split, thorough
+            )
     run.accelerator.wait_for_everyone()
     return outcomes
 
 
-def validate(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> None:
-    """Evaluate on the validation split every `evaluation_steps` steps, unless the log has this step."""
-    if run.step % run.config.evaluation_steps or run.step <= log.evaluated:
-        return
-    stop_if_told(run, log, stop)  # a signal while the run waited for the batch
-    began = time.perf_counter()
-    metrics = evaluation.metrics_by_language(evaluate(run, "validation", stop.gives_up()))
-    stop_if_told(run, log, stop)  # if a signal ended the evaluation, the resumed run repeats it
-    log.evaluation(run.step, metrics, time.perf_counter() - began)
-    run.student.train()
+def evaluate_start(run: Run) -> best.Metrics:
+    """Return the metrics before training, a row of the final table. A resumed run reads them from its folder."""
+    if not run.config.evaluate_start:
+        return {}
+    if (metrics := run_folder.stored_start(run.config, run.accelerator)) is None:
+        metrics = evaluation.metrics_by_dataset(evaluate(run, "test"))
+        if run.accelerator.is_main_process:
+            run_folder.store_start(run.config, metrics)
+    return metrics
+
+
+def validate(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> bool:
+    """
+    Evaluate every `evaluation_steps` steps, and after the last step if a figure chooses the model, unless the log has
+    this step. A best step is saved. Returns whether the run ends early.
+    """
+    is_last = run.config.best_figure is not None and run.step == run.config.max_train_steps
+    if run.step > log.evaluated and (run.step % run.config.evaluation_steps == 0 or is_last):
+        stop_if_told(run, log, stop)  # a signal while the run waited for the batch
+        began = time.perf_counter()
+        metrics = evaluation.metrics_by_dataset(evaluate(run, "validation", stop.gives_up()))
+        stop_if_told(run, log, stop)  # if a signal ended the evaluation, the resumed run repeats it
+        log.evaluation(run.step, metrics, time.perf_counter() - began)
+        if log.best is not None and log.best.step == run.step:
+            save(run, log)
+        run.student.train()
+    return log.best is not None and log.best.ends(run.config)
 
 
 def stop_if_told(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> None:
@@ -357,63 +380,16 @@ def stop_if_told(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> N
         raise interruption.Stopped(signal, saved) if run.accelerator.is_main_process else SystemExit(128 + signal)
 
 
-def save_model(run: Run, folder: Path) -> None:
-    """Save the model folder. A run with an adapter saves the adapter alone, or the merged model with merge_adapter."""
-    model = processes.whole_model(run.model, run.student, run.accelerator)
-    if not run.accelerator.is_main_process:
-        return
-    if run.adapter is not None:
-        if not run.config.merge_adapter:
-            return lora.save_adapter(run.adapter, run.processor, folder)
-        model = lora.merged(run.adapter)
-    model_folder.save_model_folder(model, run.processor, folder, run.config.keep_self_distillation_head)
-
-
-def finish(run: Run, untrained: dict, log: TrainingLog) -> run_results.RunResults | None:
+def finish(run: Run, untrained: best.Metrics, log: TrainingLog) -> RunResults | None:
     """Save the model, evaluate it on the test split, and write results, curve and card."""
-    folder, rows = Path(run.config.output_dir), run.splits["test"]
-    save_model(run, folder)
+    folder = Path(run.config.output_dir)
+    if log.best is not None and log.best.step != run.step:  # the model is that of an earlier step
+        checkpoint = str(folder / "checkpoints" / f"step-{log.best.step}")
+        found = checkpoints.find_checkpoint_once(run.accelerator, folder / "checkpoints", checkpoint)
+        checkpoints.load_checkpoint(run.accelerator, found, run.config.seed)
+    outcome.save_model(run, folder)
     outcomes = evaluate(run, "test", thorough=True)
-    if not run.accelerator.is_main_process:
-        return None
-    results = describe(run, outcomes, untrained, log)
-    results.examples = examples.write_examples(folder, rows, run.config.benchmark, results.data["license"])
-    results.write(folder)
-    curve.draw_training_curve(log.path, folder / model_folder.TRAINING_CURVE)
-    print(f"\n{run.config.dataset}, split {run.config.test_split}: {results.images} images, in percent\n")
-    print(report.as_text(*report.result_table(results.metrics, untrained)))
-    card.write_card(folder)
-    print(f"\nmodel, card and results: {folder}")
-    if run.upload is not None:
-        run.upload.finish()
-    return results
-
-
-def describe(run: Run, outcomes: Outcomes, untrained: dict, log: TrainingLog) -> run_results.RunResults:
-    """Collect the results of the run."""
-    config, accelerator = run.config, run.accelerator
-    measured = run_results.measured_fields(run.splits["test"], outcomes, config.evaluated_languages, run.benchmark)
-    base_model = config.model if config.model and not is_local(config.model) else None
-    return run_results.RunResults(
-        **measured,
-        dataset=published_name(config.dataset),
-        split=config.test_split,
-        train_images=len(run.splits["train"]),
-        untrained=untrained,
-        seconds=log.seconds,
-        pairs_per_second=log.pairs_per_second,
-        undecodable_images=sorted(log.undecodable),
-        device=processes.describe_device(accelerator),
-        mixed_precision=accelerator.mixed_precision,
-        base_model=base_model,
-        base_revision=model_folder.fetched_revision(base_model) if base_model else None,
-        model=run.sizes,
-        data=recorded_facts(loading.corpus_place(config), measured["revision"]),
-        examples={},
-        command=processes.rerun_command(config, accelerator),
-        hyperparameters=config.card_rows(),
-        training=dataclasses.asdict(run_folder.published_config(config)),
-    )
+    return outcome.write(run, outcomes, untrained, log) if run.accelerator.is_main_process else None
 
 
 def main(arguments: list[str] | None = None, prog: str = "train.py") -> None:

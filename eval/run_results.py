@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Self, get_type_hints
 
@@ -12,11 +12,12 @@ from datasets import Dataset
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import has_type, read_json, write_whole
 from rsmclip.data.schema import hub_revision
-from rsmclip.eval.cache import corpus_fingerprint
+from rsmclip.eval.cache import corpus_fingerprint, fingerprint
 from rsmclip.eval.evaluate import metrics_by_language
 from rsmclip.eval.intervals import figures
 from rsmclip.eval.outcomes import Outcomes, class_recalls
 from rsmclip.eval.protocol import Benchmark
+from rsmclip.eval.tasks import Task
 
 FILE_NAME = "eval_results.json"
 
@@ -38,7 +39,7 @@ class Results:
     def from_fields(cls, recorded: dict, folder: Path) -> Self:
         """Build the dataclass from the fields of a file. Raises [`UserError`] if one is missing or of another type."""
         specs = {spec.name: spec for spec in dataclasses.fields(cls)}
-        required = [name for name, spec in specs.items() if spec.default is dataclasses.MISSING]
+        required = [n for n, spec in specs.items() if spec.default is MISSING and spec.default_factory is MISSING]
         if missing := [name for name in required if name not in recorded]:
             raise UserError(
                 f"{folder / FILE_NAME} lacks {', '.join(missing)}: another command or an older version wrote it; "
@@ -82,6 +83,9 @@ class RunResults(Results):
     command: str  # that repeats the run
     hyperparameters: list[list[str]]  # settings that the card shows: pairs of name and value
     training: dict  # every setting of the run
+    # Of newer versions.
+    benchmarks: dict[str, dict] = field(default_factory=dict)  # `benchmark_fields` of folders of images, by name
+    kept: dict = field(default_factory=dict)  # step that became the model, its figure; empty: the last step
 
 
 def measured_fields(
@@ -100,4 +104,17 @@ def measured_fields(
         "metrics": metrics_by_language(outcomes),
         "figures": figures(outcomes),
         "class_recall": class_recalls(outcomes.zero_shot),
+    }
+
+
+def benchmark_fields(task: Task, outcomes: Outcomes, untrained: dict[str, dict[str, float]]) -> dict[str, object]:
+    """Return what the results of a run record of a folder of images. `untrained`: metrics before training."""
+    return {
+        "images": len(task.rows),
+        "fingerprint": fingerprint(task.rows),
+        "prompts": task.benchmark.prompts,
+        "notes": task.notes,
+        "metrics": metrics_by_language(outcomes),
+        "figures": figures(outcomes),
+        "untrained": untrained,
     }

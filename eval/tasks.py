@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 
 import torch
 from datasets import Dataset
+from transformers import PreTrainedModel, ProcessorMixin
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.schema import check_schema, count_captions, load_corpus
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.evaluate import check_labels, measure_zero_shot
+from rsmclip.eval.evaluate import check_labels, embed_corpus, measure_corpus, measure_zero_shot, metrics_by_language
 from rsmclip.eval.image_folder import benchmark_for, read_image_folder
 from rsmclip.eval.outcomes import Outcomes
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, load_benchmark
@@ -76,6 +78,68 @@ def read_corpus(
         notes = missing_prompts(benchmark, languages)
     train = check_schema(corpus, train_split, []) if train_split else None
     return Task(CORPUS, dataset, split, rows, languages, benchmark, train, notes)
+
+
+@dataclass
+class RunTasks:
+    """The datasets that a training run is evaluated on."""
+
+    splits: dict[str, Dataset]  # of the corpus
+    languages: list[str]
+    benchmark: Benchmark | None  # class names of the corpus's own labels
+    folders: list[Task]  # out of domain
+
+    def measure(
+        self, model: PreTrainedModel, processor: ProcessorMixin, batch_size: int, split: str, thorough: bool = False
+    ) -> dict[str, Outcomes]:
+        """Measure a model on a split of the corpus and on every folder. Returns outcomes by dataset."""
+        embedder, rows = Embedder(model, processor, batch_size), self.splits[split]
+        embedded = embed_corpus(embedder, rows, self.languages)
+        outcomes = {CORPUS: measure_corpus(embedder, rows, embedded, self.benchmark, thorough)}
+        return outcomes | {task.name: measure_folder(embedder, task)[1] for task in self.folders}
+
+    def expected(self, split: str) -> dict[str, dict[str, dict[str, float]]]:
+        """Return the figures of the validation in the form of [`metrics_by_dataset`], before they are known: NaN."""
+        labeled = self.benchmark is not None and any(self.splits[split]["label"])
+        named = set(self.benchmark.templates) if labeled else set()
+        corpus = {
+            language: {"mean_recall": nan} | ({"zero_shot_accuracy": nan} if language in named else {})
+            for language in self.languages
+        }
+        folders = {task.name: {code: {"zero_shot_accuracy": nan} for code in task.languages} for task in self.folders}
+        return {CORPUS: corpus} | folders
+
+
+def load_run_tasks(benchmarks: Sequence[str], languages: Sequence[str], splits: dict[str, Dataset]) -> RunTasks:
+    """
+    Read the benchmarks of a training run.
+
+    Args:
+        benchmarks (`Sequence[str]`):
+            `NAME` names the classes of the corpus's own labels, at most once. `NAME=FOLDER` is a folder of images by
+            class.
+        languages (`Sequence[str]`): Language codes to evaluate in.
+        splits (`dict[str, Dataset]`): Splits of the corpus that are evaluated.
+
+    Raises:
+        [`UserError`]: A benchmark or a class is unknown, a folder cannot be read, or a name is not possible.
+    """
+    own = [entry for entry in benchmarks if "=" not in entry]
+    if len(own) > 1:
+        raise UserError(f"benchmarks: {own[1]!r} needs a folder, {own[1]}=FOLDER: {own[0]!r} already names the corpus")
+    benchmark = load_benchmark(own[0]) if own else None
+    for rows in splits.values() if benchmark else ():
+        check_labels(rows["label"], benchmark)
+    folders = named_folders([entry for entry in benchmarks if "=" in entry], "benchmarks")
+    if mistaken := sorted(set(folders) & set(languages)):
+        raise UserError(f"benchmarks: the name {mistaken[0]!r} is a language code; choose another")
+    tasks = [read_folder(name, folder, languages) for name, folder in folders.items()]
+    return RunTasks(splits, list(languages), benchmark, tasks)
+
+
+def metrics_by_dataset(outcomes: dict[str, Outcomes]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return [`~rsmclip.eval.evaluate.metrics_by_language`] of each dataset."""
+    return {name: metrics_by_language(found) for name, found in outcomes.items()}
 
 
 def named_folders(entries: Sequence[str], option: str) -> dict[str, str]:

@@ -43,9 +43,10 @@ def write_card(folder: Path, evaluations: Sequence[Path] = (), run_examples: boo
     needed = [TRAINING_CURVE, "train_log.jsonl", "training_config.yaml", *results.examples["labels"]]
     if absent := [file for file in needed if not (folder / file).is_file()]:
         raise UserError(f"{folder} lacks {', '.join(absent)}, which the card shows or names")
-    fields = ("dataset", "split", "figures", "fingerprint", "revision", "prompts")
+    fields = ("dataset", "split", "figures", "fingerprint", "revision", "prompts", "untrained")
     own = Evaluation(rows=results.images, **{field: getattr(results, field) for field in fields})
     further = read_further(folder, evaluations, own)
+    further = [*run_benchmarks(results, {found.fingerprint for found in further}), *further]
     # Code and its output.
     base = base_of(folder)
     examples = make_examples(results.examples, results.languages)
@@ -66,7 +67,7 @@ def write_card(folder: Path, evaluations: Sequence[Path] = (), run_examples: boo
         codes=codes,
         outputs=outputs,
         examples=list(zip(examples, scores, strict=True)) if scores else [],
-        tables=own_tables(results),
+        tables=tables_of(own, own.figures),
         further=[(each, further_tables(each, own)) for each in further],
         limits=limits(results),
         duration=duration(results.seconds),
@@ -89,6 +90,16 @@ def read_further(folder: Path, evaluations: Sequence[Path], own: Evaluation) -> 
     # Results on the images of the run may have another name: give them the name that the run uses.
     same = {"dataset": own.dataset, "split": own.split, "revision": own.revision}
     return [replace(found, **same) if found.fingerprint == own.fingerprint else found for found in further]
+
+
+def run_benchmarks(results: RunResults, known: set[str]) -> list[Evaluation]:
+    # The folders of images that the run has measured. `known`: fingerprints of those that were evaluated again.
+    fields = ("figures", "fingerprint", "prompts", "notes", "untrained")
+    return [
+        Evaluation(dataset=name, split=None, rows=found["images"], **{field: found[field] for field in fields})
+        for name, found in results.benchmarks.items()
+        if found["fingerprint"] not in known
+    ]
 
 
 def base_of(folder: Path) -> str | None:
@@ -148,13 +159,14 @@ def make_widget(examples: Sequence[Example], scores: list[list[dict]] | None) ->
     return widget
 
 
-def own_tables(results: RunResults) -> dict[str, str]:
-    tables = figure_tables(results.figures)
-    # The first table gets a row for the model before training.
-    header, rows = next(iter(tables.values()))
-    metrics = {title: metric for metric, title in COLUMNS.items()}
-    floor = [mean_over_languages(results.untrained, metrics[title]) for title in header[1:]]
-    rows.insert(len(rows) - 1, ["untrained", *("–" if value is None else f"{value:.1f}" for value in floor)])
+def tables_of(evaluation: Evaluation, records: list[dict]) -> dict[str, str]:
+    # The first table gets a row for the model before training, if that was measured.
+    tables, untrained = figure_tables(records), evaluation.untrained
+    if tables and untrained:
+        header, rows = next(iter(tables.values()))
+        metrics = {title: metric for metric, title in COLUMNS.items()}
+        floor = [mean_over_languages(untrained, metrics[title]) for title in header[1:]]
+        rows.insert(len(rows) - 1, ["untrained", *("–" if value is None else f"{value:.1f}" for value in floor)])
     return {title: unbroken(as_markdown(*table)) for title, table in tables.items()}
 
 
@@ -173,7 +185,7 @@ def further_tables(evaluation: Evaluation, own: Evaluation) -> dict[str, str]:
         if not (same and (record["metric"], record["language"], record.get("to")) in shown)
         or (record["metric"].startswith("zero_shot_") and evaluation.prompts != own.prompts)
     ]
-    return {title: unbroken(as_markdown(*table)) for title, table in figure_tables(records).items()}
+    return tables_of(evaluation, records)
 
 
 def duration(seconds: float) -> str:

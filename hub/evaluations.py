@@ -24,7 +24,8 @@ class Evaluation:
     revision: str | None = None  # commit of a dataset on the Hub
     prompts: str | None = None  # name of the prompt set
     notes: list[str] = field(default_factory=list)  # remarks that a reader of the figures needs
-    date: str | None = None  # of the evaluation
+    date: str | None = None  # of the evaluation; None for one of the training run
+    untrained: dict[str, dict[str, float]] = field(default_factory=dict)  # metrics before training by language
 
 
 def read_evaluations(folder: Path, model_hash: str) -> list[Evaluation]:

@@ -80,5 +80,7 @@ def on_the_split(results: RunResults) -> Iterator[str]:
         yield f"The figures are over `{results.split}`, the training split: they say nothing about new images."
     elif results.split == results.training["validation_split"]:
         yield f"The split `{results.split}` was also used for validation: choices made on it improve the figures."
+    if results.kept and (chooser := results.kept["figure"].split("/")[0]) in results.benchmarks:
+        yield f"The images of `{chooser}` chose the step that is the model: their figures are no test of it."
     if count := len(results.undecodable_images):
         yield f"Training images that could not be decoded and were not used: {count}."

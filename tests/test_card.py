@@ -37,7 +37,7 @@ from tests.conftest import TINY_RUN
 def finished(corpus_folder, tmp_path_factory) -> Path:
     """The folder of a run of two steps."""
     folder = tmp_path_factory.mktemp("run") / "tiny-clip"
-    data = {"dataset": str(corpus_folder), "benchmark": "demo", "languages": ["en", "pt", "zh"]}
+    data = {"dataset": str(corpus_folder), "benchmarks": ["demo"], "languages": ["en", "pt", "zh"]}
     steps = {"max_train_steps": 2, "num_workers": 0}
     train.train(TrainingConfig(output_dir=str(folder), **TINY_RUN | steps | data))
     return folder

@@ -78,6 +78,12 @@ def test_the_newest_are_kept_in_the_order_of_steps(run, tmp_path):
     assert [checkpoint_step(path) for path in checkpoints(tmp_path)] == [10, 12]
 
 
+def test_the_best_is_kept_beside_the_newest(run, tmp_path):
+    for step, best in ((5, None), (10, 5), (15, 5), (20, 5), (25, 20), (30, 20)):
+        save_checkpoint(run[0], tmp_path, step, keep=1, best=best)
+        assert [checkpoint_step(path) for path in checkpoints(tmp_path)] == sorted({step, best or step})
+
+
 @pytest.mark.parametrize("moment", ["save_state", "write_manifest", "rename", "rmtree"])
 def test_a_kill_inside_a_save_leaves_good_checkpoints_only(run, tmp_path, monkeypatch, moment):
     # An exception that nothing catches stops the save; test_survival.py kills processes.

@@ -194,6 +194,7 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("source_sampling: 2\nstreaming: true\ntokenizer: a/b", "source_sampling.*streaming"),
         ("freeze: (", "freeze.*[(]"),
         ("merge_adapter: true", "merge_adapter.*lora"),
+        ("early_stop_evaluations: 3", "early_stop_evaluations.*best_figure"),
         ("push_to_hub: true\nhub_model_id: a/b/c", "hub_model_id.*a/b/c"),
         ("push_to_hub: true\nhub_model_id: a/b\nlora: {r: 2}\nmodel: ./here", "merge_adapter.*model"),
         ("model_config: {projecton_dim: 8}", "model_config.*projecton_dim.*projection_dim"),
@@ -221,7 +222,7 @@ def test_unknown_option_and_missing_file_are_refused(capsys):
 
 
 def test_null_on_the_command_line_is_none():
-    assert parse_config(["--benchmark", "null", "--model", "null"]).benchmark is None
+    assert parse_config(["--best_figure", "null", "--model", "null"]).best_figure is None
     with pytest.raises(SystemExit):
         parse_config(["--model_config", "nonsense"])
 
@@ -230,6 +231,15 @@ def test_a_model_is_evaluated_in_its_languages_or_in_others():
     english = ["--languages", "en", "--evaluation_languages"]
     assert parse_config(["--languages", "en", "pt"]).evaluated_languages == ["en", "pt"]
     assert parse_config([*english, "en", "de"]).evaluated_languages == ["en", "de"]
+
+
+def test_no_values_on_the_command_line_are_an_empty_list():
+    assert parse_config([]).benchmarks == ["demo"] and parse_config(["--benchmarks"]).benchmarks == []
+
+
+def test_the_benchmark_of_an_earlier_run_is_read(config_file):
+    assert parse_config(["--config", config_file("benchmark: rsicd")]).benchmarks == ["rsicd"]
+    assert parse_config(["--config", config_file("benchmark: null")]).benchmarks == []
 
 
 def test_views_follow_the_configuration():

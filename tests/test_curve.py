@@ -52,19 +52,43 @@ def test_skipped_steps_are_marked_and_leave_a_hole(tmp_path):
     assert len(lines["distillation"].get_xdata()) == 8
 
 
-def test_every_language_is_a_line_and_in_the_legend(tmp_path):
-    def evaluation(number: int) -> dict:
-        recalls = {language: {"mean_recall": 20.0 + index} for index, language in enumerate(LANGUAGES)}
-        return {"step": number, "validation_mean_recall": 1.0, "validation": recalls}
+def evaluation(number: int, languages: list[str], **benchmarks: dict) -> dict:
+    recalls = {language: {"mean_recall": 20.0 + index} for index, language in enumerate(languages)}
+    return {"step": number, "validation": recalls, **({"benchmarks": benchmarks} if benchmarks else {})}
 
-    axes = panels(tmp_path, [step(1), evaluation(1), step(2), evaluation(2)])["validation: mean recall, %"]
-    assert len(axes.lines) == 10 and list(axes.lines[7].get_ydata()) == [27.0, 27.0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(
-        reversed(LANGUAGES)
-    )  # the highest first
+
+def legend(axes) -> list[str]:
+    """The texts of a legend that is inside its panel."""
     axes.figure.canvas.draw()
-    box, frame = axes.get_legend().get_window_extent(), axes.figure.bbox
+    box, frame = axes.get_legend().get_window_extent(), axes.get_window_extent()
     assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_each_of_few_languages_is_a_line(tmp_path):
+    records = [step(1), evaluation(1, ["en", "pt"]), step(2), evaluation(2, ["en", "pt"])]
+    axes = panels(tmp_path, records)["validation: mean recall, %"]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[20.0, 20.0], [21.0, 21.0]]
+    assert legend(axes) == ["en", "pt"]
+
+
+def test_many_languages_are_a_mean_a_range_and_english(tmp_path):
+    axes = panels(tmp_path, [step(1), evaluation(1, list(LANGUAGES))])["validation: mean recall, %"]
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert lines == {"mean": [24.5], "en": [20.0]}
+    band = axes.collections[0].get_datalim(axes.transData)
+    assert (band.y0, band.y1) == (20.0, 29.0)
+    assert legend(axes) == ["range of 10 languages", "mean", "en"]
+
+
+def test_a_benchmark_has_a_panel_that_begins_before_training_and_shows_the_kept_step(tmp_path):
+    accuracy = {"en": {"zero_shot_accuracy": 66.0}}
+    path = write(tmp_path, [step(1), step(2), evaluation(2, ["en"], rsscn7=accuracy)])
+    drawn = curve_figure(path, kept=2, start={"rsscn7": {"en": {"zero_shot_accuracy": 59.0}}})
+    axes = {axes.get_title(): axes for axes in drawn.axes}["rsscn7: zero-shot accuracy, %"]
+    line, kept = axes.lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0, 2], [59.0, 66.0])
+    assert list(kept.get_xdata()) == [2, 2] and legend(axes) == ["en", "the model"]
 
 
 def test_parts_with_one_learning_rate_share_a_line(tmp_path):

@@ -5,6 +5,7 @@ import json
 import pytest
 from accelerate import Accelerator
 
+from rsmclip.training.best import BestStep
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.log import TrainingLog
 
@@ -37,3 +38,36 @@ def test_a_character_that_was_cut_in_two_is_no_error(tmp_path):
     whole = as_bytes(LINES[:2])
     resumed(tmp_path, whole[: whole.index("é".encode()) + 1], first_step=2).bar.close()
     assert (tmp_path / "train_log.jsonl").read_bytes() == as_bytes(LINES[:1])
+
+
+def validation(step: int, recall: float) -> dict:
+    return {"step": step, "validation_mean_recall": recall, "validation": {"en": {"mean_recall": recall}}}
+
+
+def test_a_resumed_run_knows_the_best_step_of_those_that_have_a_checkpoint(tmp_path):
+    lines = [validation(step, recall) for step, recall in ((10, 9.0), (20, 3.0), (30, 5.0), (40, 4.0), (50, 8.0))]
+    (tmp_path / "train_log.jsonl").write_bytes(as_bytes(lines))
+    for step in (20, 30, 50):
+        (tmp_path / "checkpoints" / f"step-{step}").mkdir(parents=True)
+    config = TrainingConfig(output_dir=str(tmp_path), best_figure="en/mean_recall")
+    for first_step, best in ((50, BestStep(50, 8.0)), (40, BestStep(30, 5.0, waited=1))):
+        log = TrainingLog(config, Accelerator(cpu=True), first_step, 60)
+        assert log.evaluated == first_step and log.best == best
+        log.bar.close()
+
+
+def test_an_evaluation_is_written_with_its_means_and_benchmarks(tmp_path):
+    config = TrainingConfig(output_dir=str(tmp_path), best_figure="aid/zero_shot_accuracy")
+    log = TrainingLog(config, Accelerator(cpu=True), 0, 60)
+    recalls = {"en": {"mean_recall": 6.0, "images": 9}, "pt": {"mean_recall": 4.0}}
+    log.evaluation(7, {"corpus": recalls, "aid": {"en": {"zero_shot_accuracy": 70.0}}}, seconds=1.0)
+    log.bar.close()
+    (record,) = log.read()
+    assert record == {
+        "step": 7,
+        "validation_mean_recall": 5.0,
+        "validation_aid/zero_shot_accuracy": 70.0,
+        "validation": {"en": {"mean_recall": 6.0}, "pt": {"mean_recall": 4.0}},
+        "benchmarks": {"aid": {"en": {"zero_shot_accuracy": 70.0}}},
+    }
+    assert log.best == BestStep(7, 70.0)

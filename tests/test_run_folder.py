@@ -1,5 +1,6 @@
 """The folder of a run: files that may be overwritten, runs that may continue, and published settings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from rsmclip.training.run_folder import (
     check_run_folder,
     prepare_run_folder,
     published_config,
+    store_start,
+    stored_start,
     with_checkpoint,
     write_settings,
 )
@@ -123,3 +126,21 @@ def test_published_settings_name_no_place_on_this_machine_and_start_a_new_run(fo
     assert str(tmp_path) not in text and yaml.safe_load(text)["overwrite_output_dir"] is False
     assert parse_config(["--config", str(tmp_path / "new" / "training_config.yaml")]) == published
     assert (tmp_path / "new" / ".gitignore").read_text().split() == ["checkpoints/", "trackers/", "dry_run.png"]
+
+
+def test_published_benchmarks_have_no_local_path(tmp_path):
+    (tmp_path / "images").mkdir()
+    config = TrainingConfig(benchmarks=["rsicd", f"aid={tmp_path / 'images'}"])
+    assert published_config(config).benchmarks == ["rsicd", "aid=images"]
+
+
+def test_metrics_before_training_are_read_again_for_what_they_were_measured_on_only(folder):
+    config, accelerator = TrainingConfig(output_dir=str(folder)), Accelerator(cpu=True)
+    assert stored_start(config, accelerator) is None
+    metrics = {"corpus": {"en": {"mean_recall": 1.5}}}
+    store_start(config, metrics)
+    assert stored_start(config, accelerator) == metrics
+    assert stored_start(replace(config, test_split="val"), accelerator) is None
+    assert stored_start(replace(config, benchmarks=["rsicd"]), accelerator) is None
+    prepare_run_folder(replace(config, overwrite_output_dir=True), accelerator)
+    assert stored_start(config, accelerator) is None  # of another run

@@ -5,9 +5,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
+from safetensors.torch import load_file
 from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import train
@@ -221,6 +224,90 @@ def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, mon
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     with pytest.raises(ValueError, match="mixed_precision 'no', not 'bf16'"):
         make_run(resume_from_checkpoint="latest", overwrite_output_dir=False)
+
+
+def script_validation(monkeypatch, recalls: list[float]) -> list[float]:
+    """Replace the figures of the validation, in order. Returns the list of those that are left."""
+    left = list(recalls)
+    monkeypatch.setattr(
+        train.evaluation, "metrics_by_dataset", lambda outcomes: {"corpus": {"en": {"mean_recall": left.pop(0)}}}
+    )
+    return left
+
+
+def test_the_best_step_becomes_the_model_and_ends_the_run_early(make_run, monkeypatch, tmp_path):
+    choices = {"best_figure": "en/mean_recall", "early_stop_evaluations": 2, "evaluate_start": False}
+    run = {"evaluation_steps": 2, "checkpoint_steps": 3, "keep_checkpoints": 1, "overwrite_output_dir": True}
+    config = make_run(**choices, **run, languages=["en"]).config
+    left = script_validation(monkeypatch, [5.0, 9.0, 7.0, 8.0, 100.0])
+    results = train.train(config)
+    folder = tmp_path / "run"
+    assert left == [100.0]
+    assert results.kept == {"figure": "en/mean_recall", "step": 4, "last_step": 8, "value": 9.0, "waited": 2}
+    assert results.untrained == {}
+    assert sorted(path.name for path in (folder / "checkpoints").glob("step-*")) == ["step-4", "step-8"]
+    weights, best = (load_file(path / "model.safetensors") for path in (folder, folder / "checkpoints" / "step-4"))
+    assert all(weight.equal(best[f"model.{name}"]) for name, weight in weights.items())
+    text = (folder / "README.md").read_text()
+    assert "4 of 8" in text and "`en/mean_recall`" in text and "| untrained |" not in text
+
+    # A run that was killed in its final evaluation ends at once, with the same model.
+    (folder / "model.safetensors").unlink()
+    AcceleratorState._reset_state(True)
+    again = train.train(replace(config, resume_from_checkpoint="latest", overwrite_output_dir=False))
+    assert left == [100.0] and again.kept == results.kept and again.metrics == results.metrics
+    resumed = load_file(folder / "model.safetensors")
+    assert all(weight.equal(best[f"model.{name}"]) for name, weight in resumed.items())
+
+
+def test_the_last_step_is_validated_too_if_a_figure_chooses(make_run, monkeypatch):
+    numbers = {"max_train_steps": 3, "evaluation_steps": 2}
+    config = make_run(**numbers, best_figure="mean_recall", evaluate_start=False, languages=["en"]).config
+    left = script_validation(monkeypatch, [5.0, 6.0])
+    assert train.train(config).kept["step"] == 3 and not left
+
+
+def test_an_unknown_figure_is_refused_before_the_folder_changes(make_run, tmp_path):
+    with pytest.raises(UserError, match="'zero_shot_accuracy'.* mean_recall, en/mean_recall"):
+        make_run(best_figure="zero_shot_accuracy")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_does_not_evaluate_the_start_again(make_run, monkeypatch):
+    config = make_run(max_train_steps=4, checkpoint_steps=2, evaluation_steps=100, languages=["en"]).config
+    first = train.train(config)
+    AcceleratorState._reset_state(True)
+    evaluated = []
+    evaluate = train.evaluate
+    monkeypatch.setattr(
+        train, "evaluate", lambda *given, **options: evaluated.append(1) or evaluate(*given, **options)
+    )
+    step = str(Path(config.output_dir) / "checkpoints" / "step-2")
+    resumed = train.train(replace(config, resume_from_checkpoint=step, overwrite_output_dir=False))
+    assert len(evaluated) == 1  # of the final table
+    assert resumed.untrained == first.untrained and resumed.untrained["en"]["mean_recall"] > 0
+
+
+def test_folders_of_images_are_measured_before_in_and_after_training(make_run, tmp_path):
+    rng = np.random.default_rng(0)
+    for label in ("aGrass", "eForest"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
+    benchmarks = {"benchmarks": ["demo", f"rsscn7={tmp_path / 'images'}"], "best_figure": "rsscn7/zero_shot_accuracy"}
+    results = train.train(make_run(**benchmarks, languages=["en", "pt"], max_train_steps=2, evaluation_steps=1).config)
+    found = results.benchmarks["rsscn7"]
+    assert found["images"] == 8 and list(found["metrics"]) == list(found["untrained"]) == ["en", "pt"]
+    records = [json.loads(line) for line in (tmp_path / "run" / "train_log.jsonl").read_text().splitlines()]
+    logged = {r["step"]: r["benchmarks"]["rsscn7"] for r in records if "benchmarks" in r}
+    kept = logged[results.kept["step"]]
+    assert {code: values["zero_shot_accuracy"] for code, values in found["metrics"].items()} == {
+        code: values["zero_shot_accuracy"] for code, values in kept.items()
+    }
+    text = (tmp_path / "run" / "README.md").read_text()
+    assert "### rsscn7" in text and text.count("| untrained |") == 2 and "`rsscn7` chose" in text
+    assert "--benchmarks demo rsscn7=RSSCN7" in results.command and str(tmp_path) not in text
 
 
 LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"}

@@ -28,9 +28,9 @@ MANIFEST = "manifest.json"
 UNFINISHED = (".writing-*", ".deleting-*")  # folders that a killed run can leave
 
 
-def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int) -> Path:
+def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int, best: int | None = None) -> Path:
     """
-    Save the state of the run to `folder/step-<step>`, and keep `keep - 1` earlier checkpoints.
+    Save the state of the run to `folder/step-<step>`, and keep `keep - 1` earlier checkpoints and that of step `best`.
 
     All processes must call it, with a folder on a disk that they share. If one process cannot write, all raise the
     error, so that none waits.
@@ -58,7 +58,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int
         done = found.index(target) + 1
         # Checkpoints of later steps are from before the run was resumed at an earlier step.
         for old in found[: max(0, done - keep)] + found[done:]:
-            if checkpoint_step(old) > 0:  # a probed start stays: a user can interpolate with it
+            if checkpoint_step(old) not in (0, best):  # a probed start stays: a user can interpolate with it
                 discard(old)
     return target
 

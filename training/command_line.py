@@ -50,7 +50,7 @@ def argument_type(hint: type) -> dict:
         return {"type": str, "metavar": "{" + ",".join(get_args(hint)) + "}"}
     if get_origin(hint) is list:
         kind = get_args(hint)[0]
-        return {"type": kind, "nargs": "+", "metavar": kind.__name__.upper()}
+        return {"type": kind, "nargs": "*", "metavar": kind.__name__.upper()}
     if hint is bool:
         return {"type": boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
     return {"type": dictionary if hint is dict else hint, "metavar": "JSON" if hint is dict else hint.__name__.upper()}
@@ -124,6 +124,8 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
     if not isinstance(base, str | None):
         raise UserError(f"{path}: base is {base!r}, but must be the name of a file beside it")
     values = {name: value for name, value in values.items() if name not in FORMER_FIELDS}
+    if "benchmark" in values:  # in files of earlier runs
+        values["benchmarks"] = [name for name in [values.pop("benchmark")] if name]
     if values.get("mixed_precision") is False:
         values["mixed_precision"] = "no"  # YAML reads `no` as false
     if type(values.get("source_sampling")) in (int, float):

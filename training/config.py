@@ -34,6 +34,10 @@ SOURCE_SAMPLING = (
     "How rows of several corpora are drawn; null: each row once an epoch; temperature T: shares proportional to "
     "rows ** (1 / T); weights: rsicd=1,ucm=2."
 )
+BENCHMARKS = (
+    "Zero-shot: NAME, a file of eval/benchmarks/, names the labels of the corpus; NAME=FOLDER is a folder of images "
+    "by class."
+)
 HUB_STRATEGY = (
     "What is pushed: the finished model (end); also the model of each checkpoint to main (every_save) or to a branch "
     "checkpoint-N (checkpoint). The optimizer's state is never pushed."
@@ -79,7 +83,7 @@ class DataSettings:
     language_sampling: str = option("uniform", LANGUAGE_SAMPLING, card=True)
     source_sampling: str | None = option(None, SOURCE_SAMPLING, card=True)
     captions_per_image: int = option(2, "Captions of an image in a step, in several languages.", low=1, card=True)
-    benchmark: str | None = option(None, "Class names for zero-shot: a file of eval/benchmarks/.", may_change=True)
+    benchmarks: list[str] = option([], BENCHMARKS, may_change=True)
     short_side: int = option(256, "Workers reduce the short side of images to this, in pixels.", low=1)
     num_workers: int = option(4, "Data loading processes of each training process.", low=0, may_change=True)
     streaming: bool = option(False, "Read the training split shard by shard in a bounded cache; needs parquet files.")
@@ -246,6 +250,13 @@ class OutputSettings:
     evaluation_steps: float = option(
         500, "Steps between validations; below 1: share of the run.", above=0, may_change=True, steps=True
     )
+    evaluate_start: bool = option(True, "Evaluate the model before training, for the final table.", may_change=True)
+    best_figure: str | None = option(
+        None, "Figure of the validation; the step where it is highest is the model; null: the last step.", card=True
+    )
+    early_stop_evaluations: int | None = option(
+        None, "Evaluations without a rise of best_figure that end the run; null: never.", low=1, may_change=True
+    )
     evaluation_batch_size: int = option(128, "Images or captions of a batch in evaluations.", low=1, may_change=True)
     logging_steps: int = option(10, "Steps between writes to the log of all steps.", low=1, may_change=True)
     log_with: str | None = option(None, "Tracker of accelerate: tensorboard, wandb, trackio, …", may_change=True)
@@ -344,6 +355,8 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
                 raise UserError(f"freeze {self.freeze!r} is not a regular expression: {error}") from None
         if self.push_to_hub and (self.hub_model_id or "").count("/") != 1:
             raise UserError(f"push_to_hub needs hub_model_id, as USER/NAME; it is {self.hub_model_id!r}")
+        if self.early_stop_evaluations and not self.best_figure:
+            raise UserError("early_stop_evaluations needs best_figure: the figure that must rise")
         if self.merge_adapter and not self.lora:
             raise UserError("merge_adapter needs lora: without lora there is no adapter to merge")
         if self.push_to_hub and self.lora and not self.merge_adapter and self.model and is_local(self.model):

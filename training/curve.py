@@ -25,40 +25,46 @@ SCALARS = {  # fields of the log and titles
     "kl": "KL(teacher || student), nats",
     "prototype_use": "share of prototypes that ever won",
 }
-FIGURES = {"mean_recall": "validation: mean recall, %", "zero_shot_accuracy": "validation: zero-shot accuracy, %"}
+FIGURES = {"mean_recall": "mean recall, %", "zero_shot_accuracy": "zero-shot accuracy, %"}
+FEW = 3  # languages that each have a line; more have their mean and range
 
 
-def draw_training_curve(log: Path, output: Path) -> None:
+def draw_training_curve(
+    log: Path, output: Path, kept: int | None = None, start: dict[str, dict[str, dict[str, float]]] | None = None
+) -> None:
     """
-    Draw losses, validation figures of each language, learning rates and other scalars into a PNG file.
+    Draw losses, validation figures of the corpus and of the benchmarks, learning rates and other scalars.
+
+    Args:
+        log (`Path`): The log of the run.
+        output (`Path`): PNG file.
+        kept (`int`, *optional*): Step that became the model, marked in the validation figures.
+        start (`dict`, *optional*): Metrics before training by benchmark and language, drawn at step 0.
 
     Raises:
         [`UserError`]: The log has no step, or the file cannot be written.
     """
-    save(curve_figure(log), output)
+    save(curve_figure(log, kept, start), output)
 
 
-def curve_figure(log: Path) -> "Figure":
+def curve_figure(
+    log: Path, kept: int | None = None, start: dict[str, dict[str, dict[str, float]]] | None = None
+) -> "Figure":
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     steps = [record for record in records if "loss" in record]
-    evaluations = [record for record in records if "validation" in record]
+    validations = validation_series(records, start or {})
     if not steps:
         raise UserError(f"{log} has no step to draw")
-    figures = {
-        name: title
-        for name, title in FIGURES.items()
-        if any(name in values for record in evaluations for values in record["validation"].values())
-    }
     scalars = {name: title for name, title in SCALARS.items() if any(name in record for record in steps)}
 
     # One panel for each series that the log has.
-    rows = -(-(2 + len(figures) + len(scalars)) // COLUMNS)
+    rows = -(-(2 + len(validations) + len(scalars)) // COLUMNS)
     figure = new_figure(HEIGHT * rows, WIDTH, DOTS, layout="constrained")
     panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
     remaining = iter(panels)
     draw_losses(next_panel(remaining, "training loss", steps), steps)
-    for name, title in figures.items():
-        draw_by_language(next_panel(remaining, title, steps), evaluations, name)
+    for title, languages in validations.items():
+        draw_by_language(next_panel(remaining, title, steps), languages, kept)
     draw_learning_rates(next_panel(remaining, "learning rate", steps), steps)
     for name, title in scalars.items():
         draw_scalar(next_panel(remaining, title, steps), steps, name)
@@ -122,16 +128,43 @@ def draw_scalar(axes: "Axes", steps: list[dict], name: str) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def draw_by_language(axes: "Axes", evaluations: list[dict], name: str) -> None:
-    languages = dict.fromkeys(language for record in evaluations for language in record["validation"])
-    lines = []
-    for language in languages:
-        known = [(r["step"], r["validation"].get(language, {}).get(name)) for r in evaluations]
-        if known := [(step, value) for step, value in known if value is not None]:
-            lines += axes.plot(*zip(*known, strict=True), label=language, linewidth=1.2, marker="o", markersize=2.5)
-    # Legend beside the panel, in the order of the last values.
-    lines.sort(key=lambda line: -line.get_ydata()[-1])
-    axes.legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, frameon=False)
+def validation_series(records: list[dict], start: dict) -> dict[str, dict[str, dict[int, float]]]:
+    """Return the figures of the validation: values by title of the panel, language and step."""
+    evaluations = [(0, name, by_language) for name, by_language in start.items()]
+    for record in records:
+        if "validation" in record:
+            measured = {"validation": record["validation"]} | record.get("benchmarks", {})
+            evaluations += [(record["step"], name, by_language) for name, by_language in measured.items()]
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    # Panels in this order: the validation split, then benchmarks by name.
+    for step, name, by_language in sorted(evaluations, key=lambda each: (each[1] != "validation", each[1], each[0])):
+        for metric, title in FIGURES.items():
+            for language, values in by_language.items():
+                if metric in values:
+                    found.setdefault(f"{name}: {title}", {}).setdefault(language, {})[step] = values[metric]
+    return found
+
+
+def draw_by_language(axes: "Axes", languages: dict[str, dict[int, float]], kept: int | None) -> None:
+    style = {"linewidth": 1.3, "marker": "o", "markersize": 2.5}
+    if len(languages) <= FEW:
+        for language, values in languages.items():
+            axes.plot(values.keys(), values.values(), label=language, **style)
+    else:
+        # Lines of many languages hide each other: mean, range and English.
+        table: dict[int, list[float]] = {}
+        for values in languages.values():
+            for step, value in values.items():
+                table.setdefault(step, []).append(value)
+        lowest, highest = [[choose(values) for values in table.values()] for choose in (min, max)]
+        label = f"range of {len(languages)} languages"
+        axes.fill_between(list(table), lowest, highest, alpha=0.2, linewidth=0, label=label)
+        axes.plot(list(table), [np.mean(values) for values in table.values()], color="tab:blue", label="mean", **style)
+        if "en" in languages:
+            axes.plot(languages["en"].keys(), languages["en"].values(), color="tab:orange", label="en", **style)
+    if kept is not None:
+        axes.axvline(kept, color="tab:gray", linewidth=1, linestyle=":", label="the model")
+    axes.legend(fontsize=7, framealpha=0.8, edgecolor="none")
 
 
 def draw_learning_rates(axes: "Axes", steps: list[dict]) -> None:

@@ -9,7 +9,6 @@ import math
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
@@ -18,6 +17,7 @@ from tqdm.auto import tqdm
 from rsmclip.core.errors import user_errors
 from rsmclip.core.files import write_whole
 from rsmclip.training.batches import UNDECODABLE_SHARE, undecodable_images
+from rsmclip.training.best import CORPUS, BestStep, Metrics, better, mean_figures, named_figures, shown
 from rsmclip.training.checkpoints import sync
 from rsmclip.training.config import TrainingConfig
 
@@ -46,10 +46,12 @@ class TrainingLog:
         self.new_undecodable: list[str] = []
         self.seconds_before = 0.0
         self.evaluated = 0  # step of the last evaluation
+        self.best: BestStep | None = None  # by `best_figure`
         self.path = Path(config.output_dir) / "train_log.jsonl"
         if accelerator.is_main_process:
             self.keep_lines_up_to(first_step)
-        self.evaluated = broadcast_object_list([self.evaluated])[0]  # all processes evaluate at the same steps
+        # All processes evaluate at the same steps and agree on the best one.
+        self.evaluated, self.best = broadcast_object_list([self.evaluated, self.best])
         if config.log_with:
             accelerator.init_trackers("rsmclip", config={k: str(v) for k, v in vars(config).items()})
         self.bar = tqdm(
@@ -67,7 +69,11 @@ class TrainingLog:
         write_whole(self.path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
         self.seconds_before = max((record.get("seconds", 0.0) for record in kept), default=0.0)
         self.undecodable.update(image_id for record in kept for image_id in record.get("undecodable", []))
-        self.evaluated = max((record["step"] for record in kept if "validation_mean_recall" in record), default=0)
+        for record in (record for record in kept if "validation" in record):
+            self.evaluated = record["step"]
+            has_checkpoint = (self.path.parent / "checkpoints" / f"step-{self.evaluated}").is_dir()
+            metrics = {CORPUS: record["validation"]} | record.get("benchmarks", {})
+            self.update_best(self.evaluated, metrics, has_checkpoint)
 
     def read(self) -> list[dict]:
         records = []
@@ -154,24 +160,33 @@ class TrainingLog:
         if len(self.undecodable) > UNDECODABLE_SHARE * self.num_rows:
             raise undecodable_images(sorted(self.undecodable), self.num_rows)
 
-    def evaluation(self, step: int, metrics: dict[str, dict[str, float]], seconds: float) -> None:
+    def evaluation(self, step: int, metrics: Metrics, seconds: float) -> None:
         """
         Write an evaluation after `step` steps: the figures of each language and their means.
 
-        Its duration, `seconds`, does not count as training time.
+        Its duration, `seconds`, does not count as training time. Only rank 0 needs `metrics`.
         """
         self.paused += seconds
-        shown = ("mean_recall", "zero_shot_accuracy")
         self.evaluated = step
-        by_metric = {name: [found[name] for found in metrics.values() if name in found] for name in shown}
-        means = {f"validation_{name}": float(np.mean(values)) for name, values in by_metric.items() if values}
-        if means:
-            languages = {
-                language: {n: values[n] for n in shown if n in values} for language, values in metrics.items()
+        if self.accelerator.is_main_process:
+            means = mean_figures(metrics)
+            logged = {f"validation_{name}": value for name, value in means.items()}
+            folders = {
+                dataset: {language: shown(found) for language, found in by_language.items()}
+                for dataset, by_language in metrics.items()
             }
-            self.write({"step": step, **means, "validation": languages})
+            record = {"step": step, **logged, "validation": folders.pop(CORPUS)}
+            self.write(record | ({"benchmarks": folders} if folders else {}))
             self.say(f"step {step}: " + ", ".join(f"{name} {value:.1f}" for name, value in means.items()))
-            self.accelerator.log(means, step=step)
+            self.accelerator.log(logged, step=step)
+            self.update_best(step, metrics)
+        (self.best,) = broadcast_object_list([self.best])
+
+    def update_best(self, step: int, metrics: Metrics, has_checkpoint: bool = True) -> None:
+        # A step whose checkpoint is lost cannot become the model.
+        if self.config.best_figure and (has_checkpoint or self.best is not None):
+            value = named_figures(metrics)[self.config.best_figure] if has_checkpoint else -math.inf
+            self.best = better(self.best, step, value)
 
     def say(self, line: str) -> None:
         if self.accelerator.is_main_process:

@@ -144,5 +144,9 @@ def rerun_command(config: TrainingConfig, accelerator: Accelerator) -> str:
         launcher = f"accelerate launch --num_processes {processes}"
     local = (name for name in SOURCES if getattr(config, name) not in (None, "demo"))
     places = "".join(f" --{name} {name.upper()}" for name in local if is_local(getattr(config, name)))
+    entries = [entry.partition("=") for entry in config.benchmarks]
+    if any(sign for _, sign, _ in entries):
+        named = (f"{name}={name.upper()}" if sign else name for name, sign, _ in entries)
+        places += f" --benchmarks {' '.join(named)}"
     precision = f" --mixed_precision {accelerator.mixed_precision}" if accelerator.mixed_precision != "no" else ""
     return f"{launcher} train.py --config training_config.yaml --output_dir NEW{precision}{places}"

@@ -3,19 +3,23 @@
 A `.gitignore` keeps `checkpoints/`, `trackers/` and the picture of a dry run out of a git repository.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import published_name
+from rsmclip.core.files import published_name, read_json, write_whole
 from rsmclip.models.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder
 from rsmclip.training.checkpoints import candidates, find_checkpoint_once
 from rsmclip.training.command_line import read_yaml
 from rsmclip.training.config import SOURCES, TrainingConfig
+
+START = "checkpoints/start_metrics.json"  # of the model before training
 
 
 def check_run_folder(config: TrainingConfig) -> None:
@@ -113,9 +117,31 @@ def write_settings(config: TrainingConfig, folder: Path) -> None:
     published.save(folder / "training_config.yaml")
 
 
+def stored_start(config: TrainingConfig, accelerator: Accelerator) -> dict | None:
+    """Return the metrics of the model before training that [`store_start`] wrote for this test split, or `None`."""
+    found: list[dict | None] = [None]
+    path = Path(config.output_dir) / START
+    if accelerator.is_main_process and path.is_file():
+        stored = read_json(path)
+        found = [stored["metrics"] if stored["settings"] == evaluated_settings(config) else None]
+    return broadcast_object_list(found)[0]
+
+
+def store_start(config: TrainingConfig, metrics: dict) -> None:
+    """Store the metrics of the model before training, for a resumed run. Rank 0 calls it."""
+    stored = {"settings": evaluated_settings(config), "metrics": metrics}
+    write_whole(Path(config.output_dir) / START, json.dumps(stored, ensure_ascii=False))
+
+
+def evaluated_settings(config: TrainingConfig) -> dict:
+    return {name: getattr(config, name) for name in ("test_split", "evaluated_languages", "benchmarks")}
+
+
 def published_config(config: TrainingConfig) -> TrainingConfig:
     """Return the settings for publication: local paths are reduced to their last part, and nothing is pushed."""
     values = asdict(config) | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}
     for name in (*SOURCES, "output_dir"):
         values[name] = published_name(values[name])
+    entries = [entry.partition("=") for entry in config.benchmarks]
+    values["benchmarks"] = [f"{name}={published_name(folder)}" if sign else name for name, sign, folder in entries]
     return TrainingConfig(**values)

@@ -23,7 +23,7 @@ LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj)"}
 def runs(corpus_folder, tmp_path_factory) -> Path:
     """A folder with two runs: `model`, and `adapter` to this model."""
     root = tmp_path_factory.mktemp("runs")
-    data = {"dataset": str(corpus_folder), "benchmark": "demo", "languages": ["en", "pt", "zh"]}
+    data = {"dataset": str(corpus_folder), "benchmarks": ["demo"], "languages": ["en", "pt", "zh"]}
     fields = TINY_RUN | data | {"max_train_steps": 2, "num_workers": 0}
     for name, start in {"model": {}, "adapter": {"model": f"{root}/model", "lora": LORA}}.items():
         train.train(TrainingConfig(output_dir=str(root / name), **fields | start))

@@ -115,7 +115,7 @@ def test_a_stream_from_the_hub_outlives_faults_and_continues_after_an_outage(pad
 def test_a_run_on_a_stream_logs_the_same_losses_for_any_number_of_workers(sharded_corpus, tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     data = {"dataset": str(sharded_corpus), "tokenizer": str(tmp_path / "tokenizer"), "languages": ["en", "ko"]}
-    fields = {"streaming": True, "shuffle_buffer": 16, "benchmark": "demo", "max_train_steps": 8}
+    fields = {"streaming": True, "shuffle_buffer": 16, "benchmarks": ["demo"], "max_train_steps": 8}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(TINY_RUN | data | fields))
     losses = []
     for workers in ("0", "2"):

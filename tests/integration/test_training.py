@@ -30,7 +30,7 @@ TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_nod
 @pytest.fixture(scope="module")
 def config_file(tmp_path_factory, corpus_folder) -> Path:
     path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    fields = {"dataset": str(corpus_folder), "benchmark": "demo", "max_train_steps": STEPS, "num_workers": 1}
+    fields = {"dataset": str(corpus_folder), "benchmarks": ["demo"], "max_train_steps": STEPS, "num_workers": 1}
     path.write_text(yaml.safe_dump(TINY_RUN | fields))
     return path
 
@@ -93,6 +93,16 @@ def test_chunks_in_two_processes_log_the_losses_of_one_process(finished, config_
     assert heads[0] is not None and heads[1] is None
 
 
+def test_two_processes_agree_on_the_best_step_and_on_an_early_stop(config_file, tmp_path):
+    options = ("--best_figure", "mean_recall", "--early_stop_evaluations", 1, "--evaluation_steps", 1)
+    printed = train(config_file, tmp_path, *options, launcher=TWO_PROCESSES)
+    evaluations = {r["step"]: r["validation_mean_recall"] for r in log_of(tmp_path) if "validation" in r}
+    kept = read_json(tmp_path)["kept"]
+    assert kept["value"] == evaluations[kept["step"]] == max(evaluations.values())
+    assert kept["last_step"] == max(evaluations) and len(losses(tmp_path)) == kept["last_step"]
+    assert f"step {kept['step']} of {kept['last_step']}" in printed
+
+
 def test_without_self_distillation_the_log_and_the_tracker_get_the_contrastive_loss(config_file, tmp_path):
     options = ("--self_distillation_weight", 0, "--log_with", "tensorboard", "--max_train_steps", 3)
     train(config_file, tmp_path, *options)
@@ -149,7 +159,9 @@ def test_bad_input_is_refused_in_one_line(finished, config_file, tmp_path, capsy
         (("--validation_split", "dev"), "'dev'"),
         (("--batch_size", "61"), "61"),
         (("--model", "./nowhere"), "nowhere"),
-        (("--benchmark", "nope"), "'nope'"),
+        (("--benchmarks", "nope"), "'nope'"),
+        (("--benchmarks", "demo", "aid=./missing"), "missing"),
+        (("--best_figure", "mean_recal"), "de/mean_recall"),
         (("--output_dir", finished[0]), "--overwrite_output_dir"),
         (("--dataset", write(tmp_path / "english", ["en"])), " pt"),
         (("--dataset", tmp_path / "other", "--validation_split", "train"), "'image'"),
