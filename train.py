@@ -7,8 +7,8 @@
 `training_step` is the whole method. It minimizes a weighted sum of two losses. InfoNCE compares global or mild views
 of every image with the captions of a batch, in both directions. Self-distillation is a cross-entropy: from another
 view of the same image, the student predicts the distribution over prototypes that an EMA teacher gives to a global
-view. The student is evaluated and saved. Validation chooses nothing, unless `best_figure` names a figure: the model
-after the last step is saved. At the end the folder of the run is a model repository for the Hub (`outcome.py`).
+view. The student after the last step is saved, or with `best_figure` that of the best step of the validation. At the
+end the folder of the run is a model repository for the Hub (`outcome.py`).
 """
 
 import dataclasses
@@ -114,8 +114,7 @@ def plan(config: TrainingConfig) -> Plan:
     with_head = config.self_distillation_weight > 0
     captions = captions_of(splits["train"], config.languages)
     texts = chain(*map(captions_of, splits.values()), protocol.benchmark_texts())
-    pretrained = config.model or config.image_tower
-    with torch.device("meta") if config.dry_run and not pretrained else nullcontext():
+    with torch.device("meta") if config.dry_run and not (config.model or config.image_tower) else nullcontext():
         model, processor = initial_model.make_model(config, captions, texts, with_head)
         adapter = lora.add_adapter(model, config.lora) if config.lora else None
     optimizer.freeze(model, config)
@@ -129,15 +128,13 @@ def plan(config: TrainingConfig) -> Plan:
 
 def probe(plan: Plan) -> None:
     """Train projections and logit scale alone, on embeddings of plain images and captions (training/probe.py)."""
-    model, rows, accelerator = plan.model.to(plan.accelerator.device), plan.splits["train"], plan.accelerator
-    if accelerator.is_main_process:
-        towers = probing.without_projections(model)
-        embedder = evaluation.Embedder(
-            towers, plan.processor, plan.config.evaluation_batch_size, cache=EmbeddingCache()
-        )
-        texts = sorted(set(captions_of(rows, plan.config.languages)))
+    config, model, rows = plan.config, plan.model.to(plan.accelerator.device), plan.splits["train"]
+    if plan.accelerator.is_main_process:
+        towers, batch_size = probing.without_projections(model), config.evaluation_batch_size
+        embedder = evaluation.Embedder(towers, plan.processor, batch_size, cache=EmbeddingCache())
+        texts = sorted(set(captions_of(rows, config.languages)))
         pooled = embedder.images(rows), embedder.texts(texts)
-        probing.train_new_layers(model, *pooled, texts, rows["captions"][:], plan.config)
+        probing.train_new_layers(model, *pooled, texts, rows["captions"][:], config)
     for parameter in probing.new_layers(model):
         broadcast(parameter.data)
 
@@ -194,8 +191,8 @@ def train(config: TrainingConfig) -> RunResults | None:
     accelerator.print(f"training on {processes.describe_device(accelerator)}: {schedules.length(config, num_rows)}")
     untrained = evaluate_start(run)  # before a checkpoint is loaded
     if config.resume_from_checkpoint:
-        checkpoint = Path(config.resume_from_checkpoint)
-        run.step = run.saved = checkpoints.load_checkpoint(accelerator, checkpoint, config.seed)
+        run.step = checkpoints.load_checkpoint(accelerator, Path(config.resume_from_checkpoint), config.seed)
+        run.saved = run.step
         accelerator.print(f"resumed from {config.resume_from_checkpoint}")
     log = TrainingLog(config, accelerator, run.step, num_rows)
     run.student.train()
@@ -295,13 +292,13 @@ def training_step(run: Run, batch: dict, step: int) -> dict[str, torch.Tensor]:
     if run.teacher is not None:
         run.teacher.update(model, momentum=schedules.teacher_momentum(config, step))
 
-    scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "logit_scale": output.logit_scale}
-    scalars["skipped"] = skipped
+    scalars = {"loss": loss, **losses, "gradient_norm": gradient_norm, "skipped": skipped}
+    scalars["logit_scale"] = output.logit_scale
     if (step + 1) % config.logging_steps == 0:  # early signs of collapse; the rank is of the first view, this process
         scalars["embedding_rank"] = effective_rank(output.image_embeds[0].detach())
         if targets is not None:
-            scalars |= {"teacher_entropy": entropy(targets), "prototype_use": run.centering.prototype_use()}
-            scalars["kl"] = kl_divergence(losses["distillation"], targets)
+            scalars |= {"teacher_entropy": entropy(targets), "kl": kl_divergence(losses["distillation"], targets)}
+            scalars["prototype_use"] = run.centering.prototype_use()
     return scalars
 
 
@@ -317,8 +314,8 @@ def save(run: Run, log: TrainingLog) -> Path:
     folder = Path(run.config.output_dir) / "checkpoints"
     if run.saved != run.step:
         log.sync()
-        best_step = log.best.step if log.best else None
-        checkpoints.save_checkpoint(run.accelerator, folder, run.step, run.config.keep_checkpoints, best_step)
+        keep, best_step = run.config.keep_checkpoints, log.best.step if log.best else None
+        checkpoints.save_checkpoint(run.accelerator, folder, run.step, keep, best_step)
         run.saved = run.step
     return folder / f"step-{run.step}"
 
