@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -33,9 +32,7 @@ from rsmclip import RSMCLIPModel, outcome
 from rsmclip.core.command_line import run_command
 from rsmclip.core.errors import UserError
 from rsmclip.data.schema import captions_of
-from rsmclip.eval import protocol
 from rsmclip.eval import tasks as evaluation
-from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.outcomes import Outcomes
 from rsmclip.eval.run_results import RunResults
 from rsmclip.hub import run_upload
@@ -113,7 +110,7 @@ def plan(config: TrainingConfig) -> Plan:
     set_seed(config.seed)
     with_head = config.self_distillation_weight > 0
     captions = captions_of(splits["train"], config.languages)
-    texts = chain(*map(captions_of, splits.values()), protocol.benchmark_texts())
+    texts = evaluation.all_texts(splits.values())
     with torch.device("meta") if config.dry_run and not (config.model or config.image_tower) else nullcontext():
         model, processor = initial_model.make_model(config, captions, texts, with_head)
         adapter = lora.add_adapter(model, config.lora) if config.lora else None
@@ -128,13 +125,11 @@ def plan(config: TrainingConfig) -> Plan:
 
 def probe(plan: Plan) -> None:
     """Train projections and logit scale alone, on embeddings of plain images and captions (training/probe.py)."""
-    config, model, rows = plan.config, plan.model.to(plan.accelerator.device), plan.splits["train"]
+    config, model = plan.config, plan.model.to(plan.accelerator.device)
     if plan.accelerator.is_main_process:
-        towers, batch_size = probing.without_projections(model), config.evaluation_batch_size
-        embedder = evaluation.Embedder(towers, plan.processor, batch_size, cache=EmbeddingCache())
-        texts = sorted(set(captions_of(rows, config.languages)))
-        pooled = embedder.images(rows), embedder.texts(texts)
-        probing.train_new_layers(model, *pooled, texts, rows["captions"][:], config)
+        towers, cache = probing.without_projections(model), evaluation.EmbeddingCache()
+        embedder = evaluation.Embedder(towers, plan.processor, config.evaluation_batch_size, cache=cache)
+        probing.train_new_layers(model, embedder.images, embedder.texts, plan.splits["train"], config)
     for parameter in probing.new_layers(model):
         broadcast(parameter.data)
 

@@ -1,6 +1,6 @@
 """The datasets that a model is evaluated on: a split of a corpus, and folders of images by class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from pathlib import Path
@@ -11,12 +11,12 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.languages import LANGUAGES
-from rsmclip.data.schema import check_schema, count_captions, load_corpus
+from rsmclip.data.schema import captions_of, check_schema, count_captions, load_corpus
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import check_labels, embed_corpus, measure_corpus, measure_zero_shot, metrics_by_language
 from rsmclip.eval.image_folder import benchmark_for, read_image_folder
 from rsmclip.eval.outcomes import Outcomes
-from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, load_benchmark
+from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, benchmark_texts, load_benchmark
 
 CORPUS = "corpus"  # name of the corpus beside the names of folders
 
@@ -140,6 +140,13 @@ def load_run_tasks(benchmarks: Sequence[str], languages: Sequence[str], splits: 
 def metrics_by_dataset(outcomes: dict[str, Outcomes]) -> dict[str, dict[str, dict[str, float]]]:
     """Return [`~rsmclip.eval.evaluate.metrics_by_language`] of each dataset."""
     return {name: metrics_by_language(found) for name, found in outcomes.items()}
+
+
+def all_texts(splits: Iterable[Dataset]) -> Iterator[str]:
+    """Yield all captions of some splits, and the class names and prompts of all benchmarks, in every language."""
+    for rows in splits:
+        yield from captions_of(rows)
+    yield from benchmark_texts()
 
 
 def named_folders(entries: Sequence[str], option: str) -> dict[str, str]:

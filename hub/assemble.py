@@ -1,11 +1,10 @@
 """`assemble` and `teacher`: model folders made of pretrained towers, and with the image tower of a teacher."""
 
-from itertools import chain
 from pathlib import Path
 
 from rsmclip.core.files import new_folder
-from rsmclip.data.schema import captions_of, load_corpus
-from rsmclip.eval.protocol import benchmark_texts
+from rsmclip.data.schema import load_corpus
+from rsmclip.eval.tasks import all_texts
 from rsmclip.models.average import read_teacher
 from rsmclip.models.folder import save_model_folder
 from rsmclip.models.towers import assemble, trim_vocabulary
@@ -37,8 +36,7 @@ def assemble_folder(
             image_tower, text_tower, {"projection_dim": projection_dim, "self_distillation": None}
         )
         if dataset is not None:
-            captions = chain.from_iterable(captions_of(rows) for rows in load_corpus(dataset).values())
-            trim_vocabulary(model, processor, chain(captions, benchmark_texts()))
+            trim_vocabulary(model, processor, all_texts(load_corpus(dataset).values()))
         save_model_folder(model, processor, unfinished)
     return len(processor.tokenizer)
 

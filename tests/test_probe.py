@@ -8,14 +8,16 @@ from rsmclip.training.losses import clip_loss
 from rsmclip.training.probe import new_layers, train_new_layers, without_projections
 
 
-def pooled_outputs(model, processor, rows, texts):
+def embedders(model, processor):
     embedder = Embedder(without_projections(model), processor)
-    return embedder.images(rows), embedder.texts(texts)
+    return embedder.images, embedder.texts
 
 
 def test_features_without_projections_are_the_pooled_outputs_of_the_towers(tiny_model, tiny_processor, corpus):
     rows, texts = corpus["train"].select(range(4)), ["a river", "um rio"]
-    images, captions = pooled_outputs(tiny_model, tiny_processor, rows, texts)
+    images, captions = (
+        embed(items) for embed, items in zip(embedders(tiny_model, tiny_processor), (rows, texts), strict=True)
+    )
     whole = Embedder(tiny_model.eval(), tiny_processor)
     with torch.no_grad():
         torch.testing.assert_close(tiny_model.visual_projection(images), whole.images(rows))
@@ -26,7 +28,8 @@ def test_a_probe_changes_the_new_layers_alone_and_lowers_the_loss(tiny_model, ti
     rows = corpus["train"]
     config = TrainingConfig(languages=["en", "pt"], probe_steps=40, probe_learning_rate=0.01)
     texts = sorted({text for row in rows["captions"] for code in ("en", "pt") for text in row[code] if text})
-    pooled = pooled_outputs(tiny_model, tiny_processor, rows, texts)
+    embed_images, embed_texts = embedders(tiny_model, tiny_processor)
+    pooled = embed_images(rows), embed_texts(texts)
     before = {name: value.clone() for name, value in tiny_model.state_dict().items()}
 
     def loss() -> float:
@@ -37,7 +40,7 @@ def test_a_probe_changes_the_new_layers_alone_and_lowers_the_loss(tiny_model, ti
             return float(clip_loss(images, captions, tiny_model.logit_scale.exp()))
 
     untrained = loss()
-    train_new_layers(tiny_model, *pooled, texts, rows["captions"], config)
+    train_new_layers(tiny_model, *embedders(tiny_model, tiny_processor), rows, config)
     assert loss() < untrained - 0.1
     changed = {name for name, value in tiny_model.state_dict().items() if not torch.equal(value, before[name])}
     trained = {id(parameter) for parameter in new_layers(tiny_model)}
@@ -46,11 +49,10 @@ def test_a_probe_changes_the_new_layers_alone_and_lowers_the_loss(tiny_model, ti
 
 def test_a_probe_repeats_with_its_seed(tiny_model, tiny_processor, corpus):
     rows, start = corpus["train"], {name: value.clone() for name, value in tiny_model.state_dict().items()}
-    texts = sorted({text for row in rows["captions"] for text in row["en"] if text})
-    pooled, found = pooled_outputs(tiny_model, tiny_processor, rows, texts), []
+    found = []
     for seed in (1, 1, 2):
         tiny_model.load_state_dict(start)
         config = TrainingConfig(languages=["en"], probe_steps=3, seed=seed)
-        train_new_layers(tiny_model, *pooled, texts, rows["captions"], config)
+        train_new_layers(tiny_model, *embedders(tiny_model, tiny_processor), rows, config)
         found.append(tiny_model.visual_projection.weight.detach().clone())
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])

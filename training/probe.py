@@ -7,16 +7,18 @@ milliseconds. The probed model is the floor that training the towers must beat.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from torch import nn
 from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import RSMCLIPModel
+from rsmclip.data.schema import captions_of
 from rsmclip.training.batches import StepSampler, image_sentence_ids
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.losses import clip_loss
@@ -41,23 +43,24 @@ def without_projections(model: RSMCLIPModel) -> RSMCLIPModel:
 
 def train_new_layers(
     model: RSMCLIPModel,
-    pooled_images: torch.Tensor,
-    pooled_texts: torch.Tensor,
-    texts: Sequence[str],
-    captions: Sequence[dict[str, list[str | None] | None]],
+    embed_images: Callable[[Dataset], torch.Tensor],
+    embed_texts: Callable[[list[str]], torch.Tensor],
+    rows: Dataset,
     config: TrainingConfig,
 ) -> None:
     """
-    Train projections and logit scale in place for `probe_steps` steps. The towers are not used.
+    Train projections and logit scale in place for `probe_steps` steps.
 
     Args:
-        model ([`RSMCLIPModel`]): The model.
-        pooled_images (`torch.Tensor` of shape `(images, image width)`): Pooled outputs of the image tower.
-        pooled_texts (`torch.Tensor` of shape `(texts, text width)`): Pooled outputs of the text tower.
-        texts (`Sequence[str]`): The texts, in the order of `pooled_texts`.
-        captions (`Sequence[dict]`): Column `captions` of the images. Captions are drawn as in training.
-        config ([`TrainingConfig`]): Steps, rate, sampling of captions, and seed.
+        model ([`RSMCLIPModel`]): The model. Its towers are not used.
+        embed_images (`Callable`): Returns the pooled outputs of the image tower, `(images, image width)`.
+        embed_texts (`Callable`): Returns the pooled outputs of the text tower, `(texts, text width)`.
+        rows (`datasets.Dataset`): Training split. Captions are drawn as in training.
+        config ([`TrainingConfig`]): Languages, steps, rate, sampling of captions, and seed.
     """
+    captions = rows["captions"][:]  # read once: a row at a time takes a millisecond
+    texts = sorted(set(captions_of(rows, config.languages)))
+    pooled_images, pooled_texts = embed_images(rows), embed_texts(texts)
     sampling, device, row_of = config.caption_sampling(), model.device, {text: row for row, text in enumerate(texts)}
     matrices = [parameter for parameter in new_layers(model) if parameter.ndim > 1]
     groups = [{"params": matrices}, {"params": [model.logit_scale], "weight_decay": 0.0}]
