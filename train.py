@@ -127,8 +127,8 @@ def probe(plan: Plan) -> None:
     """Train projections and logit scale alone, on embeddings of plain images and captions (training/probe.py)."""
     config, model = plan.config, plan.model.to(plan.accelerator.device)
     if plan.accelerator.is_main_process:
-        towers, cache = probing.without_projections(model), evaluation.EmbeddingCache()
-        embedder = evaluation.Embedder(towers, plan.processor, config.evaluation_batch_size, cache=cache)
+        towers = probing.without_projections(model)
+        embedder = evaluation.cached_embedder(towers, plan.processor, config.evaluation_batch_size)
         probing.train_new_layers(model, embedder.images, embedder.texts, plan.splits["train"], config)
     for parameter in probing.new_layers(model):
         broadcast(parameter.data)

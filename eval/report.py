@@ -26,7 +26,8 @@ def mean_over_languages(results: dict[str, dict[str, float]], metric: str) -> fl
 
 def result_table(results: dict[str, dict[str, float]], untrained: dict[str, dict[str, float]] | None = None) -> Table:
     """
-    Make the table of a training run: a row for each language, for their mean, for the untrained model, and for chance.
+    Make the table of a training run: a row for each language, for their mean, for the model before training, and for
+    chance.
 
     Args:
         results (`dict[str, dict[str, float]]`): Metrics from [`~rsmclip.eval.evaluate.metrics_by_language`].
@@ -39,7 +40,7 @@ def result_table(results: dict[str, dict[str, float]], untrained: dict[str, dict
     means = {metric: mean_over_languages(results, metric) for metric in columns}
     floor = {metric: mean_over_languages(untrained or {}, metric) for metric in columns}
     chance = {metric: mean_over_languages(results, f"chance_{metric}") for metric in columns}
-    lines = results | {"mean": means} | ({"untrained": floor} if untrained else {}) | {"chance": chance}
+    lines = results | {"mean": means} | ({"start": floor} if untrained else {}) | {"chance": chance}
     rows = [[title, *(decimal(values.get(metric)) for metric in columns)] for title, values in lines.items()]
     return ["language", *columns.values()], rows
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from rsmclip.core.errors import UserError
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.schema import captions_of, check_schema, count_captions, load_corpus
+from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import check_labels, embed_corpus, measure_corpus, measure_zero_shot, metrics_by_language
 from rsmclip.eval.image_folder import benchmark_for, read_image_folder
@@ -140,6 +141,11 @@ def load_run_tasks(benchmarks: Sequence[str], languages: Sequence[str], splits: 
 def metrics_by_dataset(outcomes: dict[str, Outcomes]) -> dict[str, dict[str, dict[str, float]]]:
     """Return [`~rsmclip.eval.evaluate.metrics_by_language`] of each dataset."""
     return {name: metrics_by_language(found) for name, found in outcomes.items()}
+
+
+def cached_embedder(model: PreTrainedModel, processor: ProcessorMixin, batch_size: int) -> Embedder:
+    """Return an embedder that keeps embeddings in the default cache of `rsmclip eval`."""
+    return Embedder(model, processor, batch_size, cache=EmbeddingCache())
 
 
 def all_texts(splits: Iterable[Dataset]) -> Iterator[str]:

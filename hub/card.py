@@ -166,7 +166,7 @@ def tables_of(evaluation: Evaluation, records: list[dict]) -> dict[str, str]:
         header, rows = next(iter(tables.values()))
         metrics = {title: metric for metric, title in COLUMNS.items()}
         floor = [mean_over_languages(untrained, metrics[title]) for title in header[1:]]
-        rows.insert(len(rows) - 1, ["untrained", *("–" if value is None else f"{value:.1f}" for value in floor)])
+        rows.insert(len(rows) - 1, ["start", *("–" if value is None else f"{value:.1f}" for value in floor)])
     return {title: unbroken(as_markdown(*table)) for title, table in tables.items()}
 
 

@@ -5,6 +5,7 @@ domain (WiSE-FT, Wortsman et al. 2021, arXiv 2109.01903; PAINT, Ilharco et al. 2
 several models is a soup (Wortsman et al. 2022, 2203.05482).
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +74,9 @@ def read_ingredients(folders: Sequence[Path]) -> Ingredients:
     for folder, tensors in zip(folders[1:], weights[1:], strict=True):
         check_same_shapes(folders[0], weights[0], folder, tensors)
     processors = [load_processor(home) for home in homes]
-    first = processors[0].tokenizer.backend_tokenizer.to_str()
+    first = pieces(processors[0])
     for folder, processor in zip(folders[1:], processors[1:], strict=True):
-        if processor.tokenizer.backend_tokenizer.to_str() != first:
+        if pieces(processor) != first:
             raise UserError(f"the tokenizers of {folders[0]} and {folder} differ: their weights cannot be averaged")
     return Ingredients(weights, homes[-1], config, processors[-1])
 
@@ -137,6 +138,12 @@ def check_same_shapes(
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(expected[name].shape)} in {first} and {tuple(tensor.shape)} in {second}"
             raise UserError(f"{name} has the shapes {shapes}: these weights cannot be averaged")
+
+
+def pieces(processor: CLIPProcessor) -> dict:
+    """Return what a tokenizer does, without padding and truncation, which its last call has set."""
+    described = json.loads(processor.tokenizer.backend_tokenizer.to_str())
+    return {name: value for name, value in described.items() if name not in ("padding", "truncation")}
 
 
 def load_processor(home: Path) -> CLIPProcessor:

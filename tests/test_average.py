@@ -138,6 +138,13 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(save, tmp_p
         average_models([folder], [1.0])
 
 
+def test_a_tokenizer_that_was_called_with_truncation_is_not_another_one(save, tiny_processor):
+    used = copy.deepcopy(tiny_processor)
+    used.tokenizer(["a port"], truncation=True, max_length=8, padding="max_length")
+    assert used.tokenizer.backend_tokenizer.to_str() != tiny_processor.tokenizer.backend_tokenizer.to_str()
+    average_models([save(1), save(2, processor=used)], [0.5, 0.5])
+
+
 def test_other_shapes_and_other_tokenizers_are_refused(save, tiny_processor):
     start = save(1)
     with pytest.raises(UserError, match="text_projection.0.weight.*20"):

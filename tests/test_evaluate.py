@@ -74,7 +74,7 @@ def test_the_table_has_languages_mean_and_floors():
     header, rows = result_table(results, untrained={"en": {"mean_recall": 1.5}})
     assert header == ["language", "mean recall", "zero-shot"]
     assert rows[0] == ["en", "30.0", "70.0"] and rows[2] == ["mean", "25.0", "70.0"]
-    assert rows[3] == ["untrained", "1.5", "–"] and rows[4] == ["chance", "2.0", "5.0"]
+    assert rows[3] == ["start", "1.5", "–"] and rows[4] == ["chance", "2.0", "5.0"]
     assert mean_over_languages(results, "absent") is None
     assert as_markdown(header, rows).splitlines()[2] == "| en | 30.0 | 70.0 |"
     lines = as_text(header, rows).splitlines()

@@ -249,7 +249,7 @@ def test_the_best_step_becomes_the_model_and_ends_the_run_early(make_run, monkey
     weights, best = (load_file(path / "model.safetensors") for path in (folder, folder / "checkpoints" / "step-4"))
     assert all(weight.equal(best[f"model.{name}"]) for name, weight in weights.items())
     text = (folder / "README.md").read_text()
-    assert "4 of 8" in text and "`en/mean_recall`" in text and "| untrained |" not in text
+    assert "4 of 8" in text and "`en/mean_recall`" in text and "| start |" not in text
 
     # A run that was killed in its final evaluation ends at once, with the same model.
     (folder / "model.safetensors").unlink()
@@ -306,7 +306,7 @@ def test_folders_of_images_are_measured_before_in_and_after_training(make_run, t
         code: values["zero_shot_accuracy"] for code, values in kept.items()
     }
     text = (tmp_path / "run" / "README.md").read_text()
-    assert "### rsscn7" in text and text.count("| untrained |") == 2 and "`rsscn7` chose" in text
+    assert "### rsscn7" in text and text.count("| start |") == 2 and "`rsscn7` chose" in text
     assert "--benchmarks demo rsscn7=RSSCN7" in results.command and str(tmp_path) not in text
 
 

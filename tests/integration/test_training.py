@@ -76,7 +76,7 @@ def test_a_run_leaves_a_hub_repository_and_prints_its_table(finished):
     table = {line.split()[0]: line.split() for line in printed.splitlines() if line.strip()}
     for language, metrics in results["metrics"].items():
         assert table[language][-2:] == [f"{metrics['mean_recall']:.1f}", f"{metrics['zero_shot_accuracy']:.1f}"]
-    assert {"mean", "untrained", "chance"} <= set(table)
+    assert {"mean", "start", "chance"} <= set(table)
     assert [record["step"] for record in log_of(output)] == list(range(1, STEPS + 1))
     for record in log_of(output):
         assert record["loss"] == pytest.approx(record["contrastive"] + record["distillation"], abs=1e-4)
