@@ -15,6 +15,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import train
 from rsmclip.core.errors import UserError
+from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.training import schedules
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.log import TrainingLog
@@ -224,6 +225,24 @@ def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, mon
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     with pytest.raises(ValueError, match="mixed_precision 'no', not 'bf16'"):
         make_run(resume_from_checkpoint="latest", overwrite_output_dir=False)
+
+
+def test_two_towers_start_with_probed_projections_that_stay_as_a_checkpoint(make_run, monkeypatch, tmp_path, towers):
+    monkeypatch.setattr(train.evaluation, "EmbeddingCache", lambda: EmbeddingCache(tmp_path / "cache"))
+    given = {"image_tower": towers[0], "text_tower": towers[1], "trim_vocabulary": True, "probe_steps": 3}
+    short = {"max_train_steps": 2, "checkpoint_steps": 1, "keep_checkpoints": 1, "overwrite_output_dir": True}
+    config = make_run(**given, **short, languages=["en"]).config
+    AcceleratorState._reset_state(True)
+    random = train.plan(config).model.state_dict()
+    AcceleratorState._reset_state(True)
+    results = train.train(config)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert sorted(path.name for path in checkpoints.glob("step-*")) == ["step-0", "step-2"]
+    probed = load_file(checkpoints / "step-0" / "model.safetensors")
+    changed = {name for name, weight in random.items() if not weight.equal(probed[f"model.{name}"])}
+    projections = {name for name in random if name.startswith(("visual_projection.", "text_projection."))}
+    assert changed == projections | {"logit_scale"}
+    assert results.untrained["en"]["mean_recall"] > 0
 
 
 def script_validation(monkeypatch, recalls: list[float]) -> list[float]:
