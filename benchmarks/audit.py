@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +31,7 @@ from datasets import Image as ImageColumn
 from PIL import Image, ImageOps
 
 from rsmclip.benchmarks.machine import describe_run
+from rsmclip.benchmarks.processes import tree_memory
 from rsmclip.data.audit.leaks import AuditReport, audit
 from rsmclip.data.schema import load_corpus
 
@@ -191,15 +191,6 @@ def timed_audit(folder: Path, results: multiprocessing.Queue) -> None:
     start = time.perf_counter()
     report = audit({"corpus": corpus}, "corpus")
     results.put({"seconds": round(time.perf_counter() - start, 1), "pairs": len(report.pairs)})
-
-
-def tree_memory(process: psutil.Process) -> int:
-    # Resident bytes of a process and its children. Shared pages count in each, so this is an upper bound.
-    total = 0
-    for each in [process, *process.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-            total += each.memory_info().rss
-    return total
 
 
 def speed(arguments: argparse.Namespace) -> dict:

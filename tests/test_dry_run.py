@@ -1,7 +1,10 @@
 """A dry run: its output, the picture of the first batch, and no change of other files."""
 
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,19 +12,22 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from rsmclip import train
+from rsmclip import outcome, train
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.training.batch_picture import CELL, DOTS, GAP, HEAD, draw_batch, drawn_captions
+from rsmclip.training.checkpoints import save_checkpoint
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.dry_run import (
     describe_data,
+    describe_disk,
     describe_model,
     describe_schedule,
     repeated_sentences,
     shared_sentences,
+    sizes_on_disk,
 )
 from rsmclip.training.run_folder import check_run_folder
-from tests.conftest import TINY_RUN
+from tests.conftest import TINY, TINY_RUN
 
 
 @pytest.fixture
@@ -38,7 +44,8 @@ def config(corpus_folder, tmp_path):
 def test_it_prints_what_the_run_would_be_and_writes_the_picture_alone(config, tmp_path, capsys):
     assert train.train(config) is None
     printed = capsys.readouterr().out
-    for expected in (r"train +60", r"validation +18", r"12 steps, 2\.4 epochs of 5 steps", "dry_run.png"):
+    schedule = r"12 steps, 2\.4 epochs of 5 steps"
+    for expected in (r"train +60", r"validation +18", schedule, r"disk: .* free", "dry_run.png"):
         assert re.search(expected, printed), expected
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["dry_run.png"]
     with Image.open(tmp_path / "run" / "dry_run.png") as image:
@@ -155,6 +162,48 @@ def test_frozen_and_trained_parameters_and_the_teacher_add_up(config):
     teacher = [run.model.vision_model, run.model.self_distillation_head]
     expected = sum(parameter.numel() for module in teacher for parameter in module.parameters())
     assert int(lines["teacher, a moving average"][0].replace(",", "")) == expected
+
+
+WIDE = {"hidden_size": 192, "intermediate_size": 768}  # weights far outweigh the other files of a checkpoint
+LORA = {"r": 32, "target_modules": r".*\.(q_proj|v_proj|query|value)"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"self_distillation_weight": 0, "freeze": r"vision_model\."}, {"lora": LORA, "merge_adapter": True}],
+    ids=["all weights", "frozen tower without teacher", "adapter"],
+)
+def test_the_disk_is_that_of_a_run(config, tmp_path, fields):
+    towers = {name: TINY[name] | WIDE for name in ("vision_config", "text_config")}
+    config = replace(config, model_config=TINY | towers, dry_run=False, **fields)
+    run = train.start(train.plan(config))
+    train.training_step(run, next(train.make_batches(run, 0)), 0)  # the optimizer makes its moments
+    saved = save_checkpoint(run.accelerator, tmp_path / "checkpoints", 1, keep=1)
+    outcome.save_model(run, tmp_path / "model")
+    weights = (tmp_path / "model" / "model.safetensors").stat().st_size
+    started, checkpoint, final = sizes_on_disk(config, run.model)
+    assert (checkpoint, final) == pytest.approx((size_of(saved), weights), rel=0.1)
+    assert started == pytest.approx(size_of(saved) - (saved / "optimizer.bin").stat().st_size, rel=0.1)
+
+
+def test_a_full_disk_is_told_and_the_earlier_run_counts_as_free(config, monkeypatch):
+    config = replace(config, max_train_steps=12, checkpoint_steps=4, keep_checkpoints=2)
+    model = train.plan(config).model
+    started, checkpoint, final = sizes_on_disk(config, model)
+    (output := Path(config.output_dir)).mkdir()
+    (output / "earlier").write_bytes(bytes(checkpoint))
+    for free, enough in ((2 * checkpoint, True), (2 * checkpoint - 1, False)):  # beside the earlier run
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free))
+        line = describe_disk(config, model)
+        needed, peak = f"{(2 * checkpoint + final) / 1e6:.1f} MB", f"{3 * checkpoint / 1e6:.1f} MB"
+        assert f"{needed} (checkpoints 2 × {checkpoint / 1e6:.1f} MB" in line and f"{peak} while" in line
+        assert ("too little" not in line) == enough
+    line = describe_disk(replace(config, probe_steps=5, best_figure="mean_recall"), model)
+    assert f"{(3 * checkpoint + started + final) / 1e6:.1f} MB (checkpoints 3 ×" in line and "probed start" in line
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def test_the_schedule_is_that_of_the_optimizer(config):

@@ -1,5 +1,7 @@
-"""`--dry_run`: print data, model and schedule of a run, and draw the first batch as the model sees it."""
+"""`--dry_run`: print data, model, disk and schedule of a run, and draw the first batch as the model sees it."""
 
+import math
+import shutil
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -36,6 +38,7 @@ PARTS = {  # parts of the model by prefix of parameter names; the first matching
     "logit_scale": "logit scale",
 }
 IMAGES_READ = 200  # to find the range of image sizes
+TEACHER = ("vision_model.", "self_distillation_head.")  # prefixes of the parameters that the teacher averages
 DUPLICATES = {"positive": "a positive", "ignore": "ignored", "negative": "a negative"}
 
 
@@ -124,6 +127,52 @@ def describe_model(config: TrainingConfig, model: RSMCLIPModel) -> str:
     return "\n".join(["model", columns([["parameters", "all", "trained", "frozen"], *rows])])
 
 
+def describe_disk(config: TrainingConfig, model: RSMCLIPModel) -> str:
+    # Disk that the run needs. A new checkpoint is written before the oldest one is deleted.
+    started, checkpoint, final = sizes_on_disk(config, model)
+    steps = min(config.checkpoint_steps, config.evaluation_steps) if config.best_figure else config.checkpoint_steps
+    number, most = math.ceil(config.max_train_steps / steps), config.keep_checkpoints + bool(config.best_figure)
+    beside = started if config.probe_steps else 0
+    needed = min(number, most) * checkpoint + beside + final
+    peak = max(needed, min(number, most + 1) * checkpoint + beside)
+    parts = [f"checkpoints {min(number, most)} × {gigabytes(checkpoint)}", f"model {gigabytes(final)}"]
+    parts += [f"probed start {gigabytes(beside)}"] if beside else []
+    text = f"disk: {gigabytes(needed)} ({', '.join(parts)})"
+    if peak > needed:
+        text += f"; {gigabytes(peak)} while one more checkpoint is written"
+
+    # Files of an earlier run in the folder are replaced, those of a resumed run are part of what it needs.
+    output = Path(config.output_dir).resolve()
+    place = next(folder for folder in (output, *output.parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free + sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    if free < peak:
+        return text + f"; too little is free for {output}: {gigabytes(free)}; free space or lower keep_checkpoints"
+    return text + f"; {gigabytes(free)} are free"
+
+
+def sizes_on_disk(config: TrainingConfig, model: RSMCLIPModel) -> tuple[int, int, int]:
+    """Return the bytes of a checkpoint before the first step and of a later one, with moments, and of the model."""
+    size = {name: value.numel() * value.element_size() for name, value in model.named_parameters()}
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    head = {name for name in size if name.startswith("self_distillation_head.")}
+    student = trained if config.lora else set(size)
+    teacher = {name for name in student if name.startswith(TEACHER) and config.self_distillation_weight > 0}
+    adapter = trained - head if config.lora else set()
+    final = adapter if config.lora and not config.merge_adapter else set(size) - adapter
+    if not config.keep_self_distillation_head:
+        final -= head
+
+    def total(names: set[str]) -> int:
+        return sum(size[name] for name in names)
+
+    started = total(student) + total(teacher)
+    return started, started + 2 * total(trained), total(final)  # AdamW has two moments
+
+
+def gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
 def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int) -> str:
     # Learning rates: peak rate of each part times the factor of the schedule.
     steps = config.max_train_steps
@@ -165,7 +214,7 @@ def dry_run(
     is_main_process: bool,
 ) -> None:
     """
-    Print data, model, schedule and captions of the first batch. Draw its views to `dry_run.png` in the run's folder.
+    Print data, model, disk, schedule and captions of the first batch. Draw its views to `dry_run.png` in the folder.
 
     The model may be on the meta device, without weights. Processes other than the main process do nothing.
 
@@ -175,7 +224,7 @@ def dry_run(
     if not is_main_process:
         return
     print(describe_data(config, splits))
-    print(f"\n{describe_model(config, model)}")
+    print(f"\n{describe_model(config, model)}\n\n{describe_disk(config, model)}")
     print(f"\n{describe_schedule(config, model, len(splits['train']))}", flush=True)
     rows = first_rows(config, splits["train"]) if config.streaming else splits["train"]
     captions = drawn_captions(batch, rows, config.languages)
