@@ -13,11 +13,11 @@ image, command, machine and minutes. The trained models stay in RUNS. `table` pr
 
 import argparse
 import json
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -55,6 +55,8 @@ ARMS = {  # corpus and options
     "a_free": ("english_only", []),
     **{f"translated_{share}": (f"translated_{share}", []) for share in SHARES},
 }
+ALPHAS = (0, 0.2, 0.4, 0.6, 0.8, 1)
+DEV_LANGUAGES = ("en", "pt", "zh")  # of the choices on dev; `val` is measured in all ten languages
 
 
 def make_corpora(corpus: str, output: Path) -> None:
@@ -119,50 +121,61 @@ def change_captions(captions: dict[str, list], corpus: str, kept: Collection[str
     return changed
 
 
-def train_command(arm: str, seed: int, arguments: argparse.Namespace, output: Path) -> list[str]:
-    corpus, options = ARMS[arm]
-    towers = ["--image_tower", arguments.image_tower, "--text_tower", arguments.text_tower]
-    places = [
-        "--validation_split",
-        "dev",
-        "--test_split",
-        "dev",
+def run_arm(arguments: argparse.Namespace) -> None:
+    """Train one arm with one seed, evaluate it on `val` and RSSCN7, and store the result."""
+    corpus, options = ARMS[arguments.arm]
+    name = f"{arguments.name or arguments.arm}-{arguments.seed}"
+    model = arguments.runs / name
+    command = [
+        "train.py",
+        "--config",
+        RECIPE,
         "--dataset",
         str(arguments.corpora / corpus),
         "--output_dir",
-        str(output),
-        *towers,
+        str(model),
     ]
-    return ["train.py", "--config", RECIPE, *places, "--seed", str(seed), *options, *arguments.options]
-
-
-def run_arm(arguments: argparse.Namespace) -> None:
-    """Train one arm with one seed, evaluate it on `val` and RSSCN7, and store the result."""
-    name = f"{arguments.name or arguments.arm}-{arguments.seed}"
-    model, result = arguments.runs / name, RESULTS / name
-    training = train_command(arguments.arm, arguments.seed, arguments, model)
-    resumed = ["--resume_from_checkpoint", "latest"] if (model / "checkpoints").is_dir() else []
-    subprocess.run([sys.executable, *training, *resumed], cwd=ROOT, check=True)
-    evaluate(model, name, arguments)
-    facts = describe_run(shlex.join(["python", *training]), "torch", "transformers", "accelerate")
+    command += ["--validation_split", "dev", "--test_split", "dev", "--evaluation_languages", *DEV_LANGUAGES]
+    command += ["--image_tower", arguments.image_tower, "--text_tower", arguments.text_tower]
+    command += ["--seed", str(arguments.seed), *options, *arguments.options]
+    command += ["--resume_from_checkpoint", "latest"] if (model / "checkpoints").is_dir() else []
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
     trained = read_json(model / "eval_results.json")
-    facts |= {
-        "minutes": trained["seconds"] / 60,
-        "dev": trained["metrics"],
-        "pairs_per_second": trained["pairs_per_second"],
-    }
-    (result / "run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    facts = {"minutes": trained["seconds"] / 60, "pairs_per_second": trained["pairs_per_second"]}
+    facts |= {"hyperparameters": trained["hyperparameters"], "dev": trained["metrics"]}
+    measured = evaluate(model, name, arguments)
+    store(name, ["run", arguments.arm, *arguments.options], arguments, facts | {"metrics": measured})
 
 
-def evaluate(model: Path, name: str, arguments: argparse.Namespace) -> None:
-    """Measure a model on `val` and RSSCN7, and store figures and outcomes."""
+def run_interpolation(arguments: argparse.Namespace) -> None:
+    """Average a finished run with its probed start, the alpha chosen on `dev`, and store the result as arm `f`."""
+    tuned, name = arguments.runs / f"{arguments.arm}-{arguments.seed}", f"f_{arguments.arm}-{arguments.seed}"
+    command = ["interpolate", str(tuned / "checkpoints" / "step-0"), str(tuned), str(arguments.runs / name)]
+    command += ["--alphas", *map(str, ALPHAS), "--dataset", str(arguments.corpora / "ten"), "--split", "dev"]
+    command += ["--languages", *DEV_LANGUAGES, "--benchmarks", "rsicd", "--choose", "in_domain"]
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "rsmclip.hub", *command], cwd=ROOT, check=True)
+    minutes = (time.perf_counter() - began) / 60
+    facts = {"minutes": minutes, "alphas": read_json(arguments.runs / name / "alphas.json")}
+    measured = evaluate(arguments.runs / name, name, arguments)
+    store(name, ["interpolate", arguments.arm], arguments, facts | {"metrics": measured})
+
+
+def store(name: str, command: list[str], arguments: argparse.Namespace, facts: dict) -> None:
+    """Write the record of a run beside its figures and outcomes."""
+    words = ["python -m benchmarks.recipe", *command, f"--seed {arguments.seed}"]
+    record = describe_run(" ".join(words), "torch", "transformers", "accelerate") | facts
+    (RESULTS / name / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def evaluate(model: Path, name: str, arguments: argparse.Namespace) -> dict:
+    """Measure a model on `val` and RSSCN7, and store the outcomes. Returns the figures."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["-m", "rsmclip.eval", str(model), "--dataset", str(arguments.corpora / "ten"), "--split", "val"]
         command += ["--benchmark", "rsicd", "--zero_shot", f"rsscn7={arguments.rsscn7}", "--output", folder]
         subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        (RESULTS / name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(folder, "eval_results.json"), RESULTS / name)
         shutil.copytree(Path(folder, "outcomes"), RESULTS / name / "outcomes", dirs_exist_ok=True)
+        return read_json(Path(folder, "eval_results.json"))["metrics"]
 
 
 FIGURES = {  # column: dataset, language, metric
@@ -238,17 +251,22 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("corpus", help="RSICD with translations, built by rsmclip data build")
     command.add_argument("output", type=Path)
     command.set_defaults(run=lambda arguments: make_corpora(arguments.corpus, arguments.output))
-    command = commands.add_parser("run", help="train and evaluate one arm with one seed")
-    command.add_argument("arm", choices=ARMS)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--corpora", type=Path, required=True, help="output of the command corpora")
-    command.add_argument("--rsscn7", type=Path, required=True, help="folder of RSSCN7's images by class")
-    command.add_argument("--runs", type=Path, required=True, help="folder for the trained models")
-    command.add_argument("--image_tower", required=True)
-    command.add_argument("--text_tower", required=True)
-    command.add_argument("--name", help="name of the result, for a run with other options; default: the arm")
-    command.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="further options of train.py")
-    command.set_defaults(run=run_arm)
+    for name, help, run in (
+        ("run", "train and evaluate one arm with one seed", run_arm),
+        ("interpolate", "average a finished run with its start", run_interpolation),
+    ):
+        command = commands.add_parser(name, help=help)
+        command.add_argument("arm", choices=ARMS)
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--corpora", type=Path, required=True, help="output of the command corpora")
+        command.add_argument("--rsscn7", type=Path, required=True, help="folder of RSSCN7's images by class")
+        command.add_argument("--runs", type=Path, required=True, help="folder for the trained models")
+        command.set_defaults(run=run)
+        if name == "run":
+            command.add_argument("--image_tower", required=True)
+            command.add_argument("--text_tower", required=True)
+            command.add_argument("--name", help="name of the result, for a run with other options; default: the arm")
+            command.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="further options of train.py")
     commands.add_parser("table", help="print the tables").set_defaults(run=lambda arguments: print_tables())
     return parser
 
