@@ -114,7 +114,7 @@ def test_processes_give_the_gradient_center_and_targets_of_one_process(processes
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(processes)]
 
     whole = [images.clone().requires_grad_(), texts.clone().requires_grad_(), torch.tensor(7.0, requires_grad=True)]
-    loss = clip_loss(*whole, sentences, image_sentence_ids=known)
+    loss = clip_loss(*whole, sentences, "positive", image_sentence_ids=known)
     loss.backward()
     centering = Centering(9)
     centering(logits, 0.1)

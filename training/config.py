@@ -151,8 +151,8 @@ class ContrastiveSettings:
         0, "Mild views for InfoNCE alone, never gray or blurred; 0: it takes the global views.", low=0, card=True
     )
     contrastive_scale: list[float] = option([0.5, 1.0], "Smallest and largest share of the image in a mild view.")
-    duplicate_captions: Literal["positive", "ignore", "negative"] = option(
-        "positive", "Role in InfoNCE of another image's caption that has a sentence of this image.", card=True
+    duplicate_captions: Literal["ignore", "positive", "negative"] = option(
+        "ignore", "Role in InfoNCE of another image's caption that has a sentence of this image.", card=True
     )
     # The next two fields change a result by rounding only.
     loss_chunk_size: int | None = option(None, "Rows of logits in memory at once; null: all.", low=1, may_change=True)

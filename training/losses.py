@@ -73,13 +73,13 @@ def clip_loss(
     text_embeds: torch.Tensor,
     logit_scale: torch.Tensor,
     sentence_ids: torch.Tensor | None = None,
-    duplicate_captions: DuplicateCaptions = "positive",
+    duplicate_captions: DuplicateCaptions = "ignore",
     chunk_size: int | None = None,
     image_sentence_ids: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
-    Return this process's part of InfoNCE over the global batch (Radford et al. 2021, figure 3), with several positives
-    where captions repeat. The mean over the processes is the loss of the global batch.
+    Return this process's part of InfoNCE over the global batch (Radford et al. 2021, figure 3), with a choice of what
+    happens where sentences repeat. The mean over the processes is the loss of the global batch.
 
     There is one loss for each pair of a view `v` and a caption index `c`, and the result is their mean (SILC,
     Naeem et al. 2023, section 3, has one for each view):
@@ -93,13 +93,12 @@ def clip_loss(
 
     The positives `P(i)` of image `i` contain `i` itself, for its own caption `[c, i]`. A sentence can repeat in the
     batch: caption `[c, j]`, drawn for image `j`, is also correct for image `i` if any caption of `i` (drawn in this
-    step or not, in any language) is the same sentence:
+    step or not, in any language) is the same sentence. `duplicate_captions` is the role of these pairs:
 
-        P(i) = {i} and all j with  sentence_ids[c, j] in image_sentence_ids[:, i]
-        Q(j) = {j} and all i with  sentence_ids[c, j] in image_sentence_ids[:, i]
-
-    This holds for `duplicate_captions="positive"`. `P(i)` and `Q(j)` depend on `c`, and the loss is `L_out` of
-    supervised contrastive learning (Khosla et al. 2020, equation 2).
+    - `"ignore"`: they are left out of both softmaxes. `P(i) = {i}`.
+    - `"positive"`: `P(i)` is `i` and all `j` with `sentence_ids[c, j]` in `image_sentence_ids[:, i]`, and `Q(j)` is `j`
+      and all such `i`: `L_out` of supervised contrastive learning (Khosla et al. 2020, equation 2).
+    - `"negative"`: they are negatives, as in CLIP. `P(i) = {i}`.
 
     A process computes two blocks of logits: its images (rows) with all captions of the global batch, and its captions
     (rows) with all images. Each block has `batch` rows and `processes * batch` columns.
@@ -112,9 +111,8 @@ def clip_loss(
         sentence_ids (`torch.Tensor` of shape `(captions, batch)`, *optional*):
             Integer for each caption, the same in all processes. Captions with the same integer are one sentence or
             translations of it. By default no sentence repeats.
-        duplicate_captions (`"positive"`, `"ignore"` or `"negative"`, *optional*, defaults to `"positive"`):
+        duplicate_captions (`"ignore"`, `"positive"` or `"negative"`, *optional*, defaults to `"ignore"`):
             Role of a caption that was drawn for another image but is the same sentence as a caption of this image.
-            `"ignore"` removes the pair from both softmaxes. `"negative"` is plain CLIP.
         chunk_size (`int`, *optional*):
             Number of rows with logits in memory at one time, by default all. The backward pass computes the logits
             again. The chunk size does not change the loss.
