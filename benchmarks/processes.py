@@ -1,4 +1,4 @@
-"""Run a command line and measure its time and the memory of all of its processes."""
+"""Run command lines: wait for one at a signal, or measure time and memory of all of its processes."""
 
 import contextlib
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -47,6 +48,38 @@ def measured(
         last = (printed.read_text(encoding="utf-8", errors="replace").splitlines() or [""])[-1]
         raise UserError(f"{printed.stem} ended with status {process.returncode}, not {status}: {last}; see {printed}")
     return {"seconds": round(time.monotonic() - began, 1), "peak_bytes": peak}
+
+
+def run_training(command: Sequence[str], **options: object) -> int:
+    """
+    Run a training and return its exit status, or 128 + the number of the signal that this process received.
+
+    At Ctrl-C or SIGTERM the training gets SIGTERM, and this function waits until it has saved its checkpoint.
+    `subprocess.run` would kill the training at Ctrl-C, and leave it alone in the background at SIGTERM.
+
+    Args:
+        command (`Sequence[str]`): Command line.
+        options (`dict`): Options of `subprocess.Popen`.
+    """
+    received = 0
+    process: subprocess.Popen | None = None
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal received
+        received = number
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        process = subprocess.Popen(command, **options)
+        if received:  # while it started
+            process.send_signal(signal.SIGTERM)
+        process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 + received if received else process.returncode
 
 
 def tree_memory(process: psutil.Process) -> int:

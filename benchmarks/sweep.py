@@ -12,7 +12,6 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,15 +19,18 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from rsmclip.benchmarks.processes import run_training
 from rsmclip.benchmarks.training_tables import table
 from rsmclip.core.command_line import OneLineParser, run_command
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import write_whole
 from rsmclip.training.checkpoints import checkpoints
+from rsmclip.training.command_line import parse_config
 from rsmclip.training.config import TrainingConfig, unknown_field
 
 ROOT = Path(__file__).parent.parent
 LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+OWN = ("seed", "output_dir", "resume_from_checkpoint", "overwrite_output_dir")  # fields that the sweep sets
 INTERVAL = "Mean over seeds and its 95 % t-interval. Of two seeds: the smaller and the larger value."
 
 
@@ -36,10 +38,13 @@ def combinations(grid: Sequence[str]) -> list[dict[str, str]]:
     """Return the settings of each combination of the values in `FIELD=VALUE,VALUE,…`."""
     values, known = {}, list(TrainingConfig.__dataclass_fields__)
     for item in grid:
-        name, _, listed = item.partition("=")
+        name, sign, listed = item.partition("=")
         if name not in known:
             raise UserError(f"--grid {item}: {unknown_field(name, known)}; expected FIELD=VALUE,VALUE,…")
-        values[name] = listed.split(",")
+        if not sign or name in values or name in OWN:
+            reason = f"the sweep sets {name}" if name in OWN else "expected FIELD=VALUE,VALUE,…, each field once"
+            raise UserError(f"--grid {item}: {reason}")
+        values[name] = dict.fromkeys(listed.split(","))  # each value once
     return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
 
 
@@ -53,16 +58,21 @@ def train(settings: Mapping[str, str], seed: int, options: argparse.Namespace) -
     folder = folder_of(settings, seed, options)
     if (folder / "eval_results.json").is_file():
         return
-    command = [sys.executable, str(ROOT / "train.py"), "--config", str(options.config), *options.passed]
-    command += [part for name, value in settings.items() for part in (f"--{name}", value)]
-    command += ["--seed", str(seed), "--output_dir", str(folder)]
+    command = [sys.executable, str(ROOT / "train.py"), *arguments_of(settings, seed, options)]
     resumed = checkpoints(folder / "checkpoints")
     command += ["--resume_from_checkpoint", "latest"] if resumed else ["--overwrite_output_dir"]
-    status = subprocess.run(command, env=environment()).returncode
+    status = run_training(command, env=environment())
     if status in (130, 143, -2, -15):  # Ctrl-C or SIGTERM ended the run
         sys.exit(status % 256)
     if status:
         print(f"{folder} ended with status {status}", file=sys.stderr)
+
+
+def arguments_of(settings: Mapping[str, str], seed: int, options: argparse.Namespace) -> list[str]:
+    """Return the command line of a run."""
+    given = [part for name, value in settings.items() for part in (f"--{name}", value)]
+    places = ["--seed", str(seed), "--output_dir", str(folder_of(settings, seed, options))]
+    return ["--config", str(options.config), *options.passed, *given, *places]
 
 
 def environment() -> dict[str, str]:
@@ -92,6 +102,8 @@ def make_table(options: argparse.Namespace) -> str:
         values = [last_figure(folder_of(settings, seed, options), options.figure) for seed in options.seeds]
         if values := [value for value in values if value is not None]:
             rows.append((np.mean(values), [*settings.values(), len(values), f"{np.mean(values):.2f}", spread(values)]))
+    if not rows:
+        raise UserError(f"no run in {options.output} has finished; the errors of the runs are above")
     rows = [row for _, row in sorted(rows, key=lambda row: -row[0])]
     return table([*settings, "seeds", options.figure, "interval"], rows) + f"\n\n{INTERVAL}"
 
@@ -107,6 +119,8 @@ def spread(values: Sequence[float]) -> str:
 def run(options: argparse.Namespace) -> None:
     """Train the runs of this process and print the table. The process that ends last has the whole table."""
     runs = [(settings, seed) for seed in options.seeds for settings in combinations(options.grid)]
+    for settings, seed in runs:  # before the first run
+        parse_config(arguments_of(settings, seed, options))
     for settings, seed in runs[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]:
         train(settings, seed, options)
     write_whole(options.output / "table.md", make_table(options) + "\n")
@@ -121,7 +135,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--figure", default="mean_recall", help="validation figure, of train_log.jsonl")
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs and table.md")
-    return argparse.Namespace(**vars(parser.parse_args(arguments[:end])), passed=arguments[end + 1 :])
+    found = vars(parser.parse_args(arguments[:end]))
+    found["seeds"] = list(dict.fromkeys(found["seeds"]))  # a seed that is counted twice would narrow the interval
+    return argparse.Namespace(**found, passed=arguments[end + 1 :])
 
 
 if __name__ == "__main__":

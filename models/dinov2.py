@@ -22,12 +22,20 @@ LAYER = {  # part of a layer of DINOv2: part of CLIP's layer, layer scale
 SHIFT = 500
 
 
-def tensor_names(config: Dinov2Config) -> set[str]:
-    """Return the names of the tensors that [`convert_dinov2`] reads."""
-    parts = [f"{part}.{kind}" for part in LAYER for kind in ("weight", "bias")]
-    parts += [scale for _, scale in LAYER.values() if scale]
-    layers = {f"encoder.layer.{layer}.{part}" for layer in range(config.num_hidden_layers) for part in parts}
-    return layers | {CLASS, POSITIONS, PATCH_WEIGHT, PATCH_BIAS, "layernorm.weight", "layernorm.bias"}
+def tensor_shapes(config: Dinov2Config) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of the tensors that [`convert_dinov2`] reads."""
+    width, inner, patch = config.hidden_size, config.hidden_size * config.mlp_ratio, config.patch_size
+    tokens = 1 + (config.image_size // patch) ** 2
+    outputs = {"mlp.fc1": (inner, width), "mlp.fc2": (width, inner)}
+    parts = {scale: (width,) for _, scale in LAYER.values() if scale}
+    for part in LAYER:
+        shape = (width,) if "norm" in part else outputs.get(part, (width, width))
+        parts |= {f"{part}.weight": shape, f"{part}.bias": shape[:1]}
+    layers = range(config.num_hidden_layers)
+    shapes = {f"encoder.layer.{layer}.{part}": shape for layer in layers for part, shape in parts.items()}
+    shapes |= {CLASS: (1, 1, width), POSITIONS: (1, tokens, width), PATCH_BIAS: (width,)}
+    shapes[PATCH_WEIGHT] = (width, config.num_channels, patch, patch)
+    return shapes | dict.fromkeys(("layernorm.weight", "layernorm.bias"), (width,))
 
 
 def convert_dinov2(

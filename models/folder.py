@@ -52,6 +52,7 @@ FIELD_TYPES = {
     "tokenizer.json": {"model": dict},
 }
 TOKENIZER_FILES = ["tokenizer.json", "vocab.*", "*.model"]  # patterns; a tokenizer has one or more
+LARGEST_SIZE = 10_000_000  # of a field of SIZES: torch fails at tensors of more than 2 ** 63 bytes
 HANDLER = Path(__file__).parent.parent / "hub" / "handler.py"  # copied into model folders, not imported
 # For Inference Endpoints. They have torch; an entry here would download it again.
 REQUIREMENTS = f"transformers>={LOWEST_TRANSFORMERS}\npillow>=11.0\n"
@@ -235,8 +236,9 @@ def check_sizes(config: RSMCLIPConfig, place: str) -> None:
         if (activation := getattr(part, "hidden_act", "gelu")) not in ACT2FN:
             raise UserError(f"{place} does not describe a model: {prefix}hidden_act is {activation!r}")
     for name, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f"{place} does not describe a model: {name} is {value!r}, but must be at least 1")
+        if not isinstance(value, int) or not 1 <= value <= LARGEST_SIZE:
+            limits = f"at least 1 and at most {LARGEST_SIZE:,}"
+            raise UserError(f"{place} does not describe a model: {name} is {value!r}, but must be {limits}")
 
 
 def check_model_type(folder: Path) -> RSMCLIPConfig:

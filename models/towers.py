@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from transformers import (
     CLIPProcessor,
     CLIPVisionModel,
     Dinov2Config,
-    PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     XLMRobertaConfig,
     XLMRobertaModel,
@@ -24,8 +24,15 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from rsmclip import RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.models.dinov2 import convert_dinov2, tensor_names
-from rsmclip.models.folder import build_on_meta, find_source, make_image_processor
+from rsmclip.core.files import read_json
+from rsmclip.models.dinov2 import clip_config, convert_dinov2, tensor_shapes
+from rsmclip.models.folder import (
+    build_on_meta,
+    check_descriptions,
+    check_image_processor,
+    find_source,
+    make_image_processor,
+)
 from rsmclip.models.openclip import CONFIG, PICKLE, SAFETENSORS, load_openclip
 
 IMAGE_TOWERS = ("clip_vision_model", "clip", "dinov2")
@@ -82,15 +89,15 @@ def load_image_tower(name: str) -> tuple[CLIPVisionModel, RSMCLIPImageProcessor]
         found = load_openclip(str(folder))
         processor = getattr(found.processor, "image_processor", found.processor)
         return found.model.vision_model.float(), processor
-    if check_type(folder, f"image_tower {name}", IMAGE_TOWERS) == "dinov2":
+    kind, fields = read_description(folder, f"image_tower {name}", IMAGE_TOWERS)
+    if kind == "dinov2":
         return load_dinov2(folder, f"image_tower {name}")
-    with user_errors(*LOADING_ERRORS, prefix=f"image_tower {name} cannot be loaded"):
-        tower, loading = CLIPVisionModel.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-    check_complete(f"image_tower {name}", loading["missing_keys"])
-    processor = load_preprocessing(folder, f"image_tower {name}")
-    return tower, processor or make_image_processor(tower.config.image_size)
+    fields = fields.get("vision_config", {}) if kind == "clip" else fields
+    build_on_meta({"vision_config": fields}, f"image_tower {name}")
+    tower = load_weights(CLIPVisionModel, folder, f"image_tower {name}")
+    processor = load_preprocessing(folder, f"image_tower {name}") or make_image_processor(tower.config.image_size)
+    check_image_processor(processor, tower.config.image_size, f"image_tower {name}")
+    return tower, processor
 
 
 def load_preprocessing(folder: Path, place: str) -> RSMCLIPImageProcessor | None:
@@ -103,16 +110,24 @@ def load_preprocessing(folder: Path, place: str) -> RSMCLIPImageProcessor | None
 def load_dinov2(folder: Path, place: str) -> tuple[CLIPVisionModel, RSMCLIPImageProcessor]:
     with user_errors(*LOADING_ERRORS, prefix=f"{place} cannot be loaded"):
         config = Dinov2Config.from_pretrained(folder)
+        described = clip_config(config, config.image_size).to_dict()
         stored = load_file(folder / "model.safetensors")
     if config.use_swiglu_ffn:
         raise UserError(f"{place} has SwiGLU layers, which CLIP's ViT does not have: use a smaller DINOv2")
     tensors = {name.removeprefix("dinov2."): tensor.float() for name, tensor in stored.items()}
-    check_complete(place, tensor_names(config) - tensors.keys())
+    build_on_meta({"vision_config": described}, place)
+    shapes = tensor_shapes(config)
+    check_complete(place, shapes.keys() - tensors.keys())
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise wrong_shape(place, name, tensors[name].shape, shape)
     processor = load_preprocessing(folder, place)
     if processor is None:
         processor = make_image_processor(config.image_size)
         processor.image_mean, processor.image_std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    size = processor.crop_size["height"]  # the released models: 224, their positions are for 518
+    sides = processor.crop_size if processor.do_center_crop else processor.size
+    size = getattr(sides, "height", None) or 0  # the released models: 224, their positions are for 518
+    check_image_processor(processor, size, place)
     if size % config.patch_size:
         raise UserError(f"{place}: its preprocessing crops to {size} pixels, not a multiple of {config.patch_size}")
     return convert_dinov2(config, tensors, size), processor
@@ -129,15 +144,19 @@ def load_text_tower(name: str) -> tuple[XLMRobertaModel, PreTrainedTokenizerBase
         [`UserError`]: There is no such tower, or it has no tokenizer.
     """
     folder = find_source(name, FILES)
-    kind = check_type(folder, f"text_tower {name}", TEXT_TOWERS)
+    kind, fields = read_description(folder, f"text_tower {name}", TEXT_TOWERS)
     if not any((folder / file).is_file() for file in ("tokenizer.json", "sentencepiece.bpe.model")):
         raise UserError(f"text_tower {name} has no tokenizer: there is no tokenizer.json")
-    with user_errors(*LOADING_ERRORS, prefix=f"text_tower {name} cannot be loaded"):
-        tower, loading = (BertModel if kind == "bert" else XLMRobertaModel).from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, add_pooling_layer=False, output_loading_info=True
-        )
+    build_on_meta({"text_config": {n: v for n, v in fields.items() if n != "model_type"}}, f"text_tower {name}")
+    tower = load_weights(
+        BertModel if kind == "bert" else XLMRobertaModel, folder, f"text_tower {name}", add_pooling_layer=False
+    )
+    with user_errors(*LOADING_ERRORS, prefix=f"the tokenizer of text_tower {name} cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    check_complete(f"text_tower {name}", loading["missing_keys"])
+    padding = tokenizer.pad_token_id  # XLM-R counts positions from it
+    if padding is None or (kind != "bert" and padding != tower.config.pad_token_id):
+        there = f"config.json has pad_token_id {tower.config.pad_token_id}"
+        raise UserError(f"text_tower {name}: the padding token of its tokenizer has the id {padding}, but {there}")
     if len(tokenizer) > tower.config.vocab_size:
         size = tower.config.vocab_size
         raise UserError(f"text_tower {name} has {size} word embeddings, fewer than its {len(tokenizer)} tokens")
@@ -158,17 +177,39 @@ def convert_bert(bert: BertModel, tokenizer: PreTrainedTokenizerBase) -> XLMRobe
     return tower
 
 
-def check_type(folder: Path, place: str, expected: tuple[str, ...]) -> str:
-    with user_errors(*LOADING_ERRORS, prefix=f"{place} cannot be loaded"):
-        found = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
-    if found not in expected:
+def read_description(folder: Path, place: str, expected: tuple[str, ...]) -> tuple[str, dict]:
+    # Returns the type of a tower and the fields of its config.json.
+    check_descriptions(folder)
+    fields = read_json(folder / "config.json")
+    if (found := fields.get("model_type")) not in expected:
         raise UserError(f"{place} has the type {found!r}, not {' or '.join(map(repr, expected))}")
-    return found
+    return found, fields
+
+
+def load_weights(kind: type[PreTrainedModel], folder: Path, place: str, **arguments: bool) -> PreTrainedModel:
+    with user_errors(*LOADING_ERRORS, prefix=f"{place} cannot be loaded"):
+        tower, loading = kind.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are in `loading`
+            output_loading_info=True,
+            **arguments,
+        )
+    check_complete(place, loading["missing_keys"])
+    for name, found, expected in loading["mismatched_keys"]:
+        raise wrong_shape(place, name, found, expected)
+    return tower
 
 
 def check_complete(place: str, missing: Iterable[str]) -> None:
     if missing := sorted(missing):
         raise UserError(f"{place} lacks {len(missing)} tensors, the first is {missing[0]}")
+
+
+def wrong_shape(place: str, name: str, found: Sequence[int], expected: Sequence[int]) -> UserError:
+    shapes = f"the shape {tuple(found)}, but its config.json describes {tuple(expected)}"
+    return UserError(f"{place}: the tensor {name} has {shapes}")
 
 
 def trim_vocabulary(model: RSMCLIPModel, processor: CLIPProcessor, texts: Iterable[str]) -> int:
@@ -203,7 +244,7 @@ def trim_vocabulary(model: RSMCLIPModel, processor: CLIPProcessor, texts: Iterab
     order = sorted(kept)
     new_ids = {old: new for new, old in enumerate(order)}
     # The tokenizer with new ids.
-    described["model"]["vocab"] = [vocabulary[old] for old in order]
+    described["model"]["vocab"] = [vocabulary[old] for old in order if old < len(vocabulary)]  # others were added
     described["model"]["unk_id"] = new_ids[described["model"]["unk_id"]]
     for token in described["added_tokens"]:
         token["id"] = new_ids[token["id"]]

@@ -3,8 +3,10 @@
 import itertools
 import json
 import re
+import signal
 import subprocess
-from types import SimpleNamespace
+import sys
+import time
 
 import pytest
 import yaml
@@ -28,7 +30,7 @@ def fake_runs(monkeypatch, value=lambda arguments: 1.0, status=lambda arguments:
     """Replace training by a process that writes a log. Returns the options of each started run."""
     started = []
 
-    def start(command: list[str], env: dict[str, str]) -> SimpleNamespace:
+    def start(command: list[str], env: dict[str, str]) -> int:
         options = [*command[2:], "--end"]
         arguments = {name: after for name, after in itertools.pairwise(options) if name[:2] == "--"}
         started.append(arguments)
@@ -38,9 +40,9 @@ def fake_runs(monkeypatch, value=lambda arguments: 1.0, status=lambda arguments:
             records = [{"step": step, "validation_mean_recall": value(arguments) * step} for step in (0, 1, 2)]
             (folder / "train_log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
             (folder / "eval_results.json").write_text("{}")
-        return SimpleNamespace(returncode=ended)
+        return ended
 
-    monkeypatch.setattr(subprocess, "run", start)
+    monkeypatch.setattr(sweep, "run_training", start)
     return started
 
 
@@ -106,6 +108,43 @@ def test_combinations_are_all_pairs_of_values_and_a_wrong_field_is_named():
     assert len(found) == 4 and {"learning_rate": "2e-4", "self_distillation_weight": "0"} in found
     with pytest.raises(UserError, match="did you mean 'learning_rate'"):
         combinations(["learning_rat=1"])
+
+
+@pytest.mark.parametrize("grid", [["learning_rate"], ["seed=1,2"], ["output_dir=a"], ["seed=1", "seed=2"]])
+def test_a_grid_without_values_or_of_a_field_of_the_sweep_is_refused(grid):
+    with pytest.raises(UserError, match=f"--grid {grid[0].partition('=')[0]}"):
+        combinations(grid)
+
+
+def test_values_and_seeds_given_twice_count_once(options):
+    assert len(combinations(["learning_rate=1,1"])) == 1
+    places = ["--config", str(options.config), "--output", str(options.output), "--grid", "learning_rate=1"]
+    assert parse([*places, "--seeds", "3", "3"]).seeds == [3]
+
+
+def test_bad_values_are_refused_before_the_first_run(options, monkeypatch):
+    started = fake_runs(monkeypatch)
+    options.grid = ["learning_rate=1e-3,-1"]
+    with pytest.raises(UserError, match="learning_rate is -1"):
+        run(options)
+    assert not started
+
+
+def test_a_sweep_without_a_finished_run_fails(options, monkeypatch):
+    fake_runs(monkeypatch, status=lambda arguments: 2)
+    with pytest.raises(UserError, match="no run"):
+        run(options)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_and_the_training_can_end(tmp_path, number):
+    parent = "import sys; from rsmclip.benchmarks.processes import run_training; sys.exit(run_training(sys.argv[1:]))"
+    child = "trap 'sleep 1; touch saved; exit 143' TERM; touch started; while :; do sleep 0.05; done"
+    process = subprocess.Popen([sys.executable, "-c", parent, "bash", "-c", child], cwd=tmp_path)
+    while not (tmp_path / "started").exists():
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number and (tmp_path / "saved").exists()
 
 
 def test_a_log_without_a_later_validation_is_refused(options, monkeypatch):

@@ -11,7 +11,7 @@ from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError
 from rsmclip.training.adapter import add_adapter
 from rsmclip.training.command_line import DEFAULT_CONFIG, parse_config, read_yaml
-from rsmclip.training.config import GROUPS, TrainingConfig
+from rsmclip.training.config import GROUPS, SOURCES, TrainingConfig
 from rsmclip.training.initial_model import check_sizes
 
 
@@ -221,8 +221,21 @@ def test_unknown_option_and_missing_file_are_refused(capsys):
         parse_config(["--config", "nowhere.yaml"])
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_an_empty_name_is_refused_and_does_not_mean_null(name):
+    with pytest.raises(UserError, match=f"{name} is empty"):
+        TrainingConfig(**{name: ""})
+
+
+def test_lora_without_probed_projections_in_its_checkpoints_is_refused():
+    with pytest.raises(UserError, match="probe_steps.*lora"):
+        TrainingConfig(lora={"r": 2}, model="folder", probe_steps=3)
+
+
 def test_null_on_the_command_line_is_none():
     assert parse_config(["--best_figure", "null", "--model", "null"]).best_figure is None
+    assert parse_config(["--evaluation_languages", "null"]).evaluation_languages is None
+    assert parse_config(["--evaluation_languages", "en", "pt"]).evaluation_languages == ["en", "pt"]
     with pytest.raises(SystemExit):
         parse_config(["--model_config", "nonsense"])
 

@@ -1,7 +1,9 @@
 """Training the projections alone, on stored embeddings."""
 
+import pytest
 import torch
 
+from rsmclip.core.errors import UserError
 from rsmclip.eval.embed import Embedder
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.losses import clip_loss
@@ -45,6 +47,21 @@ def test_a_probe_changes_the_new_layers_alone_and_lowers_the_loss(tiny_model, ti
     changed = {name for name, value in tiny_model.state_dict().items() if not torch.equal(value, before[name])}
     trained = {id(parameter) for parameter in new_layers(tiny_model)}
     assert changed == {name for name, parameter in tiny_model.named_parameters() if id(parameter) in trained}
+
+
+def test_a_probe_trains_projections_that_are_frozen_in_the_training(tiny_model, tiny_processor, corpus):
+    tiny_model.requires_grad_(False)
+    before = tiny_model.visual_projection.weight.clone()
+    config = TrainingConfig(languages=["en"], probe_steps=1)
+    train_new_layers(tiny_model, *embedders(tiny_model, tiny_processor), corpus["train"], config)
+    assert not tiny_model.visual_projection.weight.equal(before)
+    assert not any(parameter.requires_grad for parameter in tiny_model.parameters())
+
+
+def test_a_probe_that_diverges_is_refused(tiny_model, tiny_processor, corpus):
+    config = TrainingConfig(languages=["en"], probe_steps=5, probe_learning_rate=1e30)
+    with pytest.raises(UserError, match="probe_learning_rate.* 1e.30"):
+        train_new_layers(tiny_model, *embedders(tiny_model, tiny_processor), corpus["train"], config)
 
 
 def test_a_probe_repeats_with_its_seed(tiny_model, tiny_processor, corpus):

@@ -37,6 +37,10 @@ def test_every_epoch_has_the_shares_of_the_weights():
     assert len(first) == 3 and set(drawn(steps("small=1,middle=0,large=1"))) == {"small", "large"}
 
 
+def test_a_temperature_near_0_draws_the_largest_corpus_alone():
+    assert set(drawn(steps("1e-320"))) == {"large"}
+
+
 def test_a_temperature_flattens_the_sizes():
     sizes = {"a": 100, "b": 400}
     assert source_shares("1", sizes) == pytest.approx([0.2, 0.8])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,7 +50,12 @@ def test_a_dinov2_gives_its_class_token_also_at_another_image_size(dinov2_folder
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"use_swiglu_ffn": True}, "SwiGLU"), ({"num_hidden_layers": 3}, "encoder.layer.2"), ({"patch_size": 5}, "5")],
+    [
+        ({"use_swiglu_ffn": True}, "SwiGLU"),
+        ({"num_hidden_layers": 3}, "encoder.layer.2"),
+        ({"patch_size": 5}, "5"),
+        ({"hidden_size": 32}, "shape"),
+    ],
 )
 def test_a_dinov2_that_is_no_clip_is_refused(dinov2_folder, change, named):
     config = json.loads((dinov2_folder / "config.json").read_text())
@@ -93,6 +99,56 @@ def test_towers_of_another_type_or_without_a_tokenizer_are_refused(towers, tmp_p
         load_text_tower(str(tmp_path / "silent"))
     with pytest.raises(UserError, match="nowhere"):
         load_image_tower(str(tmp_path / "nowhere"))
+
+
+def change_json(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | fields))
+
+
+@pytest.mark.parametrize(
+    ("file", "fields", "named"),
+    [
+        ("config.json", {"hidden_act": "unknown"}, "hidden_act"),
+        ("config.json", {"patch_size": 0}, "patch_size"),
+        ("config.json", {"hidden_size": 64}, "(32,).*(64,)"),
+        ("preprocessor_config.json", {"size": {"shortest_edge": 64}, "crop_size": 64}, "64, 64.*32"),
+        ("preprocessor_config.json", {"size": {"shortest_edge": 32}, "crop_size": 32, "image_std": [0, 1, 1]}, "std"),
+    ],
+)
+def test_an_image_tower_that_does_not_fit_its_description_is_refused(towers, file, fields, named):
+    change_json(Path(towers[0], file), **fields)
+    with pytest.raises(UserError, match=f"image_tower .*{named}"):
+        load_image_tower(towers[0])
+
+
+@pytest.mark.parametrize(("fields", "named"), [({"hidden_size": 64}, "shape"), ({"pad_token_id": 5}, "1, .* 5")])
+def test_a_text_tower_that_does_not_fit_its_description_is_refused(towers, fields, named):
+    change_json(Path(towers[1], "config.json"), **fields)
+    with pytest.raises(UserError, match=f"text_tower .*{named}"):
+        load_text_tower(towers[1])
+
+
+def test_damaged_and_missing_descriptions_of_a_tower_are_refused(towers, tmp_path):
+    change_json(Path(towers[1], "tokenizer.json"), model=None)
+    with pytest.raises(UserError, match=r"tokenizer\.json"):
+        load_text_tower(towers[1])
+    Path(towers[0], "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json contains a list"):
+        load_image_tower(towers[0])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"no config\.json in .*empty"):
+        load_image_tower(str(tmp_path / "empty"))
+
+
+def test_added_tokens_outside_of_the_vocabulary_stay(towers, tokenizer):
+    model, processor = assemble(*towers, {"projection_dim": 16, "self_distillation": None})
+    processor.tokenizer.add_tokens(["<sensor>"])
+    rows = len(processor.tokenizer)
+    model.text_model.embeddings.word_embeddings = torch.nn.Embedding(rows, TINY["text_config"]["hidden_size"], 1)
+    last = model.text_model.embeddings.word_embeddings.weight[-1].clone()
+    kept = trim_vocabulary(model, processor, ["a port <sensor>"])
+    assert processor.tokenizer.convert_tokens_to_ids("<sensor>") == kept - 1 == len(processor.tokenizer) - 1
+    assert kept < rows and model.text_model.embeddings.word_embeddings.weight[-1].equal(last)
 
 
 def test_a_trimmed_vocabulary_embeds_its_texts_as_before_and_can_write_others(towers):

@@ -40,12 +40,20 @@ class ConfigParser(OneLineParser):
                 group.add_argument(f"--{spec.name}", default=default, help=spec.metadata["help"], **kind)
 
 
+class NullableList(argparse.Action):
+    """Store the values of a list, or `None` for the only value `null`."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, None if values == [None] else values)
+
+
 def argument_type(hint: type) -> dict:
     # Arguments of `add_argument` for the type of a field.
-    if NoneType in get_args(hint):
+    if NoneType in get_args(hint):  # `null` as in YAML
         (hint,) = (choice for choice in get_args(hint) if choice is not NoneType)
         convert = argument_type(hint)["type"]
-        return argument_type(hint) | {"type": lambda text: None if text == "null" else convert(text)}  # as in YAML
+        null = {"action": NullableList} if get_origin(hint) is list else {}
+        return argument_type(hint) | {"type": lambda text: None if text == "null" else convert(text)} | null
     if get_origin(hint) is Literal:  # `TrainingConfig` checks the value, also of a file
         return {"type": str, "metavar": "{" + ",".join(get_args(hint)) + "}"}
     if get_origin(hint) is list:

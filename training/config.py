@@ -310,7 +310,7 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
                 raise UserError(f"{name} must name at least one language, each once")
         for name in (*SOURCES, "output_dir"):
             value = getattr(self, name)
-            if name in ("dataset", "output_dir") and not value:
+            if value == "":  # such as --model "$MODEL" without this variable: a run from random weights
                 raise UserError(f"{name} is empty: it must name a folder")
             if re.search(r"[\0\ud800-\udfff]", value or ""):  # NUL, or half a surrogate pair
                 raise UserError(f"{name} is {value!r}, which cannot be the name of a folder")
@@ -331,6 +331,11 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             )
         if self.trim_vocabulary and not self.text_tower:
             raise UserError("trim_vocabulary needs image_tower and text_tower: it trims the text tower's tokenizer")
+        if self.lora and self.probe_steps:
+            raise UserError(
+                "probe_steps does not work with lora: checkpoints of adapters lack the probed projections. Train the "
+                "projections in a run of their own and give its folder as --model"
+            )
         if self.streaming and (self.trim_vocabulary or self.probe_steps):
             name = "trim_vocabulary" if self.trim_vocabulary else "probe_steps"
             raise UserError(

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from rsmclip import RSMCLIPModel
+from rsmclip.core.errors import UserError
 from rsmclip.data.schema import captions_of
 from rsmclip.training.batches import StepSampler, image_sentence_ids
 from rsmclip.training.config import TrainingConfig
@@ -57,12 +58,18 @@ def train_new_layers(
         embed_texts (`Callable`): Returns the pooled outputs of the text tower, `(texts, text width)`.
         rows (`datasets.Dataset`): Training split. Captions are drawn as in training.
         config ([`TrainingConfig`]): Languages, steps, rate, sampling of captions, and seed.
+
+    Raises:
+        [`UserError`]: The weights are not finite at the end.
     """
     captions = rows["captions"][:]  # read once: a row at a time takes a millisecond
     texts = sorted(set(captions_of(rows, config.languages)))
     pooled_images, pooled_texts = embed_images(rows), embed_texts(texts)
     sampling, device, row_of = config.caption_sampling(), model.device, {text: row for row, text in enumerate(texts)}
-    matrices = [parameter for parameter in new_layers(model) if parameter.ndim > 1]
+    trained = {parameter: parameter.requires_grad for parameter in new_layers(model)}
+    for parameter in trained:
+        parameter.requires_grad_()  # `freeze` is for the training that follows
+    matrices = [parameter for parameter in trained if parameter.ndim > 1]
     groups = [{"params": matrices}, {"params": [model.logit_scale], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.probe_learning_rate, weight_decay=config.weight_decay)
     scheduler = get_cosine_schedule_with_warmup(optimizer, 0, config.probe_steps)
@@ -87,3 +94,7 @@ def train_new_layers(
         loss.backward()
         optimizer.step()
         scheduler.step()
+    if not all(parameter.isfinite().all() for parameter in trained):
+        raise UserError(f"the probe diverged: lower probe_learning_rate, which is {config.probe_learning_rate}")
+    for parameter, was_trained in trained.items():
+        parameter.requires_grad_(was_trained)

@@ -73,6 +73,7 @@ def source_shares(sampling: str, sizes: dict[str, int]) -> np.ndarray:
         return weights / weights.sum()
     if not temperature > 0:
         raise UserError(f"source_sampling is {sampling}: a temperature must be above 0")
-    logarithms = np.log(list(sizes.values())) / temperature  # a power could overflow
-    weights = np.exp(logarithms - logarithms.max())
+    logarithms = np.log(list(sizes.values()))
+    with np.errstate(over="ignore"):  # a share of 0
+        weights = np.exp((logarithms - logarithms.max()) / temperature)  # a power could overflow
     return weights / weights.sum()
