@@ -12,7 +12,6 @@ end the folder of the run is a model repository for the Hub (`outcome.py`).
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import set_seed
 from datasets import Dataset
 from peft import PeftModel
 from transformers import CLIPProcessor
@@ -55,11 +54,9 @@ from rsmclip.training import (
 from rsmclip.training import probe as probing
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.log import TrainingLog
-from rsmclip.training.losses import Centering, clip_loss, effective_rank, entropy, kl_divergence
+from rsmclip.training.losses import MAX_LOG_SCALE, Centering, clip_loss, effective_rank, entropy, kl_divergence
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.views import ViewSpec, render_views
-
-MAX_LOG_SCALE = math.log(100)  # `model.logit_scale` is a logarithm; Radford et al. 2021, section 2.5
 
 
 @dataclass
@@ -126,12 +123,9 @@ def plan(config: TrainingConfig) -> Plan:
 def probe(plan: Plan) -> None:
     """Train projections and logit scale alone, on embeddings of plain images and captions (training/probe.py)."""
     config, model = plan.config, plan.model.to(plan.accelerator.device)
-    if plan.accelerator.is_main_process:
-        towers = probing.without_projections(model)
-        embedder = evaluation.cached_embedder(towers, plan.processor, config.evaluation_batch_size)
-        probing.train_new_layers(model, embedder.images, embedder.texts, plan.splits["train"], config)
-    for parameter in probing.new_layers(model):
-        broadcast(parameter.data)
+    towers = probing.without_projections(model)
+    embedder = evaluation.cached_embedder(towers, plan.processor, config.evaluation_batch_size)
+    probing.train_new_layers(model, embedder.images, embedder.texts, plan.splits["train"], config)
 
 
 def start(plan: Plan) -> Run:

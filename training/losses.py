@@ -30,6 +30,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 DuplicateCaptions = Literal["positive", "ignore", "negative"]
+MAX_LOG_SCALE = math.log(100)  # `model.logit_scale` is a logarithm; Radford et al. 2021, section 2.5
 
 
 def world_size() -> int:
