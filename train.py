@@ -309,6 +309,13 @@ def save(run: Run, log: TrainingLog) -> Path:
     return folder / f"step-{run.step}"
 
 
+def restore(run: Run, step: int) -> None:
+    """Load the checkpoint of an earlier step."""
+    folder = Path(run.config.output_dir) / "checkpoints"
+    found = checkpoints.find_checkpoint_once(run.accelerator, folder, str(folder / f"step-{step}"))
+    checkpoints.load_checkpoint(run.accelerator, found, run.config.seed)
+
+
 def evaluate(
     run: Run, split: str, guard: AbstractContextManager | None = None, thorough: bool = False
 ) -> dict[str, Outcomes]:
@@ -329,22 +336,24 @@ def evaluate(
 
 def evaluate_start(run: Run) -> best.Metrics:
     """Return the metrics before training, a row of the final table. A resumed run reads them from its folder."""
-    if not run.config.evaluate_start:
+    config = run.config
+    if not config.evaluate_start:
         return {}
-    if (metrics := run_folder.stored_start(run.config, run.accelerator)) is None:
+    if (metrics := run_folder.stored_start(config, run.accelerator)) is None:
+        if config.probe_steps and config.resume_from_checkpoint:
+            restore(run, 0)  # a resumed run has not probed
         metrics = evaluation.metrics_by_dataset(evaluate(run, "test"))
         if run.accelerator.is_main_process:
-            run_folder.store_start(run.config, metrics)
+            run_folder.store_start(config, metrics)
     return metrics
 
 
 def validate(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> bool:
     """
-    Evaluate every `evaluation_steps` steps, and after the last step if a figure chooses the model, unless the log has
-    this step. A best step is saved. Returns whether the run ends early.
+    Evaluate every `evaluation_steps` steps and after the last step, unless the log has this step. A best step is
+    saved. Returns whether the run ends early.
     """
-    is_last = run.config.best_figure is not None and run.step == run.config.max_train_steps
-    if run.step > log.evaluated and (run.step % run.config.evaluation_steps == 0 or is_last):
+    if run.step > log.evaluated and schedules.is_validated(run.config, run.step):
         stop_if_told(run, log, stop)  # a signal while the run waited for the batch
         began = time.perf_counter()
         metrics = evaluation.metrics_by_dataset(evaluate(run, "validation", stop.gives_up()))
@@ -370,9 +379,7 @@ def finish(run: Run, untrained: best.Metrics, log: TrainingLog) -> RunResults | 
     """Save the model, evaluate it on the test split, and write results, curve and card."""
     folder = Path(run.config.output_dir)
     if log.best is not None and log.best.step != run.step:  # the model is that of an earlier step
-        checkpoint = str(folder / "checkpoints" / f"step-{log.best.step}")
-        found = checkpoints.find_checkpoint_once(run.accelerator, folder / "checkpoints", checkpoint)
-        checkpoints.load_checkpoint(run.accelerator, found, run.config.seed)
+        restore(run, log.best.step)
     outcome.save_model(run, folder)
     outcomes = evaluate(run, "test", thorough=True)
     return outcome.write(run, outcomes, untrained, log) if run.accelerator.is_main_process else None

@@ -250,7 +250,7 @@ class OutputSettings:
     )
     resume_from_checkpoint: str | None = option(None, "'latest', or the folder of a checkpoint.", may_change=True)
     evaluation_steps: float = option(
-        500, "Steps between validations; below 1: share of the run.", above=0, may_change=True, steps=True
+        500, "Steps between validations, the last step has one too; below 1: share of the run.", above=0, may_change=True, steps=True
     )
     evaluate_start: bool = option(True, "Evaluate the model before training, for the final table.", may_change=True)
     best_figure: str | None = option(
