@@ -12,7 +12,6 @@ end the folder of the run is a model repository for the Hub (`outcome.py`).
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import set_seed
 from datasets import Dataset
 from peft import PeftModel
 from transformers import CLIPProcessor
@@ -55,11 +54,9 @@ from rsmclip.training import (
 from rsmclip.training import probe as probing
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.log import TrainingLog
-from rsmclip.training.losses import Centering, clip_loss, effective_rank, entropy, kl_divergence
+from rsmclip.training.losses import MAX_LOG_SCALE, Centering, clip_loss, effective_rank, entropy, kl_divergence
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.views import ViewSpec, render_views
-
-MAX_LOG_SCALE = math.log(100)  # `model.logit_scale` is a logarithm; Radford et al. 2021, section 2.5
 
 
 @dataclass
@@ -126,12 +123,9 @@ def plan(config: TrainingConfig) -> Plan:
 def probe(plan: Plan) -> None:
     """Train projections and logit scale alone, on embeddings of plain images and captions (training/probe.py)."""
     config, model = plan.config, plan.model.to(plan.accelerator.device)
-    if plan.accelerator.is_main_process:
-        towers = probing.without_projections(model)
-        embedder = evaluation.cached_embedder(towers, plan.processor, config.evaluation_batch_size)
-        probing.train_new_layers(model, embedder.images, embedder.texts, plan.splits["train"], config)
-    for parameter in probing.new_layers(model):
-        broadcast(parameter.data)
+    towers = probing.without_projections(model)
+    embedder = evaluation.cached_embedder(towers, plan.processor, config.evaluation_batch_size)
+    probing.train_new_layers(model, embedder.images, embedder.texts, plan.splits["train"], config)
 
 
 def start(plan: Plan) -> Run:
@@ -315,6 +309,13 @@ def save(run: Run, log: TrainingLog) -> Path:
     return folder / f"step-{run.step}"
 
 
+def restore(run: Run, step: int) -> None:
+    """Load the checkpoint of an earlier step."""
+    folder = Path(run.config.output_dir) / "checkpoints"
+    found = checkpoints.find_checkpoint_once(run.accelerator, folder, str(folder / f"step-{step}"))
+    checkpoints.load_checkpoint(run.accelerator, found, run.config.seed)
+
+
 def evaluate(
     run: Run, split: str, guard: AbstractContextManager | None = None, thorough: bool = False
 ) -> dict[str, Outcomes]:
@@ -335,22 +336,24 @@ def evaluate(
 
 def evaluate_start(run: Run) -> best.Metrics:
     """Return the metrics before training, a row of the final table. A resumed run reads them from its folder."""
-    if not run.config.evaluate_start:
+    config = run.config
+    if not config.evaluate_start:
         return {}
-    if (metrics := run_folder.stored_start(run.config, run.accelerator)) is None:
+    if (metrics := run_folder.stored_start(config, run.accelerator)) is None:
+        if config.probe_steps and config.resume_from_checkpoint:
+            restore(run, 0)  # a resumed run has not probed
         metrics = evaluation.metrics_by_dataset(evaluate(run, "test"))
         if run.accelerator.is_main_process:
-            run_folder.store_start(run.config, metrics)
+            run_folder.store_start(config, metrics)
     return metrics
 
 
 def validate(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> bool:
     """
-    Evaluate every `evaluation_steps` steps, and after the last step if a figure chooses the model, unless the log has
-    this step. A best step is saved. Returns whether the run ends early.
+    Evaluate every `evaluation_steps` steps and after the last step, unless the log has this step. A best step is
+    saved. Returns whether the run ends early.
     """
-    is_last = run.config.best_figure is not None and run.step == run.config.max_train_steps
-    if run.step > log.evaluated and (run.step % run.config.evaluation_steps == 0 or is_last):
+    if run.step > log.evaluated and schedules.is_validated(run.config, run.step):
         stop_if_told(run, log, stop)  # a signal while the run waited for the batch
         began = time.perf_counter()
         metrics = evaluation.metrics_by_dataset(evaluate(run, "validation", stop.gives_up()))
@@ -376,9 +379,7 @@ def finish(run: Run, untrained: best.Metrics, log: TrainingLog) -> RunResults | 
     """Save the model, evaluate it on the test split, and write results, curve and card."""
     folder = Path(run.config.output_dir)
     if log.best is not None and log.best.step != run.step:  # the model is that of an earlier step
-        checkpoint = str(folder / "checkpoints" / f"step-{log.best.step}")
-        found = checkpoints.find_checkpoint_once(run.accelerator, folder / "checkpoints", checkpoint)
-        checkpoints.load_checkpoint(run.accelerator, found, run.config.seed)
+        restore(run, log.best.step)
     outcome.save_model(run, folder)
     outcomes = evaluate(run, "test", thorough=True)
     return outcome.write(run, outcomes, untrained, log) if run.accelerator.is_main_process else None

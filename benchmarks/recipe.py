@@ -137,29 +137,14 @@ def run_arm(arguments: argparse.Namespace) -> None:
         "--output_dir",
         str(model),
     ]
-<<<<<<< HEAD
     command += ["--validation_split", "dev", "--test_split", "dev", "--evaluation_languages", *DEV_LANGUAGES]
     command += ["--image_tower", arguments.image_tower, "--text_tower", arguments.text_tower]
     command += ["--seed", str(arguments.seed), *options, *arguments.options]
-    command += ["--resume_from_checkpoint", "latest"] if (model / "checkpoints").is_dir() else []
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
-=======
-    return ["train.py", "--config", RECIPE, *places, "--seed", str(seed), *options, *arguments.options]
-
-
-def run_arm(arguments: argparse.Namespace) -> None:
-    """Train one arm with one seed, evaluate it on `val` and RSSCN7, and store the result."""
-    name = f"{arguments.name or arguments.arm}-{arguments.seed}"
-    model, result = arguments.runs / name, RESULTS / name
-    training = train_command(arguments.arm, arguments.seed, arguments, model)
     # A run that was stopped before its first checkpoint starts again.
     resumed = ["--resume_from_checkpoint", "latest"] if checkpoints(model / "checkpoints") else []
     started_again = ["--overwrite_output_dir"] if not resumed and model.is_dir() else []
-    if status := run_training([sys.executable, *training, *resumed, *started_again], cwd=ROOT):
+    if status := run_training([sys.executable, *command, *resumed, *started_again], cwd=ROOT):
         sys.exit(status)  # the training has printed why
-    evaluate(model, name, arguments)
-    facts = describe_run(shlex.join(["python", *training]), "torch", "transformers", "accelerate")
->>>>>>> attack
     trained = read_json(model / "eval_results.json")
     facts = {"minutes": trained["seconds"] / 60, "pairs_per_second": trained["pairs_per_second"]}
     facts |= {"hyperparameters": trained["hyperparameters"], "dev": trained["metrics"]}
@@ -193,14 +178,8 @@ def evaluate(model: Path, name: str, arguments: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         command = ["-m", "rsmclip.eval", str(model), "--dataset", str(arguments.corpora / "ten"), "--split", "val"]
         command += ["--benchmark", "rsicd", "--zero_shot", f"rsscn7={arguments.rsscn7}", "--output", folder]
-<<<<<<< HEAD
-        subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-=======
         if status := run_training([sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL):
             sys.exit(status)
-        (RESULTS / name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(folder, "eval_results.json"), RESULTS / name)
->>>>>>> attack
         shutil.copytree(Path(folder, "outcomes"), RESULTS / name / "outcomes", dirs_exist_ok=True)
         return read_json(Path(folder, "eval_results.json"))["metrics"]
 

@@ -144,8 +144,8 @@ def metrics_by_dataset(outcomes: dict[str, Outcomes]) -> dict[str, dict[str, dic
 
 
 def cached_embedder(model: PreTrainedModel, processor: ProcessorMixin, batch_size: int) -> Embedder:
-    """Return an embedder that keeps embeddings in the default cache of `rsmclip eval`."""
-    return Embedder(model, processor, batch_size, cache=EmbeddingCache())
+    """Return an embedder whose batches all processes share, with the default cache of `rsmclip eval`."""
+    return Embedder(model, processor, batch_size, cache=EmbeddingCache(), shared=True)
 
 
 def all_texts(splits: Iterable[Dataset]) -> Iterator[str]:

@@ -161,9 +161,9 @@ def add_weights(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("assemble", help="join a pretrained image tower and text tower in a model folder")
     command.add_argument("output", metavar="OUT", type=Path, help="new or empty folder")
     command.add_argument(
-        "--image_tower", metavar="M", required=True, help="CLIPVisionModel, CLIPModel or OpenCLIP folder, or Hub id"
+        "--image_tower", metavar="M", required=True, help="CLIP, DINOv2 or OpenCLIP folder, or Hub id"
     )
-    command.add_argument("--text_tower", metavar="M", required=True, help="XLM-RoBERTa folder or Hub id")
+    command.add_argument("--text_tower", metavar="M", required=True, help="XLM-RoBERTa or BERT folder, or Hub id")
     command.add_argument("--projection_dim", type=positive, default=512, help="width of the shared space")
     command.add_argument("--trim_vocabulary", metavar="DATASET", help="cut the vocabulary to the texts of a corpus")
     command.set_defaults(run=run_assemble)

@@ -119,7 +119,7 @@ def make_metadata(
     kinds = ["accuracy"] if any(entry.metric_type == "accuracy" for entry in index) else []
     more = {"base_model_relation": "adapter" if is_adapter else "finetune"} if results.base_model else {}
     return ModelCardData(
-        language=results.languages,
+        language=results.training["languages"],
         **license_of(results),
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="zero-shot-image-classification",
@@ -137,8 +137,8 @@ def make_metadata(
 def license_of(results: RunResults) -> dict[str, str]:
     # The weights get the license of the data if it is open and the run began with random weights. Otherwise nobody
     # has chosen a license, and the card refers its readers to the sources.
-    license = results.data["license"]
-    if license in OPEN_LICENSES and results.training["model"] is None:
+    license, training = results.data["license"], results.training
+    if license in OPEN_LICENSES and training["model"] is None and training.get("image_tower") is None:
         return {"license": license}
     return {"license": "other", "license_name": "see-training-data"}
 

@@ -212,16 +212,32 @@ def test_sections_of_the_corpus_are_quoted_whole(tmp_path):
     }
 
 
+TOWERS = {"image_tower": "org/dino", "text_tower": "org/e5"}
+
+
 @pytest.mark.parametrize(
-    ("license", "model", "expected"),
-    [("cc-by-4.0", None, "cc-by-4.0"), ("cc-by-4.0", "org/clip", "other"), ("other", None, "other")],
+    ("license", "start", "expected", "told"),
+    [
+        ("cc-by-4.0", {}, "cc-by-4.0", "from a random start"),
+        ("cc-by-4.0", {"model": "org/clip"}, "other", "from `org/clip`"),
+        ("cc-by-4.0", TOWERS, "other", "`org/dino` and `org/e5`"),
+        ("other", {}, "other", "from a random start"),
+    ],
 )
-def test_weights_have_the_license_of_the_data_if_it_is_open_and_there_is_no_base_model(
-    folder, results, license, model, expected
+def test_weights_have_the_license_of_the_data_if_it_is_open_and_the_start_was_random(
+    folder, results, license, start, expected, told
 ):
-    change(folder, data=results["data"] | {"license": license}, training=results["training"] | {"model": model})
+    change(folder, data=results["data"] | {"license": license}, training=results["training"] | start)
     write_card(folder)
-    assert ModelCard.load(folder / "README.md").data.license == expected
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == expected and told in card.text
+
+
+def test_a_model_has_the_languages_that_it_was_trained_on(folder, results):
+    change(folder, training=results["training"] | {"languages": ["en"]})
+    write_card(folder)
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.language == ["en"] and "1 language (en)" in card.text and "| pt |" in card.text
 
 
 def test_pictures_come_from_the_split_only_if_its_license_allows_it(corpus, tmp_path):

@@ -194,6 +194,8 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("source_sampling: 2\nstreaming: true\ntokenizer: a/b", "source_sampling.*streaming"),
         ("freeze: (", "freeze.*[(]"),
         ("merge_adapter: true", "merge_adapter.*lora"),
+        ("lora: {r: 2}\nmodel: a/b\nprobe_steps: 5", "probe_steps.*lora"),
+        ("lora: {r: 2}\nmerge_adapter: true\nimage_tower: a/b\ntext_tower: a/b", "image_tower.*lora"),
         ("early_stop_evaluations: 3", "early_stop_evaluations.*best_figure"),
         ("push_to_hub: true\nhub_model_id: a/b/c", "hub_model_id.*a/b/c"),
         ("push_to_hub: true\nhub_model_id: a/b\nlora: {r: 2}\nmodel: ./here", "merge_adapter.*model"),

@@ -1,10 +1,15 @@
 """Training the projections alone, on stored embeddings."""
 
+import math
+
 import pytest
 import torch
+from datasets import List, Value
 
 from rsmclip.core.errors import UserError
 from rsmclip.eval.embed import Embedder
+from rsmclip.training import probe
+from rsmclip.training.batches import PICTURE_SENTENCES, sentence_id
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.losses import clip_loss
 from rsmclip.training.probe import new_layers, train_new_layers, without_projections
@@ -73,3 +78,36 @@ def test_a_probe_repeats_with_its_seed(tiny_model, tiny_processor, corpus):
         train_new_layers(tiny_model, *embedders(tiny_model, tiny_processor), rows, config)
         found.append(tiny_model.visual_projection.weight.detach().clone())
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+@pytest.fixture
+def batches(monkeypatch) -> list[dict[str, torch.Tensor]]:
+    """The arguments of the loss in each step of a probe."""
+    seen = []
+    monkeypatch.setattr(probe, "clip_loss", lambda **given: seen.append(given) or clip_loss(**given))
+    return seen
+
+
+def test_a_probe_draws_the_corpora_by_their_weights(tiny_model, tiny_processor, corpus, batches):
+    sources = ["one"] * 20 + ["two"] * 40
+    rows = corpus["train"].remove_columns("source").add_column("source", sources)
+    config = TrainingConfig(languages=["en"], probe_steps=2, source_sampling="one=1,two=0", batch_size=12)
+    train_new_layers(tiny_model, *embedders(tiny_model, tiny_processor), rows, config)
+    own = {sentence_id(text) for row in rows["captions"][:20] for text in row["en"]}
+    assert len(batches) == 2 and all(set(batch["sentence_ids"].flatten().tolist()) <= own for batch in batches)
+
+
+def test_a_probe_counts_the_sentences_of_other_rows_with_the_picture(tiny_model, tiny_processor, corpus, batches):
+    ids = [[7, 8] if row == 3 else [] for row in range(60)]
+    rows = corpus["train"].add_column(PICTURE_SENTENCES, ids, feature=List(Value("int64")))
+    config = TrainingConfig(languages=["en"], probe_steps=1)
+    train_new_layers(tiny_model, *embedders(tiny_model, tiny_processor), rows, config)
+    of_images = batches[0]["image_sentence_ids"].t().tolist()
+    assert sum({7, 8} <= set(sentences) for sentences in of_images) == 1
+
+
+def test_a_probe_keeps_the_logit_scale_below_its_limit(tiny_model, tiny_processor, corpus):
+    tiny_model.logit_scale.data.fill_(5.0)
+    config = TrainingConfig(languages=["en"], probe_steps=1)
+    train_new_layers(tiny_model, *embedders(tiny_model, tiny_processor), corpus["train"], config)
+    assert tiny_model.logit_scale.item() <= math.log(100) + 1e-6

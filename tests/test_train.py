@@ -244,6 +244,12 @@ def test_two_towers_start_with_probed_projections_that_stay_as_a_checkpoint(make
     assert changed == projections | {"logit_scale"}
     assert results.untrained["en"]["mean_recall"] > 0
 
+    # A resumed run measures the probed start, also if its metrics are not stored.
+    (checkpoints / "start_metrics.json").unlink()
+    AcceleratorState._reset_state(True)
+    resumed = train.train(replace(config, resume_from_checkpoint="latest", overwrite_output_dir=False))
+    assert resumed.untrained == results.untrained and resumed.metrics == results.metrics
+
 
 def script_validation(monkeypatch, recalls: list[float]) -> list[float]:
     """Replace the figures of the validation, in order. Returns the list of those that are left."""
@@ -279,11 +285,16 @@ def test_the_best_step_becomes_the_model_and_ends_the_run_early(make_run, monkey
     assert all(weight.equal(best[f"model.{name}"]) for name, weight in resumed.items())
 
 
-def test_the_last_step_is_validated_too_if_a_figure_chooses(make_run, monkeypatch):
-    numbers = {"max_train_steps": 3, "evaluation_steps": 2}
-    config = make_run(**numbers, best_figure="mean_recall", evaluate_start=False, languages=["en"]).config
-    left = script_validation(monkeypatch, [5.0, 6.0])
-    assert train.train(config).kept["step"] == 3 and not left
+@pytest.mark.parametrize(
+    "evaluation_steps, best_figure, validated", [(2, None, [2, 3]), (4, None, []), (4, "mean_recall", [3])]
+)
+def test_the_last_step_is_validated_too(make_run, evaluation_steps, best_figure, validated):
+    config = make_run(max_train_steps=3, evaluation_steps=evaluation_steps, languages=["en"]).config
+    AcceleratorState._reset_state(True)
+    results = train.train(replace(config, best_figure=best_figure, evaluate_start=False))
+    records = list(map(json.loads, Path(config.output_dir, "train_log.jsonl").read_text().splitlines()))
+    assert [record["step"] for record in records if "validation" in record] == validated
+    assert results.kept.get("step") in (*validated, None)
 
 
 def test_an_unknown_figure_is_refused_before_the_folder_changes(make_run, tmp_path):

@@ -108,9 +108,11 @@ class ModelSettings:
     model: str | None = option(None, "Folder or Hub id of weights to start from; null: random, of model_config.")
     model_config: dict = option({}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.")
     image_tower: str | None = option(
-        None, "Folder or Hub id of a pretrained image tower: CLIP's, or OpenCLIP's layout."
+        None, "Folder or Hub id of a pretrained image tower: CLIP's, DINOv2's, or OpenCLIP's layout."
     )
-    text_tower: str | None = option(None, "Folder or Hub id of a pretrained XLM-RoBERTa encoder with its tokenizer.")
+    text_tower: str | None = option(
+        None, "Folder or Hub id of a pretrained XLM-RoBERTa or BERT encoder with its tokenizer."
+    )
     trim_vocabulary: bool = option(
         False, "Keep the text tower's tokens that captions, class names and prompts use, and single characters."
     )
@@ -248,7 +250,11 @@ class OutputSettings:
     )
     resume_from_checkpoint: str | None = option(None, "'latest', or the folder of a checkpoint.", may_change=True)
     evaluation_steps: float = option(
-        500, "Steps between validations; below 1: share of the run.", above=0, may_change=True, steps=True
+        500,
+        "Steps between validations, the last step has one too; below 1: share of the run.",
+        above=0,
+        may_change=True,
+        steps=True,
     )
     evaluate_start: bool = option(True, "Evaluate the model before training, for the final table.", may_change=True)
     best_figure: str | None = option(
@@ -362,6 +368,12 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             raise UserError(f"push_to_hub needs hub_model_id, as USER/NAME; it is {self.hub_model_id!r}")
         if self.early_stop_evaluations and not self.best_figure:
             raise UserError("early_stop_evaluations needs best_figure: the figure that must rise")
+        if self.lora and (self.probe_steps or self.image_tower):
+            name = "probe_steps" if self.probe_steps else "image_tower"
+            raise UserError(
+                f"{name} does not work with lora: an adapter trains no projections. Train them in a run without lora, "
+                "and give the folder of that run as --model"
+            )
         if self.merge_adapter and not self.lora:
             raise UserError("merge_adapter needs lora: without lora there is no adapter to merge")
         if self.push_to_hub and self.lora and not self.merge_adapter and self.model and is_local(self.model):

@@ -70,7 +70,7 @@ def describe_data(config: TrainingConfig, splits: dict[str, Dataset]) -> str:
         f"{config.captions_per_image} different ones in a step"
     )
     if config.source_sampling is not None:
-        order = row_order(config, splits["train"])
+        order = row_order(config, splits["train"], config.batch_size)
         by_source = zip(order.names, map(len, order.rows), order.draws.tolist(), strict=True)
         shared += "\n\n" + columns([["corpus", "rows", "drawn in an epoch"], *map(list, by_source)])
     name = config.dataset

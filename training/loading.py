@@ -67,7 +67,7 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
     train = stream if config.streaming else rows_with_captions(splits["train"], config.caption_sampling())
     if len(train) < config.batch_size:
         raise UserError(f"batch_size is {config.batch_size}, but only {len(train)} training rows have captions")
-    row_order(config, train)  # checks the corpora that source_sampling names
+    row_order(config, train, config.batch_size)  # checks the corpora that source_sampling names
     if config.same_pictures is not None:
         train = with_sentences_of_pictures(train, same_pictures(Path(config.same_pictures), train["image_id"]))
     return splits | {"train": train}
@@ -89,13 +89,15 @@ def with_sentences_of_pictures(rows: Dataset, pictures: list[list[int]]) -> Data
     return rows.add_column(PICTURE_SENTENCES, ids, feature=List(Value("int64")))
 
 
-def row_order(config: TrainingConfig, rows: Dataset | StreamedCorpus) -> ShardOrder | SourceOrder | None:
+def row_order(
+    config: TrainingConfig, rows: Dataset | StreamedCorpus, batch_size: int
+) -> ShardOrder | SourceOrder | None:
     """Return the order of the training rows, or `None` for a permutation of all rows in every epoch."""
     if config.streaming:
         return rows.order
     if config.source_sampling is None:
         return None
-    length = len(rows) // config.batch_size * config.batch_size
+    length = len(rows) // batch_size * batch_size
     return SourceOrder(rows["source"], config.source_sampling, length, config.seed)
 
 
@@ -132,7 +134,7 @@ def batches(
             seed=config.seed,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
-            order=row_order(config, rows),
+            order=row_order(config, rows, config.batch_size),
         ),
         collate_fn=Collate(tokenizer, config.max_length, groups=groups, multiple=1 if on_cpu else 8),
         num_workers=config.num_workers,

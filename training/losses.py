@@ -30,6 +30,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint as recompute_in_backward
 
 DuplicateCaptions = Literal["positive", "ignore", "negative"]
+MAX_LOG_SCALE = math.log(100)  # `model.logit_scale` is a logarithm; Radford et al. 2021, section 2.5
 
 
 def world_size() -> int:
@@ -96,8 +97,8 @@ def clip_loss(
     step or not, in any language) is the same sentence. `duplicate_captions` is the role of these pairs:
 
     - `"ignore"`: they are left out of both softmaxes. `P(i) = {i}`.
-    - `"positive"`: `P(i)` is `i` and all `j` with `sentence_ids[c, j]` in `image_sentence_ids[:, i]`, and `Q(j)` is `j`
-      and all such `i`: `L_out` of supervised contrastive learning (Khosla et al. 2020, equation 2).
+    - `"positive"`: `P(i)` is `i` and all `j` with `sentence_ids[c, j]` in `image_sentence_ids[:, i]`. `Q(j)` is `j`
+      and all such `i`. This is `L_out` of supervised contrastive learning (Khosla et al. 2020, equation 2).
     - `"negative"`: they are negatives, as in CLIP. `P(i) = {i}`.
 
     A process computes two blocks of logits: its images (rows) with all captions of the global batch, and its captions

@@ -20,6 +20,17 @@ def length(config: TrainingConfig, num_rows: int) -> str:
     return f"{config.max_train_steps:,} steps, {epochs:.1f} epochs of {per_epoch:,} steps"
 
 
+def is_validated(config: TrainingConfig, done: int) -> bool:
+    """
+    Return whether a validation follows the first `done` steps: every `evaluation_steps` steps, and after the last.
+
+    A run of fewer than `evaluation_steps` steps has no validation, except if a figure chooses the model.
+    """
+    if done == config.max_train_steps:
+        return config.best_figure is not None or config.evaluation_steps <= done
+    return done % config.evaluation_steps == 0
+
+
 def teacher_temperature(config: TrainingConfig, step: int) -> float:
     """Return the teacher's temperature in a step: a linear warm-up (Caron et al. 2021, section 3.2)."""
     progress = min(1.0, step / max(1.0, config.teacher_temperature_warmup * config.max_train_steps))

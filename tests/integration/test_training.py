@@ -93,6 +93,17 @@ def test_chunks_in_two_processes_log_the_losses_of_one_process(finished, config_
     assert heads[0] is not None and heads[1] is None
 
 
+def test_two_processes_probe_as_one_process_does(config_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))  # of embeddings
+    options = ("--probe_steps", 5, "--max_train_steps", 1, "--evaluate_start", "false", "--languages", "en")
+    weights = []
+    for name, launcher in (("one", ()), ("two", TWO_PROCESSES)):
+        train(config_file, tmp_path / name, *options, launcher=launcher)
+        weights.append(load_file(tmp_path / name / "checkpoints" / "step-0" / "model.safetensors"))
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], rtol=0, atol=1e-4, msg=name)
+
+
 def test_two_processes_agree_on_the_best_step_and_on_an_early_stop(config_file, tmp_path):
     options = ("--best_figure", "mean_recall", "--early_stop_evaluations", 1, "--evaluation_steps", 1)
     printed = train(config_file, tmp_path, *options, launcher=TWO_PROCESSES)
