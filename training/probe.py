@@ -74,7 +74,10 @@ def train_new_layers(
     place_of, device = {text: place for place, text in enumerate(texts)}, model.device
 
     # AdamW with a cosine decay; the logit scale has no weight decay, as in training.
-    trained = [parameter for parameter in new_layers(model) if parameter.requires_grad]  # `freeze` may name some
+    frozen = [
+        parameter for parameter in new_layers(model) if not parameter.requires_grad
+    ]  # in the training that follows
+    trained = [parameter.requires_grad_() for parameter in new_layers(model)]
     groups = [{"params": [p], "weight_decay": config.weight_decay if p.ndim > 1 else 0.0} for p in trained]
     optimizer = torch.optim.AdamW(groups, lr=config.probe_learning_rate)
     scheduler = get_cosine_schedule_with_warmup(optimizer, 0, config.probe_steps)
@@ -109,5 +112,7 @@ def train_new_layers(
         optimizer.step()
         scheduler.step()
         model.logit_scale.data.clamp_(max=MAX_LOG_SCALE)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
     if not all(parameter.isfinite().all() for parameter in trained):
         raise UserError(f"the probe diverged: lower probe_learning_rate, which is {config.probe_learning_rate}")
