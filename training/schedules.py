@@ -22,7 +22,7 @@ def length(config: TrainingConfig, num_rows: int) -> str:
 
 def is_validated(config: TrainingConfig, done: int) -> bool:
     """
-    Return whether a validation follows the first `done` steps: every `evaluation_steps` steps, and after the last step.
+    Return whether a validation follows the first `done` steps: every `evaluation_steps` steps, and after the last.
 
     A run of fewer than `evaluation_steps` steps has no validation, except if a figure chooses the model.
     """
