@@ -107,7 +107,7 @@ def plan(config: TrainingConfig) -> Plan:
     set_seed(config.seed)
     with_head = config.self_distillation_weight > 0
     captions = captions_of(splits["train"], config.languages)
-    texts = evaluation.all_texts(splits.values())
+    texts = evaluation.all_texts(loading.all_splits(config))
     with torch.device("meta") if config.dry_run and not (config.model or config.image_tower) else nullcontext():
         model, processor = initial_model.make_model(config, captions, texts, with_head)
         adapter = lora.add_adapter(model, config.lora) if config.lora else None

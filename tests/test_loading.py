@@ -8,9 +8,10 @@ from accelerate import Accelerator
 from datasets import DatasetDict
 
 from rsmclip.core.errors import UserError
+from rsmclip.eval.tasks import all_texts
 from rsmclip.training.batches import CaptionedViews, CaptionSampling, sentence_id
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.loading import load_splits, rows_with_captions
+from rsmclip.training.loading import all_splits, load_splits, rows_with_captions
 
 
 def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus):
@@ -65,6 +66,13 @@ def test_rows_that_show_one_picture_share_their_sentences(corpus, corpus_folder,
         load_splits(config, accelerator)
     with pytest.raises(UserError, match="same_pictures.*streaming"):
         replace(config, streaming=True, tokenizer="a/b")
+
+
+def test_a_vocabulary_is_trimmed_to_all_splits(corpus, tmp_path):
+    """Otherwise a run that is resumed with another test split would have other token ids."""
+    rows = corpus["test"].map(lambda row: {"captions": dict.fromkeys(row["captions"]) | {"en": ["xylophone"]}})
+    DatasetDict(corpus | {"dev": rows}).save_to_disk(tmp_path / "corpus")
+    assert "xylophone" in set(all_texts(all_splits(TrainingConfig(dataset=str(tmp_path / "corpus")))))
 
 
 def test_a_split_that_does_not_exist_and_a_batch_larger_than_the_corpus_are_refused(corpus_folder):

@@ -88,6 +88,17 @@ def test_a_run_continues_with_its_own_settings(folder, tmp_path):
         resumed(resume_from_checkpoint=str(tmp_path / "other" / "step-4"))
 
 
+def test_a_run_that_a_figure_chooses_from_continues_with_what_it_is_measured_on(tmp_path):
+    fields = {"output_dir": str(tmp_path / "run"), "best_figure": "mean_recall"}
+    prepare_run_folder(TrainingConfig(**fields), Accelerator(cpu=True))
+    (tmp_path / "run" / "checkpoints" / "step-4").mkdir()
+    fields["resume_from_checkpoint"] = "latest"
+    check_run_folder(TrainingConfig(**fields, test_split="dev"))
+    for changed in ({"validation_split": "dev"}, {"evaluation_languages": ["en"]}, {"benchmarks": ["rsicd"]}):
+        with pytest.raises(ValueError, match=next(iter(changed))):
+            check_run_folder(TrainingConfig(**fields, **changed))
+
+
 def test_a_run_of_epochs_continues_with_epochs_or_with_as_many_steps(tmp_path):
     def config(**changed):
         fields = {"max_train_steps": None, "num_train_epochs": 2, "warmup_steps": 0.1, "batch_size": 10}

@@ -44,8 +44,8 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         first_step (`int`, *optional*, defaults to 0): Number of steps already done.
         order (`Callable[[int, int, int], np.ndarray]`, *optional*):
             `order(epoch, start, stop)` returns the rows at the positions `start` to `stop - 1` of an epoch. By default
-            a permutation of all rows. `num_rows` times n may be added to a row that comes for the n-th time again: its
-            epoch is then n later, so that it gets other captions and views.
+            a permutation of all rows. A number `row + n * num_rows` means this row as it is n epochs later. So a row
+            that an epoch has twice gets other captions and views.
     """
 
     num_rows: int

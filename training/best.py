@@ -21,7 +21,7 @@ Metrics = dict[str, dict[str, dict[str, float]]]  # by dataset ("corpus" or the 
 
 
 def shown(found: dict[str, float]) -> dict[str, float]:
-    """Return the figures of a language that the log has."""
+    """Return the figures of one language that are written to the log."""
     return {metric: found[metric] for metric in SHOWN if metric in found}
 
 

@@ -27,6 +27,7 @@ SHARE = {"low": 0, "high": 1}
 # Fields that name a folder, a file or a Hub id.
 SOURCES = ("dataset", "same_pictures", "model", "image_tower", "text_tower", "tokenizer")
 LENGTH = ("num_train_epochs", "max_train_steps")  # a run has one of them
+VALIDATION = ("validation_split", "evaluation_languages", "benchmarks")  # what `best_figure` is measured on
 LANGUAGE_SAMPLING = (
     "How languages are drawn: uniform; english_anchor (English always, others too); weights: en=3,pt=1."
 )
@@ -251,7 +252,7 @@ class OutputSettings:
     resume_from_checkpoint: str | None = option(None, "'latest', or the folder of a checkpoint.", may_change=True)
     evaluation_steps: float = option(
         500,
-        "Steps between validations, the last step has one too; below 1: share of the run.",
+        "Steps between validations (also after the last step); below 1: share.",
         above=0,
         may_change=True,
         steps=True,

@@ -73,6 +73,11 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
     return splits | {"train": train}
 
 
+def all_splits(config: DataSettings) -> Iterator[Dataset]:
+    """Yield every split of the corpus, also those that the run does not use."""
+    yield from load_corpus(corpus_place(config)).values()
+
+
 def rows_with_captions(rows: Dataset, sampling: CaptionSampling) -> Dataset:
     """Return the rows with a caption in a language that is drawn."""
     kept = [index for index, captions in enumerate(rows["captions"]) if sampling.available(captions)]

@@ -17,7 +17,7 @@ from rsmclip.core.files import published_name, read_json, write_whole
 from rsmclip.models.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder
 from rsmclip.training.checkpoints import candidates, find_checkpoint_once
 from rsmclip.training.command_line import read_yaml
-from rsmclip.training.config import SOURCES, TrainingConfig
+from rsmclip.training.config import SOURCES, VALIDATION, TrainingConfig
 
 START = "checkpoints/start_metrics.json"  # of the model before training
 
@@ -63,7 +63,8 @@ def check_same_run(config: TrainingConfig, folder: Path) -> None:
     for spec in fields(TrainingConfig):
         before, now = getattr(started, spec.name), getattr(config, spec.name)
         unknown = now is None if spec.name == "max_train_steps" else spec.metadata["steps"] and 0 < now < 1
-        if before != now and not unknown and not spec.metadata["may_change"]:
+        may_change = spec.metadata["may_change"] and not (config.best_figure and spec.name in VALIDATION)
+        if before != now and not unknown and not may_change:
             raise UserError(
                 f"the run in {folder} was started with {spec.name} {before!r}, not {now!r}, and a resumed run cannot "
                 "change it. To train its model differently, give this folder as --model and another --output_dir"

@@ -12,9 +12,9 @@ class SourceOrder:
     """
     Order of the rows of an epoch in which every corpus has a fixed number of draws, shuffled together.
 
-    The rows of a corpus come in permutations that go on from epoch to epoch: no row repeats before all rows of its
-    corpus were drawn. `order(epoch, start, stop)` adds the number of rows for each permutation before, so that a row
-    that an epoch has twice gets other captions and views ([`~rsmclip.training.batches.StepSampler`]).
+    Each corpus has a sequence of permutations of its rows. An epoch continues it where the epoch before ended. So no
+    row repeats before all rows of its corpus were drawn. A row of permutation n (from 0) is the number
+    `row + n * number of rows`, which tells [`~rsmclip.training.batches.StepSampler`] that a row repeats.
 
     Args:
         sources (`Sequence[str]`): Corpus of each row.

@@ -24,7 +24,7 @@ QUARTER_TURN = torch.tensor(QUARTER_TURN, dtype=torch.float32)
 @dataclass(frozen=True)
 class ViewSpec:
     """
-    Distribution of one kind of view (global or local).
+    Distribution of one kind of view: contrastive, global or local.
 
     Args:
         count (`int`): Number of views of an image.
