@@ -335,12 +335,16 @@ def evaluate(
 
 def evaluate_start(run: Run) -> best.Metrics:
     """Return the metrics before training, a row of the final table. A resumed run reads them from its folder."""
-    if not run.config.evaluate_start:
+    config, probed = run.config, Path(run.config.output_dir) / "checkpoints" / "step-0"
+    if not config.evaluate_start:
         return {}
-    if (metrics := run_folder.stored_start(run.config, run.accelerator)) is None:
+    if (metrics := run_folder.stored_start(config, run.accelerator)) is None:
+        if config.resume_from_checkpoint and config.probe_steps:  # the resumed run did not probe again
+            found = checkpoints.find_checkpoint_once(run.accelerator, probed.parent, str(probed))
+            checkpoints.load_checkpoint(run.accelerator, found, config.seed)
         metrics = evaluation.metrics_by_dataset(evaluate(run, "test"))
         if run.accelerator.is_main_process:
-            run_folder.store_start(run.config, metrics)
+            run_folder.store_start(config, metrics)
     return metrics
 
 
