@@ -18,6 +18,7 @@ from rsmclip.eval.models import load_embedder
 from rsmclip.training.checkpoints import save_checkpoint
 from rsmclip.training.interruption import StopSignal
 from rsmclip.training.losses import Centering, clip_loss, sinkhorn_knopp
+from rsmclip.training.processes import leave_group
 
 
 def join_processes(rank: int, processes: int, folder: Path) -> None:
@@ -72,6 +73,8 @@ def one_of_two(rank: int, folder: Path) -> None:
         save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
     except UserError as error:
         (folder / f"{rank}.txt").write_text(str(error))
+    torch.distributed.barrier()
+    leave_group(accelerator)
 
 
 def is_stopped(rank: int, folder: Path) -> None:

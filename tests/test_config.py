@@ -38,7 +38,8 @@ def test_every_recipe_is_valid(path):
     given = read_yaml(path)
     assert {name: getattr(config, name) for name in given} == given
     with torch.device("meta"):
-        model = RSMCLIPModel(RSMCLIPConfig(**config.model_config))
+        towers = {"vision_config": {"image_size": 84, "patch_size": 14}} if "towers" in path.stem else {}  # options
+        model = RSMCLIPModel(RSMCLIPConfig(**config.model_config | towers))
         if config.lora:
             add_adapter(model, config.lora)
     specs = config.view_specs(model.config.vision_config.image_size)
