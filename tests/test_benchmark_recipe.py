@@ -1,0 +1,61 @@
+"""The corpora of the experiment's arms, and the interval of a difference between two arms."""
+
+import numpy as np
+import pytest
+
+from benchmarks import recipe
+from rsmclip.data.schema import load_corpus
+from rsmclip.training.batches import CaptionSampling
+
+
+@pytest.fixture
+def corpora(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "DEV_IMAGES", 6)
+    corpus.save_to_disk(tmp_path / "corpus")
+    recipe.make_corpora(str(tmp_path / "corpus"), tmp_path / "corpora")
+    return {folder.name: load_corpus(folder) for folder in (tmp_path / "corpora").iterdir()}
+
+
+def test_arms_have_the_same_images_and_differ_in_the_captions_of_train_alone(corpora, corpus):
+    ten = corpora["ten"]
+    train, dev = set(ten["train"]["image_id"]), set(ten["dev"]["image_id"])
+    assert len(dev) >= 6 and not train & dev and train | dev == set(corpus["train"]["image_id"])
+    for other in corpora.values():
+        assert other["train"]["image_id"][:] == ten["train"]["image_id"][:]
+        assert other["dev"][:] == ten["dev"][:] and other["val"][:] == ten["val"][:]
+    assert ten["train"]["captions"][:] != corpora["english"]["train"]["captions"][:]
+    assert not any(row["pt"][0] for row in corpora["english_only"]["train"]["captions"])
+
+
+def test_the_english_arm_draws_the_originals_of_the_captions_that_the_ten_languages_draw(corpora):
+    sampling = CaptionSampling.parse("uniform", ["en", "pt", "ko"], 1)
+    pairs = zip(corpora["ten"]["train"]["captions"], corpora["english"]["train"]["captions"], strict=True)
+    translated = 0
+    for number, (ten, english) in enumerate(pairs):
+        texts, ids = sampling.draw(ten, np.random.default_rng(number))
+        originals, same = sampling.draw(english, np.random.default_rng(number))
+        assert ids == same and originals[0] in english["en"]
+        translated += texts != originals
+    assert translated > 0
+
+
+def test_a_share_of_the_captions_keeps_its_translations(corpora):
+    rows = corpora["ten"]["train"]
+    total = sum(len(captions["en"]) for captions in rows["captions"])
+    for share in recipe.SHARES:
+        kept = sum(bool(t) for row in corpora[f"translated_{share}"]["train"]["captions"] for t in row["pt"] or [])
+        assert 0 < kept <= total * share / 100
+
+
+def test_the_interval_of_a_difference_covers_images_and_seeds():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=recipe.SAMPLES + 1)  # what both arms share cancels
+
+    def arm(offsets):
+        return {seed: {"recall": 20 + offset + images} for seed, offset in enumerate(offsets)}
+
+    values, (low, high) = recipe.difference(arm([1.0, 1.0, 4.0]), arm([0.0, 0.0, 0.0]), "recall")
+    assert values == pytest.approx([1.0, 1.0, 4.0])
+    assert low == pytest.approx(1.0) and high == pytest.approx(4.0)
+    values, (low, high) = recipe.difference(arm([1.0, 1.0]), {1: arm([0.0, 0.5])[1]}, "recall")
+    assert values == pytest.approx([0.5]) and low == high == pytest.approx(0.5)
