@@ -1,14 +1,14 @@
-r"""The experiment of docs/recipe.md: what translations and self-distillation give, on real images, from real towers.
+r"""The experiment of docs/recipe_figures.md: what translations and self-distillation give, on real images, from real towers.
 
-    python -m benchmarks.recipe corpora CORPUS CORPORA
-    python -m benchmarks.recipe run b --seed 0 --corpora CORPORA --rsscn7 FOLDER --runs RUNS \
+    python -m rsmclip.benchmarks.recipe corpora CORPUS CORPORA
+    python -m rsmclip.benchmarks.recipe run b --seed 0 --corpora CORPORA --rsscn7 FOLDER --runs RUNS \
         --image_tower M --text_tower M [--name NAME] [--options --field value …]
-    python -m benchmarks.recipe table
+    python -m rsmclip.benchmarks.recipe table
 
 CORPUS is RSICD with translations, built by `rsmclip data build`; `corpora` makes the corpora of the arms of it, with a
 split `dev` of training images. Settings are chosen on `dev`. `val` and RSSCN7 are measured once for each finished run
 and choose nothing. The result of a run is the folder `benchmarks/results/recipe/ARM-SEED`: figures, outcomes of every
-image, command, machine and minutes. The trained models stay in RUNS. `table` prints the tables of docs/recipe.md.
+image, command, machine and minutes. The trained models stay in RUNS. `table` prints the tables of docs/recipe_figures.md.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from datasets import Dataset, DatasetDict
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from benchmarks.machine import describe_run
-from benchmarks.processes import run_training
-from benchmarks.training_tables import table
+from rsmclip.benchmarks.machine import describe_run
+from rsmclip.benchmarks.processes import run_training
+from rsmclip.benchmarks.training_tables import table
 from rsmclip.core.command_line import OneLineParser, run_command
 from rsmclip.core.files import new_folder, read_json
 from rsmclip.core.images import image_bytes
@@ -168,7 +168,7 @@ def run_interpolation(arguments: argparse.Namespace) -> None:
 
 def store(name: str, command: list[str], arguments: argparse.Namespace, facts: dict) -> None:
     """Write the record of a run beside its figures and outcomes."""
-    words = ["python -m benchmarks.recipe", *command, f"--seed {arguments.seed}"]
+    words = ["python -m rsmclip.benchmarks.recipe", *command, f"--seed {arguments.seed}"]
     record = describe_run(" ".join(words), "torch", "transformers", "accelerate") | facts
     (RESULTS / name / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -251,7 +251,7 @@ def print_tables() -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="python -m benchmarks.recipe", description=__doc__.partition("\n")[0])
+    parser = OneLineParser(prog="python -m rsmclip.benchmarks.recipe", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("corpora", help="write the corpora of the arms")
     command.add_argument("corpus", help="RSICD with translations, built by rsmclip data build")
@@ -279,4 +279,4 @@ def make_parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     chosen = make_parser().parse_args()
-    run_command(lambda: chosen.run(chosen), "python -m benchmarks.recipe")
+    run_command(lambda: chosen.run(chosen), "python -m rsmclip.benchmarks.recipe")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import recipe
+from rsmclip.benchmarks import recipe
 from rsmclip.data.schema import load_corpus
 from rsmclip.training.batches import CaptionSampling
 
