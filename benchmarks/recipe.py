@@ -1,4 +1,4 @@
-r"""The experiment of docs/recipe_figures.md: what translations and self-distillation give, on real images, from real towers.
+r"""The experiment of docs/recipe_figures.md: what translations and self-distillation give on real images.
 
     python -m rsmclip.benchmarks.recipe corpora CORPUS CORPORA
     python -m rsmclip.benchmarks.recipe run b --seed 0 --corpora CORPORA --rsscn7 FOLDER --runs RUNS \
@@ -8,7 +8,8 @@ r"""The experiment of docs/recipe_figures.md: what translations and self-distill
 CORPUS is RSICD with translations, built by `rsmclip data build`; `corpora` makes the corpora of the arms of it, with a
 split `dev` of training images. Settings are chosen on `dev`. `val` and RSSCN7 are measured once for each finished run
 and choose nothing. The result of a run is the folder `benchmarks/results/recipe/ARM-SEED`: figures, outcomes of every
-image, command, machine and minutes. The trained models stay in RUNS. `table` prints the tables of docs/recipe_figures.md.
+image, command, machine and minutes. The trained models stay in RUNS. `table` prints the tables of
+docs/recipe_figures.md.
 """
 
 import argparse
