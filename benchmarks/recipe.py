@@ -158,9 +158,11 @@ def run_interpolation(arguments: argparse.Namespace) -> None:
     tuned, name = arguments.runs / f"{arguments.arm}-{arguments.seed}", f"f_{arguments.arm}-{arguments.seed}"
     command = ["interpolate", str(tuned / "checkpoints" / "step-0"), str(tuned), str(arguments.runs / name)]
     command += ["--alphas", *map(str, ALPHAS), "--dataset", str(arguments.corpora / "ten"), "--split", "dev"]
-    command += ["--languages", *DEV_LANGUAGES, "--benchmarks", "rsicd", "--choose", "in_domain"]
+    command += ["--languages", *DEV_LANGUAGES, "--choose", "in_domain"]  # RSSCN7 is shown and chooses nothing
+    command += ["--benchmarks", "rsicd", f"rsscn7={arguments.rsscn7}"]
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "rsmclip.hub", *command], cwd=ROOT, check=True)
+    if status := run_training([sys.executable, "-m", "rsmclip.hub", *command], cwd=ROOT):
+        sys.exit(status)
     minutes = (time.perf_counter() - began) / 60
     facts = {"minutes": minutes, "alphas": read_json(arguments.runs / name / "alphas.json")}
     measured = evaluate(arguments.runs / name, name, arguments)
