@@ -164,7 +164,8 @@ def run_interpolation(arguments: argparse.Namespace) -> None:
     if status := run_training([sys.executable, "-m", "rsmclip.hub", *command], cwd=ROOT):
         sys.exit(status)
     minutes = (time.perf_counter() - began) / 60
-    facts = {"minutes": minutes, "alphas": read_json(arguments.runs / name / "alphas.json")}
+    found = read_json(arguments.runs / name / "alphas.json")  # it names local folders, which are not stored
+    facts = {"minutes": minutes, "alpha": found["alpha"], "points": found["points"]}
     measured = evaluate(arguments.runs / name, name, arguments)
     store(name, ["interpolate", arguments.arm], arguments, facts | {"metrics": measured})
 
