@@ -44,10 +44,8 @@ RESULTS = Path(__file__).parent / "results" / "recipe"
 RECIPE = "configs/pretrained_towers_small.yaml"
 DEV_IMAGES = 800
 SEED = 0  # of the dev split, and of the translations that are dropped
-SHARES = (
-    10,
-    20,
-)  # percent of the training captions that keep their translations; all of them, 40.5 %, are arm b; none is a_free
+# Percent of the training captions that keep their translations. Arm b keeps all of them, 40.5 %, and a_free none.
+SHARES = (10, 20)
 
 CONTRASTIVE_ONLY = ["--self_distillation_weight", "0"]
 ARMS = {  # corpus and options
@@ -129,16 +127,17 @@ def run_arm(arguments: argparse.Namespace) -> None:
     corpus, options = ARMS[arguments.arm]
     name = f"{arguments.name or arguments.arm}-{arguments.seed}"
     model = arguments.runs / name
-    command = [
-        "train.py",
-        "--config",
-        RECIPE,
+    command = ["train.py", "--config", RECIPE, "--output_dir", str(model)]
+    command += [
         "--dataset",
         str(arguments.corpora / corpus),
-        "--output_dir",
-        str(model),
+        "--validation_split",
+        "dev",
+        "--test_split",
+        "dev",
+        "--evaluation_languages",
+        *DEV_LANGUAGES,
     ]
-    command += ["--validation_split", "dev", "--test_split", "dev", "--evaluation_languages", *DEV_LANGUAGES]
     command += ["--image_tower", arguments.image_tower, "--text_tower", arguments.text_tower]
     command += ["--seed", str(arguments.seed), *options, *arguments.options]
     # A run that was stopped before its first checkpoint starts again.

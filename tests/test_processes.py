@@ -8,7 +8,7 @@ from accelerate.utils import DistributedType
 
 from rsmclip.core.errors import UserError
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.processes import check_launch, rerun_command
+from rsmclip.training.processes import check_launch, choose_attention, rerun_command
 
 FSDP, DEEPSPEED = {"ACCELERATE_USE_FSDP": "true"}, {"ACCELERATE_USE_DEEPSPEED": "true"}
 
@@ -72,6 +72,16 @@ def test_launches_that_are_not_supported_are_refused(launch, variables, accelera
 def test_supported_launches_are_accepted(launch, variables, accelerator, adapter):
     launch(variables)
     check_launch(accelerator, adapter)
+
+
+@pytest.mark.parametrize(
+    "precision, device, expected", [("bf16", "cpu", "eager"), ("no", "cpu", "sdpa"), ("bf16", "cuda", "sdpa")]
+)
+def test_a_cpu_in_bfloat16_has_eager_attention(tiny_model, precision, device, expected):
+    tiny_model.set_attn_implementation("sdpa")
+    choose_attention(tiny_model, SimpleNamespace(device=torch.device(device), mixed_precision=precision))
+    towers = tiny_model.vision_model, tiny_model.text_model
+    assert {tower.config._attn_implementation for tower in towers} == {expected}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ UNDECODABLE_SHARE = 0.01  # largest share of training rows with undecodable imag
 LONGEST = 4  # largest ratio of the long side of a decoded image to `short_side`
 MOST_TRIES = 100  # to find a usable row
 PICTURE_SENTENCES = "picture_sentences"  # column of `with_sentences_of_pictures`
-MOST_SENTENCES = 16  # of an image, whose captions are its positives
+MOST_SENTENCES = 16  # of an image that travel with it to the loss
 Captions = dict[str, list[str | None] | None]  # of an image, by language
 
 
@@ -276,7 +276,7 @@ def image_sentence_ids(captions: Captions, drawn: list[int], of_picture: Iterabl
     other rows that show the picture.
 
     The list has a fixed length, so that processes can gather it. Further sentences are left out. If there are fewer,
-    the first id repeats, which adds no positive.
+    the first id repeats, which changes nothing.
     """
     own = map(sentence_id, dict.fromkeys(sentences_of(captions, captions)))
     ids = list(dict.fromkeys([*drawn, *own, *of_picture]))
