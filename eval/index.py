@@ -1,0 +1,112 @@
+"""Read an index of images and rank its entries. This file needs NumPy alone, because it travels with the Space.
+
+`rsmclip index` and `rsmclip eval … --index` write an index, a folder with these files:
+
+index.json            the source of the images, the model of the embeddings, and N, the name of the other files
+N.npy                 unit embeddings, float32 of shape (entries, dim)
+N.jsonl               one line per entry: its image and, of a tile, its box and coordinates
+N.offsets.npy         the first byte of each line, and the end of the last, int64 of shape (entries + 1,)
+
+An entry is an image or a tile of an image. No file is read whole: an index may be larger than the memory.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RECORD = "index.json"
+DECIMALS = 6  # cosines that are equal in these decimals are a tie: float32 sums differ in the seventh
+
+
+class BadIndex(ValueError):
+    """A folder that is not an index, or a damaged index. The message is one line."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """An open index."""
+
+    folder: Path
+    record: dict[str, Any]  # content of index.json
+    embeds: np.ndarray  # (entries, dim) float32, unit rows, on disk
+    lines: np.ndarray  # bytes of N.jsonl, on disk
+    offsets: np.ndarray  # (entries + 1,) int64, on disk
+
+    def __len__(self) -> int:
+        return len(self.embeds)
+
+    def entry(self, place: int) -> dict[str, Any]:
+        """
+        Return an entry.
+
+        It has the `path` of the image in its folder, or the `image_id` of a corpus as `path` with its `split` and
+        `row`. A tile has its `box`, `[left, top, right, bottom]` in pixels, and `coordinates` if it has some: longitude
+        and latitude of its center in degrees.
+        """
+        begin, end = self.offsets[place : place + 2]
+        return json.loads(self.lines[begin:end].tobytes())
+
+
+def open_index(folder: Path) -> Index:
+    """
+    Open an index.
+
+    Raises:
+        [`BadIndex`]: The folder is not an index, or the index is damaged.
+    """
+    record = read_record(folder)
+    if record is None:
+        raise BadIndex(f"{folder} is not an index: it has no {RECORD}; make one with rsmclip index")
+    try:
+        name = record["files"]
+        embeds = np.load(folder / f"{name}.npy", mmap_mode="r")
+        offsets = np.load(folder / f"{name}.offsets.npy", mmap_mode="r")
+        lines = np.memmap(folder / f"{name}.jsonl", mode="r")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadIndex(f"the index {folder} is damaged, make it again: {error}") from error
+    if embeds.ndim != 2 or offsets.shape != (len(embeds) + 1,) or offsets[-1] != len(lines):
+        raise BadIndex(f"the index {folder} is damaged, make it again: its files have different lengths")
+    return Index(folder, record, embeds, lines, offsets)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the content of index.json, or `None` if there is no such file. Raises [`BadIndex`] if it is damaged."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise BadIndex(f"{folder / RECORD} cannot be read: {error}") from error
+    if not isinstance(record, dict) or "files" not in record:
+        raise BadIndex(f"{folder / RECORD} is not the record of an index")
+    return record
+
+
+def nearest(
+    embeds: np.ndarray, query: np.ndarray, top: int, without: int | None = None
+) -> tuple[list[int], list[float]]:
+    """
+    Return the rows with the highest cosines to a query, best first. The first of two equal rows is before the other.
+
+    Args:
+        embeds (`np.ndarray` of shape `(entries, dim)`): Unit rows, float32.
+        query (`np.ndarray` of shape `(dim,)`): A unit vector, float32.
+        top (`int`): Number of rows to return.
+        without (`int`, *optional*): A row to leave out.
+
+    Returns:
+        `tuple[list[int], list[float]]`: Rows and cosines.
+    """
+    cosines = np.asarray(embeds @ query).round(DECIMALS)
+    if without is not None:
+        cosines[without] = -np.inf
+    top = min(top, len(cosines) - (without is not None))
+    if top < 1:
+        return [], []
+    lowest = np.partition(cosines, -top)[-top]
+    candidates = np.flatnonzero(cosines >= lowest)
+    rows = candidates[np.lexsort((candidates, -cosines[candidates]))][:top]
+    return rows.tolist(), cosines[rows].tolist()
