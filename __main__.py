@@ -1,7 +1,4 @@
-"""The entry point `rsmclip` (also `python -m rsmclip`): `rsmclip data …`, `train …`, `eval …`, `hub …`.
-
-Each part parses its own options.
-"""
+"""The entry point `rsmclip`, also `python -m rsmclip`. Each part parses its own options."""
 
 import sys
 
@@ -10,7 +7,10 @@ from rsmclip.core.command_line import run_command
 PARTS = {
     "data": "build, translate and audit corpora; draw the demo",
     "train": "train a model; every field of the configuration is an option",
-    "eval": "evaluate, compare and search with a model",
+    "eval": "evaluate and compare models",
+    "index": "embed a folder of images once",
+    "search": "search an index by text or image",
+    "classify": "classify a folder of images by labels of your own",
     "hub": "convert, export, show and publish a model",
 }
 USAGE = f"usage: rsmclip {{{','.join(PARTS)}}} … (rsmclip PART --help lists the options of a part)"
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run_part(arguments: list[str]) -> None:
     part, *arguments = arguments or ["--help"]
     if part in ("-h", "--help"):
-        print(USAGE + "\n\n" + "\n".join(f"  {name:8}{text}" for name, text in PARTS.items()))
+        print(USAGE + "\n\n" + "\n".join(f"  {name:10}{text}" for name, text in PARTS.items()))
     elif part == "data":
         from rsmclip.data.__main__ import main as data
 
@@ -33,6 +33,10 @@ def run_part(arguments: list[str]) -> None:
         from rsmclip.eval.__main__ import main as evaluate
 
         evaluate(arguments)
+    elif part in ("index", "search", "classify"):
+        from rsmclip.eval.image_commands import main as images
+
+        images(part, arguments)
     elif part == "hub":
         from rsmclip.hub.__main__ import main as hub
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -51,6 +52,11 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
+def printable(text: str) -> str:
+    """Return a text for one line of a terminal: control characters and bytes that are not UTF-8 are escaped."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def hub_id(argument: str) -> str:
     """Check the id of a repository on the Hub; a type for `add_argument`."""
     try:
@@ -65,6 +71,13 @@ def whole_number(argument: str, least: int = 0) -> int:
     if not argument.isdecimal() or int(argument) < least:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {argument!r}")
     return int(argument)
+
+
+def png_file(argument: str) -> Path:
+    """Check the name of a picture to write; a type for `add_argument`."""
+    if not argument.lower().endswith(".png") or Path(argument).is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in .png, got {argument!r}")
+    return Path(argument)
 
 
 def positive(argument: str) -> int:

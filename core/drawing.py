@@ -34,8 +34,9 @@ def new_figure(height: float, width: float = WIDTH, dots: int = DOTS, **options:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG. Equal figures give equal bytes."""
+    """Write a figure as PNG, and create the folder. Equal figures give equal bytes."""
     with user_errors(OSError, prefix=f"{path} could not be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", metadata={"Software": None})
 
 

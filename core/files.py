@@ -83,15 +83,24 @@ def published_name(path_or_hub_id: str | None) -> str | None:
     return Path(path_or_hub_id).resolve().name
 
 
+def absolute_name(path_or_hub_id: str) -> str:
+    """Return a local path as an absolute path; a Hub id is returned unchanged."""
+    return str(Path(path_or_hub_id).absolute()) if is_local(path_or_hub_id) else path_or_hub_id
+
+
 def is_local(path_or_hub_id: str) -> bool:
     """Return whether a name is a local path rather than a Hub id."""
     return Path(path_or_hub_id).exists() or path_or_hub_id.startswith((".", "/", "~"))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it: no program can read half a file."""
+def write_whole(path: Path, text: str, errors: str = "strict") -> None:
+    """
+    Write a text file under a temporary name, then rename it: no program can read half a file.
+
+    With `errors="surrogateescape"`, names of files that are not UTF-8 get their own bytes.
+    """
     aside = path.with_name(f".{path.name}.{uuid4().hex}")
     with user_errors(OSError, prefix=f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors=errors)
         os.replace(aside, path)

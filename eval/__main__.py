@@ -3,7 +3,6 @@
 rsmclip eval MODEL --dataset DIR --split test --output OUT     evaluate a model: figures, tables and pictures
 accelerate launch -m rsmclip.eval MODEL …                      evaluate with several processes
 rsmclip eval compare A B                                       test which differences between two models are real
-rsmclip eval search INDEX QUERY                                find the images that fit a text best
 """
 
 import argparse
@@ -21,7 +20,7 @@ def evaluation_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="rsmclip eval",
         description="Evaluate a model in every language.",
-        epilog="`rsmclip eval compare A B` compares two models, `rsmclip eval search INDEX QUERY` searches images.",
+        epilog="`rsmclip eval compare A B` compares two models.",
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder or Hub id: RS-M-CLIP, any model of transformers, or OpenCLIP's layout")
@@ -58,20 +57,8 @@ def comparison_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def search_parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="rsmclip eval search", description="Search an index by text or by image.")
-    parser.add_argument("index", type=Path, metavar="INDEX", help="folder that an evaluation with --index wrote")
-    parser.add_argument("query", metavar="QUERY", help="text in any language of the model, or an image file")
-    parser.add_argument("--top", type=positive, default=10, metavar="N", help="images to find (default: %(default)s)")
-    sheet = "contact sheet to write (default: %(default)s)"
-    parser.add_argument("--output", type=Path, default=Path("search.png"), metavar="FILE.png", help=sheet)
-    parser.add_argument("--model", metavar="MODEL", help="folder or Hub id of the model, if it moved")
-    return parser
-
-
 COMMANDS = {  # module with `run(arguments)`, and its options
     "compare": ("rsmclip.eval.compare", comparison_parser),
-    "search": ("rsmclip.eval.search", search_parser),
 }
 
 

@@ -42,9 +42,9 @@ class Index:
         """
         Return an entry.
 
-        It has the `path` of the image in its folder, or the `image_id` of a corpus as `path` with its `split` and
-        `row`. A tile has its `box`, `[left, top, right, bottom]` in pixels, and `coordinates` if it has some: longitude
-        and latitude of its center in degrees.
+        `path` is the path of the image in its folder. In a corpus it is the `image_id`, and `split` and `row` name the
+        row. A tile has its `box`, `[left, top, right, bottom]` in pixels. If the image is georeferenced, a tile has
+        `coordinates`: longitude and latitude of its center in degrees.
         """
         begin, end = self.offsets[place : place + 2]
         return json.loads(self.lines[begin:end].tobytes())

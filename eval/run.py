@@ -4,14 +4,18 @@ import argparse
 import sys
 
 import numpy as np
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset, DatasetDict, disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import absolute_name
 from rsmclip.data.schema import hub_revision
-from rsmclip.eval import evaluate, search
+from rsmclip.eval import evaluate
+from rsmclip.eval.build_index import write_corpus_index
 from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
 from rsmclip.eval.embed import Embedder, processes
+from rsmclip.eval.image_sources import CorpusSource
+from rsmclip.eval.index_files import check_place
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.outcomes import Classification
 from rsmclip.eval.probes import split_rows
@@ -66,8 +70,7 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
     if arguments.probes and arguments.dataset and arguments.split == arguments.train_split:
         raise UserError(f"--probes: --split and --train_split are both {arguments.split!r}; choose different splits")
     if arguments.index:
-        search.import_faiss()
-        search.check_place(arguments.index)
+        check_place(arguments.index)
     if is_model_folder(arguments.output):
         raise UserError(f"{arguments.output} is a model folder with results of its own; choose another --output")
     if arguments.output.exists() and not arguments.output.is_dir():
@@ -84,8 +87,10 @@ def measure_split(embedder: Embedder, task: Task, arguments: argparse.Namespace)
     if task.train is not None:
         outcomes.probes = probe_split(embedder, task.train, rows, embedded)
     if arguments.index and processes().is_main_process:
-        made_by = {"revision": arguments.revision, "dtype": arguments.dtype}
-        search.write_index(arguments.index, rows, embedded.image_embeds, arguments.model, embedder.hash, **made_by)
+        corpus = DatasetDict({task.split: rows})
+        source = CorpusSource(absolute_name(task.dataset), corpus, task.split, hub_revision(rows))
+        embeds = embedded.image_embeds
+        write_corpus_index(arguments.index, source, embedder, embeds, arguments.model, arguments.revision)
     texts = [text for captions in embedded.captions.values() for text in captions.texts]
     facts = describe(task, corpus_fingerprint(rows, texts), capitalize=capitalize)
     sentences = evaluate.measure_agreement(embedder, rows, task.languages)

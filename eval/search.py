@@ -1,211 +1,165 @@
-"""Search images by text or by image: `rsmclip eval search INDEX QUERY`.
-
-An index is a folder that `rsmclip eval … --index` writes. It contains `dataset` (encoded `image` and `image_id`),
-`images.faiss` (unit embeddings; the search by inner product is exact) and `index.json` (the model of the embeddings).
-"""
+"""Search the images of an index by text, by image, or by both: `rsmclip search INDEX "TEXT" --image FILE`."""
 
 import argparse
 import json
-import os
-from dataclasses import dataclass
+import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
 import torch
-from datasets import Dataset, load_from_disk
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
+from rsmclip.core.command_line import printable
 from rsmclip.core.drawing import save
-from rsmclip.core.errors import UserError, extra, user_errors
-from rsmclip.core.files import read_json
-from rsmclip.core.images import IMAGE_SUFFIXES, decode_image
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.images import decode_image
 from rsmclip.eval.embed import Embedder
+from rsmclip.eval.image_sources import Source, entry_image, source_of
+from rsmclip.eval.index import BadIndex, Index, nearest, open_index
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.retrieval import unit_rows
-from rsmclip.eval.sheet import contact_sheet
+from rsmclip.eval.sheet import contact_sheet, shorten
 
-COLUMN = "image_embeds"  # name of the FAISS index in the dataset
-FAISS_FILE, RECORD = "images.faiss", "index.json"
-ID_LETTERS = 48  # of an image id on the contact sheet
+DRAWN = 100  # most images of a contact sheet
 
 
 class Found(NamedTuple):
     """A search result."""
 
     score: float  # cosine similarity of image and query
-    image_id: str
-    image: Image.Image  # RGB
+    entry: dict[str, Any]  # see [`~rsmclip.eval.index.Index.entry`]
 
 
-@dataclass
-class SearchIndex:
-    """An open index."""
-
-    folder: Path
-    rows: Dataset  # `image` (encoded) and `image_id`, with the FAISS index
-    model: str  # folder or Hub id of the model that computed the embeddings
-    model_hash: str
-    revision: str | None
-    dtype: str
-
-
-def import_faiss():
-    """Return the module `faiss`. Raises [`UserError`] if it is not installed."""
-    with extra("search"):
-        import faiss
-    return faiss
-
-
-def is_index(folder: Path) -> bool:
-    return (folder / RECORD).is_file() and (folder / FAISS_FILE).is_file()
-
-
-def check_place(folder: Path) -> None:
-    """Raise [`UserError`] unless a folder is new, empty, or an older index."""
-    with user_errors(OSError, prefix=f"the index {folder} cannot be written"):
-        is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if is_taken and not is_index(folder):
-        raise UserError(f"{folder} exists and is not an index; choose another folder for the index")
-
-
-def write_index(
-    folder: Path,
-    rows: Dataset,
-    image_embeds: torch.Tensor | np.ndarray,
-    model: str,
-    model_hash: str,
-    revision: str | None = None,
-    dtype: str = "float32",
-) -> None:
+def search_index(
+    index: Index, embedder: Embedder, text: str | None = None, image: str | Path | None = None, top: int = 20
+) -> list[Found]:
     """
-    Write an index. An older index of the folder is replaced when the new one is complete.
+    Find the entries of an index that fit a query best.
 
-    `rows` has the columns `image` and `image_id`; `image_embeds` has shape `(rows, dim)`. A search loads the model
-    again with `model`, `revision` and `dtype`.
+    Args:
+        index ([`~rsmclip.eval.index.Index`]): An open index.
+        embedder ([`~rsmclip.eval.embed.Embedder`]): The model of the index.
+        text (`str`, *optional*): A text in any language of the model.
+        image (`str` or `Path`, *optional*): An image file. With a text, the sum of both unit embeddings is searched.
+        top (`int`, *optional*, defaults to 20): Number of results.
+
+    Returns:
+        `list[Found]`: Results, best first. Entries with equal scores have the order of the index.
 
     Raises:
-        [`UserError`]: The folder has other content, FAISS is not installed, or the index cannot be written.
+        [`UserError`]: There is no query, the image cannot be read, or the model has embeddings of another length.
     """
-    faiss, folder = import_faiss(), folder.absolute()
-    check_place(folder)
-    embeds = unit_rows(image_embeds, "image").cpu().numpy()
-    if len(embeds) != len(rows):
-        raise ValueError(f"{len(embeds)} embeddings for {len(rows)} images")
-    record = {"model": model, "model_hash": model_hash, "revision": revision, "dtype": dtype}
-    rows = rows.select_columns(["image", "image_id"]).cast_column("image", datasets.Image(decode=False))
-
-    # Write beside the folder and rename: the folder always contains a complete index. FAISS raises RuntimeErrors.
-    with user_errors(OSError, RuntimeError, prefix=f"the index {folder} cannot be written"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
-            new, old = Path(aside) / "new", Path(aside) / "old"
-            rows.save_to_disk(new / "dataset")
-            rows.add_faiss_index_from_external_arrays(embeds, COLUMN, metric_type=faiss.METRIC_INNER_PRODUCT)
-            rows.save_faiss_index(COLUMN, new / FAISS_FILE)
-            (new / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            if folder.exists():
-                folder.rename(old)
-            new.rename(folder)
+    query = embed_query(embedder, text, image)
+    if len(query) != (dim := index.embeds.shape[1]):
+        raise UserError(f"{index.folder} has embeddings of length {dim}, but those of the model have {len(query)}")
+    return [Found(score, index.entry(row)) for row, score in zip(*nearest(index.embeds, query, top), strict=True)]
 
 
-def open_index(folder: Path) -> SearchIndex:
-    """Open an index that [`write_index`] wrote. Raises [`UserError`] if it is damaged or FAISS is not installed."""
-    import_faiss()
-    if not is_index(folder):
-        raise UserError(f"{folder} has no {RECORD} or no {FAISS_FILE}; write an index with rsmclip eval --index")
-    record, names = read_json(folder / RECORD), ("model", "model_hash", "revision", "dtype")
-    if missing := [name for name in names if name not in record]:
-        raise UserError(f"{folder / RECORD} has no {', '.join(missing)}; write the index again")
-    # pyarrow raises ValueErrors and FAISS RuntimeErrors for damaged files.
-    with user_errors(OSError, ValueError, RuntimeError, prefix=f"{folder} is damaged, write it again"):
-        rows = load_from_disk(folder / "dataset")
-        rows.load_faiss_index(COLUMN, folder / FAISS_FILE)
-    return SearchIndex(folder, rows, **{name: record[name] for name in names})
+def embed_query(embedder: Embedder, text: str | None, image: str | Path | None) -> np.ndarray:
+    check_query(text, image)
+    parts = [] if text is None else [embedder.texts([text])]
+    if image is not None:
+        with user_errors(OSError, prefix=f"{image} cannot be read"):
+            encoded = Path(image).read_bytes()
+        picture = decode_image({"bytes": encoded}, str(image))
+        inputs = embedder.processor.image_processor([picture], return_tensors="pt")
+        parts.append(embedder.run(embedder.model.get_image_features, inputs))
+    return unit_rows(unit_rows(torch.cat(parts), "query").sum(dim=0, keepdim=True), "query")[0].cpu().numpy()
 
 
-def search_index(index: SearchIndex, embedder: Embedder, query: str | Path, top: int = 10) -> list[Found]:
+def check_query(text: str | None, image: str | Path | None) -> None:
+    if text is None and image is None:
+        raise UserError("nothing to search for: give a text, --image FILE or both")
+    if text is not None and not text.strip():
+        raise UserError("the text is empty")
+    if image is not None and not Path(image).is_file():
+        raise UserError(f"--image {image}: there is no such file")
+
+
+def open_with_model(folder: Path, model: str | None = None) -> tuple[Index, Embedder]:
     """
-    Find the `top` images that fit a query best. Images with equal scores are in the order of the rows.
+    Open an index and load its model.
 
-    The query is a text in any language of the model, or an image file. `embedder` is the model of the index.
+    Args:
+        folder (`Path`): The index.
+        model (`str`, *optional*): Folder or Hub id of the model; by default the name in the index.
 
     Raises:
-        [`UserError`]: The query is empty or cannot be read, or the embeddings of the model have another length.
+        [`UserError`]: The index is damaged, or the model is not the one of the index.
     """
-    vector = unit_rows(embed_query(embedder, query), "query")[0].numpy()
-    if len(vector) != (dimension := index.rows.get_index(COLUMN).faiss_index.d):
+    with user_errors(BadIndex):
+        index = open_index(folder)
+    record = index.record
+    name, revision = (model, None) if model else (record["model"], record["revision"])
+    embedder = load_embedder(name, dtype=record["dtype"], revision=revision)
+    check_model(index, embedder, name)
+    return index, embedder
+
+
+def check_model(index: Index, embedder: Embedder, name: str) -> None:
+    """Raise [`UserError`] if an index was made by another model."""
+    if embedder.hash != index.record["model_hash"]:
         raise UserError(
-            f"{index.folder} has embeddings of length {dimension} by {index.model}, but the embeddings of this model "
-            f"have length {len(vector)}: use the model of the index"
+            f"{index.folder} was made by {index.record['model']} (hash {index.record['model_hash']}), and {name} has "
+            f"hash {embedder.hash}: give the model of the index with --model, or index again"
         )
-    scores, places = nearest(index.rows, vector, top)
-    columns = index.rows[places]
-    return [
-        Found(score, image_id, decode_image(image, image_id))
-        for score, image_id, image in zip(scores, columns["image_id"], columns["image"], strict=True)
-    ]
-
-
-def embed_query(embedder: Embedder, query: str | Path) -> torch.Tensor:
-    check_query(query)
-    if not os.path.isfile(query):
-        return embedder.texts([query])
-    with user_errors(OSError, prefix=f"{query} cannot be read"):
-        image = {"bytes": Path(query).read_bytes(), "path": None}
-    features = datasets.Features({"image": datasets.Image(decode=False), "image_id": datasets.Value("string")})
-    return embedder.images(Dataset.from_dict({"image": [image], "image_id": [str(query)]}, features=features))
-
-
-def check_query(query: str | Path) -> None:
-    if not str(query).strip():
-        raise UserError("the query is empty: give a text or an image file")
-    is_name = isinstance(query, Path) or Path(query).suffix.lower() in IMAGE_SUFFIXES
-    if is_name and not os.path.isfile(query):
-        raise UserError(f"there is no image {query}")
-
-
-def nearest(rows: Dataset, vector: np.ndarray, top: int) -> tuple[list[float], list[int]]:
-    # FAISS returns equal scores in any order: fetch more until the last score is lower, then sort.
-    count = min(top + 1, len(rows))
-    while True:
-        scores, places = rows.search(COLUMN, vector, k=count)
-        if count == len(rows) or scores[-1] < scores[top - 1]:
-            break
-        count = min(2 * count, len(rows))
-    order = np.lexsort((places, -scores))[:top]
-    return scores[order].tolist(), places[order].tolist()
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Search, print the results and draw a contact sheet."""
+    """Search, print the results, and draw them if asked."""
     transformers_logging.disable_progress_bar()
-    query, output = arguments.query, arguments.output
-    check_query(query)
-    if output.suffix.lower() != ".png" or output.is_dir():
-        raise UserError(f"--output {output} must be a file name that ends in .png")
+    check_query(arguments.text, arguments.image)
+    index, embedder = open_with_model(arguments.index, arguments.model)
+    found = search_index(index, embedder, arguments.text, arguments.image, arguments.top)
+    if arguments.json:
+        print("[\n " + ",\n ".join(json.dumps(as_json(*result)) for result in found) + "\n]")
+    else:
+        for place, result in enumerate(found, start=1):
+            print(f"{place:>{len(str(len(found)))}}  {result.score:.4f}  {describe(result.entry)}")
+    if arguments.sheet:
+        asked = [arguments.text, arguments.image and f"images like {arguments.image.name}"]
+        draw(index, found, " + ".join(filter(None, asked)), arguments.sheet)
+        print(f"contact sheet: {arguments.sheet}", file=sys.stderr if arguments.json else sys.stdout)
 
-    # The query must be embedded by the model of the index.
-    index = open_index(arguments.index)
-    name, revision = (arguments.model, None) if arguments.model else (index.model, index.revision)
-    embedder = load_embedder(name, dtype=index.dtype, revision=revision)
-    if embedder.hash != index.model_hash:
-        raise UserError(
-            f"the index {index.folder} is of {index.model} with hash {index.model_hash}, but {name} has hash "
-            f"{embedder.hash}: give the model of the index with --model, or write the index again"
-        )
 
-    found = search_index(index, embedder, query, arguments.top)
-    titles = []
-    for place, (score, image_id, _) in enumerate(found, start=1):
-        print(f"{place:>{len(str(len(found)))}}  {score:.4f}  {image_id}")
-        shown = image_id if len(image_id) <= ID_LETTERS else "…" + image_id[-ID_LETTERS:]  # the end differs most
-        titles.append(f"{place}   {score:.3f}\n{shown}")
-    heading = f"images like {Path(query).name}" if os.path.isfile(query) else query
-    with user_errors(OSError, prefix=f"{output} cannot be written"):
-        output.parent.mkdir(parents=True, exist_ok=True)
-    save(contact_sheet([answer.image for answer in found], titles, heading), output)
-    print(f"contact sheet: {output}")
+def draw(index: Index, found: list[Found], heading: str, path: Path) -> None:
+    """Draw the first `DRAWN` results on a contact sheet."""
+    found = found[:DRAWN]
+    images = pictures_of(source_of(index), [result.entry for result in found])
+    titles = [f"{place}   {score:.3f}\n{image_title(entry)}" for place, (score, entry) in enumerate(found, start=1)]
+    save(contact_sheet([(printable(heading), images, titles)]), path)
+
+
+def as_json(score: float, entry: dict[str, Any]) -> dict[str, Any]:
+    shown = {name: entry[name] for name in ("box", "coordinates") if name in entry}
+    return {"path": entry["path"], "score": round(score, 6)} | shown
+
+
+def describe(entry: dict[str, Any]) -> str:
+    """Return the path of an entry with box and coordinates, in one printable line."""
+    line = printable(entry["path"])
+    if "box" in entry:
+        line += "  {} {} {} {}".format(*entry["box"])
+    if "coordinates" in entry:
+        line += "  {:.5f} {:.5f}".format(*entry["coordinates"])
+    return line
+
+
+def image_title(entry: dict[str, Any]) -> str:
+    """Return the path of an entry for a contact sheet, shortened from the left, and the box of a tile in a line."""
+    box = "\n{}, {} – {}, {}".format(*entry["box"]) if "box" in entry else ""
+    return shorten(printable(entry["path"]), 48 if not box else 26) + box
+
+
+def pictures_of(source: Source, entries: list[dict[str, Any]]) -> list[Image.Image | None]:
+    """Return the images of entries. `None` stands for an image that is gone, which is named on standard error."""
+    images: list[Image.Image | None] = []
+    for entry in entries:
+        try:
+            images.append(entry_image(source, entry))
+        except UserError as error:
+            print(f"not drawn: {printable(entry['path'])}: {error}", file=sys.stderr)
+            images.append(None)
+    return images

@@ -142,18 +142,37 @@ def retrieved_sheet(queries: Sequence[Query], language: str, title: str) -> "Fig
     return figure
 
 
-def contact_sheet(images: Sequence[Image.Image], titles: Sequence[str], heading: str) -> "Figure":
-    """Draw RGB images in rows of five, each above its title of up to three lines. The heading is on top."""
-    fonts = fonts_for(heading)
-    written = fitting(heading, LINE_LETTERS, 3) if fonts else "no installed font has the letters of this query"
-    head = 0.2 + LINE * (1 + written.count("\n"))
+def contact_sheet(sections: Sequence[tuple[str, Sequence[Image.Image | None], Sequence[str]]]) -> "Figure":
+    """
+    Draw RGB images in rows of five, each above its title of up to three lines.
+
+    Args:
+        sections (`Sequence[tuple]`): Heading, images and titles of each section. A gray box stands for `None`.
+    """
+    headings = [written_heading(heading) for heading, _, _ in sections]
+    heads = [0.2 + LINE * (1 + written.count("\n")) for written, _ in headings]
     row = COLUMN + TITLE_LINES * LINE
-    figure = new_figure(head + row * -(-len(images) // COLUMNS))
-    write(figure, GAP, 0.1, written, fontsize=SIZE, family=fonts, color="black" if fonts else "0.5")
-    for number, (image, title) in enumerate(zip(images, titles, strict=True)):
-        left, top = GAP + number % COLUMNS * COLUMN, head + number // COLUMNS * row
-        show(figure, image, left, top, COLUMN - GAP)
-        title_fonts = fonts_for(title)
-        shown = fitting(title, TITLE_LETTERS, TITLE_LINES) if title_fonts else "no font installed"
-        write(figure, left, top + COLUMN - GAP + 0.04, shown, family=title_fonts, fontsize=TITLE_SIZE)
+    figure = new_figure(sum(heads) + row * sum(-(-len(images) // COLUMNS) for _, images, _ in sections))
+    top = 0.0
+    for (_, images, titles), (written, fonts), head in zip(sections, headings, heads, strict=True):
+        write(figure, GAP, top + 0.1, written, fontsize=SIZE, family=fonts, color="black" if fonts else "0.5")
+        for number, (image, title) in enumerate(zip(images, titles, strict=True)):
+            left, upper = GAP + number % COLUMNS * COLUMN, top + head + number // COLUMNS * row
+            show(figure, image or Image.new("RGB", (8, 8), (230, 230, 230)), left, upper, COLUMN - GAP)
+            title_fonts = fonts_for(title)
+            shown = fitting(title, TITLE_LETTERS, TITLE_LINES) if title_fonts else "no font installed"
+            write(figure, left, upper + COLUMN - GAP + 0.04, shown, family=title_fonts, fontsize=TITLE_SIZE)
+        top += head + row * -(-len(images) // COLUMNS)
     return figure
+
+
+def written_heading(heading: str) -> tuple[str, list[str] | None]:
+    fonts = fonts_for(heading)
+    if not fonts:
+        return "no installed font has the letters of this heading", None
+    return fitting(heading, LINE_LETTERS, 3), fonts
+
+
+def shorten(name: str, letters: int) -> str:
+    """Shorten a name from the left, because the ends of paths differ most."""
+    return name if len(name) <= letters else "…" + name[1 - letters :]

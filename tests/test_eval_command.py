@@ -84,7 +84,7 @@ def test_tables_outcomes_pictures_and_index_are_left(output, corpus):
     assert {"corpus_recall_by_language.png", "corpus_recall_curves.png", "corpus_retrieved_pt.png"} <= names
     assert {"corpus_confusion_pt.png", "scenes_confusion_en.png"} <= names
     assert Outcomes.load(output / "outcomes" / "corpus.npz").ids == list(corpus["val"]["image_id"])
-    assert (output.parent / "index" / "images.faiss").is_file()
+    assert (output.parent / "index" / "index.json").is_file()
 
 
 def test_a_second_run_computes_no_embedding_and_says_the_same(options, output, tmp_path, monkeypatch, capsys):

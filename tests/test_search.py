@@ -1,22 +1,21 @@
-"""The search index against brute force in numpy, and its command line."""
+"""Search by text and by image against brute force, and the command line."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-import rsmclip
+from rsmclip.__main__ import main
 from rsmclip.core.errors import UserError
-from rsmclip.eval.__main__ import main
+from rsmclip.eval.build_index import build_index
 from rsmclip.eval.embed import Embedder
+from rsmclip.eval.image_sources import open_source
+from rsmclip.eval.index import open_index
 from rsmclip.eval.models import load_embedder
-from rsmclip.eval.search import nearest, open_index, search_index, write_index
+from rsmclip.eval.search import search_index
 from rsmclip.models.folder import save_model_folder
 
 
@@ -26,112 +25,107 @@ def embedder(tiny_model, tiny_processor):
 
 
 @pytest.fixture(scope="module")
-def index_folder(model_folder, corpus, tmp_path_factory):
+def index_folder(model_folder, corpus_folder, tmp_path_factory):
     """An index of the test split by that model."""
     folder = tmp_path_factory.mktemp("indexes") / "index"
-    embedder = load_embedder(str(model_folder))
-    write_index(folder, corpus["test"], embedder.images(corpus["test"]), str(model_folder), embedder.hash)
+    build_index(open_source(str(corpus_folder), "test"), load_embedder(str(model_folder)), folder, str(model_folder))
     return folder
+
+
+@pytest.fixture
+def picture(corpus, tmp_path):
+    path = tmp_path / "21 .jpg"
+    path.write_bytes(corpus["test"][21]["image"]["bytes"])
+    return path
 
 
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def test_search_equals_brute_force_with_ties_in_the_order_of_the_rows(corpus, tmp_path):
-    rng = np.random.default_rng(0)
-    rows = corpus["test"]
-    embeds = rng.standard_normal((36, 20))
-    embeds[[3, 30, 17, 35, 9]] = embeds[12]
-    embeds[5:8] = embeds[20]
-    write_index(tmp_path / "index", rows, embeds * 3, "a model", "a hash")
-    index = open_index(tmp_path / "index")
-    assert (index.model, index.model_hash) == ("a model", "a hash")
-    assert index.rows["image_id"][:] == rows["image_id"][:]
-    assert index.rows[7]["image"]["bytes"] == rows[7]["image"]["bytes"]
-    for vector in unit(np.concatenate([rng.standard_normal((10, 20)), embeds[[12, 20]]])).astype(np.float32):
-        expected = unit(embeds) @ vector
-        order = sorted(range(36), key=lambda row: (-round(float(expected[row]), 9), row))
-        for top in (1, 2, 4, 10, 36, 99):
-            scores, places = nearest(index.rows, vector, top)
-            assert places == order[:top]
-            np.testing.assert_allclose(scores, expected[order[:top]], atol=1e-6)
+def paths(found):
+    return [result.entry["path"] for result in found]
 
 
-def test_a_text_finds_what_its_embedding_is_nearest_to(embedder, corpus, index_folder):
-    texts, images = unit(embedder.texts(["река у леса"]).numpy()), unit(embedder.images(corpus["test"]).numpy())
-    order = np.argsort(-(images @ texts[0]))[:4]
-    found = search_index(open_index(index_folder), embedder, "река у леса", top=4)
-    assert [answer.image_id for answer in found] == [corpus["test"][int(row)]["image_id"] for row in order]
-    np.testing.assert_allclose([answer.score for answer in found], (images @ texts[0])[order], atol=1e-6)
-    assert all(answer.image.mode == "RGB" for answer in found)
+def test_text_image_and_both_find_what_their_embedding_is_nearest_to(embedder, corpus, index_folder, picture):
+    images = unit(embedder.images(corpus["test"]).numpy())
+    text = unit(embedder.texts(["река у леса"]).numpy())[0]
+    queries = {("река у леса", None): text, (None, picture): images[21], ("река у леса", picture): text + images[21]}
+    for query, vector in queries.items():
+        scores = images @ unit(vector)
+        order = np.argsort(-scores)[:4]
+        found = search_index(open_index(index_folder), embedder, *query, top=4)
+        assert paths(found) == [corpus["test"][int(row)]["image_id"] for row in order]
+        np.testing.assert_allclose([result.score for result in found], scores[order], atol=2e-6)
+    assert search_index(open_index(index_folder), embedder, image=str(picture))[0].score == pytest.approx(1, abs=1e-5)
 
 
-def test_an_image_finds_itself(embedder, corpus, index_folder, tmp_path):
-    index = open_index(index_folder)
-    for row in (0, 21, 35):
-        path = tmp_path / f"{row}.jpg"
-        path.write_bytes(corpus["test"][row]["image"]["bytes"])
-        for query in (path, str(path)):
-            best = search_index(index, embedder, query)[0]
-            assert best.image_id == corpus["test"][row]["image_id"] and best.score == pytest.approx(1, abs=1e-5)
+def test_embeddings_of_another_length_are_named(embedder, index_folder, monkeypatch):
+    monkeypatch.setattr(embedder, "texts", lambda texts: torch.ones(len(texts), 8))
+    with pytest.raises(UserError, match=r"16\b.* 8\b"):
+        search_index(open_index(index_folder), embedder, "a port")
 
 
-def test_a_folder_always_holds_a_complete_index(corpus, tmp_path, monkeypatch):
-    folder, rows = tmp_path / "index", corpus["test"]
-
-    def fail(*arguments):
-        raise OSError("disk full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("datasets.Dataset.save_faiss_index", fail)
-        with pytest.raises(UserError, match="disk full"):
-            write_index(folder, rows, np.eye(36), "first", "a hash")
-        assert not list(tmp_path.iterdir())
-    write_index(folder, rows, np.eye(36), "first", "a hash")
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="disk full"):
-        patch.setattr("datasets.Dataset.save_faiss_index", fail)
-        write_index(folder, rows, np.eye(36), "second", "a hash")
-    assert open_index(folder).model == "first"
-    write_index(folder, rows.select(range(20)), np.eye(20), "third", "a hash")
-    assert open_index(folder).model == "third" and len(open_index(folder).rows) == 20
-    assert [path.name for path in tmp_path.iterdir()] == ["index"]
-
-
-def test_another_folder_is_not_overwritten(corpus, tmp_path):
-    (tmp_path / "index.json").write_text("{}")
-    with pytest.raises(UserError, match=str(tmp_path)):
-        write_index(tmp_path, corpus["test"], np.eye(36), "a model", "a hash")
-    assert [path.name for path in tmp_path.iterdir()] == ["index.json"]
-
-
-def test_a_damaged_index_and_embeddings_of_another_length_are_named(embedder, corpus, tmp_path):
-    folder = tmp_path / "index"
-    write_index(folder, corpus["test"], np.eye(36), "a model", "a hash")
-    with pytest.raises(UserError, match="36 .* 16"):
-        search_index(open_index(folder), embedder, "a port")
-    (folder / "images.faiss").write_bytes((folder / "images.faiss").read_bytes()[:500])
-    with pytest.raises(UserError, match=str(folder)):
-        open_index(folder)
-
-
-def test_the_command_prints_the_best_and_draws_them(index_folder, embedder, tmp_path):
+def test_the_command_prints_paths_with_scores_and_draws_only_if_asked(
+    index_folder, embedder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     query = "um rio ao lado de uma floresta"
-    command = [sys.executable, "-m", "rsmclip.eval", "search"]
-    environment = os.environ | {"PYTHONPATH": str(Path(rsmclip.__file__).parent.parent), "HF_HUB_OFFLINE": "1"}
-    command += [str(index_folder), query, "--top", "7"]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    *lines, last = result.stdout.splitlines()
-    assert last.endswith(" search.png")
+    main(["search", str(index_folder), query, "--top", "7"])
     found = search_index(open_index(index_folder), embedder, query, top=7)
-    expected = [f"{n}  {answer.score:.4f}  {answer.image_id}" for n, answer in enumerate(found, start=1)]
-    assert lines == expected
-    with Image.open(tmp_path / "search.png") as image:
+    expected = [f"{n}  {result.score:.4f}  {result.entry['path']}" for n, result in enumerate(found, start=1)]
+    assert capsys.readouterr().out.splitlines() == expected and not list(tmp_path.iterdir())
+    main(["search", str(index_folder), query, "--top", "7", "--sheet", "made/sheet.PNG"])
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines == expected and last.endswith("made/sheet.PNG")
+    with Image.open(tmp_path / "made" / "sheet.PNG") as image:
         assert image.width == 1200 and np.asarray(image.convert("L")).std() > 20
 
 
-def test_a_search_loads_the_revision_and_type_that_made_the_index(model_folder, corpus, tmp_path, monkeypatch, capsys):
+def test_json_is_one_list_on_standard_output_and_nothing_else(index_folder, picture, tmp_path, capsys):
+    sheet = str(tmp_path / "sheet.png")
+    main(["search", str(index_folder), "--image", str(picture), "--json", "--sheet", sheet, "--top", "3"])
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert [set(result) for result in found] == [{"path", "score"}] * 3
+    assert [result["score"] for result in found] == sorted((result["score"] for result in found), reverse=True)
+    assert sheet in printed.err
+
+
+def test_tiles_have_box_and_coordinates(model_folder, tmp_path, capsys):
+    import rasterio
+    from rasterio.transform import from_origin
+
+    (tmp_path / "scenes").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 100, 130), dtype=np.uint8)
+    place = {"crs": "EPSG:4326", "transform": from_origin(10, 50, 0.1, 0.1), "photometric": "RGB"}
+    size = {"height": 100, "width": 130, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "scenes" / "a b.tif", "w", driver="GTiff", **size, **place) as scene:
+        scene.write(pixels)
+    index = str(tmp_path / "index")
+    main(["index", str(tmp_path / "scenes"), "--model", str(model_folder), "--output", index, "--tile", "64"])
+    capsys.readouterr()
+    main(["search", index, "a port", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert len(found) == 6 and all(set(result) == {"path", "score", "box", "coordinates"} for result in found)
+    last = next(result for result in found if result["box"] == [66, 36, 130, 100])
+    assert last["path"] == "a b.tif" and last["coordinates"] == pytest.approx([10 + 9.8, 50 - 6.8])
+    main(["search", index, "a port", "--top", "2", "--sheet", str(tmp_path / "sheet.png")])
+    assert "a b.tif  " in capsys.readouterr().out.splitlines()[0] and (tmp_path / "sheet.png").is_file()
+
+
+def test_an_image_that_is_gone_is_named_and_the_others_are_drawn(model_folder, corpus, tmp_path, capsys):
+    (tmp_path / "tiles").mkdir()
+    for row in range(3):
+        (tmp_path / "tiles" / f"{row}.jpg").write_bytes(corpus["test"][row]["image"]["bytes"])
+    index = str(tmp_path / "index")
+    main(["index", str(tmp_path / "tiles"), "--model", str(model_folder), "--output", index])
+    (tmp_path / "tiles" / "1.jpg").unlink()
+    main(["search", index, "a port", "--sheet", str(tmp_path / "sheet.png")])
+    assert "1.jpg" in capsys.readouterr().err and (tmp_path / "sheet.png").is_file()
+
+
+def test_a_search_loads_the_revision_and_type_that_made_the_index(model_folder, corpus_folder, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     commits = {"v1": "1" * 40, "main": "2" * 40}
@@ -143,36 +137,42 @@ def test_a_search_loads_the_revision_and_type_that_made_the_index(model_folder, 
     config = repository / "snapshots" / commits["main"] / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"logit_scale_init_value": 1.0}))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    embedder = load_embedder("lab/tiny", dtype="bfloat16", revision="v1")
-    made_by = ("lab/tiny", embedder.hash, "v1", "bfloat16")
-    write_index(tmp_path / "index", corpus["test"], embedder.images(corpus["test"]), *made_by)
-    main(["search", str(tmp_path / "index"), "a port", "--output", str(tmp_path / "one.png")])
-    assert str(tmp_path / "one.png") in capsys.readouterr().out
+    options = ["--revision", "v1", "--dtype", "bfloat16", "--split", "val", "--output", str(tmp_path / "index")]
+    main(["index", str(corpus_folder), "--model", "lab/tiny", *options])
+    main(["search", str(tmp_path / "index"), "a port"])
 
 
-def test_another_model_is_refused(model_folder, index_folder, tiny_model, tiny_processor, tmp_path, capsys):
+def test_a_model_that_moved_is_given_and_another_model_is_refused(
+    model_folder, corpus_folder, tiny_model, tiny_processor, tmp_path, capsys
+):
+    shutil.copytree(model_folder, tmp_path / "first")
+    index = str(tmp_path / "index")
+    main(["index", str(corpus_folder), "--split", "val", "--model", str(tmp_path / "first"), "--output", index])
+    (tmp_path / "first").rename(tmp_path / "second")
+    with pytest.raises(SystemExit):
+        main(["search", index, "a port"])
+    assert "first" in capsys.readouterr().err
+    main(["search", index, "a port", "--model", str(tmp_path / "second")])
     tiny_model.logit_scale.data += 1
     save_model_folder(tiny_model, tiny_processor, tmp_path / "other")
-    arguments = ["search", str(index_folder), "a port", "--output", str(tmp_path / "made" / "one.png"), "--model"]
-    main([*arguments, str(model_folder)])
-    assert (tmp_path / "made" / "one.png").is_file()
     with pytest.raises(SystemExit):
-        main([*arguments, str(tmp_path / "other")])
+        main(["search", index, "a port", "--model", str(tmp_path / "other")])
     error = capsys.readouterr().err.splitlines()[-1]
-    assert str(model_folder) in error and str(tmp_path / "other") in error
+    assert str(tmp_path / "first") in error and str(tmp_path / "other") in error
 
 
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
         (["nowhere", "a port"], "nowhere"),
+        (["INDEX"], "--image"),
         (["INDEX", "  "], "empty"),
         (["INDEX", "a port", "--top", "0"], "--top"),
-        (["INDEX", "missing.jpg"], "missing.jpg"),
-        (["INDEX", "README.txt"], "README.txt"),
-        (["INDEX", "a port", "--output", "sheet.pdf"], "--output"),
+        (["INDEX", "--image", "missing.jpg"], "missing.jpg"),
+        (["INDEX", "--image", "README.txt"], "README.txt"),
+        (["INDEX", "a port", "--sheet", "sheet.pdf"], "--sheet"),
         (["INDEX", "a port", "--model", "nowhere"], "nowhere"),
-        (["INDEX"], "QUERY"),
+        ([], "INDEX"),
     ],
 )
 def test_bad_input_is_one_line(arguments, culprit, index_folder, tmp_path, capsys, monkeypatch):
@@ -184,10 +184,3 @@ def test_bad_input_is_one_line(arguments, culprit, index_folder, tmp_path, capsy
     printed = capsys.readouterr().err.strip()
     assert printed.startswith("error: ") and culprit in printed and "\n" not in printed
     assert [path.name for path in tmp_path.iterdir()] == ["README.txt"]
-
-
-def test_without_faiss_the_error_names_the_extra(index_folder, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(SystemExit):
-        main(["search", str(index_folder), "a port"])
-    assert "[search]" in capsys.readouterr().err

@@ -1,0 +1,364 @@
+"""Build the index of a folder of images or of a corpus. A second run embeds only what is new or has changed.
+
+Each process of `accelerate launch` embeds a share of the images into a shard of its own. After an interruption the
+next run continues: it uses the rows of all shards. At the end the main process writes the complete index.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import blake2b
+from itertools import chain, groupby, islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from filelock import FileLock
+from huggingface_hub.constants import HF_HOME
+from tqdm.auto import tqdm
+
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.files import absolute_name, write_whole
+from rsmclip.core.images import decode_rgb
+from rsmclip.eval.embed import DECODERS, Embedder, ahead, first_not_finite, processes
+from rsmclip.eval.image_sources import Picture, Source
+from rsmclip.eval.index import RECORD, BadIndex, Index, open_index, read_record
+from rsmclip.eval.index_files import (
+    LOCK,
+    UNFINISHED,
+    Known,
+    Shard,
+    as_line,
+    images_of,
+    open_shards,
+    take_folder,
+    write_index,
+    writing,
+)
+from rsmclip.eval.retrieval import unit_rows
+from rsmclip.eval.tiles import Box, import_rasterio, read_tiles, scene_size, tile_boxes, tile_coordinates
+
+KEPT = Path(HF_HOME) / "rsmclip" / "indexes"
+TILES_AT_ONCE = 16  # of one row of a scene, read by one thread
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class IndexReport:
+    """The outcome of [`build_index`], in numbers of images but for `entries`."""
+
+    new: int
+    changed: int
+    dropped: int
+    unchanged: int
+    entries: int  # images, or tiles of all images
+    others: int  # files that are not images
+    left_out: dict[str, str]  # path: reason
+
+
+class Job(NamedTuple):
+    """An image to embed, or up to `TILES_AT_ONCE` tiles of one row of a scene."""
+
+    picture: Picture
+    boxes: list[Box] | None = None
+    tiles: int = 1  # of the whole scene
+
+
+@dataclass
+class Prepared:
+    """The inputs of the model for a job, or the reason why its image is left out."""
+
+    job: Job
+    inputs: dict[str, torch.Tensor] = field(default_factory=dict)
+    coordinates: list[list[float]] | None = None
+    reason: str | None = None
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the entries of the index."""
+        entry = {"path": self.job.picture.path, "version": self.job.picture.version}
+        if self.job.boxes is None:
+            return [entry]
+        entries = [entry | {"tiles": self.job.tiles, "box": box} for box in self.job.boxes]
+        if self.coordinates is None:
+            return entries
+        return [one | {"coordinates": point} for one, point in zip(entries, self.coordinates, strict=True)]
+
+
+def build_index(
+    source: Source,
+    embedder: Embedder,
+    output: Path,
+    model: str,
+    revision: str | None = None,
+    tile: int | None = None,
+    stride: int | None = None,
+) -> IndexReport:
+    """
+    Write or update an index. Every process must call it; the processes share the images.
+
+    Args:
+        source (`Source`): The images, from [`~rsmclip.eval.image_sources.open_source`].
+        embedder ([`~rsmclip.eval.embed.Embedder`]): The model.
+        output (`Path`): Folder of the index: new, empty, or an index of this source by this model.
+        model (`str`): Folder or Hub id of the model. A search loads it again.
+        revision (`str`, *optional*): Branch, tag or commit of the model.
+        tile (`int`, *optional*): Side of the tiles that every image is cut into, in pixels. By default images are
+            embedded whole.
+        stride (`int`, *optional*): Distance from a tile to the next, in pixels; by default `tile`.
+
+    Raises:
+        [`UserError`]: The folder has other content, or an index of another source, model or tile size; another process
+            writes it; no image can be read; or the disk is full.
+    """
+    if tile:
+        import_rasterio()
+        if source.kind != "folder":
+            raise UserError(f"{source.name} is a corpus: tiles can only be cut from the images of a folder")
+    record = describe(source, embedder, model, revision) | {"tile": tile, "stride": tile and (stride or tile)}
+    update = Update(source, output, record)
+    try:
+        todo = from_main(update.plan)
+        left_out = embed_share(source, embedder, todo, output / UNFINISHED, record["tile"], record["stride"])
+        return from_main(partial(update.finish, left_out))
+    finally:
+        update.lock.release()
+
+
+def kept_index(source: Source, embedder: Embedder) -> Path:
+    """Return a folder in `HF_HOME/rsmclip/indexes` for the index of a source by a model."""
+    key = json.dumps([source.name, source.split, embedder.hash])
+    return KEPT / blake2b(key.encode(), digest_size=12).hexdigest()
+
+
+def describe(source: Source, embedder: Embedder, model: str, revision: str | None) -> dict[str, Any]:
+    """Return the record of an index of whole images, without the name of its files."""
+    return {
+        "source": source.name,
+        "kind": source.kind,
+        "split": source.split,
+        "source_revision": source.revision,
+        "model": absolute_name(model),
+        "revision": revision,
+        "dtype": str(embedder.model.dtype).removeprefix("torch."),
+        "model_hash": embedder.hash,
+        "tile": None,
+        "stride": None,
+    }
+
+
+def from_main(function: Callable[[], Result]) -> Result:
+    """Call a function on the main process. Every process returns its result, or raises its [`UserError`]."""
+    state = processes()
+    if state.num_processes == 1:
+        return function()
+    answer = [None, None]
+    if state.is_main_process:
+        try:
+            answer = [function(), None]
+        except UserError as error:
+            answer = [None, str(error)]
+    result, failure = broadcast_object_list(answer)
+    if failure is not None:
+        raise UserError(failure)
+    return result
+
+
+class Update:
+    """The work of the main process: compare the images with the older index, then write the new one."""
+
+    def __init__(self, source: Source, output: Path, record: dict[str, Any]):
+        self.source, self.output, self.record = source, output, record
+        self.lock = FileLock(output / LOCK)
+
+    def plan(self) -> list[Picture]:
+        """Lock the folder, and return the images to embed."""
+        take_folder(self.output, self.lock)
+        with user_errors(BadIndex):
+            self.old = open_index(self.output) if read_record(self.output) else None
+            begun = read_record(self.output / UNFINISHED) if any(open_shards(self.output / UNFINISHED)) else None
+        for record in filter(None, [self.old and self.old.record, begun]):
+            check_settings(self.output, record, self.record)
+        self.listing = self.source.list()
+        self.before = dict(images_of(self.old)) if self.old else {}
+        with writing(self.output):
+            write_whole(self.output / UNFINISHED / RECORD, json.dumps(self.record | {"files": None}))
+        known = self.find_rows()
+        return [picture for picture in self.listing.pictures if picture.path not in known]
+
+    def find_rows(self) -> dict[str, Known]:
+        """Return the rows of images that are embedded in their present version, from the old index and all shards."""
+        versions = {picture.path: picture.version for picture in self.listing.pictures}
+        shards = map(images_of, open_shards(self.output / UNFINISHED))
+        found = chain(self.before.items(), *shards)
+        return {path: known for path, known in found if known.version == versions.get(path)}
+
+    def finish(self, left_out: dict[str, str]) -> IndexReport:
+        """Write the new index, unless the old one is the same, and delete what it does not need."""
+        left_out = self.listing.left_out | left_out
+        known = self.find_rows()
+        pictures = [picture for picture in self.listing.pictures if picture.path in known]
+        if not pictures:
+            reasons = "; ".join(f"{path}: {reason}" for path, reason in islice(left_out.items(), 3))
+            raise UserError(f"{self.source.name} has no image that can be read" + (f" ({reasons})" if reasons else ""))
+        paths = {picture.path for picture in pictures}
+        changed = sum(path in self.before and self.before[path].version != known[path].version for path in paths)
+        report = IndexReport(
+            new=len(paths - self.before.keys()),
+            changed=changed,
+            dropped=len(self.before.keys() - paths),
+            unchanged=len(paths & self.before.keys()) - changed,
+            entries=sum(known[path].count for path in paths),
+            others=self.listing.others,
+            left_out=left_out,
+        )
+        with writing(self.output):
+            if report.new or report.changed or report.dropped or not self.is_current():
+                write_index(self.output, self.record, [(picture, known[picture.path]) for picture in pictures])
+            shutil.rmtree(self.output / UNFINISHED)
+        return report
+
+    def is_current(self) -> bool:
+        """Return whether the old index has the names of source and model. Rows of a corpus may have moved."""
+        same_names = self.old is not None and self.record.items() <= self.old.record.items()
+        return same_names and self.source.kind == "folder"
+
+
+def check_settings(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise [`UserError`] if an index was made with other settings. A folder that was moved may have a new name."""
+    other = "choose another --output"
+    if old.get("model_hash") != new["model_hash"]:
+        raise UserError(f"{folder} is an index by another model, {old.get('model')}: {other}")
+    if [old.get(name) for name in ("tile", "stride")] != [new[name] for name in ("tile", "stride")]:
+        raise UserError(f"{folder} is an index of {describe_tiles(old)}, not of {describe_tiles(new)}: {other}")
+    is_moved = old.get("kind") == new["kind"] == "folder" and not Path(old["source"]).exists()
+    if old.get("source") != new["source"] and not is_moved:
+        raise UserError(f"{folder} is an index of {old.get('source')}, not of {new['source']}: {other}")
+    if old.get("split") != new["split"]:
+        raise UserError(f"{folder} is an index of {old.get('split') or 'all splits'}: {other}")
+
+
+def describe_tiles(record: dict[str, Any]) -> str:
+    return f"tiles of {record['tile']} pixels, stride {record['stride']}" if record.get("tile") else "whole images"
+
+
+def embed_share(
+    source: Source, embedder: Embedder, todo: list[Picture], folder: Path, tile: int | None, stride: int | None
+) -> dict[str, str]:
+    """Embed this process's share of the images into its shard. Returns the images left out by all, with reasons."""
+    state, failure = processes(), None
+    left_out: dict[str, str] = {}
+    shard = Shard(folder)
+    try:
+        jobs = plan_jobs(source, todo[state.process_index :: state.num_processes], tile, stride, left_out)
+        embed_jobs(source, embedder, jobs, shard, left_out)
+    except UserError as error:
+        failure = str(error)  # every process must raise it: one that goes on would wait for this one forever
+    finally:
+        shard.close()
+    shares = gather_object([(failure, left_out)]) if state.num_processes > 1 else [(failure, left_out)]
+    if failures := [failure for failure, _ in shares if failure]:
+        raise UserError(failures[0])
+    return {path: reason for _, share in shares for path, reason in share.items()}
+
+
+def plan_jobs(
+    source: Source, pictures: Iterable[Picture], tile: int | None, stride: int | None, left_out: dict[str, str]
+) -> list[Job]:
+    """Cut scenes into tiles. Adds the scenes that cannot be opened to `left_out`."""
+    if tile is None:
+        return [Job(picture) for picture in pictures]
+    jobs = []
+    for picture in pictures:
+        try:
+            boxes = tile_boxes(*scene_size(source.folder / picture.path), tile, stride)
+        except UserError as error:
+            left_out[picture.path] = str(error)
+            continue
+        for _, row in groupby(boxes, key=itemgetter(1)):
+            row = list(row)
+            parts = (row[start : start + TILES_AT_ONCE] for start in range(0, len(row), TILES_AT_ONCE))
+            jobs += [Job(picture, part, len(boxes)) for part in parts]
+    return jobs
+
+
+def embed_jobs(source: Source, embedder: Embedder, jobs: list[Job], shard: Shard, left_out: dict[str, str]) -> None:
+    """Embed images or tiles in batches. Threads decode the next ones while the model works."""
+    unit = " tiles" if jobs and jobs[0].boxes else " images"
+    total = sum(len(job.boxes or [0]) for job in jobs)
+    is_main = processes().is_main_process
+    with tqdm(total=total, unit=unit, desc="embed", disable=None if is_main else True) as bar:
+        batch: list[Prepared] = []
+        size = 0
+        for prepared in ahead(partial(prepare, source, embedder), jobs, DECODERS):
+            if prepared.reason:
+                left_out.setdefault(prepared.job.picture.path, prepared.reason)
+                bar.update(len(prepared.job.boxes or [0]))
+                continue
+            batch.append(prepared)
+            size += len(prepared.job.boxes or [0])
+            if size >= embedder.batch_size:
+                append_batch(embedder, batch, shard)
+                bar.update(size)
+                batch, size = [], 0
+        if batch:
+            append_batch(embedder, batch, shard)
+            bar.update(size)
+
+
+def prepare(source: Source, embedder: Embedder, job: Job) -> Prepared:
+    """Decode an image or tiles, and compute the inputs of the model."""
+    picture, boxes, _ = job
+    coordinates = None
+    try:
+        if boxes is None:
+            images = [decode_rgb(source.read(picture.path, picture.split, picture.row))]
+        else:
+            images = read_tiles(source.folder / picture.path, boxes)
+            coordinates = tile_coordinates(source.folder / picture.path, boxes)
+    except UserError as error:
+        return Prepared(job, reason=str(error))
+    return Prepared(job, embedder.processor.image_processor(images, return_tensors="pt"), coordinates)
+
+
+def append_batch(embedder: Embedder, batch: list[Prepared], shard: Shard) -> None:
+    inputs = {name: torch.cat([one.inputs[name] for one in batch]) for name in batch[0].inputs}
+    embeds = embedder.run(embedder.model.get_image_features, inputs)
+    entries = [entry for one in batch for entry in one.entries()]
+    if (bad := first_not_finite(embeds)) is not None:
+        raise UserError(f"the model gives image {entries[bad]['path']} an embedding that is not finite")
+    with writing(shard.folder.parent):
+        shard.append(unit_rows(embeds, "image").numpy(), entries)
+
+
+def write_corpus_index(
+    folder: Path, source: Source, embedder: Embedder, image_embeds: torch.Tensor, model: str, revision: str | None
+) -> None:
+    """
+    Write the index of a corpus from embeddings that are computed already, in place of an older index.
+
+    Args:
+        image_embeds (`torch.Tensor` of shape `(images, dim)`): Embeddings, in the order of `source.list()`.
+
+    [`build_index`] has the other arguments and the errors.
+    """
+    record = describe(source, embedder, model, revision)
+    pictures = source.list().pictures
+    entries = [{"path": picture.path, "version": picture.version} for picture in pictures]
+    lines = b"".join(map(as_line, entries))
+    offsets = np.cumsum([0, *(len(as_line(entry)) for entry in entries)])
+    embeds = unit_rows(image_embeds, "image").cpu().numpy()
+    made = Index(folder, record, embeds, np.frombuffer(lines, np.uint8), offsets)
+    lock = FileLock(folder / LOCK)
+    known = (Known(picture.version, made, row, 1) for row, picture in enumerate(pictures))
+    try:
+        take_folder(folder, lock)
+        with writing(folder):
+            write_index(folder, record, list(zip(pictures, known, strict=True)))
+    finally:
+        lock.release()

@@ -1,0 +1,57 @@
+"""The command `rsmclip index`."""
+
+import argparse
+import sys
+
+from datasets import disable_progress_bars
+from transformers.utils import logging as transformers_logging
+
+from rsmclip.core.command_line import printable
+from rsmclip.core.errors import UserError
+from rsmclip.eval.build_index import IndexReport, build_index
+from rsmclip.eval.embed import processes
+from rsmclip.eval.image_sources import open_source
+from rsmclip.eval.index_files import check_place
+from rsmclip.eval.models import load_embedder
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Build or update an index. Images that cannot be used are named on standard error."""
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
+    if arguments.stride and not arguments.tile:
+        raise UserError("--stride needs --tile")
+    if arguments.tile and (arguments.stride or 0) > arguments.tile:
+        raise UserError(f"--stride {arguments.stride} is above --tile {arguments.tile}: pixels would be left out")
+    check_place(arguments.output)
+    source = open_source(arguments.source, arguments.split)
+    embedder = load_embedder(arguments.model, arguments.batch_size, arguments.dtype, revision=arguments.revision)
+    report = build_index(
+        source,
+        embedder,
+        arguments.output,
+        arguments.model,
+        arguments.revision,
+        tile=arguments.tile,
+        stride=arguments.stride,
+    )
+    if processes().is_main_process:
+        print_left_out(report)
+        print(f"{arguments.output}: {summary(report)}")
+
+
+def print_left_out(report: IndexReport) -> None:
+    """Print a line to standard error for each image that is left out."""
+    for path, reason in report.left_out.items():
+        print(f"left out: {printable(path)}: {printable(reason)}", file=sys.stderr)
+
+
+def summary(report: IndexReport) -> str:
+    """Return the numbers of a report in one line."""
+    images = report.new + report.changed + report.unchanged
+    parts = [f"{report.new:,} new", f"{report.changed:,} changed", f"{report.unchanged:,} unchanged"]
+    parts += [f"{report.dropped:,} dropped"] if report.dropped else []
+    line = f"{images:,} images ({', '.join(parts)})"
+    line += f" in {report.entries:,} tiles" if report.entries > images else ""
+    line += f"; {len(report.left_out):,} left out" if report.left_out else ""
+    return line + (f"; {report.others:,} other files" if report.others else "")

@@ -1,0 +1,82 @@
+"""Ranking against brute force in float64, and the reading of an index."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rsmclip.eval.image_sources import Picture
+from rsmclip.eval.index import BadIndex, Index, nearest, open_index
+from rsmclip.eval.index_files import Known, write_index
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def index_folder(tmp_path):
+    """An index of five images, the third of them in two tiles."""
+    paths = ["a.jpg", "b/c.jpg", "scene.tif", "scene.tif", "ü\udcff\n.png", "z.jpg"]
+    entries = [{"path": path, "version": "1"} for path in paths]
+    lines = [json.dumps(entry).encode() + b"\n" for entry in entries]
+    text = np.frombuffer(b"".join(lines), np.uint8)
+    offsets = np.cumsum([0, *map(len, lines)])
+    made = Index(tmp_path, {}, unit(np.eye(6, 8) + 0.1), text, offsets)
+    first = {"a.jpg": (0, 1), "b/c.jpg": (1, 1), "scene.tif": (2, 2), "ü\udcff\n.png": (4, 1), "z.jpg": (5, 1)}
+    images = [(Picture(path, "1"), Known("1", made, *place)) for path, place in first.items()]
+    write_index(tmp_path, {"model": "a model"}, images)
+    return tmp_path
+
+
+@pytest.mark.parametrize("top", [1, 2, 4, 10, 36, 99])
+def test_nearest_equals_brute_force_with_ties_in_the_order_of_the_rows(top):
+    rng = np.random.default_rng(0)
+    embeds = rng.standard_normal((36, 20))
+    embeds[[3, 30, 17, 35, 9]] = embeds[12]
+    embeds[5:8] = embeds[20]
+    queries = unit(np.concatenate([rng.standard_normal((10, 20)), embeds[[12, 20]]]))
+    for query in queries:
+        expected = (unit(embeds).astype(float) @ query).round(6)
+        order = sorted(range(36), key=lambda row: (-expected[row], row))
+        rows, cosines = nearest(unit(embeds), query, top)
+        assert rows == order[:top]
+        np.testing.assert_allclose(cosines, expected[order[:top]], atol=2e-6)
+        rest = [row for row in order if row != order[0]]
+        assert nearest(unit(embeds), query, top, without=order[0])[0] == rest[:top]
+
+
+def test_an_only_row_that_is_left_out_leaves_nothing():
+    assert nearest(unit(np.ones((1, 4))), unit(np.ones(4)), 5, without=0) == ([], [])
+
+
+def test_an_index_reads_what_was_written(index_folder):
+    index = open_index(index_folder)
+    assert len(index) == 6 and index.record["model"] == "a model" and index.record["images"] == 5
+    np.testing.assert_array_equal(index.embeds, unit(np.eye(6, 8) + 0.1))
+    assert [index.entry(row)["path"] for row in range(6)][2:5] == ["scene.tif", "scene.tif", "ü\udcff\n.png"]
+
+
+@pytest.mark.parametrize("ending", ["npy", "jsonl", "offsets.npy"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "garbage"])
+def test_a_damaged_index_is_one_line(index_folder, ending, damage):
+    path = next(path for path in index_folder.iterdir() if path.name.partition(".")[2] == ending)
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-20] if damage == "cut" else b"garbage")
+    with pytest.raises(BadIndex, match=str(index_folder)):
+        open_index(index_folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"files": null}', '{"files": "../x"}'])
+def test_a_damaged_record_is_one_line(index_folder, content):
+    (index_folder / "index.json").write_text(content)
+    with pytest.raises(BadIndex, match=str(index_folder)):
+        open_index(index_folder)
+
+
+def test_a_folder_without_a_record_is_not_an_index(tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(BadIndex, match="rsmclip index"):
+            open_index(folder)
