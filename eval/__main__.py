@@ -2,6 +2,7 @@
 
 rsmclip eval MODEL --dataset DIR --split test --output OUT     evaluate a model: figures, tables and pictures
 accelerate launch -m rsmclip.eval MODEL …                      evaluate with several processes
+rsmclip eval classes FOLDER > classes.yaml                     print the classes of a folder, to name them
 rsmclip eval compare A B                                       test which differences between two models are real
 rsmclip eval search INDEX QUERY                                find the images that fit a text best
 """
@@ -21,7 +22,8 @@ def evaluation_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="rsmclip eval",
         description="Evaluate a model in every language.",
-        epilog="`rsmclip eval compare A B` compares two models, `rsmclip eval search INDEX QUERY` searches images.",
+        epilog="`rsmclip eval compare A B` compares two models, `rsmclip eval search INDEX QUERY` searches images, "
+        "`rsmclip eval classes FOLDER` prints a file of class names to fill in.",
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder or Hub id: RS-M-CLIP, any model of transformers, or OpenCLIP's layout")
@@ -31,6 +33,8 @@ def evaluation_parser() -> argparse.ArgumentParser:
     add("--languages", nargs="+", metavar="CODE", help="default: every language with captions in the split")
     add("--benchmark", metavar="NAME", help="benchmark with class names, for zero-shot figures of the corpus")
     add("--zero_shot", nargs="+", default=[], metavar="NAME=DIR", help="folders of images by class")
+    classes = "YAML or CSV file with the class names of the --zero_shot folder; `rsmclip eval classes` makes one"
+    add("--classes", type=Path, metavar="FILE", help=classes)
     add("--prompts", default=DEFAULT_PROMPTS, metavar="SET", help="set of eval/prompts.yaml (default: %(default)s)")
     style = "capitalize: begin each caption with a capital letter, as RemoteCLIP does (default: %(default)s)"
     add("--caption_style", choices=("raw", "capitalize"), default="raw", help=style)
@@ -44,6 +48,13 @@ def evaluation_parser() -> argparse.ArgumentParser:
     add("--samples", type=positive, default=1000, help="draws of the bootstrap (default: %(default)s)")
     add("--index", type=Path, metavar="INDEX", help="also write a search index of the corpus into this folder")
     add("--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    return parser
+
+
+def classes_parser() -> argparse.ArgumentParser:
+    description = "Print the classes of a folder as YAML, with English names made from folder names."
+    parser = OneLineParser(prog="rsmclip eval classes", description=description)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder with one folder of images per class")
     return parser
 
 
@@ -70,6 +81,7 @@ def search_parser() -> argparse.ArgumentParser:
 
 
 COMMANDS = {  # module with `run(arguments)`, and its options
+    "classes": ("rsmclip.eval.class_file", classes_parser),
     "compare": ("rsmclip.eval.compare", comparison_parser),
     "search": ("rsmclip.eval.search", search_parser),
 }

@@ -11,7 +11,16 @@ from rsmclip.core.errors import UserError, extra, user_errors
 
 COMMANDS = [
     *("", "train", "data", "data build", "data translate", "data audit", "data demo"),
-    *("eval", "eval search", "eval compare", "hub", "hub convert-openclip", "hub export-openclip", "hub export-onnx"),
+    *(
+        "eval",
+        "eval classes",
+        "eval search",
+        "eval compare",
+        "hub",
+        "hub convert-openclip",
+        "hub export-openclip",
+        "hub export-onnx",
+    ),
     *(
         "hub assemble",
         "hub interpolate",
