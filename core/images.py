@@ -11,7 +11,10 @@ from rsmclip.core.errors import UserError, user_errors
 
 # Formats that a corpus may have. Pillow's other plugins are less tested, and its EPS plugin starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PPM")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif", ".bmp", ".jp2", ".j2k", ".ppm")
+IMAGE_SUFFIXES = (  # all that Pillow registers for these formats, in lower case
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif", ".tiff", ".webp", ".gif", ".bmp"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+)
 
 MAX_RATIO = 50  # longer side / shorter side; preprocessing resizes the shorter side to the model's size
 

@@ -2,6 +2,7 @@
 
 rsmclip eval MODEL --dataset DIR --split test --output OUT     evaluate a model: figures, tables and pictures
 accelerate launch -m rsmclip.eval MODEL …                      evaluate with several processes
+rsmclip eval classes FOLDER > classes.yaml                     print the classes of a folder, to name them
 rsmclip eval compare A B                                       test which differences between two models are real
 """
 
@@ -20,7 +21,8 @@ def evaluation_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="rsmclip eval",
         description="Evaluate a model in every language.",
-        epilog="`rsmclip eval compare A B` compares two models.",
+        epilog="`rsmclip eval compare A B` compares two models; `rsmclip eval classes FOLDER` prints a file of class "
+        "names to fill in.",
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder or Hub id: RS-M-CLIP, any model of transformers, or OpenCLIP's layout")
@@ -30,6 +32,8 @@ def evaluation_parser() -> argparse.ArgumentParser:
     add("--languages", nargs="+", metavar="CODE", help="default: every language with captions in the split")
     add("--benchmark", metavar="NAME", help="benchmark with class names, for zero-shot figures of the corpus")
     add("--zero_shot", nargs="+", default=[], metavar="NAME=DIR", help="folders of images by class")
+    classes = "YAML or CSV file with the class names of the --zero_shot folder; `rsmclip eval classes` makes one"
+    add("--classes", type=Path, metavar="FILE", help=classes)
     add("--prompts", default=DEFAULT_PROMPTS, metavar="SET", help="set of eval/prompts.yaml (default: %(default)s)")
     style = "capitalize: begin each caption with a capital letter, as RemoteCLIP does (default: %(default)s)"
     add("--caption_style", choices=("raw", "capitalize"), default="raw", help=style)
@@ -46,6 +50,13 @@ def evaluation_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def classes_parser() -> argparse.ArgumentParser:
+    description = "Print the classes of a folder as YAML, with English names made from folder names."
+    parser = OneLineParser(prog="rsmclip eval classes", description=description)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder with one folder of images per class")
+    return parser
+
+
 def comparison_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="rsmclip eval compare", description="Test which differences between two models are real."
@@ -58,6 +69,7 @@ def comparison_parser() -> argparse.ArgumentParser:
 
 
 COMMANDS = {  # module with `run(arguments)`, and its options
+    "classes": ("rsmclip.eval.class_file", classes_parser),
     "compare": ("rsmclip.eval.compare", comparison_parser),
 }
 

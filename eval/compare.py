@@ -15,7 +15,8 @@ from rsmclip.eval.outcomes import Outcomes, statistics
 from rsmclip.eval.report import as_text
 from rsmclip.eval.results import DatasetFacts, EvalResults
 
-MUST_AGREE = ("fingerprint", "split", "prompts", "capitalize", "languages")  # fields of `DatasetFacts`
+# Fields of `DatasetFacts`
+MUST_AGREE = ("fingerprint", "split", "prompts", "templates", "class_names", "capitalize", "languages")
 MAIN = ("mean_recall", "zero_shot_accuracy")
 
 

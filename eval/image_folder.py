@@ -58,7 +58,15 @@ def class_folders(folder: Path) -> dict[str, Path]:
 def visible(folder: Path) -> list[Path]:
     # Hidden files, such as `._a.jpg` of macOS, are left out.
     with user_errors(OSError, prefix=f"{folder} cannot be read"):
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    if bad := [entry.name for entry in entries if not is_unicode(entry.name)]:
+        raise UserError(f"{folder} contains {bad[0]!r}, a name that is not in UTF-8; rename it")
+    return entries
+
+
+def is_unicode(text: str) -> bool:
+    # Python keeps other bytes of a file name as surrogates, which cannot be encoded.
+    return text.encode(errors="ignore").decode() == text
 
 
 def images_of(folder: Path) -> list[Path]:
@@ -92,13 +100,17 @@ def benchmark_for(name: str, labels: Iterable[str], prompts: str = DEFAULT_PROMP
 
 
 def unnamed_benchmark(name: str, labels: list[str], prompts: str) -> Benchmark:
+    return Benchmark(name, labels, {"en": english_names(labels)}, {"en": load_prompts(prompts)["en"]}, prompts)
+
+
+def english_names(labels: Iterable[str]) -> dict[str, str]:
+    """Return the English name of each class folder. Raises [`UserError`] if two folders have the same name."""
     label_of: dict[str, str] = {}
-    for label in labels:
+    for label in sorted(set(labels)):
         words = english_name(label)
         if (first := label_of.setdefault(words, label)) != label:
             raise UserError(f"class folders {first!r} and {label!r} have the same name {words!r}: merge or rename one")
-    names = {label: words for words, label in label_of.items()}
-    return Benchmark(name, labels, {"en": names}, {"en": load_prompts(prompts)["en"]}, prompts)
+    return {label: words for words, label in label_of.items()}
 
 
 def match_labels(labels: Iterable[str], benchmark: Benchmark) -> dict[str, str]:
@@ -116,13 +128,18 @@ def match_labels(labels: Iterable[str], benchmark: Benchmark) -> dict[str, str]:
     label_of: dict[str, str] = {}
     for label in sorted(set(labels)):
         if bare(label) not in known:
-            nearest = known[difflib.get_close_matches(bare(label), known, n=1, cutoff=0.0)[0]]
+            closest = nearest(label, known)
             raise UserError(
-                f"{label!r} is not a class of benchmark {benchmark.name!r}; the nearest class is {nearest!r}"
+                f"{label!r} is not a class of benchmark {benchmark.name!r}; the nearest class is {closest!r}"
             )
         if (first := label_of.setdefault(known[bare(label)], label)) != label:
             raise UserError(f"{first!r} and {label!r} are the same class of benchmark {benchmark.name!r}: merge them")
     return {label: known_label for known_label, label in label_of.items()}
+
+
+def nearest(label: str, known: dict[str, str]) -> str:
+    """Return the known label with the most similar spelling. `known` has labels by their bare form."""
+    return known[difflib.get_close_matches(bare(label), known, n=1, cutoff=0.0)[0]]
 
 
 def bare(label: str) -> str:
@@ -133,4 +150,4 @@ def bare(label: str) -> str:
 def english_name(label: str) -> str:
     label = re.sub(r"^[a-z](?=[A-Z])", "", label)  # aGrass
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label).replace("_", " ").replace("-", " ").split()
-    return " ".join(words).lower()
+    return " ".join(words).lower() or label

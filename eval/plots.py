@@ -192,7 +192,8 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> "Figure"
 
 
 def shorten(name: str) -> str:
-    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1].rstrip() + "…"
+    shortened = name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1].rstrip() + "…"
+    return shortened.replace("$", r"\$")  # otherwise Matplotlib draws the letters between two signs as a formula
 
 
 def place_matrix(names: list[str], fonts: list[str]) -> tuple["Axes", "Axes", float]:

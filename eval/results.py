@@ -44,6 +44,7 @@ class DatasetFacts(Results):
     benchmark: str | None = None  # of the zero-shot figures
     prompts: str | None = None  # name of the prompt set
     templates: dict[str, list[str]] | None = None  # by language
+    class_names: dict[str, dict[str, str]] | None = None  # by language and class, if they are from `--classes`
     citation: str | None = None
     license: str | None = None
 

@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
         train_split = arguments.train_split if arguments.probes else None
         options = (arguments.languages, arguments.benchmark, arguments.prompts, train_split)
         tasks.append(read_corpus(arguments.dataset, arguments.split, *options))
-    tasks += [read_folder(name, folder, arguments.languages, arguments.prompts) for name, folder in folders.items()]
+    options = (arguments.languages, arguments.prompts, arguments.classes)
+    tasks += [read_folder(name, folder, *options) for name, folder in folders.items()]
     for note in [note for task in tasks for note in task.notes] if processes().is_main_process else []:
         print(f"note: {note}", file=sys.stderr)
     cache = EmbeddingCache(arguments.cache_dir) if arguments.cache_dir else EmbeddingCache()
@@ -65,6 +66,8 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
     # Returns the folders of `--zero_shot` by name.
     if not arguments.dataset and not arguments.zero_shot:
         raise UserError("nothing to evaluate on: give --dataset, --zero_shot or both")
+    if arguments.classes and len(arguments.zero_shot) != 1:
+        raise UserError("--classes has the class names of one folder: give exactly one --zero_shot NAME=FOLDER")
     if arguments.index and not arguments.dataset:
         raise UserError("--index needs --dataset")
     if arguments.probes and arguments.dataset and arguments.split == arguments.train_split:
@@ -102,6 +105,8 @@ def measure_images(embedder: Embedder, task: Task, arguments: argparse.Namespace
     rows, labels = task.rows, list(task.rows["label"])
     image_embeds, outcomes = measure_folder(embedder, task)
     facts = describe(task, fingerprint(rows), capitalize=False)
+    if arguments.classes:
+        facts.class_names = task.benchmark.class_names  # others can be found in the benchmark file
     if arguments.probes:
         train, test = split_rows(labels)
         classes = np.array(labels)

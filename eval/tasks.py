@@ -13,6 +13,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.schema import captions_of, check_schema, count_captions, load_corpus
 from rsmclip.eval.cache import EmbeddingCache
+from rsmclip.eval.class_file import read_class_file
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import check_labels, embed_corpus, measure_corpus, measure_zero_shot, metrics_by_language
 from rsmclip.eval.image_folder import benchmark_for, read_image_folder
@@ -170,25 +171,40 @@ def named_folders(entries: Sequence[str], option: str) -> dict[str, str]:
     return folders
 
 
-def read_folder(name: str, folder: str, languages: Sequence[str] | None, prompts: str = DEFAULT_PROMPTS) -> Task:
+def read_folder(
+    name: str,
+    folder: str,
+    languages: Sequence[str] | None,
+    prompts: str = DEFAULT_PROMPTS,
+    class_file: Path | None = None,
+) -> Task:
     """
-    List the images of a folder, and load the benchmark that names their classes.
+    List the images of a folder, and load the names of their classes.
 
     Args:
         name (`str`): Name of a benchmark file, or another name for English class names made from folder names.
         folder (`str`): Folder with one folder per class.
-        languages (`Sequence[str]`, *optional*): Language codes; by default all that the benchmark has.
+        languages (`Sequence[str]`, *optional*): Language codes; by default all that have class names.
         prompts (`str`, *optional*, defaults to `"small"`): A set of `eval/prompts.yaml`.
+        class_file (`Path`, *optional*): File with the class names, see [`~rsmclip.eval.class_file`]. No benchmark file
+            is read.
 
     Raises:
-        [`UserError`]: The folder cannot be read, a class is unknown, or no language has prompts.
+        [`UserError`]: The folder or the class file cannot be read, a class is unknown, there is only one class, or no
+            language has prompts.
     """
     rows = read_image_folder(Path(folder))
-    benchmark = benchmark_for(name, rows["label"], prompts)
-    notes, present = missing_prompts(benchmark, languages or []), set(rows["label"])
+    if class_file is not None:
+        benchmark, notes = read_class_file(class_file, rows["label"], languages, prompts)
+    else:
+        benchmark = benchmark_for(name, rows["label"], prompts)
+        notes = missing_prompts(benchmark, languages or [])
+    if len(benchmark.labels) == 1:
+        raise UserError(f"{folder} has the class {benchmark.labels[0]!r} only; zero-shot figures need two or more")
+    present = set(rows["label"])
     if absent := [label for label in benchmark.labels if label not in present]:
         candidates = f"all {len(benchmark.labels)} classes remain candidates"
-        notes.append(f"Benchmark {name!r}: no images of {', '.join(absent)}; {candidates}.")
+        notes.append(f"Benchmark {benchmark.name!r}: no images of {', '.join(absent)}; {candidates}.")
     known = [code for code in benchmark.templates if code in (languages or benchmark.templates)]
     return Task(name, folder, None, rows, known, benchmark, notes=notes)
 

@@ -16,6 +16,7 @@ COMMANDS = [
         "search",
         "classify",
         "eval",
+        "eval classes",
         "eval compare",
         "hub",
         "hub convert-openclip",

@@ -73,7 +73,7 @@ def test_the_results_are_those_of_the_functions_beneath(output, model_folder, co
     assert dataclasses.asdict(EvalResults.read(output)) == json.loads((output / "eval_results.json").read_text())
     assert set(results["datasets"]["scenes"]) == {
         *("dataset", "split", "revision", "rows", "fingerprint", "languages", "capitalize", "notes"),
-        *("benchmark", "prompts", "templates", "citation", "license"),
+        *("benchmark", "prompts", "templates", "class_names", "citation", "license"),
     }
 
 
@@ -113,6 +113,40 @@ def test_capital_letters_and_languages_without_prompts_are_recorded(model_folder
     assert "'en2'" in note and "pt" in note
     metrics = results.metrics["corpus"]
     assert [language for language in metrics if "zero_shot_accuracy" in metrics[language]] == ["en"]
+
+
+def evaluate_folder(folder: Path, output: Path, *options: object) -> EvalResults:
+    command(*options, "--zero_shot", f"rsscn7={folder}", "--no_cache", "--samples", 5, "--output", output)
+    return EvalResults.read(output)
+
+
+def test_a_class_file_gives_the_figures_of_a_benchmark_with_equal_names(model_folder, scenes, tmp_path):
+    names, own = load_benchmark("rsscn7").class_names, dict(zip(CLASSES, ("007", "its: b", "no"), strict=True))
+    labels = list(names["pt"])
+    for scene, label in zip(CLASSES, labels, strict=False):
+        shutil.copytree(scenes / scene, tmp_path / "known" / label)
+        shutil.copytree(scenes / scene, tmp_path / "own" / own[scene])
+    rows = [(label, names["ko"][label], names["pt"][label]) for label in labels[3:]]
+    rows += [
+        (own[scene], names["ko"][label], names["pt"][label]) for scene, label in zip(CLASSES, labels, strict=False)
+    ]
+    text = "\n".join(";".join(row) for row in [("folder", "ko", "pt"), *rows])
+    (tmp_path / "own.csv").write_text(text, encoding="utf-8")
+
+    expected = evaluate_folder(tmp_path / "known", tmp_path / "a", model_folder, "--languages", "ko", "pt")
+    found = evaluate_folder(tmp_path / "own", tmp_path / "b", model_folder, "--classes", tmp_path / "own.csv")
+    assert sorted(found.figures, key=str) == sorted(expected.figures, key=str)
+    facts = found.datasets["rsscn7"]
+    assert facts.benchmark == "own.csv" and facts.class_names["pt"]["no"] == names["pt"]["cIndustry"]
+    assert facts.citation is None and "eForest" in facts.notes[0]
+
+
+def test_a_printed_class_file_gives_the_figures_of_no_class_file(model_folder, scenes, output, tmp_path, capsys):
+    command("classes", scenes)
+    (tmp_path / "classes.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
+    found = evaluate_folder(scenes, tmp_path / "out", model_folder, "--classes", tmp_path / "classes.yaml")
+    expected = EvalResults.read(output).metrics["scenes"]["en"]
+    assert found.metrics["rsscn7"] == {"en": expected}
 
 
 def test_two_evaluations_are_compared(output, options, tmp_path, capsys, tokenizer):
@@ -165,6 +199,10 @@ def test_processes_share_the_work_and_write_the_same_figures(options, output, tm
         (["--zero_shot", "eurosat=SCENES"], "airport"),
         (["--zero_shot", "s=SCENES", "--languages", "pt"], "pt"),
         (["--zero_shot", "s=EMPTY"], "airport"),
+        (["--zero_shot", "s=ONE"], "'airport'"),
+        (["--zero_shot", "s=SCENES", "t=SCENES", "--classes", "a.csv"], "--classes"),
+        (["--dataset", "CORPUS", "--classes", "a.csv"], "--classes"),
+        (["--zero_shot", "s=SCENES", "--classes", "missing.csv"], "missing.csv"),
         (["--zero_shot", "s=SCENES", "--index", "i"], "--index"),
         (["--dataset", "CORPUS", "--split", "train", "--probes"], "--train_split"),
         (["--dataset", "CORPUS", "--benchmark", "demo", "--prompts", "en2", "--languages", "pt"], "pt"),
@@ -173,7 +211,8 @@ def test_processes_share_the_work_and_write_the_same_figures(options, output, tm
 )
 def test_bad_input_is_one_line(arguments, culprit, model_folder, corpus_folder, scenes, tmp_path, capsys):
     (tmp_path / "empty" / "airport").mkdir(parents=True)
-    places = {"CORPUS": corpus_folder, "SCENES": scenes, "EMPTY": tmp_path / "empty"}
+    shutil.copytree(scenes / "airport", tmp_path / "one" / "airport")
+    places = {"CORPUS": corpus_folder, "SCENES": scenes, "EMPTY": tmp_path / "empty", "ONE": tmp_path / "one"}
     for name, place in places.items():
         arguments = [argument.replace(name, str(place)) for argument in arguments]
     with pytest.raises(SystemExit) as stop:

@@ -1,5 +1,7 @@
 """Folders of images by class: rows, and the classes of folder names."""
 
+import os
+
 import pytest
 from PIL import Image
 
@@ -53,6 +55,16 @@ def test_a_folder_without_images_is_named(tmp_path):
     (tmp_path / "Forest").mkdir()
     (tmp_path / "Forest" / "notes.txt").write_text("")
     with pytest.raises(UserError, match="Forest"):
+        read_image_folder(tmp_path)
+
+
+def test_a_name_that_is_not_utf_8_is_named(tmp_path):
+    draw(tmp_path, "River/a.png")
+    try:
+        (tmp_path / "River").rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    with pytest.raises(UserError, match="caf.udce9"):
         read_image_folder(tmp_path)
 
 

@@ -149,6 +149,9 @@ def test_different_measurements_are_not_compared():
     facts = DatasetFacts(**fields, capitalize=False, notes=[], prompts="small")
     with pytest.raises(UserError, match="prompts.*corpus"):
         check_same({"corpus": facts}, {"corpus": replace(facts, prompts="single")}, ("a", "b"))
+    named = replace(facts, class_names={"pt": {"a": "rio"}})
+    with pytest.raises(UserError, match="class_names.*corpus"):
+        check_same({"corpus": facts}, {"corpus": named}, ("a", "b"))
     with pytest.raises(UserError, match="a and b"):
         check_same({"corpus": facts}, {"rsscn7": facts}, ("a", "b"))
 

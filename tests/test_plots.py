@@ -80,6 +80,12 @@ def test_bad_ranks_and_counts_are_named():
         confusion_matrix(np.ones((2, 3)), ["a", "b"])
 
 
+def test_dollar_signs_in_class_names_are_no_formula():
+    figure = confusion_matrix(np.eye(2), ["$\\no{$", "5 $"])
+    figure.canvas.draw()
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [r"\$\no{\$", r"5 \$"]
+
+
 def test_rows_of_the_confusion_matrix_are_percentages_and_an_empty_class_is_gray():
     counts = np.array([[3, 1, 0], [0, 0, 0], [999, 0, 1]])
     axes = confusion_matrix(counts, ["a", "b", "c"]).axes[0]

@@ -1,5 +1,6 @@
 """The datasets of an evaluation: the benchmarks of a training run, and names of folders."""
 
+import shutil
 from math import isnan
 
 import numpy as np
@@ -10,7 +11,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import evaluate_corpus, measure_zero_shot
 from rsmclip.eval.protocol import load_benchmark
-from rsmclip.eval.tasks import load_run_tasks, metrics_by_dataset, named_folders
+from rsmclip.eval.tasks import load_run_tasks, metrics_by_dataset, named_folders, read_folder
 
 
 @pytest.fixture
@@ -79,6 +80,16 @@ def test_benchmarks_that_cannot_be_read_are_refused(corpus, folder, benchmarks, 
 def test_a_folder_without_names_in_the_languages_of_the_run_is_refused(corpus, folder):
     with pytest.raises(UserError, match="'mine' has no pt.*en"):
         load_run_tasks([f"mine={folder}"], ["pt"], {})
+
+
+def test_one_class_is_refused_unless_there_are_other_candidates(folder):
+    shutil.rmtree(folder / "eForest")
+    with pytest.raises(UserError, match="'aGrass'"):
+        read_folder("mine", str(folder), None)
+    assert len(read_folder("rsscn7", str(folder), None).benchmark.labels) == 7
+    (folder.parent / "c.csv").write_text("folder,pt\naGrass,relva\nsea,mar")
+    task = read_folder("mine", str(folder), None, class_file=folder.parent / "c.csv")
+    assert task.benchmark.labels == ["aGrass", "sea"] and task.languages == ["pt"] and "sea" in task.notes[0]
 
 
 def test_names_of_folders_are_distinct_and_can_be_names_of_files():
