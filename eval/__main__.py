@@ -31,6 +31,8 @@ def evaluation_parser() -> argparse.ArgumentParser:
     add("--languages", nargs="+", metavar="CODE", help="default: every language with captions in the split")
     add("--benchmark", metavar="NAME", help="benchmark with class names, for zero-shot figures of the corpus")
     add("--zero_shot", nargs="+", default=[], metavar="NAME=DIR", help="folders of images by class")
+    together = "also classify all images of a dataset together (TransCLIP), beside the zero-shot figures"
+    add("--transductive", action="store_true", help=together)
     add("--prompts", default=DEFAULT_PROMPTS, metavar="SET", help="set of eval/prompts.yaml (default: %(default)s)")
     style = "capitalize: begin each caption with a capital letter, as RemoteCLIP does (default: %(default)s)"
     add("--caption_style", choices=("raw", "capitalize"), default="raw", help=style)
