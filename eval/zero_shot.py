@@ -19,7 +19,7 @@ NEIGHBORS = 3
 ROUNDS, UPDATES = 11, 5  # of means and variances; of the assignments in each round
 LIKELIHOOD_WEIGHT, AFFINITY_WEIGHT = 1 / 50, 1 / 6
 
-SIMILARITIES = 2**25  # in memory at once, in float64
+SIMILARITIES = 2**24  # in memory at once, in float64
 SMALLEST_VARIANCE = 1e-12  # far above rounding errors, far below the variance of a dimension that tells images apart
 
 
