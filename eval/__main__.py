@@ -34,6 +34,8 @@ def evaluation_parser() -> argparse.ArgumentParser:
     add("--zero_shot", nargs="+", default=[], metavar="NAME=DIR", help="folders of images by class")
     classes = "YAML or CSV file with the class names of the --zero_shot folder; `rsmclip eval classes` makes one"
     add("--classes", type=Path, metavar="FILE", help=classes)
+    together = "also classify all images of a dataset together (TransCLIP), beside the zero-shot figures"
+    add("--transductive", action="store_true", help=together)
     add("--prompts", default=DEFAULT_PROMPTS, metavar="SET", help="set of eval/prompts.yaml (default: %(default)s)")
     style = "capitalize: begin each caption with a capital letter, as RemoteCLIP does (default: %(default)s)"
     add("--caption_style", choices=("raw", "capitalize"), default="raw", help=style)

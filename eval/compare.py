@@ -17,7 +17,7 @@ from rsmclip.eval.results import DatasetFacts, EvalResults
 
 # Fields of `DatasetFacts`
 MUST_AGREE = ("fingerprint", "split", "prompts", "templates", "class_names", "capitalize", "languages")
-MAIN = ("mean_recall", "zero_shot_accuracy")
+MAIN = ("mean_recall", "zero_shot_accuracy", "transductive_accuracy")
 
 
 def compare(
@@ -26,8 +26,8 @@ def compare(
     """
     Compute the differences between two models on the same images.
 
-    `one` and `other` are the outcomes of the models by dataset. By default mean recall, zero-shot accuracy and probe
-    accuracies are compared; with `every`, all figures.
+    `one` and `other` are the outcomes of the models by dataset. By default mean recall and the accuracies (zero-shot,
+    transductive, probes) are compared; with `every`, all figures.
 
     Returns:
         `list[dict]`: Records of `dataset`, `language`, `metric`, `values` (of both models), `difference` (second minus

@@ -14,7 +14,13 @@ from rsmclip.eval.outcomes import Classification, Outcomes, Retrieval, chance_of
 from rsmclip.eval.probes import few_shot_probe, knn_probe, linear_probe
 from rsmclip.eval.protocol import Benchmark
 from rsmclip.eval.retrieval import retrieval_ranks
-from rsmclip.eval.zero_shot import class_embeddings, label_ranks
+from rsmclip.eval.zero_shot import (
+    class_embeddings,
+    label_ranks,
+    neighbor_affinities,
+    score_ranks,
+    transductive_assignments,
+)
 
 SHOTS = (1, 2, 4, 8, 16)
 MAX_SENTENCES = 5000  # for text-to-text retrieval between languages
@@ -172,13 +178,42 @@ def measure_zero_shot(
     embedder: Embedder, image_embeds: torch.Tensor, labels: list[str | None], benchmark: Benchmark, language: str
 ) -> Classification:
     """Measure zero-shot classification in one language. Rows without a label are left out."""
+    rows, targets = labeled_rows(labels, benchmark)
+    ranks, predicted = label_ranks(image_embeds[rows], embed_classes(embedder, benchmark, language), targets)
+    return Classification(rows, targets, np.array(benchmark.labels), ranks == 0, ranks < 5, predicted)
+
+
+def measure_transductive(
+    embedder: Embedder,
+    image_embeds: torch.Tensor,
+    labels: list[str | None],
+    benchmark: Benchmark,
+    languages: Iterable[str],
+) -> dict[str, Classification]:
+    """Classify all rows with a label together, see [`transductive_assignments`]. Returns outcomes by language."""
+    rows, targets = labeled_rows(labels, benchmark)
+    images, found = image_embeds[rows], {}
+    affinities = neighbor_affinities(images)
+    for language in languages:
+        classes = embed_classes(embedder, benchmark, language)
+        assignments = transductive_assignments(images, classes, affinities=affinities)
+        ranks, predicted = score_ranks(assignments, targets)
+        found[language] = Classification(
+            rows, targets, np.array(benchmark.labels), hits=ranks == 0, predicted=predicted
+        )
+    return found
+
+
+def labeled_rows(labels: list[str | None], benchmark: Benchmark) -> tuple[np.ndarray, np.ndarray]:
+    # The rows with a label, and their classes as indices into `benchmark.labels`.
     check_labels(labels, benchmark)
     rows = np.array([row for row, label in enumerate(labels) if label is not None])
+    return rows, np.array([benchmark.labels.index(labels[row]) for row in rows])
+
+
+def embed_classes(embedder: Embedder, benchmark: Benchmark, language: str) -> torch.Tensor:
     names = [benchmark.class_names[language][label] for label in benchmark.labels]
-    classes = class_embeddings(embedder.texts, names, benchmark.templates[language])
-    targets = np.array([benchmark.labels.index(labels[row]) for row in rows])
-    ranks, predicted = label_ranks(image_embeds[rows], classes, targets)
-    return Classification(rows, targets, np.array(benchmark.labels), ranks == 0, ranks < 5, predicted)
+    return class_embeddings(embedder.texts, names, benchmark.templates[language])
 
 
 def measure_probes(

@@ -1,7 +1,8 @@
 """Bootstrap intervals over images (Efron & Tibshirani 1993, chapter 13).
 
 Query images are drawn with replacement, each with all of its captions. The gallery does not change. Draw n is equal
-for every model, so the difference of two models has a paired bootstrap.
+for every model, so the difference of two models has a paired bootstrap. Transductive assignments do not change either:
+they are those of all images.
 """
 
 from collections.abc import Iterator
@@ -58,7 +59,10 @@ def figures(outcomes: Outcomes, samples: int = 1000) -> list[dict]:
 
 def described(outcomes: Outcomes, language: str, metric: str) -> dict:
     # The fields `chance`, `rows` and `texts` of a figure.
-    classification = outcomes.zero_shot.get(language) if metric.startswith("zero_shot") else None
+    classification = None
+    for kind in ("zero_shot", "transductive"):
+        if metric.startswith(kind):
+            classification = getattr(outcomes, kind).get(language)
     if not language:
         classification = outcomes.probes[metric.partition("_probe")[0] + "_probe"]
     if classification is not None:

@@ -16,6 +16,7 @@ from rsmclip.core.errors import user_errors
 from rsmclip.eval.retrieval import chance_metrics
 
 KS = (1, 5, 10)
+CLASSIFICATIONS = ("zero_shot", "transductive", "probes")  # fields of `Outcomes`
 
 
 @dataclass
@@ -49,13 +50,14 @@ class Outcomes:
     duplicates_right: dict[str, Retrieval] = field(default_factory=dict)  # images with an equal caption count as right
     english: dict[str, Retrieval] = field(default_factory=dict)  # of English, on the captions translated to a language
     zero_shot: dict[str, Classification] = field(default_factory=dict)  # by language
+    transductive: dict[str, Classification] = field(default_factory=dict)  # all images jointly, by language
     probes: dict[str, Classification] = field(default_factory=dict)  # by name of the probe
     agreement: dict[str, np.ndarray] = field(default_factory=dict)  # "pt>de": rank of each sentence's translation
 
     def save(self, path: Path) -> None:
         """Write the outcomes to a `.npz` file."""
         arrays = {"ids": np.array(self.ids)}
-        for kind in ("retrieval", "duplicates_right", "english", "zero_shot", "probes"):
+        for kind in ("retrieval", "duplicates_right", "english", *CLASSIFICATIONS):
             for name, outcome in getattr(self, kind).items():
                 arrays |= {f"{kind}/{name}/{key}": value for key, value in vars(outcome).items() if value is not None}
         arrays |= {f"agreement/{name}/": ranks for name, ranks in self.agreement.items()}
@@ -74,7 +76,7 @@ class Outcomes:
             kind, name, key = entry.split("/")
             nested.setdefault((kind, name), {})[key] = array
         for (kind, name), values in nested.items():
-            record = Classification if kind in ("zero_shot", "probes") else Retrieval
+            record = Classification if kind in CLASSIFICATIONS else Retrieval
             getattr(outcomes, kind)[name] = values[""] if kind == "agreement" else record(**values)
         return outcomes
 
@@ -98,6 +100,8 @@ def statistics(outcomes: Outcomes, weights: np.ndarray) -> dict[tuple[str, str],
         found[language, "mean_recall_gap_to_english"] = gap
     for language, classification in outcomes.zero_shot.items():
         found |= named(language, "zero_shot_{}", classification_statistics(classification, weights))
+    for language, classification in outcomes.transductive.items():
+        found |= named(language, "transductive_{}", classification_statistics(classification, weights))
     for probe, classification in outcomes.probes.items():
         found |= named("", f"{probe}_{{}}", classification_statistics(classification, weights))
     for languages, ranks in outcomes.agreement.items():

@@ -6,16 +6,21 @@ Table = tuple[list[str], list[list[str]]]  # header and rows
 
 ARROWS = {"image_to_text": "i→t", "text_to_image": "t→i"}
 RECALLS = {f"{direction}_recall@{k}": f"{arrow} R@{k}" for direction, arrow in ARROWS.items() for k in (1, 5, 10)}
-COLUMNS = RECALLS | {"mean_recall": "mean recall", "zero_shot_accuracy": "zero-shot"}
+COLUMNS = RECALLS | {
+    "mean_recall": "mean recall",
+    "zero_shot_accuracy": "zero-shot",
+    "transductive_accuracy": "transductive",
+}
 MORE_COLUMNS = {
     "zero_shot_top5_accuracy": "zero-shot top 5",
     "zero_shot_mean_per_class_recall": "mean per-class recall",
+    "transductive_mean_per_class_recall": "mean per-class recall, transductive",
     "image_to_text_median_rank": "i→t median rank",
     "text_to_image_median_rank": "t→i median rank",
     "mean_recall_duplicates_right": "mean recall, equal captions right",
     "mean_recall_gap_to_english": "gap to English",
 }
-INTERVALS = ("mean_recall", "zero_shot_accuracy")  # columns with an interval
+INTERVALS = ("mean_recall", "zero_shot_accuracy", "transductive_accuracy")  # columns with an interval
 
 
 def mean_over_languages(results: dict[str, dict[str, float]], metric: str) -> float | None:

@@ -24,6 +24,11 @@ from rsmclip.eval.sheet import Query, retrieved_examples
 from rsmclip.eval.tasks import Task, measure_folder, named_folders, read_corpus, read_folder
 from rsmclip.models.folder import is_model_folder
 
+TRANSDUCTIVE = (
+    "Transductive figures: all images with a label are classified together (TransCLIP), so the class of an image "
+    "depends on the other images. The intervals draw images with their assignments fixed."
+)
+
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate, print the tables and write all results."""
@@ -56,6 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     for task in tasks:
         measure = measure_images if task.split is None else measure_split
         measured.append(measure(embedder, task, arguments))
+        if measured[-1].outcomes.transductive:
+            measured[-1].facts.notes.append(TRANSDUCTIVE)
     if processes().is_main_process:
         results = make_results(arguments.model, embedder.hash, arguments.command, measured, arguments.samples)
         write_results(arguments.output, results, measured)
@@ -68,6 +75,8 @@ def check_arguments(arguments: argparse.Namespace) -> dict[str, str]:
         raise UserError("nothing to evaluate on: give --dataset, --zero_shot or both")
     if arguments.classes and len(arguments.zero_shot) != 1:
         raise UserError("--classes has the class names of one folder: give exactly one --zero_shot NAME=FOLDER")
+    if arguments.transductive and not arguments.zero_shot and not (arguments.dataset and arguments.benchmark):
+        raise UserError("--transductive has no classes to assign: give --zero_shot, or --benchmark with --dataset")
     if arguments.index and not arguments.dataset:
         raise UserError("--index needs --dataset")
     if arguments.probes and arguments.dataset and arguments.split == arguments.train_split:
@@ -87,6 +96,9 @@ def measure_split(embedder: Embedder, task: Task, arguments: argparse.Namespace)
     rows, capitalize = task.rows, arguments.caption_style == "capitalize"
     embedded = evaluate.embed_corpus(embedder, rows, task.languages, capitalize=capitalize)
     outcomes = evaluate.measure_corpus(embedder, rows, embedded, task.benchmark, thorough=True)
+    if arguments.transductive and task.benchmark is not None:
+        classified = embedder, embedded.image_embeds, list(rows["label"]), task.benchmark
+        outcomes.transductive = evaluate.measure_transductive(*classified, outcomes.zero_shot)
     if task.train is not None:
         outcomes.probes = probe_split(embedder, task.train, rows, embedded)
     if arguments.index and processes().is_main_process:
@@ -104,6 +116,9 @@ def measure_images(embedder: Embedder, task: Task, arguments: argparse.Namespace
     # Zero-shot classification and probes on a folder of images.
     rows, labels = task.rows, list(task.rows["label"])
     image_embeds, outcomes = measure_folder(embedder, task)
+    if arguments.transductive:
+        classified = embedder, image_embeds, labels, task.benchmark
+        outcomes.transductive = evaluate.measure_transductive(*classified, outcomes.zero_shot)
     facts = describe(task, fingerprint(rows), capitalize=False)
     if arguments.classes:
         facts.class_names = task.benchmark.class_names  # others can be found in the benchmark file

@@ -82,7 +82,7 @@ def index_entries(evaluation: Evaluation) -> Iterator[EvalResult]:
         # Probes have no language. The Hub has no task for text-to-text figures.
         if language is None or "to" in record or (language == "mean" and metric.startswith("text_to_text")):
             continue
-        zero_shot = metric.startswith("zero_shot_")
+        zero_shot = metric.startswith(("zero_shot_", "transductive_"))
         yield EvalResult(
             task_type="zero-shot-image-classification" if zero_shot else "image-text-retrieval",
             task_name="zero-shot classification" if zero_shot else "cross-modal retrieval",

@@ -288,10 +288,12 @@ def test_evaluations_of_the_same_split_give_a_figure_once():
     first = Evaluation("org/corpus", "test", 9, [record], "abc", "f" * 40)
     again = Evaluation("org/corpus", "test", 9, [record | {"value": 12.3}, *more], "of fewer languages", "f" * 40)
     other = Evaluation("rsscn7", None, 9, [record | {"metric": "zero_shot_accuracy"}])
-    one, two = model_index([first, again, other])
+    other.figures.append(record | {"metric": "transductive_accuracy"})
+    one, two, three = model_index([first, again, other])
     assert (one.metric_value, one.dataset_revision, one.dataset_config) == (12.3457, "f" * 40, "de")
-    assert two.task_type == "zero-shot-image-classification"
+    assert two.task_type == three.task_type == "zero-shot-image-classification"
     assert (two.dataset_type, two.metric_type) == ("rsscn7", "accuracy")
+    assert (three.dataset_type, three.metric_type) == ("rsscn7", "transductive_accuracy")
     with pytest.raises(ValueError, match="org/corpus, split test"):
         model_index([first, replace(again, figures=[record | {"value": 1.0}])])
 

@@ -15,7 +15,7 @@ from PIL import Image
 import rsmclip
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.eval.__main__ import main
-from rsmclip.eval.evaluate import embed_corpus, measure_agreement, measure_corpus
+from rsmclip.eval.evaluate import embed_corpus, measure_agreement, measure_corpus, measure_transductive
 from rsmclip.eval.intervals import figures
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.outcomes import Outcomes
@@ -48,7 +48,8 @@ def command(*arguments: object) -> None:
 def options(model_folder, corpus_folder, scenes, tmp_path_factory) -> list[object]:
     cache = ("--cache_dir", tmp_path_factory.mktemp("cache"))
     corpus = ("--dataset", corpus_folder, "--split", "val", "--languages", "en", "pt", "--benchmark", "demo")
-    return [model_folder, *corpus, "--zero_shot", f"scenes={scenes}", "--samples", 40, "--probes", *cache]
+    more = ("--zero_shot", f"scenes={scenes}", "--transductive", "--samples", 40, "--probes")
+    return [model_folder, *corpus, *more, *cache]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,10 @@ def test_the_results_are_those_of_the_functions_beneath(output, model_folder, co
     assert results["model_hash"] == embedder.hash and results["command"].startswith("rsmclip eval ")
     assert results["datasets"]["corpus"]["prompts"] == "own" and results["datasets"]["scenes"]["prompts"] == "small"
     embedded = embed_corpus(embedder, rows, ["en", "pt"])
-    expected = figures(measure_corpus(embedder, rows, embedded, benchmark, thorough=True), samples=40)
+    outcomes = measure_corpus(embedder, rows, embedded, benchmark, thorough=True)
+    classified = embedder, embedded.image_embeds, list(rows["label"]), benchmark
+    outcomes.transductive = measure_transductive(*classified, ["en", "pt"])
+    expected = figures(outcomes, samples=40)
     expected += figures(measure_agreement(embedder, rows, ["en", "pt"]), samples=40)
     found = [record for record in results["figures"] if record.pop("dataset") == "corpus"]
     assert [record for record in found if "probe" not in record["metric"]] == json.loads(json.dumps(expected))
@@ -79,6 +83,7 @@ def test_the_results_are_those_of_the_functions_beneath(output, model_folder, co
 
 def test_tables_outcomes_pictures_and_index_are_left(output, corpus):
     text = (output / "eval_results.md").read_text()
+    assert text.count("TransCLIP") == 2 and text.count("| zero-shot | transductive |") == 2  # corpus and folder
     assert "| pt |" in text and "knn_probe_accuracy" in text and "(" in text
     names = {path.name for path in (output / "plots").iterdir() if path.suffix == ".png"}
     assert {"corpus_recall_by_language.png", "corpus_recall_curves.png", "corpus_retrieved_pt.png"} <= names
@@ -156,7 +161,7 @@ def test_two_evaluations_are_compared(output, options, tmp_path, capsys, tokeniz
     capsys.readouterr()
     command("compare", output, tmp_path / "out", "--samples", 50)
     printed = capsys.readouterr().out
-    assert "mean_recall" in printed and " 95 %" in printed
+    assert "mean_recall" in printed and "transductive_accuracy" in printed and " 95 %" in printed
     command("compare", output, output, "--samples", 50, "--all")
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("0 of ") and len(lines) > 40
@@ -207,6 +212,7 @@ def test_processes_share_the_work_and_write_the_same_figures(options, output, tm
         (["--dataset", "CORPUS", "--split", "train", "--probes"], "--train_split"),
         (["--dataset", "CORPUS", "--benchmark", "demo", "--prompts", "en2", "--languages", "pt"], "pt"),
         (["--zero_shot", "s=SCENES", "--batch_size", "0"], "--batch_size"),
+        (["--dataset", "CORPUS", "--transductive"], "--benchmark"),
     ],
 )
 def test_bad_input_is_one_line(arguments, culprit, model_folder, corpus_folder, scenes, tmp_path, capsys):

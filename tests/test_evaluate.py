@@ -9,10 +9,17 @@ from PIL import Image
 from rsmclip.core.errors import UserError
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.evaluate import check_labels, embed_captions, evaluate_corpus, measure_retrieval
+from rsmclip.eval.evaluate import (
+    check_labels,
+    embed_captions,
+    evaluate_corpus,
+    measure_retrieval,
+    measure_transductive,
+)
 from rsmclip.eval.protocol import load_benchmark
 from rsmclip.eval.report import as_markdown, as_text, mean_over_languages, result_table
 from rsmclip.eval.retrieval import retrieval_metrics
+from rsmclip.eval.zero_shot import class_embeddings, transductive_assignments
 
 
 @pytest.fixture
@@ -52,6 +59,21 @@ def test_without_labels_there_is_no_zero_shot_figure(embedder, corpus):
     assert "zero_shot_accuracy" not in evaluate_corpus(embedder, rows, ["en"], load_benchmark("demo"))["en"]
     with pytest.raises(UserError, match="'quarry'.*'demo'"):
         check_labels(["airport", None, "quarry"], load_benchmark("demo"))
+
+
+def test_labeled_rows_are_classified_together(embedder, corpus):
+    benchmark, embeds = load_benchmark("demo"), embedder.images(corpus["val"])
+    labels = list(corpus["val"]["label"])
+    labels[2:5] = [None] * 3
+    found = measure_transductive(embedder, embeds, labels, benchmark, ["en", "pt"])
+    rows = [row for row, label in enumerate(labels) if label]
+    for language in ("en", "pt"):
+        names = [benchmark.class_names[language][label] for label in benchmark.labels]
+        classes = class_embeddings(embedder.texts, names, benchmark.templates[language])
+        assigned = transductive_assignments(embeds[rows], classes).argmax(dim=1).tolist()
+        assert found[language].rows.tolist() == rows and found[language].predicted.tolist() == assigned
+        right = [benchmark.labels[choice] == labels[row] for choice, row in zip(assigned, rows, strict=True)]
+        assert found[language].hits.tolist() == right
 
 
 def test_rows_without_a_caption_in_the_language_are_left_out(embedder):
