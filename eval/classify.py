@@ -52,7 +52,7 @@ def classify(
     """
     classes = class_embeddings(embedder.texts, labels, load_prompts(DEFAULT_PROMPTS)[language])
     if transductive:
-        return transductive_assignments(np.asarray(index.embeds), classes).numpy()
+        return transductive_assignments(np.array(index.embeds), classes).numpy()
     scale, parts = logit_scale(embedder.model), range(0, len(index), ROWS)
     embeds = (torch.from_numpy(np.array(index.embeds[start : start + ROWS])) for start in parts)
     return torch.cat([(scale * part @ classes.cpu().T).softmax(dim=1) for part in embeds]).numpy()
