@@ -31,7 +31,7 @@ from rsmclip.data.schema import load_corpus
 from rsmclip.eval.index import nearest, open_index
 
 CROP, IN_FOLDER, QUERIES = 64, 1000, 20
-# Runs a command and prints its largest memory in KiB. A process inherits the record of its parent, so the parent must be
+# Run a command and print its largest memory in KiB. A process inherits the record of its parent, so that must be
 # small.
 PEAK = """
 import resource, subprocess, sys
