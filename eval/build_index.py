@@ -189,6 +189,8 @@ class Update:
         with writing(self.output):
             write_whole(self.output / UNFINISHED / RECORD, json.dumps(self.record | {"files": None}))
         known = self.find_rows()
+        if self.old and not known and self.old.record["source"] != self.record["source"]:
+            raise UserError(f"{self.output} is an index of {self.old.record['source']}: choose another --output")
         return [picture for picture in self.listing.pictures if picture.path not in known]
 
     def find_rows(self) -> dict[str, Known]:
@@ -232,19 +234,19 @@ class Update:
 def check_settings(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise [`UserError`] if an index was made with other settings. A folder that was moved may have a new name."""
     other = "choose another --output"
-    if old.get("model_hash") != new["model_hash"]:
-        raise UserError(f"{folder} is an index by another model, {old.get('model')}: {other}")
-    if [old.get(name) for name in ("tile", "stride")] != [new[name] for name in ("tile", "stride")]:
+    if old["model_hash"] != new["model_hash"]:
+        raise UserError(f"{folder} is an index by another model, {old['model']}: {other}")
+    if [old[name] for name in ("tile", "stride")] != [new[name] for name in ("tile", "stride")]:
         raise UserError(f"{folder} is an index of {describe_tiles(old)}, not of {describe_tiles(new)}: {other}")
-    is_moved = old.get("kind") == new["kind"] == "folder" and not Path(old["source"]).exists()
-    if old.get("source") != new["source"] and not is_moved:
-        raise UserError(f"{folder} is an index of {old.get('source')}, not of {new['source']}: {other}")
-    if old.get("split") != new["split"]:
-        raise UserError(f"{folder} is an index of {old.get('split') or 'all splits'}: {other}")
+    is_moved = old["kind"] == new["kind"] == "folder" and not Path(old["source"]).exists()
+    if old["source"] != new["source"] and not is_moved:
+        raise UserError(f"{folder} is an index of {old['source']}, not of {new['source']}: {other}")
+    if old["split"] != new["split"]:
+        raise UserError(f"{folder} is an index of {old['split'] or 'all splits'}: {other}")
 
 
 def describe_tiles(record: dict[str, Any]) -> str:
-    return f"tiles of {record['tile']} pixels, stride {record['stride']}" if record.get("tile") else "whole images"
+    return f"tiles of {record['tile']} pixels, stride {record['stride']}" if record["tile"] else "whole images"
 
 
 def embed_share(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 RECORD = "index.json"
+FIELDS = ("source", "kind", "split", "source_revision", "model", "revision", "dtype", "model_hash", "tile", "stride")
 DECIMALS = 6  # cosines that are equal in these decimals are a tie: float32 sums differ in the seventh
 
 
@@ -80,8 +81,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise BadIndex(f"{folder / RECORD} cannot be read: {error}") from error
-    if not isinstance(record, dict) or "files" not in record:
-        raise BadIndex(f"{folder / RECORD} is not the record of an index")
+    if missing := {"files", *FIELDS} - record.keys() if isinstance(record, dict) else {"fields"}:
+        raise BadIndex(f"{folder / RECORD} is not the record of an index: it has no {', '.join(sorted(missing))}")
     return record
 
 

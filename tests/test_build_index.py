@@ -193,6 +193,16 @@ def test_a_folder_that_was_moved_keeps_its_embeddings(folder, embedder, tmp_path
     assert open_index(tmp_path / "index").record["source"] == str(tmp_path / "moved")
 
 
+def test_another_folder_does_not_replace_the_index_of_one_that_is_gone(folder, corpus, embedder, tmp_path):
+    build(folder, embedder, tmp_path / "index")
+    folder.rename(tmp_path / "unmounted")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.jpg").write_bytes(corpus["test"][30]["image"]["bytes"])
+    with pytest.raises(UserError, match=str(folder)):
+        build(tmp_path / "other", embedder, tmp_path / "index")
+    assert len(open_index(tmp_path / "index")) == 11
+
+
 def test_other_folders_and_a_folder_in_use_are_refused(folder, embedder, tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.txt").write_text("mine")

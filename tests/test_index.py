@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rsmclip.eval.image_sources import Picture
-from rsmclip.eval.index import BadIndex, Index, nearest, open_index
+from rsmclip.eval.index import FIELDS, BadIndex, Index, nearest, open_index
 from rsmclip.eval.index_files import Known, write_index
 
 
@@ -25,7 +25,7 @@ def index_folder(tmp_path):
     made = Index(tmp_path, {}, unit(np.eye(6, 8) + 0.1), text, offsets)
     first = {"a.jpg": (0, 1), "b/c.jpg": (1, 1), "scene.tif": (2, 2), "ü\udcff\n.png": (4, 1), "z.jpg": (5, 1)}
     images = [(Picture(path, "1"), Known("1", made, *place)) for path, place in first.items()]
-    write_index(tmp_path, {"model": "a model"}, images)
+    write_index(tmp_path, dict.fromkeys(FIELDS) | {"model": "a model"}, images)
     return tmp_path
 
 
