@@ -25,7 +25,7 @@ CORPUS_FILES = ("dataset_dict.json", "state.json")
 class Picture(NamedTuple):
     """An image of a source."""
 
-    path: str  # of a file: relative to the folder; of a row: its `image_id`
+    path: str  # of a file: relative to the folder; of a row: see `row_name`
     version: str  # changes with the content of the image
     split: str | None = None
     row: int | None = None
@@ -122,10 +122,10 @@ class CorpusSource:
             columns = [name for name in ("image", "image_id") if name in rows.features]
             row = 0
             for batch in rows.select_columns(columns).iter(ROWS_PER_BATCH):
-                for number, image in enumerate(batch["image"]):
-                    path = batch["image_id"][number] if "image_id" in batch else f"{split}/{row}"
+                ids = batch.get("image_id", [None] * len(batch["image"]))
+                for image, image_id in zip(batch["image"], ids, strict=True):
                     version = blake2b(image_bytes(image) or b"", digest_size=12).hexdigest()
-                    listing.pictures.append(Picture(path, version, split, row))
+                    listing.pictures.append(Picture(row_name(image_id, split, row), version, split, row))
                     row += 1
         seen: set[str] = set()
         for picture in listing.pictures:
@@ -135,12 +135,23 @@ class CorpusSource:
         return listing
 
     def read(self, path: str, split: str | None = None, row: int | None = None) -> bytes:
-        """Return the encoded image of a row. Raises [`UserError`] if it is missing."""
-        if split not in self.corpus or row >= len(self.corpus[split]):
-            raise UserError(f"{self.name} has no row {row} in split {split!r} any more: index it again")
-        if (encoded := image_bytes(self.corpus[split][row]["image"])) is None:
+        """Return the encoded image of a row. Raises [`UserError`] if it is missing, see also [`row`]."""
+        if (encoded := image_bytes(self.row(path, split, row)["image"])) is None:
             raise UserError("the image is missing")
         return encoded
+
+    def row(self, path: str, split: str, row: int) -> dict[str, Any]:
+        """Return a row, its image encoded. Raises [`UserError`] if another image has its place by now."""
+        rows = self.corpus.get(split, [])
+        found = rows[row] if row < len(rows) else None
+        if found is None or row_name(found.get("image_id"), split, row) != path:
+            raise UserError(f"row {row} of split {split!r} is not {path} any more: index {self.name} again")
+        return found
+
+
+def row_name(image_id: object, split: str, row: int) -> str:
+    """Return the `image_id` of a row, or split and number of the row if it has none or another type."""
+    return image_id if isinstance(image_id, str) and image_id else f"{split}/{row}"
 
 
 Source = FolderSource | CorpusSource

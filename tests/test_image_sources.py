@@ -73,10 +73,14 @@ def test_a_corpus_is_listed_by_image_id_with_a_hash_of_each_image(corpus_folder,
     assert source.read(*pictures[7][:1], "test", 7) == corpus["test"][7]["image"]["bytes"]
 
 
-def test_a_dataset_without_image_ids_is_named_by_its_rows(tmp_path, corpus):
+@pytest.mark.parametrize("ids", [None, [None, "", "a"], [7, 7, 8]])
+def test_a_row_without_a_text_as_image_id_is_named_by_its_number(tmp_path, corpus, ids):
     rows = corpus["val"].remove_columns("image_id").select(range(3))
-    DatasetDict(val=rows).save_to_disk(tmp_path / "plain")
-    assert [one.path for one in open_source(str(tmp_path / "plain")).list().pictures] == ["val/0", "val/1", "val/2"]
+    DatasetDict(val=rows if ids is None else rows.add_column("image_id", ids)).save_to_disk(tmp_path / "plain")
+    source = open_source(str(tmp_path / "plain"))
+    names = ["val/0", "val/1", "a" if ids and "a" in ids else "val/2"]
+    assert [picture.path for picture in source.list().pictures] == names
+    assert source.read(names[2], "val", 2) == corpus["val"][2]["image"]["bytes"]
 
 
 def test_a_folder_with_parquet_files_and_images_is_a_folder_of_images(pictures, corpus):
@@ -109,5 +113,9 @@ def test_an_image_that_is_gone_is_an_error(pictures, corpus):
     with pytest.raises(UserError):
         entry_image(source, {"path": "b.PNG"})
     rows = corpus["val"].cast_column("image", Image(decode=False))
+    source = CorpusSource("corpus", DatasetDict(val=rows))
     with pytest.raises(UserError, match="99"):
-        CorpusSource("corpus", DatasetDict(val=rows)).read("x", "val", 99)
+        source.read("x", "val", 99)
+    for row, split in ((1, "val"), (0, "test")):  # another image, and no such split
+        with pytest.raises(UserError, match=rows["image_id"][0]):
+            source.read(rows["image_id"][0], split, row)
