@@ -232,11 +232,11 @@ def add_spaces(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--gallery",
-        metavar="DATASET",
+        metavar="GALLERY",
         default="demo",
-        help="images to search: folder or Hub id (default: %(default)s)",
+        help="images to search: folder of images, index, or folder or Hub id of a corpus (default: %(default)s)",
     )
-    command.add_argument("--split", default="test", help="split of the gallery (default: %(default)s)")
+    command.add_argument("--split", help="split of a corpus (default: test, or all splits if it has no test)")
     command.add_argument("--revision", metavar="R", help="branch, tag or commit of a model on the Hub (default: main)")
     command.add_argument("--gallery_revision", metavar="R", help="branch, tag or commit of a gallery on the Hub")
     command.add_argument("--port", type=port_number, help="port of the server (default: the first free one from 7860)")

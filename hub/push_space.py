@@ -12,10 +12,12 @@ from huggingface_hub import DatasetInfo, HfApi, ModelInfo, SpaceCard, SpaceCardD
 from rsmclip.core.errors import UserError, extra
 from rsmclip.core.uploads import UPLOAD_ERRORS, push_files, reason
 from rsmclip.data.schema import one_line_errors
+from rsmclip.eval import index
 from rsmclip.hub.handler import TOKENIZER_FILES
 from rsmclip.models.folder import HANDLER, PUBLISHED
 
 APP = Path(__file__).parent / "space"
+STARTUP_TIMEOUT = "6h"  # the gallery is embedded at the start; by default the Hub gives up after 30 minutes
 # Packages that page and handler import or that read the weights. The Hub installs Gradio by `sdk_version`.
 REQUIREMENTS = (
     *("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "datasets"),
@@ -86,6 +88,7 @@ def space_files(repo_id: str, model: tuple[str, str], gallery: tuple[str, str], 
         "README.md": space_card(repo_id, model[0], gallery[0]).content.encode(),
         "app.py": APP / "main.py",
         "handler.py": HANDLER,
+        "index.py": Path(index.__file__),
         "requirements.txt": "".join(f"{name}=={number}\n" for name, number in versions.items()).encode(),
         "settings.json": (json.dumps(settings, indent=2) + "\n").encode(),
         **{f"space/{path.name}": path for path in parts},
@@ -104,6 +107,7 @@ def space_card(repo_id: str, model: str, gallery: str) -> SpaceCard:
         sdk_version=gradio_version,
         python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
         app_file="app.py",
+        startup_duration_timeout=STARTUP_TIMEOUT,
         license="mit",
         models=[model],
         datasets=[gallery],

@@ -4,15 +4,10 @@ import os
 import socket
 from pathlib import Path
 
-from datasets import Image
-from pyarrow import ArrowException
-
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.data.demo.corpus import cached_demo
-from rsmclip.data.schema import load_corpus
 from rsmclip.hub import handler
+from rsmclip.hub.local_gallery import open_gallery
 from rsmclip.hub.space.app import is_demo_model, run_app
-from rsmclip.hub.space.gallery import EmptyGallery
 from rsmclip.models.folder import PUBLISHED, check_model_type, find_source
 
 DEMO_MODEL = "outputs/demo"
@@ -21,7 +16,7 @@ DEMO_MODEL = "outputs/demo"
 def run_space(
     source: str,
     gallery: str,
-    split: str,
+    split: str | None,
     port: int | None,
     revision: str | None = None,
     gallery_revision: str | None = None,
@@ -30,7 +25,8 @@ def run_space(
     Serve a model with a gallery until it is interrupted. The arguments are the options of `rsmclip hub space`.
 
     Raises:
-        [`UserError`]: The model, the dataset, the split or its images are missing or damaged, or the port is taken.
+        [`UserError`]: The model, the gallery, its split or its images are missing or damaged; another model made the
+            index; or the port is taken.
     """
     # Make the fast checks before anything is loaded.
     is_local = gallery == "demo" or Path(gallery).is_dir()
@@ -45,22 +41,12 @@ def run_space(
     with user_errors(OSError, ValueError, prefix=f"{folder / 'eval_results.json'} cannot be read"):
         is_toy = is_demo_model(folder)
 
-    # Read the gallery with encoded images, then load the model.
-    corpus = load_corpus(str(cached_demo()) if gallery == "demo" else gallery, revision=gallery_revision)
-    if split not in corpus:
-        raise UserError(f"{gallery} has no split {split!r}; its splits are {', '.join(corpus)}")
-    if "image" not in corpus[split].features:
-        raise UserError(f"{gallery} has no column 'image'; its columns are {', '.join(corpus[split].features)}")
-    with user_errors(ValueError, TypeError, ArrowException, prefix=f"{gallery}: the column 'image' has no images"):
-        rows = corpus[split].cast_column("image", Image(decode=False))
-
     # The page shows a folder by its last name, a repository of the Hub by its id.
     name = folder.resolve().name if Path(source).is_dir() else source
-    gallery_name = Path(gallery).resolve().name if gallery != "demo" and is_local else gallery
+    images = open_gallery(gallery, source, split, gallery_revision, revision)
     with user_errors(OSError, ValueError, prefix=f"{source} cannot be loaded"):
         model = handler.EndpointHandler(str(folder))
-    with user_errors(EmptyGallery):
-        run_app(handler, model, name, f"{gallery_name} ({split})", rows, is_toy=is_toy, port=port)
+    run_app(handler, model, name, images, is_toy, port)
 
 
 def check_port(port: int) -> None:

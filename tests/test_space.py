@@ -1,7 +1,6 @@
 """Texts and answers of the Space, without a browser."""
 
 import asyncio
-import base64
 import io
 import json
 import re
@@ -10,7 +9,7 @@ import socket
 import sys
 import weakref
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,13 +22,15 @@ from huggingface_hub import SpaceCard, constants
 from PIL import Image
 
 from rsmclip.core.languages import LANGUAGES
+from rsmclip.eval import build_index
+from rsmclip.eval.index import nearest
 from rsmclip.hub import handler, run_space
 from rsmclip.hub.__main__ import main
 from rsmclip.hub.push_space import space_files
-from rsmclip.hub.space import gallery as gallery_module
+from rsmclip.hub.space import rows as rows_module
 from rsmclip.hub.space.answers import MAX_CHARACTERS, MAX_LABELS, Answers, Refusal, UnusableImage
 from rsmclip.hub.space.app import build_app
-from rsmclip.hub.space.gallery import make_gallery
+from rsmclip.hub.space.rows import EmptyGallery, RowsGallery
 from rsmclip.hub.space.tabs import Upload
 from rsmclip.hub.space.texts import CONTENT, QUERIES, SENTENCES, preferred_language, prepared_labels, say
 from rsmclip.models.folder import save_model_folder
@@ -63,6 +64,12 @@ def row(content: bytes | None, label: str | None = None, **captions: str | None)
     return {"image": {"bytes": content, "path": None}, "label": label, "captions": by_language}
 
 
+def gallery_of(rows: Dataset | list[dict], model: object = PlainModel(), module: object = handler) -> RowsGallery:
+    if isinstance(rows, list):
+        rows = Dataset.from_list(rows).cast_column("image", datasets.Image(decode=False))
+    return RowsGallery("some images", rows, module, model, nearest)
+
+
 @pytest.fixture
 def answers() -> Answers:
     rows = [
@@ -71,11 +78,11 @@ def answers() -> Answers:
         row(b"no image"),
         row(picture(20, 20, 200), None, en=None),
     ]
-    return Answers(handler, PlainModel(), make_gallery("colors", rows, handler, PlainModel()))
+    return Answers(handler, PlainModel(), gallery_of(rows))
 
 
 def found(html: str) -> list[int]:
-    return [int(index) for index in re.findall(r'<img[^>]* data-index="(\d+)"', html)]
+    return [int(place) for place in re.findall(r'<img src="thumbnail/(\d+)', html)]
 
 
 def test_every_text_is_there_in_every_language_with_the_same_words_in_braces():
@@ -123,28 +130,26 @@ def test_the_browser_s_first_known_language_is_taken(header, language):
     assert preferred_language(header) == language
 
 
-def test_a_gallery_leaves_out_what_cannot_be_opened_and_keeps_thumbnails(answers):
+def test_a_gallery_leaves_out_what_cannot_be_opened(answers, capsys):
     gallery = answers.gallery
     assert len(gallery) == 3 and gallery.kept == [0, 1, 3] and gallery.embeds.shape == (3, 3)
-    content = gallery.thumbnails[0].removeprefix("data:image/jpeg;base64,")
-    assert Image.open(io.BytesIO(base64.b64decode(content))).size == (192, 128)
-    assert [answers.describe(index, "ko") for index in range(3)] == ["빨강", "green field", "이미지 3"]
+    assert [answers.describe(place, "ko") for place in range(3)] == ["빨강", "green field", "이미지 3"]
     assert answers.describe(0, "fr") == "Red & hot."
-    with pytest.raises(ValueError, match="nothing"):
-        make_gallery("nothing", [row(None)], handler, PlainModel())
+    with pytest.raises(EmptyGallery, match="some images"):
+        gallery_of([row(b"")])
 
 
-def test_a_large_split_is_thinned_evenly(monkeypatch, capsys):
-    monkeypatch.setattr(gallery_module, "MAX_IMAGES", 3)
-    rows = [row(picture(200, number, 0)) for number in range(0, 50, 10)]
-    assert make_gallery("many", rows, handler, PlainModel()).kept == [0, 2, 4]
-    assert re.search("many .*5.* 3 ", capsys.readouterr().out)
+def test_every_image_of_a_large_split_is_searched():
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), (200, 0, 0)).save(buffer, "PNG")
+    gallery = gallery_of([row(buffer.getvalue())] * 3000 + [row(picture(0, 0, 200))])
+    assert gallery.closest(PlainModel().embed_texts(["blue"])[0], 1) == [(3000, pytest.approx(1))]
 
 
 def test_batches_give_the_embeddings_of_their_own_images(monkeypatch):
-    monkeypatch.setattr(gallery_module, "BATCH_SIZE", 2)
+    monkeypatch.setattr(rows_module, "BATCH_SIZE", 2)
     colors = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
-    gallery = make_gallery("five", [row(picture(*color)) for color in colors], handler, PlainModel())
+    gallery = gallery_of([row(picture(*color)) for color in colors])
     np.testing.assert_allclose(gallery.embeds, np.array(colors) / np.linalg.norm(colors, axis=1)[:, None], rtol=1e-6)
 
 
@@ -164,7 +169,7 @@ def test_only_a_few_images_of_a_batch_are_in_memory():
 
     rows = [row(picture(200, number, 0)) for number in range(20)]
     counting = SimpleNamespace(open_image=open_image, InputError=handler.InputError)
-    assert len(make_gallery("many", rows, counting, OneByOne())) == 20
+    assert len(gallery_of(rows, OneByOne(), counting)) == 20
     assert most <= 4
 
 
@@ -183,7 +188,7 @@ def test_only_a_few_images_of_a_batch_are_in_memory():
 def test_captions_of_other_datasets_describe_their_images(feature, captions, expected):
     columns = {"image": datasets.Image(decode=False), "captions": feature}
     rows = Dataset.from_list([{"image": picture(1, 2, 3), "captions": captions}], features=Features(columns))
-    assert make_gallery("other", rows, handler, PlainModel()).captions == [expected]
+    assert gallery_of(rows).entry(0).captions == expected
 
 
 @pytest.mark.parametrize(
@@ -197,10 +202,10 @@ def test_captions_of_other_datasets_describe_their_images(feature, captions, exp
 def test_labels_of_other_datasets_are_named(feature, labels, expected):
     columns = {"image": datasets.Image(decode=False), "label": feature}
     rows = [{"image": picture(1, 2, 3), "label": label} for label in labels]
-    gallery = make_gallery("other", Dataset.from_list(rows, features=Features(columns)), handler, PlainModel())
-    assert gallery.labels == expected
+    gallery = gallery_of(Dataset.from_list(rows, features=Features(columns)))
+    assert [gallery.entry(place).label for place in range(4)] == expected
     answers = Answers(handler, PlainModel(), gallery)
-    assert [answers.describe(index, "en") for index in range(4)] == [
+    assert [answers.describe(place, "en") for place in range(4)] == [
         (label or f"Image {number}").replace("_", " ") for number, label in enumerate(expected, 1)
     ]
 
@@ -273,14 +278,15 @@ def test_markup_in_captions_labels_and_queries_stays_text(tmp_path):
         embed_texts=lambda texts: np.eye(3, dtype=np.float32)[:1],
         classify=lambda images, labels, sentence: [[{"label": labels[0], "score": 1.0}]],
     )
-    gallery = make_gallery("evil", [row(picture(9, 9, 9), evil, en=evil)], handler, model)
-    answers = Answers(handler, model, gallery)
+    rows = [row(picture(9, 9, 9), evil, en=evil) | {"image_id": evil}, row(picture(1, 1, 1)) | {"image_id": evil}]
+    answers = Answers(handler, model, gallery_of(rows, model))
     (tmp_path / "a").write_bytes(picture(1, 1, 1))
     for html in (
         answers.search_text(evil, "en"),
         answers.search_like(0, "en"),
         answers.compare({"en": evil}, "en"),
         answers.classify(str(tmp_path / "a"), evil, "{}", "en"),
+        answers.search_like(1, "en"),
         answers.example_list("en"),
     ):
         assert "onerror=&quot;" in html or "onerror" not in html
@@ -300,7 +306,7 @@ def endpoint(model) -> handler.EndpointHandler:
 
 
 def test_all_functions_of_the_page_share_one_limit(endpoint, corpus):
-    gallery = make_gallery("corpus", corpus["test"].select(range(3)), handler, endpoint)
+    gallery = gallery_of(corpus["test"].select(range(3)), endpoint)
     blocks = build_app(Answers(handler, endpoint, gallery), "tiny", is_toy=False)
     computed = [each for each in blocks.fns.values() if each.fn is not None]
     assert len(computed) > 8
@@ -312,14 +318,14 @@ def test_all_functions_of_the_page_share_one_limit(endpoint, corpus):
 def test_an_app_starts_with_large_images(endpoint, size):
     noise, buffer = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8), io.BytesIO()
     Image.fromarray(noise).save(buffer, "JPEG")
-    gallery = make_gallery("large", [row(buffer.getvalue())], handler, endpoint)
+    gallery = gallery_of([row(buffer.getvalue())], endpoint)
     blocks = build_app(Answers(handler, endpoint, gallery), "tiny", is_toy=False)
     (shown,) = [each for each in blocks.blocks.values() if each.elem_id == "rs-image"]
     assert max(Image.open(shown.value["path"]).size) == 1000
 
 
 def test_scores_are_those_of_the_handler_in_percent(endpoint, corpus, tmp_path):
-    answers = Answers(handler, endpoint, make_gallery("corpus", corpus["test"].select(range(3)), handler, endpoint))
+    answers = Answers(handler, endpoint, gallery_of(corpus["test"].select(range(3)), endpoint))
     (tmp_path / "image").write_bytes(answers.gallery.content(1))
     html = answers.classify(str(tmp_path / "image"), "Wald，港口、лес\nWald", "Bild: {}", "fr")
     image = handler.open_image(answers.gallery.content(1))
@@ -346,6 +352,7 @@ def test_a_space_s_repository_names_what_it_serves_and_pins_what_it_needs():
     assert (card.sdk, card.sdk_version, card.app_file) == ("gradio", version("gradio"), "app.py")
     assert (card.models, card.datasets, card.license) == (["user/model"], ["user/captions"], "mit")
     assert len(card.short_description) <= 60 and card.colorFrom and card.colorTo and card.emoji
+    assert files["index.py"] == ROOT / "eval" / "index.py" and files["space/routes.py"].is_file()
     settings = json.loads(files["settings.json"])
     assert settings["model"]["revision"] == "a" * 40
     assert settings["gallery"] == {"id": "user/captions", "revision": "b" * 40, "split": "val"}
@@ -355,8 +362,14 @@ def test_a_space_s_repository_names_what_it_serves_and_pins_what_it_needs():
     imported = set(re.findall(r"^(?:from|import) (\w+)", sources, re.M))
     installed = {line.partition("==")[0] for line in requirements}
     names = {"yaml": "pyyaml", "PIL": "pillow"}
-    own = {"space", "handler", "gradio"}
+    own = {"space", "handler", "index"}
+    installed |= {"gradio"} | {re.match(r"[\w-]+", line)[0] for line in requires("gradio")}  # by sdk_version
     assert {names.get(name, name) for name in imported - own} - sys.stdlib_module_names <= installed
+
+
+@pytest.fixture(autouse=True)
+def no_kept_indexes(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(build_index, "KEPT", tmp_path / "indexes")
 
 
 def fails(capsys, *arguments: str) -> str:
@@ -481,10 +494,8 @@ def test_a_space_of_one_s_own_has_a_title_too():
 
 
 def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch, tmp_path, corpus):
-    files = {"config.json", "model.safetensors"}
-    (tmp_path / "older").mkdir()
-    for file in files:
-        shutil.copyfile(tmp_path / "model" / file, tmp_path / "older" / file)
+    shutil.copytree(tmp_path / "model", tmp_path / "older")
+    (tmp_path / "older" / "requirements.txt").unlink()
     corpus["test"].select(range(5)).to_parquet(tmp_path / "few" / "test.parquet")
     for key, revision, folder in [
         ("user/model", "v1", tmp_path / "older"),
@@ -495,6 +506,6 @@ def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch,
     monkeypatch.setattr(handler, "EndpointHandler", loaded.append)
     monkeypatch.setattr(run_space, "run_app", lambda *arguments, **options: served.extend(arguments))
     main(["space", "user/model", "--revision", "v1", "--gallery", "user/captions", "--gallery_revision", "few"])
-    (folder,), (_, endpoint, name, gallery_name, rows) = loaded, served
-    assert {path.name for path in Path(folder).iterdir()} == files and endpoint is None and name == "user/model"
-    assert len(rows) == 5 and gallery_name == "user/captions (test)"
+    (folder,), (_, endpoint, name, gallery, *_) = loaded, served
+    assert not (Path(folder) / "requirements.txt").exists() and endpoint is None and name == "user/model"
+    assert len(gallery) == 5 and gallery.name == "user/captions (test)"

@@ -1,6 +1,7 @@
 """The parts of the package import each other in one direction only."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ MAY_IMPORT = {  # part: the parts that it may import beside itself
     "train": REMOTE_CODE | {"core", "models", "data", "training", "eval", "hub"},
 }
 TOP = {"train", "outcome"}  # files of the part "train"
-SELF_CONTAINED = ["hub/handler.py", "hub/snippet_process.py", *(f"{name}.py" for name in sorted(REMOTE_CODE))]
+SELF_CONTAINED = ["hub/handler.py", "hub/snippet_process.py", "eval/index.py"]
+SELF_CONTAINED += [f"{name}.py" for name in sorted(REMOTE_CODE)]
+SELF_CONTAINED += [str(path.relative_to(ROOT)) for path in sorted((ROOT / "hub" / "space").glob("*.py"))]
 CLASSES = {"RSMCLIPConfig", "RSMCLIPImageProcessor", "RSMCLIPModel"}  # that `from rsmclip import …` gives
 
 
@@ -52,6 +55,13 @@ def test_imports_go_one_way(part):
 @pytest.mark.parametrize("name", SELF_CONTAINED)
 def test_what_travels_to_the_hub_imports_nothing_of_this_package(name):
     assert not imported_parts(ROOT / name)
+
+
+def test_an_index_is_read_with_numpy_alone():
+    tree = ast.parse((ROOT / "eval" / "index.py").read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in names} - sys.stdlib_module_names == {"numpy"}
 
 
 def test_the_light_ground_floor_imports_the_image_processor_only_inside_functions():

@@ -5,10 +5,11 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from PIL import Image
 
-from .gallery import Gallery
+from .gallery import Gallery, Unreadable
 from .texts import DEFAULT, LABELS, LANGUAGES, QUERIES, say
 
 MAX_LABELS = 50
@@ -27,6 +28,17 @@ class Refusal(ValueError):
 
 class UnusableImage(Refusal):
     """A file that is not an image, is damaged or is too large. The page then clears the field."""
+
+
+class Shown(NamedTuple):
+    """What the page says about an image, in one language and not escaped."""
+
+    place: int
+    name: str
+    details: tuple[str, ...]
+    caption: str  # "" if there is none
+    spoken: str  # language of the caption
+    description: str
 
 
 class Answers:
@@ -93,10 +105,10 @@ class Answers:
         (query,) = self.model.embed_images([self.open(path, language)])
         return self.grid(self.gallery.closest(query, FOUND), say(language, "found_image"), language)
 
-    def search_like(self, index: int, language: str) -> str:
+    def search_like(self, place: int, language: str) -> str:
         """Return the images that are closest to an image of the gallery, without that image."""
-        found = self.gallery.closest(self.gallery.embeds[index], FOUND, without=index)
-        return self.grid(found, say(language, "found_like", image=self.describe(index, language)), language)
+        found = self.gallery.closest(self.gallery.embeds[place], FOUND, without=place)
+        return self.grid(found, say(language, "found_like", image=self.describe(place, language)), language)
 
     def compare(self, queries: dict[str, str], language: str) -> str:
         """
@@ -114,48 +126,84 @@ class Answers:
         rows, reference = [], None
         for code, query in asked.items():
             found = self.gallery.closest(self.embed_text(query), COMPARED)
-            indices = {index for index, _ in found}
-            reference = indices if reference is None else reference
-            shared = say(language, "shared", shared=len(indices & reference), count=len(found)) if rows else ""
-            images = "".join(f"<li>{self.picture(*match, language)}</li>" for match in found)
+            places = {place for place, _ in found}
+            reference = places if reference is None else reference
+            shared = say(language, "shared", shared=len(places & reference), count=len(found)) if rows else ""
+            images = "".join(self.compared(self.shown(place, language), cosine, language) for place, cosine in found)
             rows.append(
                 f'<li><div class="rs-query"><strong lang="{code}">{LANGUAGES[code]}</strong>'
                 f'<span lang="{code}">{escape(query)}</span><small>{shared}</small></div><ol>{images}</ol></li>'
             )
         return f'<ol class="rs-compare">{"".join(rows)}</ol>'
 
-    def describe(self, index: int, language: str) -> str:
-        """Return the caption of an image in a language or in English, else its class, else its number."""
-        captions, label = self.gallery.captions[index], self.gallery.labels[index]
-        number = say(language, "unnamed", number=index + 1)
-        return captions.get(language) or captions.get(DEFAULT) or (label or "").replace("_", " ") or number
+    def shown(self, place: int, language: str) -> Shown:
+        """Return what a page in a language says about an image of the gallery."""
+        entry = self.gallery.entry(place)
+        spoken = language if language in entry.captions else DEFAULT
+        label = (entry.label or "").replace("_", " ")
+        named = entry.name or say(language, "unnamed", number=place + 1)
+        caption = entry.captions.get(spoken, "")
+        description = caption or label or " ".join([named, *entry.details[:1]])
+        return Shown(place, named, entry.details, caption, spoken, description)
 
-    def picture(self, index: int, cosine: float, language: str) -> str:
-        alt = escape(self.describe(index, language))
-        return (
-            f'<img src="{self.gallery.thumbnails[index]}" alt="{alt}" title="{alt}" data-index="{index}">'
-            f'<span class="rs-score">{cosine:.2f}</span>'
-        )
+    def describe(self, place: int, language: str) -> str:
+        """Return the caption of an image in a language or in English, else its class, else its name and box."""
+        return self.shown(place, language).description
 
-    def grid(self, found: list[tuple[int, float]], heading: str, language: str) -> str:
-        cells = []  # each image is a button that searches for similar images
-        for index, cosine in found:
-            name = escape(say(language, "similar", image=self.describe(index, language)))
-            cells.append(
-                f'<li><button type="button" data-index="{index}" aria-label="{name} ({cosine:.2f})">'
-                f"{self.picture(index, cosine, language)}{bar(max(cosine, 0))}</button></li>"
-            )
-        cells = f'<ol class="rs-grid">{"".join(cells)}</ol>'
-        return f"<h2>{escape(heading)}</h2>{cells}{note(say(language, 'found_note'))}"
+    def example(self, place: int, language: str) -> Image.Image:
+        """Return an image of the gallery."""
+        try:
+            return self.gallery.image(place)
+        except Unreadable as error:
+            raise Refusal(say(language, "unreadable", image=self.shown(place, language).name)) from error
 
     def example_list(self, language: str) -> str:
         """Return the images of the gallery that can be classified with a click."""
         cells = []
-        for index in self.examples:
-            name = escape(say(language, "choose", image=self.describe(index, language)))
-            image = f'<img src="{self.gallery.thumbnails[index]}" alt="">'
-            cells.append(f'<li><button type="button" data-index="{index}" aria-label="{name}">{image}</button></li>')
+        for place in self.examples:
+            name = escape(say(language, "choose", image=self.describe(place, language)))
+            image = self.thumbnail(place, "")
+            cells.append(f'<li><button type="button" data-place="{place}" aria-label="{name}">{image}</button></li>')
         return f'<h2>{escape(say(language, "examples"))}</h2><ul class="rs-examples">{"".join(cells)}</ul>'
+
+    def grid(self, found: list[tuple[int, float]], heading: str, language: str) -> str:
+        cells = "".join(self.cell(self.shown(place, language), cosine, language) for place, cosine in found)
+        cells = f'<ol class="rs-grid">{cells}</ol>'
+        return f"<h2>{escape(heading)}</h2>{cells}{note(say(language, 'found_note'))}"
+
+    def cell(self, shown: Shown, cosine: float, language: str) -> str:
+        # The image is a button that searches for similar images.
+        label = escape(say(language, "similar", image=shown.description))
+        details = "".join(f'<small class="rs-details">{escape(detail)}</small>' for detail in shown.details)
+        caption = escape(shown.caption)
+        return (
+            f'<li><button type="button" data-place="{shown.place}" aria-label="{label} ({cosine:.2f})">'
+            f"{self.thumbnail(shown.place, shown.description)}</button>{self.link(shown, '', language)}"
+            f'<span class="rs-score">{cosine:.2f}</span>{bar(max(cosine, 0))}{name_of(shown)}{details}'
+            + (f'<p class="rs-caption" lang="{shown.spoken}" title="{caption}">{caption}</p>' if caption else "")
+            + "</li>"
+        )
+
+    def compared(self, shown: Shown, cosine: float, language: str) -> str:
+        image = self.link(shown, self.thumbnail(shown.place, shown.description), language)
+        return f'<li>{image}<span class="rs-score">{cosine:.2f}</span>{name_of(shown)}</li>'
+
+    def thumbnail(self, place: int, alt: str) -> str:
+        return f'<img src="thumbnail/{place}?{self.gallery.key}" alt="{escape(alt)}" loading="lazy">'
+
+    def link(self, shown: Shown, content: str, language: str) -> str:
+        # A link without content is a symbol on the image, see style.css.
+        label = escape(say(language, "open", image=shown.description))
+        return (
+            f'<a class="rs-open" href="picture/{shown.place}?{self.gallery.key}" target="_blank" rel="noopener" '
+            f'title="{label}" aria-label="{label}">{content}</a>'
+        )
+
+
+def name_of(shown: Shown) -> str:
+    # A name that is too long loses its beginning, see style.css; the end differs most.
+    name = escape(shown.name)
+    return f'<span class="rs-name" title="{name}"><bdi>{name}</bdi></span>'
 
 
 def check_length(texts: list[str], language: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
 from html import escape
 from itertools import islice
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 import gradio as gr
 
 from .answers import Answers
-from .gallery import make_gallery
+from .gallery import Gallery
+from .routes import picture_routes
 from .tabs import QUIET, ClassifyTab, CompareTab, SearchTab, Words
 from .texts import DEFAULT, LANGUAGES, preferred_language, say
 
@@ -32,30 +32,20 @@ FONTS = ["system-ui", "sans-serif"]  # no font is downloaded
 
 
 def run_app(
-    handler: ModuleType,
-    model: object,
-    name: str,
-    gallery_name: str,
-    rows: Sequence[dict],
-    is_toy: bool,
-    port: int | None = None,
+    handler: ModuleType, model: object, name: str, gallery: Gallery, is_toy: bool, port: int | None = None
 ) -> None:
     """
-    Embed a gallery, and serve the page until it is interrupted.
+    Serve the page until it is interrupted.
 
     Args:
         handler (`ModuleType`): The module `handler.py`.
         model (`EndpointHandler`): The model.
-        name, gallery_name (`str`): Names of the model and of the gallery on the page.
-        rows (`Sequence[dict]`): Rows of the gallery, see [`make_gallery`].
+        name (`str`): Name of the model on the page.
+        gallery ([`Gallery`]): Images to search, embedded by the model.
         is_toy (`bool`): Whether the page says that the model is a toy, trained on drawn scenes.
         port (`int`, *optional*): Port of the server; by default the first free one from 7860.
-
-    Raises:
-        [`EmptyGallery`]: No image of the gallery can be opened.
     """
-    answers = Answers(handler, model, make_gallery(gallery_name, rows, handler, model))
-    serve(build_app(answers, name, is_toy), handler.MAX_IMAGE_BYTES, port)
+    serve(build_app(Answers(handler, model, gallery), name, is_toy), gallery, handler.MAX_IMAGE_BYTES, port)
 
 
 def is_demo_model(folder: Path) -> bool:
@@ -105,7 +95,9 @@ def first_language(request: gr.Request) -> str:
 
 def header(answers: Answers, name: str, is_toy: bool, language: str) -> str:
     gallery, limit = answers.gallery, answers.handler.MAX_IMAGE_BYTES
-    facts = [say(language, "model", name=name), say(language, "gallery", name=gallery.name, count=len(gallery))]
+    count = f"{len(gallery):,}".replace(",", "\u202f")  # the narrow space is understood in every language
+    images = say(language, "gallery_tiles" if gallery.tiles else "gallery", name=gallery.name, count=count)
+    facts = [say(language, "model", name=name), images]
     toy = f'<p class="rs-toy">{escape(say(language, "toy"))}</p>' if is_toy else ""
     too_large = escape(say(language, "too_large", megabytes=limit // 2**20))  # script.js shows it
     return (
@@ -128,7 +120,7 @@ def theme() -> gr.themes.Base:
     )
 
 
-def serve(blocks: gr.Blocks, max_file_size: int, port: int | None) -> None:
+def serve(blocks: gr.Blocks, gallery: Gallery, max_file_size: int, port: int | None) -> None:
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_RUN_HISTORY": "False"}
     blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
     looks = {"theme": theme(), "css_paths": FOLDER / "style.css", "favicon_path": FOLDER / "icon.svg"}
@@ -138,6 +130,7 @@ def serve(blocks: gr.Blocks, max_file_size: int, port: int | None) -> None:
         **looks,
         **private,
         head=f"<script>{script}</script>",
+        app_kwargs={"routes": picture_routes(gallery)},
         server_port=port,
         max_file_size=max_file_size,
         prevent_thread_lock=True,

@@ -98,8 +98,7 @@ class ClassifyTab:
         with gr.Row(elem_classes="rs-columns"):
             # The image, uploaded or from the gallery.
             with gr.Column():
-                example = self.example(answers.examples[0])
-                self.image = words.upload("image", value=example, height=280, elem_id="rs-image")
+                self.image = words.upload("image", value=self.first(), height=280, elem_id="rs-image")
                 examples = words.html(answers.example_list, "rs-examples")
 
             # The labels, and the scores of the first image.
@@ -114,7 +113,8 @@ class ClassifyTab:
                 labels = words.textbox("labels", prepared_labels(DEFAULT), max_lines=6)
                 sentence = words.textbox("sentence", SENTENCES[DEFAULT])
                 button = words.button("classify")
-                first = answers.classify(self.image.value["path"], labels.value, sentence.value, DEFAULT)
+                path = self.image.value and self.image.value["path"]
+                *_, first = self.classify(DEFAULT, path, labels.value, sentence.value)
                 scores = gr.HTML(first, elem_id="rs-scores")
         self.inputs = [self.image, labels, sentence]
         self.outputs = [*self.inputs, scores]
@@ -126,8 +126,17 @@ class ClassifyTab:
         ]
         show_answer(done, scores)
 
-    def example(self, index: int) -> Any:
-        image = self.answers.handler.open_image(self.answers.gallery.content(index))
+    def first(self) -> Any:
+        """Return the first example that can be opened; `None` if none can."""
+        for place in self.answers.examples:
+            try:
+                return self.example(place, DEFAULT)
+            except Refusal:
+                continue
+        return None
+
+    def example(self, place: int, language: str) -> Any:
+        image = self.answers.example(place, language)
         image.thumbnail((EXAMPLE, EXAMPLE))
         return image
 
@@ -139,7 +148,10 @@ class ClassifyTab:
             return [image, gr.skip(), gr.skip(), message(str(refusal))]
 
     def choose(self, language: str, labels: str, sentence: str, event: gr.EventData) -> list:
-        image = self.example(int(event.index))
+        try:
+            image = self.example(int(event.place), language)
+        except Refusal as refusal:
+            return [None, gr.skip(), gr.skip(), message(str(refusal))]
         path = gr.processing_utils.save_pil_to_cache(image, self.image.GRADIO_CACHE, format="png")
         return [path, *self.classify(language, path, labels, sentence)[1:]]
 
@@ -196,7 +208,7 @@ class SearchTab:
         return [asked, event.query, image, found]
 
     def search_like(self, language: str, event: gr.EventData) -> list:
-        return self.search("like", language, int(event.index))
+        return self.search("like", language, int(event.place))
 
     def translate(self, language: str, asked: tuple, query: str) -> list:
         """Return the outputs in another language. A prepared query is translated if its results are shown."""

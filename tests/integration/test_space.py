@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+import uvicorn
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.hub.space.texts import LANGUAGES, QUERIES, say
@@ -79,6 +86,30 @@ def serve(*command: str, log: Path, **options: object) -> Iterator[tuple[str, ps
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
+@contextmanager
+def proxy(address: str) -> Iterator[str]:
+    """Serve an address under the path /behind/."""
+    client = httpx.AsyncClient(base_url=address, timeout=60)
+
+    async def forward(request: Request) -> StreamingResponse:
+        url, headers = httpx.URL(request.path_params["path"], query=request.url.query.encode()), request.headers.raw
+        asked = client.build_request(request.method, url, headers=headers, content=await request.body())
+        answer = await client.send(asked, stream=True)
+        close = BackgroundTask(answer.aclose)
+        return StreamingResponse(answer.aiter_raw(), answer.status_code, answer.headers, background=close)
+
+    app = Starlette(routes=[Route("/behind/{path:path}", forward, methods=["GET", "POST"])])
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}/behind/"
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -96,9 +127,9 @@ def model_folder(tokenizer, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(model_folder, corpus_folder, corpus, tokenizer, tmp_path_factory) -> Iterator[Served]:
-    log = tmp_path_factory.mktemp("log") / "log"
+    log, env = tmp_path_factory.mktemp("log") / "log", os.environ | {"HF_HOME": str(tmp_path_factory.mktemp("home"))}
     command = [sys.executable, "-m", "rsmclip.hub", "space", str(model_folder), "--gallery", str(corpus_folder)]
-    with serve(*command, "--port", str(free_port()), log=log) as (address, process):
+    with serve(*command, "--port", str(free_port()), log=log, env=env) as (address, process):
         images = [Image.open(io.BytesIO(row["image"]["bytes"])) for row in corpus["test"]]
         model = RSMCLIPModel.from_pretrained(model_folder).eval()
         yield Served(address, process, log, model, make_processor(tokenizer, 32), images)
@@ -144,8 +175,9 @@ def go_to(page, name: str):
     page.get_by_role("tab", name=name, exact=True).click()
 
 
-def indices(page, selector: str) -> list[int]:
-    return [int(image.get_attribute("data-index")) for image in page.locator(f"{selector} img").all()]
+def places(page, selector: str) -> list[int]:
+    addresses = [image.get_attribute("src") for image in page.locator(f"{selector} img").all()]
+    return [int(re.match(r"thumbnail/(\d+)", address)[1]) for address in addresses]
 
 
 def wait_for_heading(page, answer: str, text: str) -> None:
@@ -154,7 +186,7 @@ def wait_for_heading(page, answer: str, text: str) -> None:
 
 def assert_closest(page, selector: str, cosines: np.ndarray, count: int) -> None:
     # Images whose cosines differ by less than float32 can tell may change places.
-    shown = indices(page, selector)
+    shown = places(page, selector)
     assert len(set(shown)) == count
     np.testing.assert_allclose(cosines[shown], np.sort(cosines)[::-1][:count], atol=1e-5)
 
@@ -184,13 +216,12 @@ def test_the_first_screen_shows_what_it_does_and_what_it_is(visit, served):
     assert page.locator("#rs-scores li").count() == 8 and page.locator("#rs-examples button").count() == 8
     page.wait_for_function("document.querySelector('#rs-image img').naturalWidth === 96")
     labels = [names["en"] for names in list(QUERIES.values())[:8]]
-    examples = [int(each.get_attribute("data-index")) for each in page.locator("#rs-examples button").all()]
+    examples = [int(each.get_attribute("data-place")) for each in page.locator("#rs-examples button").all()]
     assert_scores(page, served, served.images[examples[0]], labels, "An aerial image: {}.")
     before = page.locator(".rs-scores").inner_html()
     page.locator("#rs-examples button").nth(3).click()
     page.wait_for_function("before => document.querySelector('.rs-scores').innerHTML !== before", arg=before)
     assert_scores(page, served, served.images[examples[3]], labels, "An aerial image: {}.")
-    assert "embedding the gallery: 100%" in served.log.read_text()
 
 
 def test_an_uploaded_image_gets_the_scores_of_labels_in_any_language(visit, served, tmp_path):
@@ -214,12 +245,47 @@ def test_a_search_in_korean_finds_the_closest_of_the_gallery_and_an_image_its_li
     assert_closest(page, "#rs-found", gallery @ served.embed_texts([query])[0], 12)
     first = page.locator("#rs-found img").first
     assert re.search("[가-힣]", first.get_attribute("alt"))
-    index = indices(page, "#rs-found")[0]
+    place = places(page, "#rs-found")[0]
     page.locator("#rs-found button").first.click()
     wait_for_heading(page, "#rs-found", say("ko", "found_like", image=""))
-    cosines = gallery @ gallery[index]
-    cosines[index] = -2
+    cosines = gallery @ gallery[place]
+    cosines[place] = -2
     assert_closest(page, "#rs-found", cosines, 12)
+
+
+def test_results_show_name_caption_and_score_and_open_in_full_size(visit, served, corpus):
+    page = visit("?lang=pt")
+    go_to(page, say("pt", "tab_search"))
+    cells = page.locator("#rs-found li")
+    assert cells.count() == 12
+    for cell, place in zip(cells.all(), places(page, "#rs-found"), strict=True):
+        row = corpus["test"][place]
+        caption = row["captions"]["pt"][0]
+        assert (
+            cell.locator(".rs-name").inner_text() == cell.locator(".rs-name").get_attribute("title") == row["image_id"]
+        )
+        assert cell.locator(".rs-caption[lang=pt]").inner_text() == caption
+        assert re.fullmatch(r"-?\d\.\d\d", cell.locator(".rs-score").inner_text())
+        assert cell.get_by_role("link", name=say("pt", "open", image=caption), exact=True).is_visible()
+    tab_to(page, lambda: page.evaluate("document.activeElement.matches('#rs-found a')"))
+    with page.context.expect_page() as opened:
+        page.keyboard.press("Enter")
+    opened.value.wait_for_load_state()
+    shown = httpx.get(opened.value.url)
+    assert shown.content == corpus["test"][places(page, "#rs-found")[0]]["image"]["bytes"]
+    assert opened.value.evaluate("document.images[0].naturalWidth") == 96
+
+
+def test_thumbnails_are_asked_for_when_they_are_shown(visit):
+    page = visit()
+    asked = "performance.getEntriesByType('resource').map(each => /thumbnail.([0-9]+)/.exec(each.name)?.[1])"
+    page.wait_for_function("document.querySelector('#rs-examples img').complete")
+    examples = {int(each.get_attribute("data-place")) for each in page.locator("#rs-examples button").all()}
+    assert {int(place) for place in page.evaluate(asked) if place} <= examples
+    go_to(page, "Search")
+    page.wait_for_function("[...document.querySelectorAll('#rs-found img')].every(image => image.complete)")
+    assert {int(place) for place in page.evaluate(asked) if place} >= set(places(page, "#rs-found"))
+    assert set(page.locator("#rs-found img").evaluate_all("all => all.map(image => image.naturalWidth)")) == {96}
 
 
 def test_a_search_by_image_finds_that_image(visit, served, tmp_path):
@@ -228,7 +294,7 @@ def test_a_search_by_image_finds_that_image(visit, served, tmp_path):
     go_to(page, "Search")
     set_image(page, "#rs-search-image", tmp_path / "mine.png")
     wait_for_heading(page, "#rs-found", say("en", "found_image"))
-    assert indices(page, "#rs-found")[0] == 7 and page.locator(".rs-score").first.inner_text() == "1.00"
+    assert places(page, "#rs-found")[0] == 7 and page.locator(".rs-score").first.inner_text() == "1.00"
     assert_closest(page, "#rs-found", served.embed_images(served.images) @ served.embed_images(served.images)[7], 12)
     page.locator("#rs-chips button[lang=ru]").click()
     wait_for_heading(page, "#rs-found", QUERIES["desert"]["ru"])
@@ -409,13 +475,52 @@ def test_another_language_changes_every_word_but_the_user_s_own(visit):
         latin = re.findall(r"[A-Za-z][a-z]{3,}", page.locator("#rs-tabs").inner_text())
         others = {"English", "harbour", "Português", "porto", "puerto", "Deutsch", "Hafen", "Nederlands", "haven"}
         chips = {"forêt", "avec", "nombreux", "arbres", "Solarpark", "aeroporto", "Espa", "Fran", "Italiano", "port"}
-        assert set(latin) <= others | chips | {"Portugu", "ais"}, latin
+        assert set(latin) <= others | chips | {"Portugu", "ais"} | {"demo", "test"}, latin  # demo/test_1
 
 
 def test_the_browser_s_language_is_taken(visit):
     page = visit(locale="it-IT")
     assert page.locator("h1").inner_text() == page.title() == say("it", "title")
     assert page.evaluate("document.documentElement.lang") == "it"
+
+
+NAMES = ["<img src=x onerror=alert(1)>.png", "quote\"s & 'more'.png", "new\nline.png", "#a?b%2e.png", "한국어.png"]
+
+
+def test_a_folder_with_any_names_is_searched_behind_a_root_path(browser, model_folder, served, tmp_path):
+    folder, log = tmp_path / "a folder", tmp_path / "log"
+    (folder / ("deep " * 20)).mkdir(parents=True)
+    names = [*NAMES, f"{'deep ' * 20}/last.png"]
+    for image, name in zip(served.images, names, strict=False):
+        image.save(folder / name)
+    served.images[6].save(os.fsencode(folder) + b"/caf\xe9.png", "PNG")
+    command = [sys.executable, "-m", "rsmclip.hub", "space", str(model_folder), "--gallery", str(folder)]
+    env = os.environ | {"HF_HOME": str(tmp_path / "home"), "GRADIO_ROOT_PATH": "/behind"}
+    with serve(*command, "--port", str(free_port()), log=log, env=env) as (address, _), proxy(address) as outside:
+        page, errors = browser.new_page(), []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("dialog", lambda dialog: errors.append(dialog.message))
+        (folder / NAMES[0]).unlink()
+        page.goto(outside)
+        page.locator("#rs-scores li").first.wait_for()
+        go_to(page, "Search")
+        page.locator("#rs-found img").last.scroll_into_view_if_needed()
+        page.wait_for_function("[...document.querySelectorAll('#rs-found img')].every(image => image.complete)")
+        shown = page.locator("#rs-found .rs-name").all_inner_texts()
+        assert set(shown) == {*names, "caf\\udce9.png"} - {NAMES[2]} | {"new\\nline.png"}
+        assert not page.locator("#rs-found .rs-caption").count()
+        sizes = page.evaluate("[...document.querySelectorAll('#rs-found img')].map(image => image.naturalWidth)")
+        assert dict(zip(shown, sizes, strict=True)).pop(NAMES[0]) != 96 and sizes.count(96) == 6  # a placeholder
+        long = page.locator(".rs-name", has_text="last.png").locator("bdi")
+        edges = "bdi => [bdi.getBoundingClientRect(), bdi.parentElement.getBoundingClientRect()]"
+        inside, outside = long.evaluate(f"bdi => ({edges})(bdi).map(box => [box.left, box.right])")
+        assert inside[0] < outside[0] - 50 and inside[1] <= outside[1] + 1  # its beginning is cut off, not its end
+        page.locator("#rs-found button").first.click()
+        wait_for_heading(page, "#rs-found", say("en", "found_like", image=""))
+        go_to(page, "Compare")
+        assert page.locator("#rs-rows li li").count() == 50
+        assert not errors
+        page.close()
 
 
 def test_a_pushed_space_runs_without_the_package(browser, model_folder, corpus_folder, tmp_path):
