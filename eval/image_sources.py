@@ -190,6 +190,8 @@ def source_of(index: Index) -> Source:
     """Open the images of an index. Raises [`UserError`] if the folder or corpus is gone."""
     record = index.record
     if record["kind"] == "folder":
+        if not Path(record["source"]).is_dir():
+            raise UserError(f"the images of {index.folder} are gone: there is no folder {record['source']}")
         return FolderSource(Path(record["source"]))
     return open_source(record["source"], record["split"], record["source_revision"])
 

@@ -4,6 +4,8 @@ import os
 import socket
 from pathlib import Path
 
+from PIL import Image
+
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.hub import handler
 from rsmclip.hub.local_gallery import open_gallery
@@ -44,8 +46,10 @@ def run_space(
     # The page shows a folder by its last name, a repository of the Hub by its id.
     name = folder.resolve().name if Path(source).is_dir() else source
     images = open_gallery(gallery, source, split, gallery_revision, revision)
+    largest = Image.MAX_IMAGE_PIXELS
     with user_errors(OSError, ValueError, prefix=f"{source} cannot be loaded"):
         model = handler.EndpointHandler(str(folder))
+    Image.MAX_IMAGE_PIXELS = largest  # the handler lowers it for uploads, whose pixels it also counts itself
     run_app(handler, model, name, images, is_toy, port)
 
 

@@ -117,6 +117,9 @@ def test_an_index_of_another_model_and_a_split_without_a_corpus_are_refused(fold
     for gallery in (index, str(folder)):
         with pytest.raises(UserError, match="'test'"):
             open_gallery(gallery, model, "test")
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="my pictures"):
+        open_gallery(index, model)
     (tmp_path / "index" / "index.json").write_text("{")
     with pytest.raises(UserError, match="index.json"):
         open_gallery(index, model)

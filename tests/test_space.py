@@ -503,9 +503,16 @@ def test_a_space_here_serves_the_revisions_that_were_asked_for(hub, monkeypatch,
     ]:
         hub.revisions[key] |= {revision: folder, head(folder): folder}
     loaded, served = [], []
-    monkeypatch.setattr(handler, "EndpointHandler", loaded.append)
+
+    def load(folder: str) -> None:
+        loaded.append(folder)
+        Image.MAX_IMAGE_PIXELS = 1  # the handler lowers it for uploads
+
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2**30)
+    monkeypatch.setattr(handler, "EndpointHandler", load)
     monkeypatch.setattr(run_space, "run_app", lambda *arguments, **options: served.extend(arguments))
     main(["space", "user/model", "--revision", "v1", "--gallery", "user/captions", "--gallery_revision", "few"])
     (folder,), (_, endpoint, name, gallery, *_) = loaded, served
     assert not (Path(folder) / "requirements.txt").exists() and endpoint is None and name == "user/model"
     assert len(gallery) == 5 and gallery.name == "user/captions (test)"
+    assert Image.MAX_IMAGE_PIXELS == 2**30  # for large images of the gallery
