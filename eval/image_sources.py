@@ -191,7 +191,9 @@ def source_of(index: Index) -> Source:
     record = index.record
     if record["kind"] == "folder":
         if not Path(record["source"]).is_dir():
-            raise UserError(f"the images of {index.folder} are gone: there is no folder {record['source']}")
+            raise UserError(
+                f"{index.folder} is an index of {record['source']}, which is gone: index it where it is now"
+            )
         return FolderSource(Path(record["source"]))
     return open_source(record["source"], record["split"], record["source_revision"])
 
