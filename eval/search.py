@@ -103,7 +103,7 @@ def check_model(index: Index, embedder: Embedder, name: str) -> None:
     if embedder.hash != index.record["model_hash"]:
         raise UserError(
             f"{index.folder} was made by {index.record['model']} (hash {index.record['model_hash']}), and {name} has "
-            f"hash {embedder.hash}: give the model of the index with --model, or index again"
+            f"hash {embedder.hash}: use the model of the index, or index again"
         )
 
 
