@@ -48,12 +48,21 @@ SEED = 0  # of the dev split, and of the translations that are dropped
 SHARES = (10, 20)
 
 CONTRASTIVE_ONLY = ["--self_distillation_weight", "0"]
+# The long run: the larger image tower, all images of the published training split, two captions an image, all image
+# layers and the upper half of the text tower. Nothing is chosen with its figures, so it is validated on `val`, at its end.
+LONG = [
+    *CONTRASTIVE_ONLY,
+    *("--freeze", r"text_model\.(embeddings|encoder\.layer\.[0-5]\.)|vision_model\.(embeddings|pre_layrnorm)"),
+    *("--short_side", "144", "--captions_per_image", "2", "--max_train_steps", "1400", "--warmup_steps", "100"),
+    *("--evaluation_steps", "1400", "--checkpoint_steps", "200", "--validation_split", "val", "--test_split", "val"),
+]
 ARMS = {  # corpus and options
     "a": ("english", CONTRASTIVE_ONLY),
     "b": ("ten", CONTRASTIVE_ONLY),
     "c": ("ten", []),
     "d": ("english", []),
     "a_free": ("english_only", CONTRASTIVE_ONLY),
+    "long": ("all", LONG),
     **{f"translated_{share}": (f"translated_{share}", CONTRASTIVE_ONLY) for share in SHARES},
 }
 ALPHAS = (0, 0.2, 0.4, 0.6, 0.8, 1)
@@ -69,6 +78,7 @@ def make_corpora(corpus: str, output: Path) -> None:
       same seed draws from `ten`, in English.
     - `english_only`: no translations, so English captions are drawn freely.
     - `translated_N`: translations of N percent of the captions, drawn by sentence.
+    - `all`: `ten` with the images of `dev` in `train`.
     """
     splits = load_corpus(corpus)
     train, dev = split_off_dev(splits["train"])
@@ -82,6 +92,8 @@ def make_corpora(corpus: str, output: Path) -> None:
         )
         with new_folder(output / name) as folder:
             DatasetDict(train=changed, dev=dev, val=splits["val"]).save_to_disk(folder)
+    with new_folder(output / "all") as folder:
+        splits.save_to_disk(folder)
 
 
 def split_off_dev(rows: Dataset) -> tuple[Dataset, Dataset]:
