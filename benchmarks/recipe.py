@@ -49,7 +49,7 @@ SHARES = (10, 20)
 
 CONTRASTIVE_ONLY = ["--self_distillation_weight", "0"]
 # The long run: the larger image tower, all images of the published training split, two captions an image, all image
-# layers and the upper half of the text tower. Nothing is chosen with its figures, so it is validated on `val`, at its end.
+# layers and the upper half of the text tower. Its figures choose nothing, so it is validated on `val`, at its end.
 LONG = [
     *CONTRASTIVE_ONLY,
     *("--freeze", r"text_model\.(embeddings|encoder\.layer\.[0-5]\.)|vision_model\.(embeddings|pre_layrnorm)"),

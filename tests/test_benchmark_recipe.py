@@ -20,7 +20,8 @@ def test_arms_have_the_same_images_and_differ_in_the_captions_of_train_alone(cor
     ten = corpora["ten"]
     train, dev = set(ten["train"]["image_id"]), set(ten["dev"]["image_id"])
     assert len(dev) >= 6 and not train & dev and train | dev == set(corpus["train"]["image_id"])
-    for other in corpora.values():
+    assert corpora["all"]["train"][:] == corpus["train"][:] and corpora["all"]["val"][:] == corpus["val"][:]
+    for other in (corpora[name] for name in corpora if name != "all"):
         assert other["train"]["image_id"][:] == ten["train"]["image_id"][:]
         assert other["dev"][:] == ten["dev"][:] and other["val"][:] == ten["val"][:]
     assert ten["train"]["captions"][:] != corpora["english"]["train"]["captions"][:]
