@@ -94,11 +94,10 @@ def make_examples(recorded: dict, languages: Sequence[str]) -> list[Example]:
 
 def make_example(file: str, label: str, language: str, benchmark: Benchmark, place: int) -> Example:
     rng = np.random.default_rng([0, place])
-    # A comma would separate two labels of the widget.
-    names = {each: name.replace(",", "") for each, name in benchmark.class_names[language].items()}
+    names = benchmark.class_names[language]  # without commas, which separate the labels of the widget
     others = rng.permutation([other for other in benchmark.labels if other != label])[: CANDIDATES - 1]
     labels = [names[other] for other in rng.permutation([label, *others])]
-    return Example(file, language, names[label], labels, benchmark.templates[language][-1])
+    return Example(file, language, names[label], labels, benchmark.templates[language][0])
 
 
 def make_snippets(

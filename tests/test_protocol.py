@@ -33,7 +33,7 @@ CLASSES_AND_IMAGES = {  # as the papers state them; retrieval: images of the tes
     "ucmerced": (21, 2100),
     "whu_rs19": (19, 1005),
 }
-SCRIPTS = {"zh": r"[\u4e00-\u9fff]+", "ko": r"[\uac00-\ud7a3 ]+", "ru": r"[\u0400-\u04ff ,-]+"}
+SCRIPTS = {"zh": r"[\u4e00-\u9fff]+", "ko": r"[\uac00-\ud7a3 ]+", "ru": r"[\u0400-\u04ff -]+"}
 LATIN = r"[A-Za-zÀ-ÿœŒ '-]+"
 
 
@@ -79,6 +79,26 @@ def test_the_same_english_name_is_translated_alike_in_all_files():
     assert {english: found for english, found in translations.items() if len(found) > 1} == {}
 
 
+MASS_NOUNS = ("land", "farmland", "grassland", "shrubland", "vegetation", "chaparral", "ice", "water")
+
+
+def test_english_names_have_the_article_that_a_sentence_needs():
+    names = {name for each in known_benchmarks() for name in load_benchmark(each).class_names["en"].values()}
+    for name in names:
+        article, _, noun = name.partition(" ")
+        head = re.split(" in | with ", name)[0].split()[-1]
+        if article in ("a", "an"):
+            assert (article == "an") == (noun[0].lower() in "aeiou"), name
+        else:
+            assert article == "the" or head in MASS_NOUNS or head.endswith("s"), name
+
+
+@pytest.mark.parametrize("language", ["pt", "es", "fr", "de", "nl", "it", "ru"])
+def test_a_name_without_article_and_case_comes_first_or_follows_a_colon(language):
+    templates = load_prompts("single")[language] + load_prompts("small")[language]
+    assert [text for text in templates if not re.search(r"^\{\}|: \{\}\.$", text)] == []
+
+
 def test_datasets_over_the_same_images_have_the_same_classes():
     labels = {name: load_benchmark(name).labels for name in known_benchmarks()}
     assert labels["ucm_captions"] == labels["ucmerced"] == UCM_CLASSES
@@ -103,7 +123,7 @@ def test_prompt_sets_have_their_languages_and_sizes():
 
 def test_the_choice_of_prompts_is_kept_and_a_benchmarks_own_come_before_the_default():
     assert (load_benchmark("eurosat").prompts, load_benchmark("demo").prompts) == ("small", "own")
-    assert load_benchmark("demo").templates["de"] == ["{}.", "Ein Luftbild: {}.", "Dieses Luftbild zeigt: {}."]
+    assert load_benchmark("demo").templates["de"] == ["Ein Luftbild: {}.", "Dieses Luftbild zeigt: {}.", "{}."]
     english = load_benchmark("demo", prompts="en18")
     assert english.prompts == "en18" and list(english.class_names) == list(english.templates) == ["en"]
 
