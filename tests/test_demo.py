@@ -13,8 +13,9 @@ import pytest
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.demo import corpus as demo
 from rsmclip.data.demo.corpus import cached_demo, demo_examples
-from rsmclip.data.demo.drawing import draw
+from rsmclip.data.demo.drawing import draw, mountain
 from rsmclip.data.demo.grammar import GRAMMARS, captions_in_all_languages
+from rsmclip.data.demo.ground import COLORS, SOIL, Canvas
 from rsmclip.data.demo.scene import KINDS, MANY, Scene, draw_scene
 from rsmclip.eval.protocol import load_benchmark
 
@@ -64,6 +65,15 @@ def test_equal_facts_give_different_pictures():
     assert np.abs(np.asarray(draw(scene, rng), float) - np.asarray(draw(scene, rng), float)).mean() > 5
 
 
+def test_bright_light_leaves_brown_peaks_brown():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        canvas = Canvas(96, rng, SOIL, 0.1)
+        mountain(canvas, rng, Scene("mountain", 2, "brown", "road", "ridge"), COLORS["brown"])
+        red, _, blue = np.moveaxis(np.asarray(canvas.image, int), -1, 0)
+        assert red[red - blue > 60].max() < 1.3 * COLORS["brown"][0]  # rock differs less
+
+
 def test_every_language_has_five_aligned_sentences_of_every_scene():
     for scene in all_scenes():
         for language, captions in captions_in_all_languages(scene).items():
@@ -96,7 +106,7 @@ def test_captions_tell_scenes_apart():
 
 
 AGREEMENT = [  # language, scene, index of the caption, caption
-    ("en", ("airport", 1, "white", "forest", "one_runway"), 0, "One white plane at an airport."),
+    ("en", ("airport", 1, "white", "forest", "one_runway"), 0, "One white airplane at an airport."),
     ("pt", ("river", 2, "grey", "road", "winding"), 0, "Duas pontes cinzentas sobre um rio."),
     ("pt", ("airport", 1, "blue", "lake", "one_runway"), 4, "Vê-se um avião azul e há um lago por perto."),
     ("es", ("forest", MANY, "green", "lake", "path"), 0, "Muchos árboles verdes en un bosque."),

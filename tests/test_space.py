@@ -98,6 +98,14 @@ def test_no_text_is_left_in_english():
         assert not same or (len(texts["en"]) < 20 and set(same) <= {"nl", "fr", "de"}), (name, same)
 
 
+def test_signs_with_a_space_before_them_have_a_no_break_space():
+    for name, texts in CONTENT["texts"].items():
+        assert not re.search(r"[^\u00a0][:;?!»]|«[^\u00a0]", texts["fr"]), name
+        for code, text in texts.items():
+            spaced = code in ("es", "fr", "de", "ru")
+            assert re.search(r"(?<!\u00a0)%" if spaced else r"\s%", text) is None, (name, code)
+
+
 def test_prepared_queries_and_sentences_are_the_words_of_the_demo_benchmark():
     assert all(QUERIES[thing] == DEMO["classes"][thing] for thing in QUERIES)
     assert all(SENTENCES[code] in DEMO["templates"][code] for code in LANGUAGES)

@@ -227,7 +227,7 @@ def car(canvas: Canvas, center: tuple, angle: float, color: tuple, length: float
 
 
 def storage_tanks(canvas: Canvas, rng: np.random.Generator, scene: Scene, color: tuple) -> None:
-    equal = scene.variant == "rows"
+    equal = scene.variant == "equal"
     places = canvas.lattice(scene.count, FIELD, 0.0 if equal else 0.08)
     columns = math.ceil(math.sqrt(scene.count * 0.92 / 0.68))
     largest = min(0.13, 0.42 * min(0.92 / columns, 0.68 / math.ceil(scene.count / columns)))
@@ -341,10 +341,11 @@ def mountain(canvas: Canvas, rng: np.random.Generator, scene: Scene, color: tupl
     else:
         height -= 0.3 * np.exp(-((distance / 0.05) ** 2))
 
-    # Light from one side, and the given color around the peaks
+    # Light from one side, and the given color around the peaks, where bright light would change it: brown to orange
     gradient = np.gradient(height * canvas.pixels * 0.16)
     light = np.clip(1 + 0.75 * (gradient[0] * canvas.sun[1] + gradient[1] * canvas.sun[0]), 0.3, 1.6)[..., None]
     cover = np.clip((summit[..., None] - 0.3 + 0.06 * canvas.texture[..., None]) * 9, 0, 1)
+    light -= 0.75 * cover * np.maximum(light - 1, 0)
     rock = np.array([104, 98, 82]) * (1 - cover) + np.array(color) * cover
     relief = np.clip(rock * light, 0, 255).astype(np.uint8)
     canvas.image.paste(Image.fromarray(relief))

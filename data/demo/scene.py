@@ -41,7 +41,7 @@ KINDS: dict[str, Kind] = {
     "beach": Kind("parasol", (3, 4, 5, 6, 7, 8), ("red", "white", "yellow", "blue"), DRY, ("waves", "calm")),
     "baseball_field": Kind("stand", (1, 2, 3), ("white", "grey", "blue", "red"), ANY, ("grass", "sand")),
     "parking_lot": Kind("car", (3, 4, 5, 6, 7, 8, 9), ("white", "red", "blue", "black"), ANY, ("lines", "trees")),
-    "storage_tanks": Kind("tank", (2, 3, 4, 5, 6, 7, 8, 9), ("white", "grey", "brown"), ANY, ("rows", "sizes")),
+    "storage_tanks": Kind("tank", (2, 3, 4, 5, 6, 7, 8, 9), ("white", "grey", "brown"), ANY, ("equal", "sizes")),
     "industrial_area": Kind(
         "warehouse", (2, 3, 4, 5, 6), ("blue", "grey", "white", "red"), ANY, ("parallel", "containers")
     ),

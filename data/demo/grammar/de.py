@@ -86,7 +86,7 @@ VARIANTS = {
     ("baseball_field", "sand"): "Das Innenfeld des Baseballfelds besteht aus bloßem Sand.",
     ("parking_lot", "lines"): "Die Stellplätze sind mit weißen Linien markiert.",
     ("parking_lot", "trees"): "Zwischen den Reihen der Stellplätze wachsen Bäume.",
-    ("storage_tanks", "rows"): "Die Lagertanks stehen in ordentlichen Reihen.",
+    ("storage_tanks", "equal"): "Die Lagertanks sind alle gleich groß.",
     ("storage_tanks", "sizes"): "Die Lagertanks sind unterschiedlich groß.",
     ("industrial_area", "parallel"): "Die langen Fabrikgebäude stehen parallel zueinander.",
     ("industrial_area", "containers"): "Zwischen den Fabrikgebäuden sind Container gestapelt.",

@@ -6,7 +6,7 @@ from rsmclip.data.demo.scene import Scene
 NUMBERS = ("many", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 THINGS = {  # singular, plural
-    "plane": ("plane", "planes"),
+    "plane": ("airplane", "airplanes"),
     "boat": ("boat", "boats"),
     "house": ("house", "houses"),
     "field": ("field", "fields"),
@@ -71,7 +71,7 @@ VARIANTS = {
     ("baseball_field", "sand"): "The infield of the baseball field is bare sand.",
     ("parking_lot", "lines"): "The parking spaces are marked with white lines.",
     ("parking_lot", "trees"): "Trees grow between the rows of parking spaces.",
-    ("storage_tanks", "rows"): "The storage tanks stand in neat rows.",
+    ("storage_tanks", "equal"): "The storage tanks are all the same size.",
     ("storage_tanks", "sizes"): "The storage tanks are of different sizes.",
     ("industrial_area", "parallel"): "The long factory buildings stand parallel to each other.",
     ("industrial_area", "containers"): "Containers are stacked between the factory buildings.",
@@ -93,7 +93,7 @@ def captions(scene: Scene) -> list[str]:
     number = NUMBERS[scene.count]
     place, in_place = PLACES[scene.kind]
     beside = PLACES[scene.beside][0]
-    colored = f"{number} {scene.color} {noun}"  # three white planes
+    colored = f"{number} {scene.color} {noun}"  # three white airplanes
     return [
         f"{colored} {in_place}.".capitalize(),
         f"{place} next to {beside}.".capitalize(),

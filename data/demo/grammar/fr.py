@@ -84,7 +84,7 @@ VARIANTS = {
     ("baseball_field", "sand"): "Le champ intérieur du terrain de baseball est en sable nu.",
     ("parking_lot", "lines"): "Les places de parking sont marquées par des lignes blanches.",
     ("parking_lot", "trees"): "Des arbres poussent entre les rangées de places de parking.",
-    ("storage_tanks", "rows"): "Les réservoirs de stockage sont disposés en rangées bien ordonnées.",
+    ("storage_tanks", "equal"): "Les réservoirs de stockage sont tous de la même taille.",
     ("storage_tanks", "sizes"): "Les réservoirs de stockage sont de tailles différentes.",
     ("industrial_area", "parallel"): "Les longs bâtiments d'usine sont parallèles les uns aux autres.",
     ("industrial_area", "containers"): "Des conteneurs sont empilés entre les bâtiments d'usine.",

@@ -18,7 +18,7 @@ COLORS = {  # masculine and feminine, singular then plural
     "brown": ("marrone", "marrone", "marroni", "marroni"),
 }
 
-THINGS = {  # singular, plural, feminine; none that would take "uno" or "un'"
+THINGS = {  # singular, plural, feminine; none that would take "uno"
     "plane": ("aereo", "aerei", False),
     "boat": ("barca", "barche", True),
     "house": ("casa", "case", True),
@@ -28,7 +28,7 @@ THINGS = {  # singular, plural, feminine; none that would take "uno" or "un'"
     "bridge": ("ponte", "ponti", False),
     "parasol": ("ombrellone", "ombrelloni", False),
     "stand": ("tribuna", "tribune", True),
-    "car": ("macchina", "macchine", True),
+    "car": ("auto", "auto", True),
     "tank": ("serbatoio", "serbatoi", False),
     "warehouse": ("capannone", "capannoni", False),
     "solar_panel": ("pannello solare", "pannelli solari", False),
@@ -39,14 +39,14 @@ THINGS = {  # singular, plural, feminine; none that would take "uno" or "un'"
 PLACES = {  # a place, in a place
     "airport": ("un aeroporto", "in un aeroporto"),
     "harbour": ("un porto", "in un porto"),
-    "dense_residential": ("una zona residenziale ad alta densità", "in una zona residenziale ad alta densità"),
+    "dense_residential": ("una zona residenziale densa", "in una zona residenziale densa"),
     "sparse_residential": ("una zona residenziale a bassa densità", "in una zona residenziale a bassa densità"),
     "farmland": ("un terreno agricolo", "su un terreno agricolo"),
     "circular_irrigation": ("una zona di irrigazione circolare", "in una zona di irrigazione circolare"),
     "forest": ("una foresta", "in una foresta"),
     "river": ("un fiume", "su un fiume"),
     "beach": ("una spiaggia", "su una spiaggia"),
-    "baseball_field": ("un campo da baseball", "in un campo da baseball"),
+    "baseball_field": ("un campo da baseball", "accanto a un campo da baseball"),
     "parking_lot": ("un parcheggio", "in un parcheggio"),
     "storage_tanks": ("un deposito di petrolio", "in un deposito di petrolio"),
     "industrial_area": ("una zona industriale", "in una zona industriale"),
@@ -80,11 +80,11 @@ VARIANTS = {
     ("river", "winding"): "Il fiume si snoda in ampie anse.",
     ("beach", "waves"): "Onde bianche si infrangono sulla spiaggia sabbiosa.",
     ("beach", "calm"): "Il mare davanti alla spiaggia sabbiosa è calmo.",
-    ("baseball_field", "grass"): "Il campo interno del campo da baseball è coperto d'erba.",
-    ("baseball_field", "sand"): "Il campo interno del campo da baseball è di sabbia nuda.",
+    ("baseball_field", "grass"): "Il diamante del campo da baseball è coperto d'erba.",
+    ("baseball_field", "sand"): "Il diamante del campo da baseball è di sabbia nuda.",
     ("parking_lot", "lines"): "I posti auto sono segnati con linee bianche.",
     ("parking_lot", "trees"): "Tra le file di posti auto crescono degli alberi.",
-    ("storage_tanks", "rows"): "I serbatoi di stoccaggio sono disposti in file ordinate.",
+    ("storage_tanks", "equal"): "I serbatoi di stoccaggio sono tutti della stessa dimensione.",
     ("storage_tanks", "sizes"): "I serbatoi di stoccaggio sono di dimensioni diverse.",
     ("industrial_area", "parallel"): "I lunghi edifici industriali sono paralleli tra loro.",
     ("industrial_area", "containers"): "Tra gli edifici industriali sono impilati dei container.",
@@ -105,6 +105,7 @@ def captions(scene: Scene) -> list[str]:
     singular, plural, feminine = THINGS[scene.thing]
     one = scene.count == 1
     counted = f"{NUMBERS[feminine][scene.count]} {singular if one else plural}"  # tre aerei
+    counted = counted.replace("una auto", "un'auto")
     colored = f"{counted} {COLORS[scene.color][feminine + 2 * (not one)]}"
     place, in_place = PLACES[scene.kind]
     beside = PLACES[scene.beside][0]

@@ -33,7 +33,7 @@ THINGS = {  # noun, counter
 PLACES = {  # noun, in a place
     "airport": ("공항", "공항에"),
     "harbour": ("항구", "항구에"),
-    "dense_residential": ("고밀도 주거 지역", "고밀도 주거 지역에"),
+    "dense_residential": ("밀집 주거 지역", "밀집 주거 지역에"),
     "sparse_residential": ("저밀도 주거 지역", "저밀도 주거 지역에"),
     "farmland": ("농경지", "농경지에"),
     "circular_irrigation": ("원형 관개 지역", "원형 관개 지역에"),
@@ -51,7 +51,7 @@ PLACES = {  # noun, in a place
     "desert": ("사막", "사막에"),
     "lake": ("호수",),  # the last four lie only beside other places
     "road": ("도로",),
-    "meadow": ("초원",),
+    "meadow": ("풀밭",),
     "railway": ("철도",),
 }
 
@@ -78,7 +78,7 @@ VARIANTS = {
     ("baseball_field", "sand"): "야구장의 내야는 모래가 그대로 드러나 있다.",
     ("parking_lot", "lines"): "주차 칸이 흰색 선으로 표시되어 있다.",
     ("parking_lot", "trees"): "줄지어 있는 주차 칸들 사이에 나무가 자란다.",
-    ("storage_tanks", "rows"): "저장 탱크가 가지런히 줄지어 있다.",
+    ("storage_tanks", "equal"): "저장 탱크의 크기가 모두 같다.",
     ("storage_tanks", "sizes"): "저장 탱크의 크기가 서로 다르다.",
     ("industrial_area", "parallel"): "긴 공장 건물들이 서로 나란히 서 있다.",
     ("industrial_area", "containers"): "공장 건물들 사이에 컨테이너가 쌓여 있다.",

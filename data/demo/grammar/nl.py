@@ -82,7 +82,7 @@ VARIANTS = {
     ("baseball_field", "sand"): "Het binnenveld van het honkbalveld bestaat uit kaal zand.",
     ("parking_lot", "lines"): "De parkeervakken zijn met witte lijnen gemarkeerd.",
     ("parking_lot", "trees"): "Tussen de rijen parkeervakken groeien bomen.",
-    ("storage_tanks", "rows"): "De opslagtanks staan in nette rijen.",
+    ("storage_tanks", "equal"): "De opslagtanks zijn allemaal even groot.",
     ("storage_tanks", "sizes"): "De opslagtanks verschillen in grootte.",
     ("industrial_area", "parallel"): "De lange fabrieksgebouwen staan evenwijdig aan elkaar.",
     ("industrial_area", "containers"): "Tussen de fabrieksgebouwen staan containers opgestapeld.",
