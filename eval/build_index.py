@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -31,7 +31,7 @@ from rsmclip.eval.index import RECORD, BadIndex, Index, open_index, read_record
 from rsmclip.eval.index_files import (
     LOCK,
     UNFINISHED,
-    Known,
+    Rows,
     Shard,
     as_line,
     images_of,
@@ -185,43 +185,54 @@ class Update:
         for record in filter(None, [self.old and self.old.record, begun]):
             check_settings(self.output, record, self.record)
         self.listing = self.source.list()
-        self.before = dict(images_of(self.old)) if self.old else {}
+        self.compare(self.old)
         with writing(self.output):
             write_whole(self.output / UNFINISHED / RECORD, json.dumps(self.record | {"files": None}))
-        known = self.find_rows()
-        if self.old and not known and self.old.record["source"] != self.record["source"]:
+        rows = self.find_rows()
+        if self.old and (rows.index < 0).all() and self.old.record["source"] != self.record["source"]:
             raise UserError(f"{self.output} is an index of {self.old.record['source']}: choose another --output")
-        return [picture for picture in self.listing.pictures if picture.path not in known]
+        return [self.listing.pictures[number] for number in np.flatnonzero(rows.index < 0)]
 
-    def find_rows(self) -> dict[str, Known]:
-        """Return the rows of images that are embedded in their present version, from the old index and all shards."""
-        versions = {picture.path: picture.version for picture in self.listing.pictures}
-        shards = map(images_of, open_shards(self.output / UNFINISHED))
-        found = chain(self.before.items(), *shards)
-        return {path: known for path, known in found if known.version == versions.get(path)}
+    def compare(self, old: Index | None) -> None:
+        """Find out which images the old index has, and which of them in another version."""
+        self.numbers = {picture.path: number for number, picture in enumerate(self.listing.pictures)}
+        self.was_there, self.was_other = np.zeros((2, len(self.numbers)), bool)
+        self.images_before = old.record["images"] if old else 0
+        for path, version, _, _ in images_of(old) if old else ():
+            if (number := self.numbers.get(path)) is not None:
+                self.was_there[number] = True
+                self.was_other[number] = version != self.listing.pictures[number].version
+
+    def find_rows(self) -> Rows:
+        """Find the rows of images that are embedded in their present version, in the old index and all shards."""
+        rows = Rows.none(len(self.numbers))
+        rows.indexes = [*([self.old] if self.old else []), *open_shards(self.output / UNFINISHED)]
+        for place, index in enumerate(rows.indexes):
+            for path, version, first, count in images_of(index):
+                number = self.numbers.get(path)
+                if number is not None and version == self.listing.pictures[number].version:
+                    rows.index[number], rows.first[number], rows.count[number] = place, first, count
+        return rows
 
     def finish(self, left_out: dict[str, str]) -> IndexReport:
         """Write the new index, unless the old one is the same, and delete what it does not need."""
         left_out = self.listing.left_out | left_out
-        known = self.find_rows()
-        pictures = [picture for picture in self.listing.pictures if picture.path in known]
-        if not pictures:
+        rows = self.find_rows()
+        if not (is_there := rows.index >= 0).any():
             reasons = "; ".join(f"{path}: {reason}" for path, reason in islice(left_out.items(), 3))
             raise UserError(f"{self.source.name} has no image that can be read" + (f" ({reasons})" if reasons else ""))
-        paths = {picture.path for picture in pictures}
-        changed = sum(path in self.before and self.before[path].version != known[path].version for path in paths)
         report = IndexReport(
-            new=len(paths - self.before.keys()),
-            changed=changed,
-            dropped=len(self.before.keys() - paths),
-            unchanged=len(paths & self.before.keys()) - changed,
-            entries=sum(known[path].count for path in paths),
+            new=int((is_there & ~self.was_there).sum()),
+            changed=int((is_there & self.was_other).sum()),
+            dropped=self.images_before - int((is_there & self.was_there).sum()),
+            unchanged=int((is_there & self.was_there & ~self.was_other).sum()),
+            entries=int(rows.count[is_there].sum()),
             others=self.listing.others,
             left_out=left_out,
         )
         with writing(self.output):
             if report.new or report.changed or report.dropped or not self.is_current():
-                write_index(self.output, self.record, [(picture, known[picture.path]) for picture in pictures])
+                write_index(self.output, self.record, self.listing.pictures, rows)
             shutil.rmtree(self.output / UNFINISHED)
         return report
 
@@ -257,8 +268,13 @@ def embed_share(
     left_out: dict[str, str] = {}
     shard = Shard(folder)
     try:
-        jobs = plan_jobs(source, todo[state.process_index :: state.num_processes], tile, stride, left_out)
-        embed_jobs(source, embedder, jobs, shard, left_out)
+        share = todo[state.process_index :: state.num_processes]
+        if tile is None:
+            jobs, total = map(Job, share), len(share)
+        else:
+            jobs = plan_tiles(source, share, tile, stride, left_out)
+            total = sum(len(job.boxes) for job in jobs)
+        embed_jobs(source, embedder, jobs, total, shard, left_out)
     except UserError as error:
         failure = str(error)  # every process must raise it: one that goes on would wait for this one forever
     finally:
@@ -269,12 +285,10 @@ def embed_share(
     return {path: reason for _, share in shares for path, reason in share.items()}
 
 
-def plan_jobs(
-    source: Source, pictures: Iterable[Picture], tile: int | None, stride: int | None, left_out: dict[str, str]
+def plan_tiles(
+    source: Source, pictures: Iterable[Picture], tile: int, stride: int, left_out: dict[str, str]
 ) -> list[Job]:
-    """Cut scenes into tiles. Adds the scenes that cannot be opened to `left_out`."""
-    if tile is None:
-        return [Job(picture) for picture in pictures]
+    """Cut scenes into tiles. Add the scenes that cannot be opened to `left_out`."""
     jobs = []
     for picture in pictures:
         try:
@@ -289,12 +303,12 @@ def plan_jobs(
     return jobs
 
 
-def embed_jobs(source: Source, embedder: Embedder, jobs: list[Job], shard: Shard, left_out: dict[str, str]) -> None:
+def embed_jobs(
+    source: Source, embedder: Embedder, jobs: Iterable[Job], total: int, shard: Shard, left_out: dict[str, str]
+) -> None:
     """Embed images or tiles in batches. Threads decode the next ones while the model works."""
-    unit = " tiles" if jobs and jobs[0].boxes else " images"
-    total = sum(len(job.boxes or [0]) for job in jobs)
     is_main = processes().is_main_process
-    with tqdm(total=total, unit=unit, desc="embed", disable=None if is_main else True) as bar:
+    with tqdm(total=total, unit=" images", desc="embed", disable=None if is_main else True) as bar:
         batch: list[Prepared] = []
         size = 0
         for prepared in ahead(partial(prepare, source, embedder), jobs, DECODERS):
@@ -356,11 +370,11 @@ def write_corpus_index(
     offsets = np.cumsum([0, *(len(as_line(entry)) for entry in entries)])
     embeds = unit_rows(image_embeds, "image").cpu().numpy()
     made = Index(folder, record, embeds, np.frombuffer(lines, np.uint8), offsets)
+    rows = Rows([made], np.zeros(len(pictures), int), np.arange(len(pictures)), np.ones(len(pictures), int))
     lock = FileLock(folder / LOCK)
-    known = (Known(picture.version, made, row, 1) for row, picture in enumerate(pictures))
     try:
         take_folder(folder, lock)
         with writing(folder):
-            write_index(folder, record, list(zip(pictures, known, strict=True)))
+            write_index(folder, record, pictures, rows)
     finally:
         lock.release()

@@ -6,11 +6,12 @@ time, so that index.json names either the old files or the new ones.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Self
 from uuid import uuid4
 
 import numpy as np
@@ -25,13 +26,19 @@ UNFINISHED, LOCK = "unfinished", ".lock"
 INDEX_FILE = re.compile(r"[0-9a-f]{32}\.(npy|jsonl|offsets\.npy)")
 
 
-class Known(NamedTuple):
-    """The embedded entries of an image: `count` rows from `first` in an index or a shard."""
+@dataclass
+class Rows:
+    """Where the embeddings of each image are: rows `first` to `first + count` of an older index or of a shard."""
 
-    version: str
-    index: Index
-    first: int
-    count: int
+    indexes: list[Index]
+    index: np.ndarray  # (images,) place in `indexes`; -1 for an image that is not embedded
+    first: np.ndarray  # (images,)
+    count: np.ndarray  # (images,)
+
+    @classmethod
+    def none(cls, images: int) -> Self:
+        """Return rows of images of which none is embedded."""
+        return cls([], np.full(images, -1, np.int32), np.zeros(images, np.int64), np.zeros(images, np.int64))
 
 
 def writing(output: Path) -> AbstractContextManager[None]:
@@ -59,13 +66,13 @@ def take_folder(folder: Path, lock: FileLock) -> None:
             raise UserError(f"another process writes the index {folder}: wait until it ends") from error
 
 
-def images_of(index: Index) -> Iterator[tuple[str, Known]]:
-    """Yield path and rows of each image. Images of which an interrupted run embedded only some tiles are left out."""
+def images_of(index: Index) -> Iterator[tuple[str, str, int, int]]:
+    """Yield path, version, first row and number of rows of each image. An image that lacks some tiles is left out."""
     entries = enumerate(map(index.entry, range(len(index))))
     for path, rows in groupby(entries, key=lambda numbered: numbered[1]["path"]):
         (first, entry), *others = rows
         if 1 + len(others) == entry.get("tiles", 1):
-            yield path, Known(entry["version"], index, first, 1 + len(others))
+            yield path, entry["version"], first, 1 + len(others)
 
 
 def open_shards(folder: Path) -> Iterator[Index]:
@@ -107,22 +114,24 @@ def as_line(entry: dict[str, Any]) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
 
-def write_index(folder: Path, record: dict[str, Any], images: list[tuple[Picture, Known]]) -> None:
-    """Write the files of an index, then index.json; then delete the older files."""
-    name = uuid4().hex
-    count, dim = sum(known.count for _, known in images), images[0][1].index.embeds.shape[1]
-    offsets = [0]
+def write_index(folder: Path, record: dict[str, Any], pictures: Sequence[Picture], rows: Rows) -> None:
+    """Write the files of an index of all images that have rows, then index.json; then delete the older files."""
+    name, written = uuid4().hex, np.flatnonzero(rows.index >= 0)
+    count, dim = int(rows.count[written].sum()), rows.indexes[0].embeds.shape[1]
+    offsets = np.zeros(count + 1, np.int64)
     with (folder / f"{name}.npy").open("xb") as embeds, (folder / f"{name}.jsonl").open("xb") as lines:
         header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
         np.lib.format.write_array_header_2_0(embeds, header)
-        for picture, known in images:
-            rows = range(known.first, known.first + known.count)
-            embeds.write(known.index.embeds[rows.start : rows.stop].tobytes())
-            for row in rows:
-                place = {} if picture.row is None else {"split": picture.split, "row": picture.row}
-                offsets.append(offsets[-1] + lines.write(as_line(known.index.entry(row) | place)))
-    np.save(folder / f"{name}.offsets.npy", np.array(offsets))
-    record = record | {"images": len(images), "files": name}
+        place = 0
+        for number in written.tolist():
+            picture, index, first = pictures[number], rows.indexes[rows.index[number]], int(rows.first[number])
+            row_of = {} if picture.row is None else {"split": picture.split, "row": picture.row}
+            embeds.write(index.embeds[first : first + rows.count[number]].tobytes())
+            for row in range(first, first + int(rows.count[number])):
+                place += 1
+                offsets[place] = offsets[place - 1] + lines.write(as_line(index.entry(row) | row_of))
+    np.save(folder / f"{name}.offsets.npy", offsets)
+    record = record | {"images": len(written), "files": name}
     write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")
     for path in folder.iterdir():
         if INDEX_FILE.fullmatch(path.name) and not path.name.startswith(name):

@@ -7,7 +7,7 @@ import pytest
 
 from rsmclip.eval.image_sources import Picture
 from rsmclip.eval.index import FIELDS, BadIndex, Index, nearest, open_index
-from rsmclip.eval.index_files import Known, write_index
+from rsmclip.eval.index_files import Rows, write_index
 
 
 def unit(rows):
@@ -24,8 +24,9 @@ def index_folder(tmp_path):
     offsets = np.cumsum([0, *map(len, lines)])
     made = Index(tmp_path, {}, unit(np.eye(6, 8) + 0.1), text, offsets)
     first = {"a.jpg": (0, 1), "b/c.jpg": (1, 1), "scene.tif": (2, 2), "ü\udcff\n.png": (4, 1), "z.jpg": (5, 1)}
-    images = [(Picture(path, "1"), Known("1", made, *place)) for path, place in first.items()]
-    write_index(tmp_path, dict.fromkeys(FIELDS) | {"model": "a model"}, images)
+    starts, counts = np.array(list(first.values())).T
+    pictures, rows = [Picture(path, "1") for path in first], Rows([made], np.zeros(5, int), starts, counts)
+    write_index(tmp_path, dict.fromkeys(FIELDS) | {"model": "a model"}, pictures, rows)
     return tmp_path
 
 
