@@ -3,7 +3,7 @@
     python -m rsmclip.benchmarks.translation_checks --translations DIR [--wrong DIR] --output FILE
 
 The folder of `--translations` contains `*.jsonl` files with right translations, `{"en": …, "pt": …}` a line. Captions
-without all languages are left out. For each way of spoiling, a tenth of the translations is spoiled and judged with
+without all languages are left out. For each way of spoiling, one in 25 translations is spoiled and judged with
 the others. The folder of `--wrong` contains wrong ones, `{"language": "pt", "fault": …, "en": …, "text": …}` a line.
 """
 
@@ -31,6 +31,7 @@ INTRODUCTIONS = {
     "ko": "번역은 다음과 같습니다: ",
     "ru": "Вот перевод: ",
 }
+ONE_IN = 25  # translations is spoiled
 Texts = Mapping[str, Mapping[str, str]]
 WAYS: dict[str, Callable[[random.Random, Texts, str, str], str]] = {
     "English came back": lambda rng, texts, english, language: english,
@@ -70,7 +71,7 @@ def measure(texts: Texts, language: str, seed: int) -> dict:
     result["found"] = {}
     for way, spoil in WAYS.items():
         rng = random.Random(f"{seed} {language} {way}")
-        spoiled = rng.sample(sorted(pairs), len(pairs) // 10)
+        spoiled = rng.sample(sorted(pairs), max(1, len(pairs) // ONE_IN))
         judged = judge(pairs | {text: spoil(rng, texts, text, language) for text in spoiled}, language).reasons
         result["found"][way] = round(100 * sum(judged[text] is not None for text in spoiled) / len(spoiled), 1)
     return result

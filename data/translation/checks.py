@@ -57,7 +57,7 @@ FEWEST_WORDS, TIMES_AS_LIKELY_IF_FEWER = 4, 12
 WIDTH_OF_LENGTHS = 4.0  # reject if the length differs from the usual length by more standard deviations
 SHORTER = 0.9  # weight of missing characters: "it is a piece of bareland" may be one word
 FEWEST_LENGTHS = 30  # with fewer translations, the usual length is unknown
-ALMOST_ALL = 0.98  # if so many translations keep the full stop of the caption, one without it is cut off
+ALMOST_ALL = 0.95  # if so many translations keep the full stop of the caption, one without it is cut off
 # Captions from one template have almost no deviation. Captions of RSICD have 0.8 (Dutch) to 1.3 (Russian).
 LEAST_DEVIATION = 1.2
 
