@@ -129,7 +129,7 @@ def is_in_wrong_script(english: str, translation: str, language: str) -> bool:
     text = unicodedata.normalize("NFKC", without_names(english, translation))  # full-width letters, and the º of 1º
     scripts = {script_of(letter) for letter in text if letter.isalpha()}
     has_latin_words = own != "LATIN" and re.search(LATIN_WORD, text) is not None
-    return bool(scripts - {own, "LATIN"}) or bool(scripts) > (own in scripts) or has_latin_words
+    return bool(scripts - {own, "LATIN"}) or (bool(scripts) and own not in scripts) or has_latin_words
 
 
 def without_names(english: str, text: str) -> str:

@@ -67,6 +67,7 @@ class Wording(NamedTuple):
     plain: str = ""  # pattern of words that have lost their accents
 
 
+PORTUGUESE = {"pt-BR": "Brazilian Portuguese", "pt-PT": "European Portuguese"}  # varieties that prompts may name
 ROMANCE = "en es fr it pt ca ro de nl"
 GERMANIC = "en de nl af da nb sv fr es it pt"
 WORDING = {
