@@ -14,6 +14,7 @@ from rsmclip.core.command_line import OneLineParser, hub_id, positive, run_comma
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.sources import READERS
+from rsmclip.data.translation.wording import PORTUGUESE
 
 DEFAULT_MODEL = "Unbabel/TowerInstruct-7B-v0.2"  # trained on exactly the ten languages
 
@@ -73,7 +74,7 @@ def translate(arguments: argparse.Namespace) -> None:
     from rsmclip.data.translation.translations import load_translations
 
     corpus = load_corpus(arguments.dataset)
-    engine = open_engine(arguments.engine, arguments.model, arguments.revision)
+    engine = open_engine(arguments.engine, arguments.model, arguments.revision, arguments.portuguese)
     state = PartialState(
         cpu=not torch.accelerator.is_available(),  # without it, accelerate ignores torchrun on a CPU
         timeout=timedelta(days=1),  # processes wait for the slowest process, and while rank 0 runs the checks
@@ -198,6 +199,8 @@ def add_translate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
     codes = f"languages to translate into (default: {' '.join(targets)})"
     parser.add_argument("--languages", nargs="+", choices=targets, default=targets, metavar="CODE", help=codes)
+    variety = "variety of Portuguese that a chat model is asked for (default: Portuguese)"
+    parser.add_argument("--portuguese", choices=PORTUGUESE, help=variety)
     parser.add_argument("--batch_size", type=positive, help="sentences per batch")
     output = "folder of translations; a second run continues an interrupted one"
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=output)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.translation.engines import ChatEngine, Seq2SeqEngine, clean, folder_hash, open_engine
+from rsmclip.data.translation.engines import TERMS, ChatEngine, Seq2SeqEngine, clean, folder_hash, open_engine
 from tests.captions import CAPTIONS as ALL_CAPTIONS
 from tests.translators import CHATML, make_chat_model, make_madlad, make_nllb
 
@@ -43,6 +43,26 @@ def test_the_prompt_of_a_chat_model_follows_its_template(folders):
         "<|im_start|>user\nTranslate the following text from English into German.\nEnglish: A road.\nGerman:"
         "<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+def test_a_variety_of_portuguese_can_be_asked_for(folders):
+    european = open_engine("transformers", str(folders["chat"]), portuguese="pt-PT")
+    assert "into European Portuguese." in european.prompt("A road.", "pt")
+    assert "into German." in european.prompt("A road.", "de")
+    plain = open_engine("transformers", str(folders["chat"]))
+    assert "into Portuguese." in plain.prompt("A road.", "pt") and plain.question != european.question
+    with pytest.raises(UserError, match="pt-PT"):
+        open_engine("transformers", str(folders["nllb"]), portuguese="pt-PT")
+
+
+def test_the_prompt_has_the_terms_of_a_sentence(folders, monkeypatch):
+    engine = open_engine("transformers", str(folders["chat"]))
+    term = 'user\nTranslate "commercial area" by "Geschäftsviertel".\nTranslate the following text'
+    assert term in engine.prompt("A Commercial area.", "de")
+    assert 'Translate "' not in engine.prompt("A road.", "de") + engine.prompt("A commercial area.", "pt")
+    before = engine.question
+    monkeypatch.setitem(TERMS, "de", {"road": "Straße"})
+    assert engine.question != before
 
 
 def test_sampling_follows_its_seed_and_does_not_change_the_global_generator(tmp_path):

@@ -1,17 +1,22 @@
-"""Checks of translations: right ones in nine languages pass, and every kind of spoiled one is rejected."""
+"""Checks of translations: right ones in nine languages pass, and every kind of wrong one is rejected."""
 
+import json
 import math
 import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.demo.corpus import demo_examples
 from rsmclip.data.translation import checks
-from rsmclip.data.translation.checks import Lengths, doubt, first_objection, judge
+from rsmclip.data.translation.checks import Judgement, Lengths, doubt, first_objection, judge
+from rsmclip.data.translation.wording import WORDING
 from tests.captions import CAPTIONS
 
 OTHERS = LANGUAGES[1:]
+DATA = Path(__file__).with_name("translations")
 every_translation = pytest.mark.parametrize("row", CAPTIONS, ids=lambda row: row["en"][:20])
 
 
@@ -21,6 +26,48 @@ def captions_of_the_demo(language: str) -> dict[str, str]:
     for _, row in demo_examples(rows={"train": 54}):
         pairs |= dict(zip(row["captions"]["en"], row["captions"][language], strict=True))
     return pairs
+
+
+def read_lines(name: str) -> list[dict]:
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").split("\n") if line]
+
+
+def right_pairs(language: str) -> dict[str, str]:
+    """Map captions to right translations: 190, and 48 joined from two of them."""
+    rows = read_lines("right/captions.jsonl")
+    joint = "" if language == "zh" else " "
+    couples = zip(rows[0::4], rows[1::4], strict=True)
+    joined = {f"{a['en']} {b['en']}": f"{a[language]}{joint}{b[language]}" for a, b in couples}
+    return {row["en"]: row[language] for row in rows} | joined
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def judged(request) -> tuple[str, Judgement]:
+    return request.param, judge(right_pairs(request.param), request.param)
+
+
+def test_all_of_two_thousand_right_translations_are_accepted(judged):
+    _, judgement = judged
+    assert len(judgement.reasons) * len(OTHERS) > 2000
+    assert not {english: reason for english, reason in judgement.reasons.items() if reason}
+
+
+# Translations that are accepted although they are wrong, of 88 and about 138 a language. Most have the meaning of
+# another caption, or of a part of the caption, which the checks cannot see.
+@pytest.mark.parametrize(
+    ("name", "accepted"),
+    [
+        ("before", {"pt": 7, "es": 2, "fr": 1, "de": 1, "nl": 2, "it": 2, "zh": 4, "ko": 3, "ru": 4}),
+        ("after", {"pt": 10, "es": 7, "fr": 7, "de": 8, "nl": 4, "it": 10, "zh": 5, "ko": 7, "ru": 5}),
+    ],
+)
+def test_of_two_thousand_wrong_translations_few_are_accepted(judged, name, accepted):
+    language, (_, lengths) = judged
+    wrong = [line for line in read_lines(f"wrong/{name}_the_rules.jsonl") if line["language"] == language]
+    missed = [
+        line for line in wrong if judge({line["en"]: line["text"]}, language, lengths).reasons[line["en"]] is None
+    ]
+    assert len(missed) <= accepted[language], Counter(line["fault"] for line in missed)
 
 
 @every_translation
@@ -208,6 +255,93 @@ def test_doubt_grows_towards_rejection():
 )
 def test_names_and_figures_may_stay_unchanged(english, language, text):
     assert first_objection(english, text, language) is None
+
+
+@pytest.mark.parametrize(
+    ("english", "language", "text"),
+    [
+        ("natural grassland is beside a river.", "nl", "Natuurlijk grasland ligt naast een rivier."),
+        ("a clearing in the dense forest.", "es", "Claro en medio del bosque denso."),
+        ("some houses were built along the railway.", "it", "Certo numero di case è costruito lungo la ferrovia."),
+        ("naturally curved banks.", "de", "Natürlich gekrümmte Flussufer sind mit Gras bewachsen."),
+        ("the border between Germany and France.", "de", "Deutsch-französische Grenze an einem Fluss."),
+        (
+            "a bridge over a river with trees and boats.",
+            "ru",
+            "Мост через реку: с одной стороны деревья, с другой — лодки.",
+        ),
+        ("three or four buildings on the left.", "ko", "왼쪽에 건물이 3~4채 있다."),
+        ("a dock with 10 to 20 yachts.", "zh", "停有10～20艘游艇的码头。"),
+        ("an S shaped road.", "zh", "S形路。"),
+        ("there are 2 tennis courts.", "ko", "테니스장 두 면이 있다."),
+        ("a 4 lane road.", "de", "Eine vierspurige Straße."),
+        ("terraced fields.", "pt", "Campos em socalcos."),
+        ("a plain in a desolate country.", "fr", "Une plaine dans un pays désolé."),
+        ("a lookout tower.", "zh", "一座瞭望塔。"),
+        ("a railway switch.", "ru", "Стрелочный перевод."),
+        ("an English garden.", "fr", "Un jardin anglais."),
+        ("a street for cars in Sao Paulo.", "de", "Eine Straße für Autos in São Paulo."),
+        ("roads that divide the fields.", "de", "Straßen, die die Felder teilen."),
+        ("little by little the sand moves.", "ko", "모래가 조금씩 조금씩 움직인다."),
+        ("a new bridge with two lanes.", "fr", "Un pont neuf à deux voies."),
+        ("a crossroads with houses all around.", "zh", "十字路口四周都是房屋。"),
+        ("beach volleyball courts.", "fr", "Des terrains de beach-volley."),
+        ("the houses stand in rows, one by one.", "es", "Las casas están en hileras, una a una."),
+    ],
+)
+def test_right_translations_that_look_wrong_are_accepted(english, language, text):
+    assert first_objection(english, text, language) is None
+
+
+@pytest.mark.parametrize(
+    ("english", "language", "text", "reason"),
+    [
+        ("a road.", "de", "Es tut mir leid, aber dabei kann ich nicht helfen.", "chat residue"),
+        ("a road.", "zh", "作为一个人工智能语言模型，我看不到图片。", "chat residue"),
+        ("a road.", "fr", "Veuillez fournir le texte à traduire.", "chat residue"),
+        ("a road.", "ko", "도로. 더 필요한 것이 있나요?", "chat residue"),
+        ("a road.", "ru", "Дорога. Надеюсь, это поможет.", "chat residue"),
+        ("a road.", "pt", "Tradução - Uma estrada.", "chat residue"),
+        ("a road.", "it", "1. Una strada.", "chat residue"),
+        ("a road.", "zh", "一条路。（直译）", "chat residue"),
+        ("many buildings.", "es", "Muchos edificios/inmuebles.", "chat residue"),
+        ("a house.", "fr", "Une maison est &agrave; c&ocirc;t&eacute;.", "chat residue"),
+        ("a road.", "nl", '"Een weg.', "chat residue"),
+        ("many buildings near a river.", "pt", "Many buildings near a river. Há prédios.", "English words"),
+        ("an airport terminal.", "ko", "airport 터미널.", "wrong script"),
+        ("planes at an airport.", "de", "Zwei Flugzeuge auf einem Airport.", "English words"),
+        ("many cars.", "ko", "많은 car가 있다.", "English words"),
+        ("two planes.", "ru", "Два літаки стоять поруч.", "foreign letters"),
+        ("a house beside the road.", "ru", "Къща е до пътя и реката.", "other language"),
+        ("many buildings.", "zh", "許多建築物在河邊。", "foreign letters"),
+        ("two planes.", "es", "Dos aviones estÃ¡n estacionados.", "foreign letters"),
+        ("a road.", "pt", "Um aviao esta na pista.", "accents lost"),
+        ("beside the road.", "es", "Junto a la la carretera.", "repeated n-grams"),
+        ("a house beside the road.", "zh", "路边路边有一座房子。", "repeated n-grams"),
+        ("a road.", "pt", "Uma estraaaaaada.", "repeated n-grams"),
+        ("trees and houses.", "ko", "나무, 집, 나무, 집, 나무, 집과 도로.", "repeated n-grams"),
+        ("four trees.", "fr", "Trois arbres.", "numbers lost"),
+        ("two trees.", "de", "Drei Bäume.", "other numbers"),
+        ("a dozen trees.", "pt", "10 árvores.", "other numbers"),
+        ("a lake with trees.", "es", "Un lago con", "cut off"),
+    ],
+)
+def test_wrong_translations_are_rejected_for_their_reason(english, language, text, reason):
+    assert first_objection(english, text, language) == reason
+
+
+def test_a_translation_without_the_full_stop_that_all_others_have_is_cut_off():
+    pairs = {f"{row['en']} {number}.": f"{row['de']} {number}." for row in CAPTIONS for number in range(20, 30)}
+    (english, text), *_ = pairs.items()
+    assert judge(pairs | {english: text[:-1]}, "de").reasons[english] == "cut off"
+    without = {english: text.rstrip(".") for english, text in pairs.items()}
+    assert not any(judge(without, "de").reasons.values())
+
+
+def test_every_language_has_words_for_the_numbers_from_two_to_twelve():
+    for language, wording in WORDING.items():
+        assert len(wording.numbers.split()) == len((wording.implied or wording.numbers).split()) == 11, language
+    assert tuple(WORDING) == tuple(LANGUAGES)
 
 
 def test_english_words_that_are_no_names_are_in_the_wrong_script():

@@ -27,8 +27,18 @@ from transformers import (
 from rsmclip.core.errors import UserError, extra, user_errors
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.translation.checks import LANGUAGE_NAMES
+from rsmclip.data.translation.wording import PORTUGUESE
 
 PROMPT = "Translate the following text from English into {language}.\nEnglish: {sentence}\n{language}:"
+# Terms of the corpora that models translate by words of another meaning: Gewerbegebiet is a trading estate, and a
+# pista de atletismo is the track without its field.
+TERMS = {
+    "pt": {"ground track field": "campo com pista de atletismo"},
+    "es": {"ground track field": "campo deportivo con pista de atletismo"},
+    "de": {"commercial area": "Geschäftsviertel"},
+    "nl": {"ground track field": "sportveld met atletiekbaan"},
+    "it": {"ground track field": "campo sportivo con pista di atletica"},
+}
 CODES = "eng_Latn por_Latn spa_Latn fra_Latn deu_Latn nld_Latn ita_Latn zho_Hans kor_Hang rus_Cyrl"
 NLLB_CODES = dict(zip(LANGUAGES, CODES.split(), strict=True))
 QUOTATION_MARKS = ('""', "“”", "«»", "„“", "「」")
@@ -58,6 +68,11 @@ class Engine:
     def prompt(self, sentence: str, language: str) -> str:
         """Return the text that the model reads for a sentence."""
         raise NotImplementedError
+
+    @property
+    def question(self) -> str:
+        """All that prompts depend on, beside sentence and language. Journals have its hash."""
+        return self.prompt("{sentence}", "pt")
 
     def translate(self, sentences: Sequence[str], language: str, seed: int | None = None) -> list[str]:
         """Translate English sentences into a language, by sampling if there is a seed and greedily otherwise."""
@@ -110,6 +125,7 @@ class ChatEngine(Engine):
     """A causal chat model. Prompts follow the chat template of its tokenizer."""
 
     auto_model = AutoModelForCausalLM
+    names = LANGUAGE_NAMES  # of the languages, in prompts
 
     def __init__(self, model: str, revision: str, tokenizer: PreTrainedTokenizerBase):
         super().__init__(model, revision, tokenizer)
@@ -120,8 +136,15 @@ class ChatEngine(Engine):
         begins = tokenizer.bos_token_id is not None and tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
         self.beginning = tokenizer.bos_token if begins else ""
 
+    @property
+    def question(self) -> str:
+        return f"{super().question}{TERMS}"
+
     def prompt(self, sentence: str, language: str) -> str:
-        turn = {"role": "user", "content": PROMPT.format(language=LANGUAGE_NAMES[language], sentence=sentence)}
+        terms = ((english, term) for english, term in TERMS.get(language, {}).items() if english in sentence.lower())
+        glossary = "".join(f'Translate "{english}" by "{term}".\n' for english, term in terms)
+        question = PROMPT.format(language=self.names[language], sentence=sentence)
+        turn = {"role": "user", "content": glossary + question}
         chat = self.tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
         # The template of TowerInstruct omits the token at the beginning of every training text.
         return chat if chat.startswith(self.beginning) else self.beginning + chat
@@ -184,7 +207,7 @@ class VLLMEngine(ChatEngine):
         return clean([answer.outputs[0].text for answer in answers])
 
 
-def open_engine(kind: str, model: str, revision: str | None = None) -> Engine:
+def open_engine(kind: str, model: str, revision: str | None = None, portuguese: str | None = None) -> Engine:
     """
     Return the engine for a model. It loads the weights at the first translation.
 
@@ -192,9 +215,11 @@ def open_engine(kind: str, model: str, revision: str | None = None) -> Engine:
         kind (`str`): `transformers` or `vllm`.
         model (`str`): Folder or Hub id.
         revision (`str`, *optional*): Branch, tag or commit on the Hub.
+        portuguese (`str`, *optional*): `pt-BR` or `pt-PT`, the variety that the prompt asks for.
 
     Raises:
-        [`~rsmclip.core.errors.UserError`]: The model cannot be read, or no engine supports it.
+        [`~rsmclip.core.errors.UserError`]: The model cannot be read, no engine supports it, or its prompt names no
+            variety.
     """
     with user_errors(OSError, ValueError, prefix=f"cannot load the translation model {model}"):
         config = AutoConfig.from_pretrained(model, revision=revision)
@@ -205,8 +230,14 @@ def open_engine(kind: str, model: str, revision: str | None = None) -> Engine:
         else:  # offline, the commit in the cache
             commit = Path(hf_hub_download(model, "config.json", revision=revision)).parent.name
     if kind == "vllm":
-        return VLLMEngine(model, commit, tokenizer)
-    return (Seq2SeqEngine if config.is_encoder_decoder else ChatEngine)(model, commit, tokenizer)
+        engine = VLLMEngine(model, commit, tokenizer)
+    else:
+        engine = (Seq2SeqEngine if config.is_encoder_decoder else ChatEngine)(model, commit, tokenizer)
+    if portuguese and not isinstance(engine, ChatEngine):
+        raise UserError(f"{model} is no chat model, so it cannot be asked for {portuguese}")
+    if portuguese:
+        engine.names = LANGUAGE_NAMES | {"pt": PORTUGUESE[portuguese]}
+    return engine
 
 
 def folder_hash(folder: Path) -> str:

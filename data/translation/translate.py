@@ -78,7 +78,7 @@ class Journal:
 
     def __init__(self, folder: Path, engine: Engine):
         self.folder = folder
-        question = hashlib.sha256(engine.prompt("{sentence}", "pt").encode()).hexdigest()[:12]
+        question = hashlib.sha256(engine.question.encode()).hexdigest()[:12]
         self.key = {"model": engine.name, "revision": engine.revision, "prompt": question}
 
     @cached_property
@@ -237,7 +237,7 @@ def write_outcome(journal: Journal, sentences: Counter, engine: Engine, output: 
         write_json_lines(output / "rejected" / f"{language}.jsonl", lines)
 
     # Write the record first: captions.jsonl without a record would be read as translations of unknown origin.
-    facts = {**journal.key, "question": engine.prompt("{sentence}", "pt"), "sentences": len(sentences)}
+    facts = {**journal.key, "question": engine.question, "sentences": len(sentences)}
     write_whole(output / RECORD, json.dumps(facts | {"counts": counts}, ensure_ascii=False, indent=2) + "\n")
     lines = [{"en": text, **{code: accepted[code].get(text) for code in languages}} for text in sorted(sentences)]
     write_json_lines(output / "captions.jsonl", lines)
