@@ -40,7 +40,7 @@ def picture_file(argument: str) -> Path:
 
 def build(arguments: argparse.Namespace) -> None:
     from rsmclip.data.build import UnusableRows, build_corpus
-    from rsmclip.data.card import split_table
+    from rsmclip.data.card import split_note, split_table
     from rsmclip.data.faults import fault_table
     from rsmclip.data.sources import open_source
     from rsmclip.data.translation.report import acceptance_table
@@ -49,12 +49,15 @@ def build(arguments: argparse.Namespace) -> None:
     sources = [open_source(name, place) for name, place in arguments.source]
     translations = load_translations(arguments.translations) if arguments.translations else None
     options = {"skip_bad": arguments.skip_bad, "overwrite": arguments.overwrite_output_dir}
+    options |= {"split": arguments.split, "seed": arguments.seed}
     try:
         report = build_corpus(sources, arguments.output, translations, **options)
     except UnusableRows as error:
         print(fault_table(error.faults), file=sys.stderr)
         raise
     print(split_table(report))
+    if note := split_note(report):
+        print(f"note: {note}", file=sys.stderr)
     if translations:
         print(f"\n{acceptance_table(translations.counts)}")
     if report.faults:
@@ -182,8 +185,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_build(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=build)
-    corpus = {"type": named_source, "help": f"corpus and its folder, repeatable; NAME: {', '.join(READERS)}"}
+    known = f"corpus and its folder, repeatable; NAME: {', '.join(READERS)}"
+    options = "imagefolder, hub and webdataset take columns: NAME=DIR,captions=COLUMN,image=COLUMN,label=COLUMN,…"
+    corpus = {"type": named_source, "help": f"{known}; {options}"}
     parser.add_argument("--source", action="append", required=True, metavar="NAME=DIR", **corpus)
+    shares = "percent of train, val and test, for images without a stated split: 80/10/10 (default: all are train)"
+    parser.add_argument("--split", metavar="PERCENT", help=shares)
+    parser.add_argument("--seed", type=whole_number, default=0, help="seed of --split (default: 0)")
     parser.add_argument("--translations", type=Path, metavar="DIR", help="output of translate, or your own *.jsonl")
     parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
     parser.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")

@@ -2,17 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import BuildReport, corpus_card
 from rsmclip.data.faults import Fault, encode_image, fault_summary, find_fault
 from rsmclip.data.schema import RAW_CAPTIONS, features
 from rsmclip.data.sources.protocol import Source, SourceRow
+from rsmclip.data.split import Division, divide
 from rsmclip.data.translation.translations import Translations
-from rsmclip.data.write import write_corpus
+from rsmclip.data.write import check_output, write_corpus
 
 
 class UnusableRows(UserError):
@@ -29,44 +32,65 @@ def build_corpus(
     translations: Translations | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
+    split: str | None = None,
+    seed: int = 0,
 ) -> BuildReport:
     """
-    Write a corpus in English and in every language of the translations.
+    Write a corpus with the captions of its sources and their translations.
 
     Args:
-        sources (`Sequence[Source]`): Corpora, concatenated in this order. They keep their official splits.
+        sources (`Sequence[Source]`): Corpora, concatenated in this order. They keep the splits that they state.
         output (`Path`): Folder to write.
-        translations (`Translations`, *optional*): Output of `load_translations`.
+        translations (`Translations`, *optional*):
+            Output of `load_translations`. Captions that a source has in another language come first.
         skip_bad (`bool`, *optional*, defaults to `False`):
             Whether to leave unusable rows out. By default, an unusable row is an error and nothing is written.
         overwrite (`bool`, *optional*, defaults to `False`): Whether to replace a corpus in `output`.
+        split (`str`, *optional*):
+            Percent of train, val and test (`"80/10/10"`) among the images that state no split. By default they are
+            `train`.
+        seed (`int`, *optional*, defaults to 0): Seed of the drawn splits.
+
+    Returns:
+        [`~rsmclip.data.card.BuildReport`]: Counts of rows and captions, and the rows that were left out.
 
     Raises:
         [`UnusableRows`]: Rows are unusable, and `skip_bad` is not set.
-        [`UserError`]: A corpus cannot be read, or `output` is not empty and may not be overwritten.
+        [`UserError`]: A corpus cannot be read, `split` is malformed, or `output` is not empty and may not be
+            overwritten.
     """
     names = Counter(source.name for source in sources)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
+    check_output(output, overwrite)  # before minutes of reading
     translations = translations or Translations()
-    languages, report = translations.languages, BuildReport()
+    division = Division.parse(split, seed) if split else None
+    report = BuildReport(division=str(division) if division else None)
+    known = {*translations.languages, *(language for source in sources for language in source.languages)}
+    languages = [language for language in LANGUAGES[1:] if language in known]
+
+    def rows(step: str, faults: list[Fault]) -> Iterator[tuple[SourceRow, bytes]]:
+        return tqdm(usable_rows(sources, faults, skip_bad), unit=" images", desc=step, disable=None)
 
     def examples() -> Iterator[tuple[str, dict]]:
-        for row, encoded in tqdm(usable_rows(sources, report.faults), unit=" images", desc="build", disable=None):
-            captions = translations.aligned(row["captions_en"], languages)
-            report.add(row["source"], row["split"], captions)
+        drawn = divide(rows("read", []), division) if division else {}
+        for row, encoded in rows("build", report.faults):
+            captions = join_captions(row, translations, languages)
+            split = row["split"] or drawn.get(row["image_id"], "train")
+            report.add(row["source"], split, captions)
+            report.unstated += row["split"] is None
+            report.given |= {language for language, texts in row["given"].items() if any(texts)}
             published = {column: row[column] for column in ("image_id", "source", "label")}
-            published[RAW_CAPTIONS] = row["captions_en"]
-            yield row["split"], {"image": {"bytes": encoded, "path": None}, "captions": captions, **published}
-        if report.faults and not skip_bad:
-            raise UnusableRows(report.faults)
+            published[RAW_CAPTIONS] = row["captions_en"] if captions["en"] else None
+            yield split, {"image": {"bytes": encoded, "path": None}, "captions": captions, **published}
 
     columns = features(["en", *languages], raw=True)
     write_corpus(examples(), columns, output, overwrite, lambda: corpus_card(sources, report, translations))
     return report
 
 
-def usable_rows(sources: Iterable[Source], faults: list[Fault]) -> Iterator[tuple[SourceRow, bytes]]:
+def usable_rows(sources: Iterable[Source], faults: list[Fault], skip_bad: bool) -> Iterator[tuple[SourceRow, bytes]]:
+    """Yield rows with their encoded images, and add the unusable rows to `faults`. These are an error at the end."""
     seen: set[str] = set()
     for row in (row for source in sources for row in source.rows()):
         if fault := find_fault(row, seen):
@@ -80,3 +104,18 @@ def usable_rows(sources: Iterable[Source], faults: list[Fault]) -> Iterator[tupl
             continue
         seen.add(row["image_id"])
         yield row, encoded
+    if faults and not skip_bad:
+        raise UnusableRows(faults)
+
+
+def join_captions(
+    row: SourceRow, translations: Translations, languages: Sequence[str]
+) -> dict[str, list[str | None] | None]:
+    """Return aligned captions by language, of the source or else translations. English is `None` if there is none."""
+    captions = translations.aligned(row["captions_en"] or [], languages)
+    for language, texts in row["given"].items():
+        folded = [" ".join((text or "").split()) or None for text in texts]
+        captions[language] = [own or other for own, other in zip_longest(folded, captions[language])]
+    count = max(map(len, captions.values()))
+    captions = {language: texts or [None] * count for language, texts in captions.items()}
+    return captions | {"en": captions["en"] if any(captions["en"]) else None}

@@ -29,6 +29,9 @@ class BuildReport:
     captions: Counter = field(default_factory=Counter)  # by (split, language), without nulls
     words: Counter = field(default_factory=Counter)  # English captions by number of words
     faults: list[Fault] = field(default_factory=list)  # rows that were left out
+    unstated: int = 0  # rows whose source states no split
+    division: str | None = None  # options that divided these rows; `None`: they are `train`
+    given: set[str] = field(default_factory=set)  # languages of captions that are stored as the sources have them
 
     def add(self, source: str, split: str, captions: dict[str, list[str | None]]) -> None:
         """Count a row that is written."""
@@ -51,17 +54,17 @@ def corpus_card(sources: Sequence[Source], report: BuildReport, translations: Tr
         tags=["remote-sensing", "image-captioning"],
     )
     sections = {
-        SOURCES_HEADING: source_section(sources),
+        SOURCES_HEADING: f"{source_section(sources)}\n\n{split_origin(report)}",
         SPLITS_HEADING: split_section(report),
-        TRANSLATION_HEADING: translation_section(translations),
+        TRANSLATION_HEADING: translation_section(translations, report),
         "Left out": f"```\n{fault_table(report.faults)}\n```" if report.faults else "Nothing.",
         AUDIT_HEADING: NOT_AUDITED,
     }
     text = (
         f"# Captions of {', '.join(dict.fromkeys(source.name for source in sources))} in {', '.join(languages)}\n\n"
-        "One row per image. `captions` has a list for each language. The lists are aligned, and a caption without an "
-        "accepted translation is null. `raw_captions` are the English captions as published. In `captions`, repeated "
-        "white space and spaces before punctuation are removed. Made by `rsmclip data build`.\n"
+        "One row per image. `captions` has a list for each language. The lists are aligned, and a caption that is "
+        "missing in a language is null. `raw_captions` are the English captions as published. In `captions`, repeated "
+        "white space and, in English, spaces before punctuation are removed. Made by `rsmclip data build`.\n"
     )
     return DatasetCard(f"---\n{metadata.to_yaml()}\n---\n\n{with_sections(text, sections)}")
 
@@ -75,13 +78,38 @@ def source_section(sources: Sequence[Source]) -> str:
     return "\n".join([*lines, "", *(f"- {name}: {text}" for name, text in citations.items())]).rstrip()
 
 
+def split_origin(report: BuildReport) -> str:
+    texts = []
+    if stated := report.rows.total() - report.unstated:
+        texts.append(f"The sources state the split of {stated:,} images.")
+    if report.unstated:
+        texts.append(f"No split is stated for {report.unstated:,} images.")
+        drawn = f"`{report.division}` divided them. Images that show the same picture are in one split."
+        texts.append(drawn if report.division else "They are `train`.")
+    return " ".join(texts)
+
+
+def split_note(report: BuildReport) -> str | None:
+    """Return a line about images without a stated split that `--split` could divide, or about a `--split` in vain."""
+    if report.division and not report.unstated:
+        return "the sources state the split of every image, so --split divided none"
+    if report.division or not report.unstated:
+        return None
+    which = (
+        "everything"
+        if report.unstated == report.rows.total()
+        else f"what states no split ({report.unstated:,} images)"
+    )
+    return f"{which} is train; --split 80/10/10 makes train, val and test"
+
+
 def split_section(report: BuildReport) -> str:
     """Return the section of a card that counts rows, captions and words."""
     by_source: Counter = Counter()
     for (source, _), count in report.rows.items():
         by_source[source] += count
     images = ", ".join(f"{name} {count:,}" for name, count in by_source.items())
-    table = f"Official splits. Images, and captions in each language:\n\n{split_table(report)}"
+    table = f"Images, and captions in each language:\n\n{split_table(report)}"
     text = f"{table}\n\nImages by source: {images}."
     if report.words:
         mean = sum(length * count for length, count in report.words.items()) / report.words.total()
@@ -100,14 +128,20 @@ def split_table(report: BuildReport) -> str:
     return "\n".join(lines)
 
 
-def translation_section(translations: Translations) -> str:
-    if not translations.counts:
-        return "None: the captions are in English."
-    origin = "Translations of unknown origin."
-    if translations.model:
-        origin = f"By `{translations.model}`, revision `{translations.revision}`."
-    explanation = "Distinct English captions, with accepted translations and those rejected by each check of"
-    return f"{origin} {explanation} `rsmclip.data.translation.checks`:\n\n{acceptance_table(translations.counts)}"
+def translation_section(translations: Translations, report: BuildReport) -> str:
+    texts = []
+    if not any(report.captions[split, "en"] for split in SPLITS):
+        texts.append("No caption is in English: these lists are null.")
+    if given := [code for code in LANGUAGES if code in report.given - {"en"}]:
+        texts.append(f"Captions in {', '.join(given)} are from the sources. They were not checked.")
+    if translations.counts:
+        origin = "Translations of unknown origin."
+        if translations.model:
+            origin = f"Translations by `{translations.model}`, revision `{translations.revision}`."
+        explanation = "Distinct English captions, with accepted translations and those rejected by each check of"
+        table = acceptance_table(translations.counts)
+        texts.append(f"{origin} {explanation} `rsmclip.data.translation.checks`:\n\n{table}")
+    return "\n\n".join(texts) or "None: the captions are in English."
 
 
 def with_sections(text: str, sections: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from PIL import Image
@@ -30,17 +31,19 @@ class Fault(NamedTuple):
 
 def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
     """Return the first fault of a row, or `None`. `seen` has the ids of earlier rows. [`encode_image`] decodes."""
-    problem, place, captions = None, row["file"], row["captions_en"]
+    problem, place = None, row["file"]
+    lists = [row["captions_en"] or [], *row["given"].values()]
+    captions = [caption for texts in lists for caption in texts if caption is not None]
     if row["image_id"] in seen:
         problem = "duplicate id"
-    elif row["split"] not in SPLITS:
+    elif row["split"] not in (None, *SPLITS):
         problem, place = "unknown split", f"{row['split']!r} is none of {', '.join(SPLITS)}"
-    elif not captions:
+    elif not any(lists):
         problem = "no captions"
-    elif wrong := [caption for caption in captions if not isinstance(caption, str | None)]:
+    elif wrong := [caption for caption in captions if not isinstance(caption, str)]:
         problem, place = "caption that is not text", f"{place}: {reprlib.repr(wrong[0])}"
-    elif not all(caption and caption.strip() for caption in captions):
-        problem = "empty caption"
+    elif not all(any(text and text.strip() for text in texts) for texts in zip_longest(*lists)):
+        problem = "empty caption"  # in all languages
     elif any(HALF_CHARACTER.search(text) for text in (*captions, row["image_id"], row["label"] or "")):
         problem = "text that is not Unicode"
     elif row["image"] is None:

@@ -1,7 +1,7 @@
 """The schema of every corpus: one row per image, with aligned captions in several languages."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def one_line_errors(name: str) -> Iterator[None]:
         ) from error
     except (DatasetsError, pa.ArrowException) as error:
         raise UserError(f"the dataset {name} is damaged: {' '.join(str(error.__cause__ or error).split())}") from error
-    except (ValueError, RuntimeError) as error:  # no such configuration or bad JSON; a dataset that is a script
+    except (ValueError, RuntimeError, IndexError) as error:  # no such configuration, bad JSON; a script; no rows
         raise UserError(f"the dataset {name} cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -106,8 +106,7 @@ def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> 
     Raises:
         [`UserError`]: A split, column or language is missing or wrong.
     """
-    if split not in dataset:
-        raise UserError(f"the dataset has no split {split!r}; it has {', '.join(dataset)}")
+    check_split(split, dataset)
     rows = dataset[split]
     if faults := list(column_faults(rows.features)):
         raise UserError(f"the dataset does not have the columns of rsmclip.data: {'; '.join(faults)}")
@@ -116,6 +115,14 @@ def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> 
         present = ", ".join(language for language, count in counts.items() if count) or "no language"
         raise UserError(f"split {split!r} has no captions in {', '.join(missing)}; it has captions in {present}")
     return rows
+
+
+def check_split(split: str, present: Collection[str]) -> None:
+    """Raise [`UserError`] if a split is not among those of a dataset."""
+    if split not in present:
+        advice = "divide it with rsmclip data build --source hub=DATASET --split 80/10/10 --output DIR"
+        found = f"only train: {advice}" if list(present) == ["train"] else ", ".join(present) or "no data files"
+        raise UserError(f"the dataset has no split {split!r}; it has {found}")
 
 
 def column_faults(found: Features) -> Iterator[str]:

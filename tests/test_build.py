@@ -13,10 +13,11 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.files import new_folder
 from rsmclip.data import build, write
 from rsmclip.data.build import UnusableRows, build_corpus
-from rsmclip.data.schema import RAW_CAPTIONS, features, load_corpus
+from rsmclip.data.schema import RAW_CAPTIONS, check_schema, features, load_corpus
 from rsmclip.data.sources import open_source
 from rsmclip.data.sources.protocol import Source
 from rsmclip.data.translation.translations import Translations
+from tests.image_folders import write_csv, write_image
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -106,8 +107,7 @@ def test_rows_are_read_one_row_group_ahead_at_most(tmp_path, monkeypatch):
         ({"captions": []}, "no captions"),
         ({"captions": ["a road .", " "]}, "empty caption"),
         ({"captions": ["a road .", ["a"]]}, "caption that is not text"),
-        ({"split": "valid"}, "unknown split"),
-        ({"file_name": "1.png"}, "duplicate id"),
+        ({"split": "holdout"}, "unknown split"),
         ({"file_name": "metadata.jsonl"}, "image undecodable"),
         ({"file_name": "ma\udcefs.png"}, "text that is not Unicode"),  # as Python reads a file name in Latin-1
     ],
@@ -123,6 +123,14 @@ def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
     assert [fault.problem for fault in report.faults] == [problem]
     assert sum(report.rows.values()) == 2
     assert f"({problem}: 1)" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_images_of_one_name_are_refused(tmp_path):
+    source = made_source(tmp_path / "made", file_name="1.jpg")
+    Image.new("RGB", (5, 5)).save(tmp_path / "made" / "1.jpg")
+    with pytest.raises(UnusableRows, match="duplicate id: 1") as error:
+        build_corpus([source], tmp_path / "out")
+    assert error.value.faults[0].place == "made/1.png"
 
 
 def test_a_folder_that_is_not_empty_is_kept(tmp_path):
@@ -204,3 +212,68 @@ def test_a_built_corpus_is_built_again_with_translations(tmp_path):
     assert after["captions"] == {"en": ["road 0.", "a field."], "pt": [None, "Um campo."]}
     for column in ("image", "image_id", "source", "label", RAW_CAPTIONS):
         assert after[column] == before[column]
+
+
+def test_captions_of_a_source_are_stored_as_given_and_win_over_translations(tmp_path):
+    lines = [
+        ("a.png", "a  road .", " Uma \n via . ", ""),
+        ("b.png", "", "Um rio", ""),
+        ("a.png", "a field .", "", "밭"),
+    ]
+    write_csv(tmp_path / "made" / "metadata.csv", "file_name,en,pt,ko", *lines)
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / "made" / name)
+    translations = Translations({"a road.": {"pt": "Uma estrada.", "fr": "Une route."}, "a field.": {"pt": "Campo."}})
+    report = build_corpus([open_source("imagefolder", tmp_path / "made")], tmp_path / "out", translations)
+    first, second = load_corpus(tmp_path / "out")["train"]
+    assert first["captions"] == {
+        "en": ["a road .", "a field ."],
+        "pt": ["Uma via .", "Campo."],
+        "fr": ["Une route.", None],
+        "ko": [None, "밭"],
+    }
+    assert second["captions"] == {"en": None, "pt": ["Um rio"], "fr": [None], "ko": [None]}
+    assert (first[RAW_CAPTIONS], second[RAW_CAPTIONS]) == (["a  road .", "a field ."], None)
+    assert report.given == {"en", "pt", "ko"} and report.captions["train", "pt"] == 3
+
+
+def test_a_corpus_without_english_says_so_and_is_built_again(tmp_path):
+    write_csv(tmp_path / "made" / "metadata.csv", "file_name,pt", ("a.png", "Um rio"), ("a.png", "Uma ponte"))
+    write_image(tmp_path / "made" / "a.png")
+    build_corpus([open_source("imagefolder", tmp_path / "made")], tmp_path / "first")
+    build_corpus([open_source("hub", tmp_path / "first")], tmp_path / "second")
+    for name in ("first", "second"):
+        rows = check_schema(load_corpus(tmp_path / name), "train", ["pt"])
+        assert rows[0]["captions"] == {"en": None, "pt": ["Um rio", "Uma ponte"]}
+        assert rows[0]["image_id"] == "made/a" and rows[0][RAW_CAPTIONS] is None
+        card = DatasetCard.load(tmp_path / name / "README.md")
+        assert card.data.language == ["pt"] and "No caption is in English" in card.text
+        assert "Captions in pt are from the sources" in card.text
+
+
+def test_a_corpus_that_is_built_again_keeps_all_languages(tmp_path):
+    source = made_source(tmp_path / "made")
+    build_corpus([source], tmp_path / "first", Translations({"a field.": {"ko": "밭.", "pt": "Um campo."}}))
+    more = Translations({"road 0.": {"pt": "Via 0."}, "a field.": {"pt": "Campo.", "fr": "Un champ."}})
+    build_corpus([open_source("hub", tmp_path / "first")], tmp_path / "second", more)
+    assert load_corpus(tmp_path / "second")["train"][0]["captions"] == {
+        "en": ["road 0.", "a field."],
+        "pt": ["Via 0.", "Um campo."],
+        "fr": [None, "Un champ."],
+        "ko": [None, "밭."],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "split", "told"),
+    [
+        ({}, None, ["state the split of 3 images"]),
+        ({"split": None}, None, ["state the split of 2 images", "stated for 1 images. They are `train`"]),
+        ({"split": None}, "0/0/100", ["stated for 1 images. `--split 0/0/100 --seed 0`"]),
+    ],
+)
+def test_the_card_says_where_the_splits_are_from(tmp_path, changes, split, told):
+    report = build_corpus([made_source(tmp_path / "made", **changes)], tmp_path / "out", split=split)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert all(text in card for text in told) and "Official" not in card
+    assert report.rows["made", "test"] == (2 if split else 1)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps
 from rsmclip.data import __main__ as cli
 from rsmclip.data.demo import corpus as demo
 from rsmclip.data.schema import load_corpus
+from tests.image_folders import write_csv, write_shard
 from tests.translators import make_chat_model
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -51,6 +53,69 @@ def test_build_takes_several_sources_and_counts_what_it_left_out(tmp_path, made,
     assert "image missing: 1" in capsys.readouterr().out
 
 
+@pytest.fixture
+def own_data(tmp_path) -> Path:
+    """Twenty scenes in CSV files of shuffled lines and in three shards, with the captions of the demo corpus."""
+    rows = [row for _, row in demo.demo_examples(rows={"train": 20})]
+    lines = []
+    for number, row in enumerate(rows):
+        captions = row["captions"]
+        texts = zip(captions["en"], captions["pt"], captions["zh"], strict=True)
+        lines += [(f"tiles/{number}.png", *line) for line in texts]
+        files = {
+            f"{number}.png": row["image"]["bytes"],
+            f"{number}.json": {code: captions[code] for code in ("en", "pt")},
+        }
+        write_shard(tmp_path / "shards" / f"scenes-{number % 3}.tar", files, "w" if number < 3 else "a")
+        for folder in ("english", "languages"):
+            (tmp_path / folder / "tiles").mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / "tiles" / f"{number}.png").write_bytes(row["image"]["bytes"])
+    random.Random(0).shuffle(lines)
+    write_csv(tmp_path / "english" / "captions.csv", "picture,caption", *(line[:2] for line in lines))
+    write_csv(tmp_path / "languages" / "captions.csv", "picture,en,pt,zh", *lines)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("source", "languages"),
+    [
+        ("imagefolder=english,image=picture,captions=caption", ["en"]),
+        ("imagefolder=languages,image=picture", ["en", "pt", "zh"]),
+        ("webdataset=shards", ["en", "pt"]),
+        ("webdataset=shards/*.tar", ["en", "pt"]),
+    ],
+)
+def test_own_captions_are_built_with_drawn_splits_in_one_command(own_data, monkeypatch, capsys, source, languages):
+    monkeypatch.chdir(own_data)
+    cli.main(["build", "--source", source, "--split", "80/10/10", "--output", "out"])
+    told, noted = capsys.readouterr()
+    assert "note:" not in noted
+    for split, count in (("train", 16), ("val", 2), ("test", 2)):
+        assert f"| {split} | {count} | {' | '.join([str(5 * count)] * len(languages))} |" in told
+    corpus = load_corpus("out")
+    assert list(corpus["train"].features["captions"]) == languages
+    originals = {row["image"]["bytes"]: row["captions"] for _, row in demo.demo_examples(rows={"train": 20})}
+    for row in corpus["train"]:
+        expected = originals[row["image"]["bytes"]]
+        found = zip(*(row["captions"][code] for code in languages), strict=True)
+        assert sorted(found) == sorted(zip(*(expected[code] for code in languages), strict=True))
+
+
+def test_without_split_one_line_says_that_everything_is_train(own_data, monkeypatch, capsys):
+    monkeypatch.chdir(own_data)
+    cli.main(["build", "--source", "webdataset=shards", "--output", "out"])
+    [note] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert "everything is train" in note and "--split" in note
+    cli.main(["build", "--source", "hub=out", "--output", "divided", "--split", "50/30/20", "--seed", "4"])
+    assert [rows.num_rows for rows in load_corpus("divided").values()] == [10, 6, 4]
+
+
+def test_a_split_in_vain_is_noted(tmp_path, made, capsys):
+    command = ["build", "--source", f"imagefolder={made}", "--split", "80/10/10", "--output", str(tmp_path / "out")]
+    cli.main(command)
+    assert "--split divided none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -66,6 +131,9 @@ def test_build_takes_several_sources_and_counts_what_it_left_out(tmp_path, made,
         (["build", "--source", "rsicd", "--output", "out"], "'rsicd'"),
         (["build", "--source", "rsicd=x"], "--output"),
         (["build", "--source", "rsicd=missing", "--output", "out"], "missing"),
+        (["build", "--source", "webdataset=missing", "--output", "out"], "missing"),
+        (["build", "--source", "ucm=.", "--output", "out", "--split", "80/20"], "'80/20'"),
+        (["build", "--source", "ucm=.", "--output", "out", "--seed", "-1"], "--seed"),
         (["build", "--source", "rsvqa=.", "--output", "out"], "'rsvqa'"),
         (["build", "--source", "hub=./nowhere", "--output", "out"], "./nowhere"),
         (["build", "--source", "ucm=.", "--output", "out"], "dataset_ucm.json"),

@@ -25,13 +25,29 @@ def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
 
 def row(**changes) -> SourceRow:
     usable = SourceRow(
-        image=b"bytes", file="a.jpg", image_id="made/a", source="made", label=None, split="train", captions_en=["A."]
+        image=b"bytes",
+        file="a.jpg",
+        image_id="made/a",
+        source="made",
+        label=None,
+        split="train",
+        captions_en=["A."],
+        given={},
     )
     return usable | changes
 
 
-def test_a_usable_row_has_no_fault():
-    assert find_fault(row(), set()) is None
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"split": None},
+        {"captions_en": None, "given": {"pt": ["Uma estrada."]}},
+        {"captions_en": [None, "A."], "given": {"pt": ["Uma estrada.", None]}},
+    ],
+)
+def test_a_usable_row_has_no_fault(changes):
+    assert find_fault(row(**changes), set()) is None
 
 
 @pytest.mark.parametrize(
@@ -44,6 +60,10 @@ def test_a_usable_row_has_no_fault():
         ({"captions_en": [None]}, "empty caption"),
         ({"captions_en": [3]}, "caption that is not text"),
         ({"captions_en": [["a"]]}, "caption that is not text"),
+        ({"captions_en": None}, "no captions"),
+        ({"captions_en": [None, "A."], "given": {"pt": [" ", "B."]}}, "empty caption"),
+        ({"given": {"pt": [3]}}, "caption that is not text"),
+        ({"given": {"pt": ["half of \ud83d"]}}, "text that is not Unicode"),
         ({"image": None}, "image missing"),
         ({"captions_en": ["half of \ud83d"]}, "text that is not Unicode"),
     ],

@@ -44,6 +44,15 @@ def test_splits_are_checked_for_the_languages_that_they_are_used_in(corpus, tmp_
         load(["pt"], ["en"])
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_corpus_with_train_alone_is_one_line_that_says_how_to_divide_it(corpus, tmp_path, streaming):
+    corpus["train"].to_parquet(tmp_path / "data" / "train-00000-of-00001.parquet")
+    model = {"streaming": True, "model": "any"} if streaming else {}
+    config = TrainingConfig(dataset=str(tmp_path), batch_size=12, output_dir=str(tmp_path / "run"), **model)
+    with pytest.raises(UserError, match="'val'.*only train.*data build.*--split"):
+        load_splits(config, Accelerator(cpu=True))
+
+
 def test_rows_that_show_one_picture_share_their_sentences(corpus, corpus_folder, tmp_path):
     def pair(one: str, other: str) -> dict:
         return {"first": {"image_id": one}, "second": {"image_id": other}}

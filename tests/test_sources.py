@@ -1,28 +1,19 @@
-"""Readers: the published layouts are read, and an error line names the place of damaged data."""
+"""Readers of published corpora: their layouts are read, and an error line names the place of damaged data."""
 
-import csv
 import io
 import json
 from pathlib import Path
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
-from datasets import Image as ImageFeature
 from PIL import Image
 
 from rsmclip.core.errors import UserError
 from rsmclip.data.faults import encode_image
-from rsmclip.data.schema import features
 from rsmclip.data.sources import READERS, open_source
 from rsmclip.data.sources.protocol import SourceRow, read_json_lines
+from tests.image_folders import write_image
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-def write_image(path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (6, 5), (10, 200, 30)).save(path)
-    return path.read_bytes()
 
 
 def karpathy(root: Path, annotation: str, images: list[dict]) -> None:
@@ -33,10 +24,6 @@ def karpathy(root: Path, annotation: str, images: list[dict]) -> None:
         split = image.get("split", "train")
         entries.append({"filename": image["file"], "split": split, "imgid": number, "sentences": sentences})
     (root / annotation).write_text(json.dumps({"images": entries, "dataset": "made"}), encoding="utf-8")
-
-
-def image_folder(root: Path, *lines: dict) -> None:
-    (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def test_rsicd_is_read_in_its_own_layout(tmp_path):
@@ -53,6 +40,7 @@ def test_rsicd_is_read_in_its_own_layout(tmp_path):
         label="airport",
         split="train",
         captions_en=["many planes .", " a  runway . "],  # raw: translations are looked up by it
+        given={},
     )
     assert (second["image_id"], second["label"], second["split"]) == ("rsicd/00623", None, "test")
 
@@ -101,6 +89,7 @@ def test_nwpu_is_read_in_its_own_layout(tmp_path):
         label="airplane",
         split="train",
         captions_en=["A .", "B .", "C .", "D .", "E ."],
+        given={},
     )
     assert (second["image"], second["label"], second["split"]) == (None, "sea_ice", "test")
 
@@ -120,20 +109,6 @@ def test_a_damaged_nwpu_annotation_is_refused(tmp_path, classes, culprit):
     nwpu(tmp_path, classes)
     with pytest.raises(UserError, match=culprit):
         list(open_source("nwpu", tmp_path).rows())
-
-
-def test_an_image_folder_is_read_with_captions_or_text(tmp_path):
-    root = tmp_path / "mine"
-    encoded = write_image(root / "sub" / "a.png")
-    image_folder(
-        root,
-        {"file_name": "sub/a.png", "captions": ["A.", "B."], "split": "test", "label": 3},
-        {"file_name": "gone.png", "text": "C."},
-    )
-    first, second = open_source("imagefolder", root).rows()
-    assert first["image"] == encoded and first["captions_en"] == ["A.", "B."]
-    assert (first["image_id"], first["source"], first["label"]) == ("mine/sub/a", "mine", "3")
-    assert (second["image"], second["captions_en"], second["split"]) == (None, ["C."], "train")
 
 
 def test_line_separators_within_a_caption_do_not_end_a_json_line(tmp_path):
@@ -199,179 +174,6 @@ def test_a_malformed_entry_is_named(tmp_path, entry):
         list(open_source("rsicd", tmp_path).rows())
 
 
-@pytest.mark.parametrize(
-    ("entry", "culprit"),
-    [
-        ({"file_name": "a.png"}, "'text'"),
-        ({"text": "A."}, "'file_name'"),
-        ({"file_name": 3, "text": "A."}, "'file_name'"),
-        ({"file_name": "a.png", "captions": {"a": 1}}, "'captions'"),
-        ({"file_name": "a.png", "captions": 5}, "'captions'"),
-    ],
-)
-def test_a_malformed_metadata_line_is_named(tmp_path, entry, culprit):
-    image_folder(tmp_path, entry)
-    with pytest.raises(UserError, match=f"line 1.*{culprit}"):
-        list(open_source("imagefolder", tmp_path).rows())
-
-
-def write_csv(path: Path, header: str, *lines: tuple[str, ...]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header.split(","), *lines])
-
-
-def test_metadata_in_csv_is_read_with_one_or_several_lines_an_image(tmp_path):
-    root = tmp_path / "mine"
-    lines = [("a.png", "A, with a comma.", "test", "river"), ("a.png", "B.", "test", "river"), ("b.png", "C.", "", "")]
-    write_csv(root / "metadata.csv", "file_name,text,split,label", *lines)
-    first, second = open_source("imagefolder", root).rows()
-    assert (first["captions_en"], first["split"], first["label"]) == (["A, with a comma.", "B."], "test", "river")
-    assert (second["captions_en"], second["split"], second["label"]) == (["C."], "train", None)
-
-
-@pytest.mark.parametrize(
-    ("content", "culprit"),
-    [
-        (b"file_name,text\na.png,for\xeat\n", "metadata.csv"),
-        (b"name,text\na.png,A\n", "line 2.*'file_name'"),
-        (b"file_name\na.png\n", "line 2.*'text'"),
-        (b"file_name,text\na.png,A river, and a bridge.\n", "metadata.csv, line 2"),
-        (b"file_name,text\na.png,A.\nb.png\n", "metadata.csv, line 3"),
-    ],
-)
-def test_a_damaged_csv_is_refused(tmp_path, content, culprit):
-    (tmp_path / "metadata.csv").write_bytes(content)
-    with pytest.raises(UserError, match=culprit):
-        list(open_source("imagefolder", tmp_path).rows())
-
-
-def test_files_of_an_image_folder_that_are_not_used_are_noted_once(tmp_path, capsys):
-    for name in ("a.png", "b.png", "train/c.jpg", "d.txt", "._e.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    image_folder(tmp_path, {"file_name": "./a.png", "text": "A."}, {"file_name": "train/c.jpg", "text": "C."})
-    write_csv(tmp_path / "metadata.csv", "file_name,text", ("a.png", "A."), ("b.png", "B."))
-    assert len(list(open_source("imagefolder", tmp_path).rows())) == 2
-    told = capsys.readouterr().err
-    assert "metadata.csv" in told and "1 (first" in told and "b.png" in told and told.count("\n") == 1
-    (tmp_path / "metadata.csv").unlink()
-    (tmp_path / "b.png").unlink()
-    assert len(list(open_source("imagefolder", tmp_path).rows())) == 2 and capsys.readouterr().err == ""
-
-
-def test_splits_may_be_folders(tmp_path):
-    root = tmp_path / "mine"
-    for folder in ("train", "validation", "test"):
-        (root / folder).mkdir(parents=True)
-        image_folder(root / folder, {"file_name": "a.png", "text": folder})
-    encoded = write_image(root / "validation" / "a.png")
-    rows = list(open_source("imagefolder", root).rows())
-    assert [row["image_id"] for row in rows] == ["mine/train/a", "mine/validation/a", "mine/test/a"]
-    assert [row["split"] for row in rows] == ["train", "val", "test"]
-    assert rows[1]["image"] == encoded
-
-
-IMAGE_AND_TEXT = {"image": ImageFeature(), "text": Value("string")}
-
-
-def save_dataset(folder: Path, columns: dict, types: dict, splits: tuple[str, ...] = ("train", "validation")) -> Path:
-    """A dataset as `save_to_disk` leaves it, with the same rows in each split."""
-    rows = Dataset.from_dict(columns, features=Features(types))
-    DatasetDict(dict.fromkeys(splits, rows)).save_to_disk(str(folder))
-    return folder
-
-
-def test_any_dataset_with_images_and_captions_is_read(tmp_path):
-    encoded = write_image(tmp_path / "a.png")
-    folder = save_dataset(
-        tmp_path / "theirs",
-        {"img": [{"bytes": encoded, "path": None}], "sentences": [["A .", "B ."]], "label": [1]},
-        {"img": ImageFeature(), "sentences": List(Value("string")), "label": ClassLabel(names=["beach", "river"])},
-    )
-    first, second = open_source("hub", str(folder)).rows()
-    assert first == SourceRow(
-        image=encoded,
-        file="theirs/train[0]",
-        image_id="theirs/train/0",
-        source="theirs",
-        label="river",
-        split="train",
-        captions_en=["A .", "B ."],
-    )
-    assert (second["image_id"], second["split"]) == ("theirs/val/0", "val")
-
-
-@pytest.mark.parametrize("path", ["string", "null"])
-def test_images_may_be_structs_of_bytes_and_path(tmp_path, path):
-    encoded = write_image(tmp_path / "a.png")
-    columns = {"image": [{"bytes": encoded, "path": None}], "text": ["A ."]}
-    types = IMAGE_AND_TEXT | {"image": {"bytes": Value("binary"), "path": Value(path)}}
-    (only,) = open_source("hub", str(save_dataset(tmp_path / "theirs", columns, types, ("train",)))).rows()
-    assert (only["image"], only["captions_en"]) == (encoded, ["A ."])
-
-
-def test_rows_without_an_id_are_numbered(tmp_path):
-    image = [{"bytes": write_image(tmp_path / "a.png"), "path": None}] * 2
-    theirs = save_dataset(
-        tmp_path / "theirs",
-        {"image": image, "text": ["A .", "B ."], "image_id": [None, None]},
-        {**IMAGE_AND_TEXT, "image_id": Value("string")},
-    )
-    columns = {"image_id": [None, "ours/7"], "source": [None, "ours"], "label": [None, None]}
-    captions = [{"en": ["A ."]}, {"en": ["B ."]}]
-    ours = save_dataset(tmp_path / "ours", {"image": image, **columns, "captions": captions}, features(["en"]))
-    rows = list(open_source("hub", str(theirs)).rows())[:2]
-    assert [row["image_id"] for row in rows] == ["theirs/train/0", "theirs/train/1"]
-    rows = list(open_source("hub", str(ours)).rows())[:2]
-    assert [(row["image_id"], row["source"]) for row in rows] == [("ours/train/0", "ours"), ("ours/7", "ours")]
-
-
-def test_a_dataset_of_image_files_is_read_from_them(tmp_path):
-    encoded = write_image(tmp_path / "a.png")
-    columns = {"image": [str(tmp_path / "a.png")], "filename": ["a.png"], "text": ["A ."]}
-    types = {"image": ImageFeature(), "filename": Value("string"), "text": Value("string")}
-    rows = Dataset.from_dict(columns, features=Features(types))
-    rows.save_to_disk(str(tmp_path / "one"))  # a single split is train
-    (only,) = open_source("hub", str(tmp_path / "one")).rows()
-    assert (only["image"], only["image_id"], only["captions_en"]) == (encoded, "one/train/a", ["A ."])
-
-
-def test_columns_of_a_dataset_can_be_named(tmp_path):
-    columns = {"before": [None], "after": [None], "caption": ["A ."], "long": ["B ."], "key": ["x/7.tif"]}
-    texts = dict.fromkeys(("caption", "long", "key"), Value("string"))
-    types = {"before": ImageFeature(), "after": ImageFeature()} | texts
-    folder = save_dataset(tmp_path / "theirs", columns, types, ("test",))
-    with pytest.raises(UserError, match=",image=COLUMN.*before, after"):
-        list(open_source("hub", str(folder)).rows())
-    (only,) = open_source("hub", f"{folder},image=after,captions=long,id=key").rows()
-    assert (only["captions_en"], only["image_id"], only["image"]) == (["B ."], "theirs/test/x/7", None)
-
-
-@pytest.mark.parametrize(
-    ("options", "culprit"),
-    [
-        (",image=none", "image=COLUMN"),
-        (",image=text", "image=COLUMN"),
-        (",captions=image", "captions=COLUMN"),
-        (",size=x", "'size'.*image, captions, label, id, config, revision"),
-    ],
-)
-def test_wrong_options_of_a_dataset_are_refused(tmp_path, options, culprit):
-    folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, IMAGE_AND_TEXT)
-    with pytest.raises(UserError, match=culprit):
-        list(open_source("hub", f"{folder}{options}").rows())
-
-
-def test_a_dataset_without_captions_or_not_there_is_refused(tmp_path):
-    types = {"image": ImageFeature(), "n": Value("int64")}
-    folder = save_dataset(tmp_path / "theirs", {"image": [None], "n": [1]}, types)
-    with pytest.raises(UserError, match="captions=COLUMN"):
-        list(open_source("hub", str(folder)).rows())
-    with pytest.raises(UserError, match="nothing"):
-        list(open_source("hub", str(tmp_path / "nothing")).rows())
-
-
 def test_a_byte_order_mark_is_no_text(tmp_path):
     (tmp_path / "images").mkdir()
     karpathy(tmp_path, "dataset_rsicd.json", [{"file": "a_1.jpg"}])
@@ -380,19 +182,3 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     assert len(list(open_source("rsicd", tmp_path).rows())) == 1
     (tmp_path / "metadata.jsonl").write_bytes(b'\xef\xbb\xbf{"file_name": "a.png", "text": "A."}\n')
     assert len(list(open_source("imagefolder", tmp_path).rows())) == 1
-
-
-def test_the_license_of_a_dataset_is_that_of_its_card(tmp_path):
-    folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, IMAGE_AND_TEXT)
-    assert open_source("hub", str(folder)).license is None
-    for card, license in (("license: mit", "mit"), ("license: [mit, cc0-1.0]", "mit, cc0-1.0"), ("license: [", None)):
-        (folder / "README.md").write_text(f"---\n{card}\n---\n")
-        assert open_source("hub", str(folder)).license == license
-
-
-def test_labels_that_are_not_known_are_none_and_ids_keep_their_points(tmp_path):
-    columns = {"image": [None] * 2, "text": ["A ."] * 2, "label": [-1, 0], "id": ["tile_0.1", "tile_0.2.TIF"]}
-    types = IMAGE_AND_TEXT | {"label": ClassLabel(names=["beach"]), "id": Value("string")}
-    rows = list(open_source("hub", str(save_dataset(tmp_path / "theirs", columns, types, ("test",)))).rows())
-    assert [row["label"] for row in rows] == [None, "beach"]
-    assert [row["image_id"] for row in rows] == ["theirs/test/tile_0.1", "theirs/test/tile_0.2"]

@@ -383,3 +383,19 @@ def test_a_lora_that_fits_nothing_is_refused(make_run, tmp_path):
     with pytest.raises(ValueError, match="merge_adapter.*lora"):
         TrainingConfig(merge_adapter=True)
     assert not Path(tmp_path / "run" / "config.json").exists()
+
+
+def test_a_corpus_without_english_is_trained_and_evaluated(corpus, tmp_path):
+    def only_portuguese(row: dict) -> dict:
+        return {"captions": {"en": None, "pt": row["captions"]["pt"]}}
+
+    columns = corpus["train"].features.copy()
+    columns["captions"] = {code: columns["captions"][code] for code in ("en", "pt")}
+    for split, rows in corpus.items():
+        changed = rows.map(only_portuguese, features=columns, load_from_cache_file=False)
+        changed.to_parquet(tmp_path / "corpus" / "data" / f"{split}-00000-of-00001.parquet")
+    AcceleratorState._reset_state(True)
+    places = {"dataset": str(tmp_path / "corpus"), "output_dir": str(tmp_path / "run"), "num_workers": 0}
+    results = train.train(TrainingConfig(**TINY_RUN | places, max_train_steps=10, languages=["pt"]))
+    assert list(results.metrics) == ["pt"] and results.metrics["pt"]["mean_recall"] > 0
+    assert "1 language (pt)" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import keep_encoded, one_line_errors
+from rsmclip.data.schema import check_split, keep_encoded, one_line_errors
 from rsmclip.training.batches import StepSampler
 from rsmclip.training.interruption import start_workers
 from rsmclip.training.shards import ShardCache
@@ -137,8 +137,7 @@ def open_splits(
         builder = load_dataset_builder(name)
     files = {split: list(found) for split, found in (builder.config.data_files or {}).items()}
     for split in (train_split, *other_splits):
-        if split not in files:
-            raise UserError(f"the dataset has no split {split!r}; it has {', '.join(files) or 'no data files'}")
+        check_split(split, files)
         if others := [file for file in files[split] if not file.endswith(".parquet")]:
             raise UserError(f"streaming reads parquet files, but split {split!r} of {name} has {others[0]}")
     declared = builder.info.features

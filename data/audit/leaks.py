@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
 from rsmclip.core.errors import UserError
@@ -206,6 +208,22 @@ def find_pairs(pictures: Pictures, report: AuditReport, threads: int) -> list[Pa
     found.sort(key=lambda match: (min(match[1:3]), max(match[1:3])))
     pairs = (as_pair(match, pictures.rows) for match in found)
     return [pair for pair in pairs if report.audited in (pair.first.dataset, pair.second.dataset)]
+
+
+def picture_sets(pairs: Sequence[tuple[int, int]], count: int) -> list[list[int]]:
+    """
+    Return the sets of rows that pairs connect, also rows without a pair. Sets and rows are in ascending order.
+
+    Args:
+        pairs (`Sequence[tuple[int, int]]`): Rows that show the same picture.
+        count (`int`): Number of rows.
+    """
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
+    sets: dict[int, list[int]] = {}
+    for row, picture in enumerate(connected_components(graph, directed=False)[1].tolist()):
+        sets.setdefault(picture, []).append(row)
+    return list(sets.values())
 
 
 def pairs_of(one: list[int], other: list[int], pictures: Pictures, report: AuditReport) -> list[tuple[int, int]]:

@@ -8,16 +8,13 @@ from itertools import combinations_with_replacement
 from pathlib import Path
 from urllib.parse import quote
 
-import numpy as np
 from datasets import DatasetDict
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import read_json, write_whole
 from rsmclip.core.images import image_bytes
-from rsmclip.data.audit.leaks import AuditedRow, AuditReport, Pair
+from rsmclip.data.audit.leaks import AuditedRow, AuditReport, Pair, picture_sets
 from rsmclip.data.faults import load_image
 
 SHOWN_PAIRS = 100  # pairs, and sets of equal captions, in the Markdown
@@ -92,13 +89,8 @@ def same_pictures(path: Path, image_ids: Sequence[str]) -> list[list[int]]:
     fields = read_json(path)
     with user_errors(KeyError, TypeError, prefix=f"{path} is not a report of rsmclip data audit"):
         pairs = [(pair["first"]["image_id"], pair["second"]["image_id"]) for pair in fields["pairs"]]
-    found = np.array([[row_of[one], row_of[other]] for one, other in pairs if one in row_of and other in row_of])
-    first, second = found.reshape(-1, 2).T
-    graph = coo_array((np.ones(len(first)), (first, second)), shape=(len(image_ids), len(image_ids)))
-    rows_of: dict[int, list[int]] = {}
-    for row, picture in enumerate(connected_components(graph, directed=False)[1].tolist()):
-        rows_of.setdefault(picture, []).append(row)
-    return [rows for rows in rows_of.values() if len(rows) > 1]
+    found = [(row_of[one], row_of[other]) for one, other in pairs if one in row_of and other in row_of]
+    return [rows for rows in picture_sets(found, len(image_ids)) if len(rows) > 1]
 
 
 def as_markdown(report: AuditReport, folder: str) -> str:

@@ -5,6 +5,7 @@ A reader yields every row, usable or not; [`~rsmclip.data.faults.find_fault`] ch
 """
 
 from importlib import import_module
+from pathlib import Path
 
 from rsmclip.core.errors import UserError
 from rsmclip.data.sources.protocol import Source
@@ -17,12 +18,24 @@ READERS = {  # module and class by name of the source; `open_source` imports the
     "rsitmd": "karpathy.RSITMD",
     "sydney": "karpathy.SydneyCaptions",
     "ucm": "karpathy.UCMCaptions",
+    "webdataset": "webdataset.WebDatasetShards",
 }
 
 
-def open_source(name: str, place: str) -> Source:
-    """Return the reader of a corpus; `place` is its folder, or for `hub` a dataset id and options."""
+def open_source(name: str, place: str | Path) -> Source:
+    """
+    Return the reader of a corpus.
+
+    Args:
+        name (`str`): One of `READERS`.
+        place (`str` or `Path`):
+            Folder of the corpus; for `hub` also an id, for `webdataset` also a pattern of files. `imagefolder`, `hub`
+            and `webdataset` take options after it: `"DIR,captions=COLUMN"`.
+
+    Raises:
+        [`UserError`]: There is no reader of this name, no such folder, or no such option.
+    """
     if name not in READERS:
         raise UserError(f"unknown source {name!r}; known sources are {', '.join(READERS)}")
     module, reader = READERS[name].split(".")
-    return getattr(import_module(f"{__name__}.{module}"), reader)(place)
+    return getattr(import_module(f"{__name__}.{module}"), reader)(str(place))

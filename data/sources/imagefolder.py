@@ -1,24 +1,48 @@
-"""Your own images: a folder with `metadata.jsonl` or `metadata.csv`, the layout of `imagefolder` in `datasets`.
+"""Your own images: a folder with a CSV or JSON Lines file, as for `imagefolder` in `datasets`.
 
-Fields are `file_name` (path of the image), `text` (one caption) or in JSON `captions` (a list), and optionally `label`
-and `split` (default: `train`). In CSV, consecutive lines with an equal file name are captions of one image. Metadata
-files may also be in the folders `train`, `val` (or `validation`) and `test`.
+`imagefolder=DIR` reads `metadata.jsonl` or `metadata.csv` in DIR and in its folders `train`, `val` (or `validation`)
+and `test`, or else the only CSV or JSON Lines file in DIR. By default the columns are `file_name` (path of the image),
+`text` (one caption) or in JSON `captions` (a list), and optionally `label` and `split`. Options name other columns:
+`imagefolder=DIR,image=COLUMN,captions=COLUMN,label=COLUMN,split=COLUMN`.
+
+All lines with one file name are one image. `columns.py` says how columns and lines are read.
 """
 
 import csv
 import io
 import sys
 from collections.abc import Iterator
-from itertools import groupby
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import IMAGE_SUFFIXES
-from rsmclip.data.sources.protocol import SourceRow, existing_folder, make_row, read_field, read_json_lines
+from rsmclip.data.sources.columns import OPTIONS, Columns, Line, caption_columns, join_lines
+from rsmclip.data.sources.protocol import (
+    SourceRow,
+    check_inside,
+    existing_folder,
+    make_row,
+    parse_options,
+    read_field,
+    read_json_lines,
+)
 
-SPLIT_FOLDERS = {".": "train", "train": "train", "val": "val", "validation": "val", "test": "test"}
+SPLIT_FOLDERS = {".": None, "train": "train", "val": "val", "validation": "val", "test": "test"}
+DEFAULT_COLUMNS = {"image": "file_name", "label": "label", "split": "split"}
+JSON_LINES = (".jsonl", ".ndjson")
+SHOWN = 3  # names of images in a note
+
+
+class Table(NamedTuple):
+    """The lines of a metadata file."""
+
+    folder: str  # one of `SPLIT_FOLDERS`
+    columns: Columns
+    images: dict[str, list[Line]]  # by path of the image, in the order of the first lines
 
 
 class ImageFolder:
@@ -28,56 +52,107 @@ class ImageFolder:
     citation = None
 
     def __init__(self, place: str):
+        place, self.options = parse_options("imagefolder", place, OPTIONS)
         self.root = existing_folder("imagefolder", place)
         self.name = self.root.resolve().name
 
-    def rows(self) -> Iterator[SourceRow]:
-        """Yield all rows in the order of the metadata. Print a note about files that are not used."""
-        files = [(path, folder) for folder in SPLIT_FOLDERS if (path := first_metadata(self.root / folder))]
-        if not files:
-            raise UserError(f"{self.name}: no annotation file metadata.jsonl or metadata.csv in {self.root}")
-        listed = set()
-        for path, folder in files:
-            for place, entry in read_json_lines(path) if path.suffix == ".jsonl" else read_csv(path):
-                yield self.row(place, entry, folder)
-                listed.add(self.root / folder / entry["file_name"])
+    @property
+    def languages(self) -> set[str]:
+        """Languages of the columns that are named by a language code."""
+        return {language for table in self.tables for language in table.columns.languages}
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """All metadata. Files that are not used are named in a note when this is read."""
+        tables = [self.read_table(path, folder) for path, folder in self.metadata_files()]
+        listed = {self.root / table.folder / name for table in tables for name in table.images}
         if unused := [*self.ignored_metadata(), *self.images_except(listed)]:
             tqdm.write(f"note: {self.name}: {'; '.join(unused)}", file=sys.stderr)
+        return tables
+
+    def rows(self) -> Iterator[SourceRow]:
+        """Yield all rows in the order of the metadata."""
+        for table in self.tables:
+            for name, lines in table.images.items():
+                found = join_lines(lines, table.columns)
+                split = found.split or SPLIT_FOLDERS[table.folder]
+                image, place = (PurePosixPath(table.folder) / name).as_posix(), lines[0][0]
+                yield make_row(self.name, self.root, image, split, found.captions_en, found.label, place, found.given)
+
+    def metadata_files(self) -> list[tuple[Path, str]]:
+        """Return the files to read, each with its folder."""
+        if files := [(path, folder) for folder in SPLIT_FOLDERS if (path := first_metadata(self.root / folder))]:
+            return files
+        with user_errors(OSError, prefix=f"{self.root} cannot be read"):
+            others = [path for path in sorted(self.root.glob("[!.]*")) if path.suffix.lower() in (".csv", *JSON_LINES)]
+        if not others:
+            kinds = "metadata.jsonl, metadata.csv, or another CSV or JSON Lines file"
+            raise UserError(f"{self.name}: no annotation file ({kinds}) in {self.root}")
+        if len(others) > 1:
+            names = ", ".join(path.name for path in others)
+            raise UserError(f"{self.root} has several tables ({names}): rename one to metadata.csv or metadata.jsonl")
+        return [(others[0], ".")]
+
+    def read_table(self, path: Path, folder: str) -> Table:
+        lines = list(read_json_lines(path) if path.suffix.lower() in JSON_LINES else read_csv(path))
+        if not lines:
+            raise UserError(f"{path} has no lines")
+        columns = self.find_columns(path, dict.fromkeys(column for _, entry in lines for column in entry))
+        images: dict[str, list[Line]] = {}
+        for place, entry in lines:
+            name = read_field(entry, columns.image, str, place)
+            check_inside(name, place)
+            images.setdefault(PurePosixPath(name).as_posix(), []).append((place, entry))
+        return Table(folder, columns, images)
+
+    def find_columns(self, path: Path, present: dict[str, None]) -> Columns:
+        named = DEFAULT_COLUMNS | {role: self.options[role] for role in DEFAULT_COLUMNS if role in self.options}
+        for role, column in named.items():
+            if column not in present and (role == "image" or role in self.options):
+                advice = f"name the column with the option {role}=COLUMN"
+                raise UserError(f"{path} has no column {column!r}: {advice}; its columns are {', '.join(present)}")
+        captions, languages = caption_columns(str(path), present, self.options.get("captions"))
+        return Columns(captions=captions, languages=languages, **named)
 
     def ignored_metadata(self) -> Iterator[str]:
         for folder in (self.root / name for name in SPLIT_FOLDERS):
             if (folder / "metadata.jsonl").is_file() and (folder / "metadata.csv").is_file():
-                yield f"{folder / 'metadata.csv'} is not read, because metadata.jsonl is beside it"
+                yield f"{folder / 'metadata.jsonl'} is read, and metadata.csv beside it is not"
 
     def images_except(self, listed: set[Path]) -> Iterator[str]:
         with user_errors(OSError, prefix=f"{self.root} cannot be read"):
             paths = [path for path in self.root.rglob("[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES]
         if others := sorted(set(paths) - listed):
-            yield f"images left out, because they have no metadata: {len(others):,} (first: {others[0]})"
-
-    def row(self, place: str, entry: dict, folder: str) -> SourceRow:
-        captions = read_field(entry, "captions" if "captions" in entry else "text", str | list | None, place)
-        captions = [captions] if isinstance(captions, str) else captions or []
-        label = None if entry.get("label") in (None, "") else str(entry["label"])
-        file_name = (Path(folder) / read_field(entry, "file_name", str, place)).as_posix()
-        split = entry.get("split") or SPLIT_FOLDERS[folder]
-        return make_row(self.name, self.root, file_name, split, captions, label, place)
+            first = ", ".join(str(path.relative_to(self.root)) for path in others[:SHOWN])
+            more = ", …" if len(others) > SHOWN else ""
+            yield f"images left out, because no line names them: {len(others):,} ({first}{more})"
 
 
 def first_metadata(folder: Path) -> Path | None:
     return next((path for path in (folder / "metadata.jsonl", folder / "metadata.csv") if path.is_file()), None)
 
 
-def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
-    with user_errors(OSError, UnicodeDecodeError, csv.Error, prefix=f"{path} cannot be read as CSV in UTF-8"):
+def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the place (file and number of the first line, for error lines) and the fields of each record of a CSV."""
+    failed = "cannot be read as CSV in UTF-8"
+    with user_errors(OSError, UnicodeDecodeError, prefix=f"{path} {failed}"):
         text = path.read_bytes().decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        lines = [(f"{path}, line {reader.line_num}", line) for line in reader]
-    for place, line in lines:
-        if None in line or None in line.values():
-            number = "many" if None in line else "few"
-            raise UserError(f"{place} has too {number} fields; write a text with a comma in double quotes")
-    for _, group in groupby(lines, key=lambda line: line[1].get("file_name")):
-        entries = list(group)
-        place, first = entries[0]
-        yield place, first | {"captions": [read_field(line, "text", str, place) for place, line in entries]}
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = None
+    while True:
+        place = f"{path}, line {reader.line_num + 1}"
+        with user_errors(csv.Error, prefix=f"{place} {failed}"):
+            fields = next(reader, None)
+        if fields is None:
+            return
+        if not fields:  # a blank line
+            continue
+        if header is None:
+            header = fields
+            if twice := [name for name in header if name and header.count(name) > 1]:
+                raise UserError(f"{place} has the column {twice[0]!r} twice")
+        elif len(fields) != len(header):
+            found = f"{len(fields)} fields, but the header has {len(header)}"
+            raise UserError(f"{place} has {found}; write a text with a comma in double quotes")
+        else:
+            yield place, dict(zip(header, fields, strict=True))

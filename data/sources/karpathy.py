@@ -28,6 +28,7 @@ class KarpathySource:
     name: str
     license = None
     citation: str
+    languages = ()
     annotations: tuple[str, ...]  # possible names of the annotation file
     images: tuple[str, ...]  # possible names of the folder of images
 

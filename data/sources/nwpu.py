@@ -14,6 +14,7 @@ class NWPUCaptions:
 
     name = "nwpu"
     license = None
+    languages = ()
     citation = (
         "Q. Cheng, H. Huang, Y. Xu, Y. Zhou, H. Li, Z. Wang: NWPU-Captions Dataset and MLCA-Net for Remote Sensing "
         "Image Captioning. IEEE TGRS 60, 2022. doi:10.1109/TGRS.2022.3201474"

@@ -1,8 +1,9 @@
 """The interface of a reader, and functions that readers share."""
 
 import json
+import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Any, Protocol, TypedDict
@@ -18,21 +19,50 @@ class SourceRow(TypedDict):
     image_id: str  # unique over all corpora: `rsicd/airport_1`
     source: str  # name of the corpus
     label: str | None  # scene class, if the corpus has classes
-    split: str  # official split: `train`, `val` or `test`
-    captions_en: list[str]  # captions as published
+    split: str | None  # `train`, `val` or `test`; `None` if the corpus states no split
+    captions_en: list[str | None] | None  # English captions as published; `None` if the corpus has none
+    given: dict[str, list[str | None]]  # captions by language that are stored as the corpus has them, aligned
 
 
 class Source(Protocol):
-    """Reader of a corpus in the layout that its authors publish."""
+    """
+    Reader of a corpus in the layout that its authors publish.
+
+    A build may call `rows` twice. Reading `languages` may read annotations, and raises [`UserError`] as `rows` does.
+    """
 
     name: str
     license: str | None  # as the authors state it; `None` if none is known
     citation: str | None  # paper to cite, in one line
+    languages: Collection[str]  # of the field `given`
 
     def __init__(self, place: str): ...
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield all rows in the order of the annotations."""
+
+
+def parse_options(source: str, argument: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """
+    Divide `PLACE,OPTION=VALUE,…` into the place and the options. The place may have commas.
+
+    Args:
+        source (`str`): Name of the reader, for error lines.
+        argument (`str`): The text.
+        known (`Sequence[str]`): Names of the options.
+
+    Raises:
+        [`UserError`]: An option is unknown or is given twice.
+    """
+    place, text = re.fullmatch(r"(.*?)((?:,\w+=[^,]*)*)", argument, flags=re.DOTALL).groups()
+    options: dict[str, str] = {}
+    for name, _, value in (option.partition("=") for option in text.split(",")[1:]):
+        if name not in known:
+            raise UserError(f"{source}: unknown option {name!r}; known options are {', '.join(known)}")
+        if name in options:
+            raise UserError(f"{source}: the option {name} is given twice")
+        options[name] = value
+    return place, options
 
 
 def existing_folder(name: str, place: str) -> Path:
@@ -60,7 +90,14 @@ def read_field(entry: object, name: str, kind: type | UnionType, place: str) -> 
 
 
 def make_row(
-    source: str, folder: Path, file_name: str, split: str, captions: list[str], label: str | None, place: str
+    source: str,
+    folder: Path,
+    file_name: str,
+    split: str | None,
+    captions: list[str | None] | None,
+    label: str | None,
+    place: str,
+    given: dict[str, list[str | None]] | None = None,
 ) -> SourceRow:
     """Return the row of the image `file_name` in `folder`; error lines begin with `place`, the annotation's place."""
     check_inside(file_name, place)
@@ -75,6 +112,7 @@ def make_row(
         label=label,
         split=split,
         captions_en=captions,
+        given=given or {},
     )
 
 

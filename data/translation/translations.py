@@ -40,9 +40,9 @@ class Translations:
         having = {language for texts in self.captions.values() for language in texts}
         return [language for language in LANGUAGES if language in having]
 
-    def aligned(self, raw: Sequence[str], languages: Sequence[str]) -> dict[str, list[str | None]]:
-        """Return aligned captions in English and the given languages; `None` replaces a missing translation."""
-        english = [normalize_caption(text) for text in raw]
+    def aligned(self, raw: Sequence[str | None], languages: Sequence[str]) -> dict[str, list[str | None]]:
+        """Return aligned captions in English and the given languages; `None` replaces a missing text."""
+        english = [normalize_caption(text or "") or None for text in raw]
         known = [self.captions.get(text, {}) for text in english]
         return {"en": english} | {language: [texts.get(language) for texts in known] for language in languages}
 

@@ -1,0 +1,192 @@
+"""Folders of images with a CSV or JSON Lines file: columns, lines of one image, splits, and what is not used."""
+
+import pytest
+
+from rsmclip.core.errors import UserError
+from rsmclip.data.sources import open_source
+from tests.image_folders import image_folder, write_csv, write_image
+
+
+def test_an_image_folder_is_read_with_captions_or_text(tmp_path):
+    root = tmp_path / "mine"
+    encoded = write_image(root / "sub" / "a.png")
+    image_folder(
+        root,
+        {"file_name": "sub/a.png", "captions": ["A.", "B."], "split": "test", "label": 3},
+        {"file_name": "gone.png", "text": "C."},
+    )
+    first, second = open_source("imagefolder", root).rows()
+    assert first["image"] == encoded and first["captions_en"] == ["A.", "B."]
+    assert (first["image_id"], first["source"], first["label"]) == ("mine/sub/a", "mine", "3")
+    assert (second["image"], second["captions_en"], second["split"]) == (None, ["C."], None)
+
+
+@pytest.mark.parametrize(
+    ("entry", "culprit"),
+    [
+        ({"text": "A."}, "'file_name'"),
+        ({"file_name": 3, "text": "A."}, "'file_name'"),
+        ({"file_name": "../a.png", "text": "A."}, "'../a.png'"),
+        ({"file_name": "a.png", "captions": {"a": 1}}, "'captions'"),
+        ({"file_name": "a.png", "captions": 5}, "'captions'"),
+        ({"file_name": "a.png", "text": "['a road', 'a field']"}, "'text'"),
+        ({"file_name": "a.png", "text": ["A.", "B."], "pt": ["C."]}, "'pt'.*'text'"),
+    ],
+)
+def test_a_malformed_metadata_line_is_named(tmp_path, entry, culprit):
+    image_folder(tmp_path, {"file_name": "b.png", "text": "A."}, entry)
+    with pytest.raises(UserError, match=f"line 2.*{culprit}"):
+        list(open_source("imagefolder", tmp_path).rows())
+
+
+def test_metadata_in_csv_is_read_with_one_or_several_lines_an_image(tmp_path):
+    root = tmp_path / "mine"
+    lines = [("a.png", "A, with a comma.", "test", "river"), ("a.png", "B.", "test", "river"), ("b.png", "C.", "", "")]
+    write_csv(root / "metadata.csv", "file_name,text,split,label", *lines)
+    first, second = open_source("imagefolder", root).rows()
+    assert (first["captions_en"], first["split"], first["label"]) == (["A, with a comma.", "B."], "test", "river")
+    assert (second["captions_en"], second["split"], second["label"]) == (["C."], None, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "culprit"),
+    [
+        (b"file_name,text\na.png,for\xeat\n", "metadata.csv"),
+        (b"name,text\na.png,A\n", "'file_name'.*image=COLUMN.*name, text"),
+        (b"file_name\na.png\n", "'text'.*captions=COLUMN.*file_name"),
+        (b"file_name,text,text\na.png,A,B\n", "metadata.csv, line 1.*'text'"),
+        (b"file_name,text\n", "metadata.csv"),
+        (b'file_name,text\na.png,"A\nb.png,B\n', "metadata.csv, line 2"),
+        (b'file_name,text\na.png,"A" B\n', "metadata.csv, line 2"),
+        (b"file_name,text\na.png,A river, and a bridge.\n", "metadata.csv, line 2"),
+        (b"file_name,text\na.png,A.\nb.png\n", "metadata.csv, line 3"),
+    ],
+)
+def test_a_damaged_csv_is_refused(tmp_path, content, culprit):
+    (tmp_path / "metadata.csv").write_bytes(content)
+    with pytest.raises(UserError, match=culprit):
+        list(open_source("imagefolder", tmp_path).rows())
+
+
+def test_files_of_an_image_folder_that_are_not_used_are_noted_once(tmp_path, capsys):
+    for name in ("a.png", "b.png", "train/c.jpg", "d.txt", "._e.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    image_folder(tmp_path, {"file_name": "./a.png", "text": "A."}, {"file_name": "train/c.jpg", "text": "C."})
+    write_csv(tmp_path / "metadata.csv", "file_name,text", ("a.png", "A."), ("b.png", "B."))
+    assert len(list(open_source("imagefolder", tmp_path).rows())) == 2
+    told = capsys.readouterr().err
+    assert "metadata.csv" in told and ": 1 (b.png)" in told and told.count("\n") == 1
+    (tmp_path / "metadata.csv").unlink()
+    (tmp_path / "b.png").unlink()
+    assert len(list(open_source("imagefolder", tmp_path).rows())) == 2 and capsys.readouterr().err == ""
+
+
+def test_splits_may_be_folders(tmp_path):
+    root = tmp_path / "mine"
+    for folder in ("train", "validation", "test"):
+        (root / folder).mkdir(parents=True)
+        image_folder(root / folder, {"file_name": "a.png", "text": folder})
+    encoded = write_image(root / "validation" / "a.png")
+    rows = list(open_source("imagefolder", root).rows())
+    assert [row["image_id"] for row in rows] == ["mine/train/a", "mine/validation/a", "mine/test/a"]
+    assert [row["split"] for row in rows] == ["train", "val", "test"]
+    assert rows[1]["image"] == encoded
+
+
+def test_images_without_a_line_are_counted_and_the_first_are_named(tmp_path, capsys):
+    for number in range(6):
+        write_image(tmp_path / "mine" / "sub" / f"{number}.png")
+    image_folder(tmp_path / "mine", {"file_name": "sub/2.png", "text": "A."})
+    assert len(list(open_source("imagefolder", tmp_path / "mine").rows())) == 1
+    assert ": 5 (sub/0.png, sub/1.png, sub/3.png, …)" in capsys.readouterr().err
+
+
+def test_options_name_the_columns_of_the_only_table(tmp_path):
+    root = tmp_path / "tiles, 2024"
+    lines = [("x/a.png", "A .", "river", "dev"), ("x/b.png", "B .", "", ""), ("./x/a.png", "C .", "river", "")]
+    write_csv(root / "my captions.CSV", "picture,what is seen,kind,part", *lines)
+    options = ",image=picture,captions=what is seen,label=kind,split=part"
+    first, second = open_source("imagefolder", f"{root}{options}").rows()
+    assert (first["image_id"], first["captions_en"]) == ("tiles, 2024/x/a", ["A .", "C ."])
+    assert (first["label"], first["split"]) == ("river", "val")
+    assert (second["image_id"], second["captions_en"], second["label"]) == ("tiles, 2024/x/b", ["B ."], None)
+    assert first["given"] == {} and second["split"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "culprit"),
+    [
+        (",size=x", "'size'.*captions, image, label, split"),
+        (",captions=text,captions=text", "captions"),
+        (",captions=legend", "'legend'.*file_name, text"),
+        (",image=picture", "'picture'.*file_name, text"),
+        (",label=kind", "'kind'.*label=COLUMN"),
+        (",split=part", "'part'.*split=COLUMN"),
+        (",captions=pt", "'pt'"),
+    ],
+)
+def test_an_option_that_names_no_column_is_refused(tmp_path, options, culprit):
+    write_csv(tmp_path / "metadata.csv", "file_name,text", ("a.png", "A."))
+    with pytest.raises(UserError, match=culprit):
+        list(open_source("imagefolder", f"{tmp_path}{options}").rows())
+
+
+def test_columns_named_by_language_are_aligned_by_line_and_empty_cells_are_null(tmp_path):
+    lines = [("a.png", "A road .", "Uma estrada .", ""), ("b.png", "", "Um rio", ""), ("a.png", "B", "", "路")]
+    write_csv(tmp_path / "metadata.csv", "file_name,en,pt,zh", *lines)
+    source = open_source("imagefolder", tmp_path)
+    first, second = source.rows()
+    assert first["captions_en"] == ["A road .", "B"]
+    assert first["given"] == {"en": ["A road .", "B"], "pt": ["Uma estrada .", ""], "zh": ["", "路"]}
+    assert second["given"] == {"en": [""], "pt": ["Um rio"], "zh": [""]}
+    assert set(source.languages) == {"en", "pt", "zh"}
+
+
+def test_lists_of_json_lines_are_aligned_and_missing_languages_are_null(tmp_path):
+    lines = [
+        {"file_name": "a.png", "text": "A.", "pt": "A."},
+        {"file_name": "a.png", "captions": ["B.", "C."], "ko": ["B", None]},
+    ]
+    image_folder(tmp_path, *lines)
+    (only,) = open_source("imagefolder", tmp_path).rows()
+    assert only["captions_en"] == ["A.", "B.", "C."]
+    assert only["given"] == {"pt": ["A.", None, None], "ko": [None, "B", None]}
+
+
+def test_without_an_english_column_there_are_no_english_captions(tmp_path):
+    write_csv(tmp_path / "metadata.csv", "file_name,pt", ("a.png", "Um rio"))
+    (only,) = open_source("imagefolder", tmp_path).rows()
+    assert only["captions_en"] is None and only["given"] == {"pt": ["Um rio"]}
+
+
+def test_two_columns_of_english_captions_are_refused(tmp_path):
+    write_csv(tmp_path / "metadata.csv", "file_name,text,en", ("a.png", "A.", "B."))
+    with pytest.raises(UserError, match="'text' and 'en'"):
+        list(open_source("imagefolder", tmp_path).rows())
+    (only,) = open_source("imagefolder", f"{tmp_path},captions=en").rows()
+    assert only["captions_en"] == ["B."]
+
+
+def test_a_list_in_a_cell_is_read_as_json(tmp_path):
+    write_csv(tmp_path / "metadata.csv", "file_name,text", ("a.png", '["A, road.", "B."]'), ("b.png", "[A] road"))
+    first, second = open_source("imagefolder", tmp_path).rows()
+    assert (first["captions_en"], second["captions_en"]) == (["A, road.", "B."], ["[A] road"])
+
+
+@pytest.mark.parametrize(("column", "value"), [("split", "test"), ("label", "lake")])
+def test_lines_of_an_image_that_contradict_each_other_are_named(tmp_path, column, value):
+    line = {"file_name": "a.png", "text": "A.", "split": "train", "label": "river"}
+    image_folder(tmp_path, line, {"file_name": "b.png", "text": "B."}, line | {column: value})
+    with pytest.raises(UserError, match=f"line 3: {column} is '{value}'.*line 1"):
+        list(open_source("imagefolder", tmp_path).rows())
+
+
+def test_one_table_is_read_and_several_are_refused(tmp_path):
+    (tmp_path / "lines.jsonl").write_text('{"file_name": "a.png", "text": "A."}\n')
+    assert len(list(open_source("imagefolder", tmp_path).rows())) == 1
+    write_csv(tmp_path / "more.csv", "file_name,text", ("a.png", "A."))
+    with pytest.raises(UserError, match=r"lines.jsonl, more.csv"):
+        list(open_source("imagefolder", tmp_path).rows())
+    write_csv(tmp_path / "metadata.csv", "file_name,text", ("b.png", "B."))
+    assert [row["captions_en"] for row in open_source("imagefolder", tmp_path).rows()] == [["B."]]
