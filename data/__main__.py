@@ -19,13 +19,6 @@ from rsmclip.data.translation.wording import PORTUGUESE
 DEFAULT_MODEL = "Unbabel/TowerInstruct-7B-v0.2"  # trained on exactly the ten languages
 
 
-def named_source(argument: str) -> tuple[str, str]:
-    name, _, folder = argument.partition("=")
-    if not (name and folder):
-        raise argparse.ArgumentTypeError(f"expected NAME=DIR, got {argument!r}")
-    return name, folder
-
-
 def json_file(argument: str) -> Path:
     if not argument.endswith(".json"):
         raise argparse.ArgumentTypeError(f"expected a file name that ends in .json, got {argument!r}")
@@ -42,15 +35,13 @@ def build(arguments: argparse.Namespace) -> None:
     from rsmclip.data.build import UnusableRows, build_corpus
     from rsmclip.data.card import split_table
     from rsmclip.data.faults import fault_table
-    from rsmclip.data.sources import open_source
     from rsmclip.data.translation.report import acceptance_table
     from rsmclip.data.translation.translations import load_translations
 
-    sources = [open_source(name, place) for name, place in arguments.source]
     translations = load_translations(arguments.translations) if arguments.translations else None
     options = {"skip_bad": arguments.skip_bad, "overwrite": arguments.overwrite_output_dir}
     try:
-        report = build_corpus(sources, arguments.output, translations, **options)
+        report = build_corpus(arguments.source, arguments.output, translations, **options)
     except UnusableRows as error:
         print(fault_table(error.faults), file=sys.stderr)
         raise
@@ -182,8 +173,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_build(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=build)
-    corpus = {"type": named_source, "help": f"corpus and its folder, repeatable; NAME: {', '.join(READERS)}"}
-    parser.add_argument("--source", action="append", required=True, metavar="NAME=DIR", **corpus)
+    corpus = f"corpus and its folder, repeatable; NAME: {', '.join(READERS)}"
+    parser.add_argument("--source", action="append", required=True, metavar="NAME=DIR", help=corpus)
     parser.add_argument("--translations", type=Path, metavar="DIR", help="output of translate, or your own *.jsonl")
     parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
     parser.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")

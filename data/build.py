@@ -10,8 +10,9 @@ from rsmclip.core.errors import UserError
 from rsmclip.data.card import BuildReport, corpus_card
 from rsmclip.data.faults import Fault, encode_image, fault_summary, find_fault
 from rsmclip.data.schema import RAW_CAPTIONS, features
+from rsmclip.data.sources import named_source
 from rsmclip.data.sources.protocol import Source, SourceRow
-from rsmclip.data.translation.translations import Translations
+from rsmclip.data.translation.translations import Translations, load_translations
 from rsmclip.data.write import write_corpus
 
 
@@ -24,9 +25,9 @@ class UnusableRows(UserError):
 
 
 def build_corpus(
-    sources: Sequence[Source],
-    output: Path,
-    translations: Translations | None = None,
+    sources: Sequence[str | Source],
+    output: str | Path,
+    translations: str | Path | Translations | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
 ) -> BuildReport:
@@ -34,9 +35,11 @@ def build_corpus(
     Write a corpus in English and in every language of the translations.
 
     Args:
-        sources (`Sequence[Source]`): Corpora, concatenated in this order. They keep their official splits.
-        output (`Path`): Folder to write.
-        translations (`Translations`, *optional*): Output of `load_translations`.
+        sources (`Sequence[str | Source]`): Corpora, concatenated in this order. They keep their official splits. A
+            string is written as for `rsmclip data build --source`: `"NAME=DIR"`.
+        output (`str` or `Path`): Folder to write.
+        translations (`str`, `Path` or `Translations`, *optional*): Folder of translations, or the output of
+            `load_translations`.
         skip_bad (`bool`, *optional*, defaults to `False`):
             Whether to leave unusable rows out. By default, an unusable row is an error and nothing is written.
         overwrite (`bool`, *optional*, defaults to `False`): Whether to replace a corpus in `output`.
@@ -45,9 +48,12 @@ def build_corpus(
         [`UnusableRows`]: Rows are unusable, and `skip_bad` is not set.
         [`UserError`]: A corpus cannot be read, or `output` is not empty and may not be overwritten.
     """
+    sources = [named_source(source) if isinstance(source, str) else source for source in sources]
     names = Counter(source.name for source in sources)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
+    if isinstance(translations, str | Path):
+        translations = load_translations(Path(translations))
     translations = translations or Translations()
     languages, report = translations.languages, BuildReport()
 
@@ -62,7 +68,7 @@ def build_corpus(
             raise UnusableRows(report.faults)
 
     columns = features(["en", *languages], raw=True)
-    write_corpus(examples(), columns, output, overwrite, lambda: corpus_card(sources, report, translations))
+    write_corpus(examples(), columns, Path(output), overwrite, lambda: corpus_card(sources, report, translations))
     return report
 
 
