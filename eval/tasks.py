@@ -63,7 +63,7 @@ def read_corpus(
     place = f"split {split!r} of {dataset}"
 
     # Every requested language must have captions.
-    rows = check_schema(corpus, split, languages or [])
+    rows = check_schema(corpus, split, languages or [], "--languages")
     counts = count_captions(rows)
     if not (languages := list(languages or [code for code in LANGUAGES if counts.get(code)])):
         raise UserError(f"{place} has no captions in any language")

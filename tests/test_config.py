@@ -59,6 +59,13 @@ def test_the_papers_recipe_freezes_prototypes_for_an_epoch_and_validates_each_on
     assert config.head_learning_rate == 5e-4 * config.batch_size / 256
 
 
+def test_fine_tuning_counts_epochs_and_inherits_no_benchmark():
+    config = read_config("finetune", languages=["en"])
+    assert config.num_train_epochs and config.max_train_steps is None and config.benchmarks == []
+    assert config.evaluated_languages == ["en"]
+    assert read_yaml(RECIPES / "finetune.yaml")["benchmarks"] == []  # also if a base has some
+
+
 def test_a_recipe_says_only_what_it_changes_of_another(tmp_path):
     (tmp_path / "whole.yaml").write_text("batch_size: 8\nlearning_rate: 3e-4\nlanguages: [en, pt]\n")
     (tmp_path / "part.yaml").write_text("base: whole.yaml\nlanguages: [en]\n")
@@ -208,7 +215,7 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ('output_dir: "\\ud800"', "output_dir"),
         ("cpu_threads: 100000", "cpu_threads.*1024"),
         ("model: a/b\ntokenizer: c/d", "model or tokenizer"),
-        ("log_with: pencil", "log_with.*pencil"),
+        ("log_with: pencil", r"log_with.*pencil.*\[trackers\]"),
         ("language_sampling: en=x", "language_sampling.*x"),
         ("source_sampling: 2\nstreaming: true\ntokenizer: a/b", "source_sampling.*streaming"),
         ("freeze: (", "freeze.*[(]"),
