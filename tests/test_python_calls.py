@@ -79,3 +79,9 @@ def test_the_package_names_what_it_gives_and_imports_it_at_the_first_use():
     assert all(callable(getattr(rsmclip, name)) for name in rsmclip.__all__)
     with pytest.raises(AttributeError, match="evaluated"):
         rsmclip.evaluated  # noqa: B018
+
+
+def test_what_the_commands_of_the_readme_write_lies_under_outputs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    written = re.findall(r"--(?:output|output_dir|sheet|csv|index) (\S+)", readme)
+    assert len(written) >= 6 and all(place.startswith("outputs/") for place in written), written
