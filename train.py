@@ -97,6 +97,7 @@ def plan(config: TrainingConfig) -> Plan:
     run_folder.check_run_folder(config)
 
     # data
+    accelerator.print(f"reading the corpus {config.dataset}")
     splits = loading.load_splits(config, accelerator)
     config = run_folder.with_checkpoint(config.with_whole_steps(len(splits["train"])), accelerator)
     evaluated = {role: splits[role] for role in ("validation", "test")}
@@ -104,6 +105,7 @@ def plan(config: TrainingConfig) -> Plan:
     best.check_figure(config.best_figure, best.named_figures(tasks.expected("validation")))
 
     # model
+    accelerator.print(f"making the model from {config.weights}")
     set_seed(config.seed)
     with_head = config.self_distillation_weight > 0
     captions = captions_of(splits["train"], config.languages)
@@ -123,6 +125,7 @@ def plan(config: TrainingConfig) -> Plan:
 def probe(plan: Plan) -> None:
     """Train projections and logit scale alone, on embeddings of plain images and captions (training/probe.py)."""
     config, model = plan.config, plan.model.to(plan.accelerator.device)
+    plan.accelerator.print(f"embedding {len(plan.splits['train']):,} images and their captions for the probe")
     towers = probing.without_projections(model)
     embedder = evaluation.cached_embedder(towers, plan.processor, config.evaluation_batch_size)
     probing.train_new_layers(model, embedder.images, embedder.texts, plan.splits["train"], config)
@@ -342,6 +345,7 @@ def evaluate_start(run: Run) -> best.Metrics:
     if (metrics := run_folder.stored_start(config, run.accelerator)) is None:
         if config.probe_steps and config.resume_from_checkpoint:
             restore(run, 0)  # a resumed run has not probed
+        run.accelerator.print(f"evaluating the start on {len(run.splits['test']):,} images of {config.test_split}")
         metrics = evaluation.metrics_by_dataset(evaluate(run, "test"))
         if run.accelerator.is_main_process:
             run_folder.store_start(config, metrics)

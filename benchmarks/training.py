@@ -45,7 +45,7 @@ from rsmclip.data.schema import check_schema, load_corpus
 from rsmclip.models.folder import make_processor
 from rsmclip.models.openclip import describe
 from rsmclip.training.batches import CaptionedViews, Collate
-from rsmclip.training.command_line import DEFAULT_CONFIG, read_yaml
+from rsmclip.training.command_line import read_yaml, recipe_file
 from rsmclip.training.config import TrainingConfig
 from rsmclip.training.initial_model import token_ids
 
@@ -140,7 +140,7 @@ def pipeline(options: argparse.Namespace, folder: Path) -> dict:
     found = {"images_per_second_and_core": round(pipeline_rate(examples, collate, options), 1), "demo": {}}
     print(f"  {found['images_per_second_and_core']} images/s on one core", flush=True)
     for workers in (0, 2):
-        demo = read_yaml(DEFAULT_CONFIG) | {"num_workers": workers, "cpu_threads": options.threads}
+        demo = read_yaml(recipe_file("demo")) | {"num_workers": workers, "cpu_threads": options.threads}
         demo |= {"output_dir": str(folder / f"demo_{workers}"), "max_train_steps": 10**6}
         with worker_side(f"demo with {workers} workers", demo, folder, options) as side:
             side.ask("steps", settle=0, steps=20)

@@ -19,13 +19,6 @@ from rsmclip.data.translation.wording import PORTUGUESE
 DEFAULT_MODEL = "Unbabel/TowerInstruct-7B-v0.2"  # trained on exactly the ten languages
 
 
-def named_source(argument: str) -> tuple[str, str]:
-    name, _, folder = argument.partition("=")
-    if not (name and folder):
-        raise argparse.ArgumentTypeError(f"expected NAME=DIR, got {argument!r}")
-    return name, folder
-
-
 def json_file(argument: str) -> Path:
     if not argument.endswith(".json"):
         raise argparse.ArgumentTypeError(f"expected a file name that ends in .json, got {argument!r}")
@@ -42,16 +35,14 @@ def build(arguments: argparse.Namespace) -> None:
     from rsmclip.data.build import UnusableRows, build_corpus
     from rsmclip.data.card import split_note, split_table
     from rsmclip.data.faults import fault_table
-    from rsmclip.data.sources import open_source
     from rsmclip.data.translation.report import acceptance_table
     from rsmclip.data.translation.translations import load_translations
 
-    sources = [open_source(name, place) for name, place in arguments.source]
     translations = load_translations(arguments.translations) if arguments.translations else None
     options = {"skip_bad": arguments.skip_bad, "overwrite": arguments.overwrite_output_dir}
     options |= {"split": arguments.split, "seed": arguments.seed}
     try:
-        report = build_corpus(sources, arguments.output, translations, **options)
+        report = build_corpus(arguments.source, arguments.output, translations, **options)
     except UnusableRows as error:
         print(fault_table(error.faults), file=sys.stderr)
         raise
@@ -187,8 +178,8 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=build)
     known = f"corpus and its folder, repeatable; NAME: {', '.join(READERS)}"
     options = "imagefolder, hub and webdataset take columns: NAME=DIR,captions=COLUMN,image=COLUMN,label=COLUMN,…"
-    corpus = {"type": named_source, "help": f"{known}; {options}"}
-    parser.add_argument("--source", action="append", required=True, metavar="NAME=DIR", **corpus)
+    corpus = {"metavar": "NAME=DIR", "help": f"{known}; {options}"}
+    parser.add_argument("--source", action="append", required=True, **corpus)
     shares = "percent of train, val and test, for images without a stated split: 80/10/10 (default: all are train)"
     parser.add_argument("--split", metavar="PERCENT", help=shares)
     parser.add_argument("--seed", type=whole_number, default=0, help="seed of --split (default: 0)")

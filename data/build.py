@@ -12,9 +12,10 @@ from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import BuildReport, corpus_card
 from rsmclip.data.faults import Fault, encode_image, fault_summary, find_fault
 from rsmclip.data.schema import RAW_CAPTIONS, features
+from rsmclip.data.sources import named_source
 from rsmclip.data.sources.protocol import Source, SourceRow
 from rsmclip.data.split import Division, divide
-from rsmclip.data.translation.translations import Translations
+from rsmclip.data.translation.translations import Translations, load_translations
 from rsmclip.data.write import check_output, write_corpus
 
 
@@ -27,9 +28,9 @@ class UnusableRows(UserError):
 
 
 def build_corpus(
-    sources: Sequence[Source],
-    output: Path,
-    translations: Translations | None = None,
+    sources: Sequence[str | Source],
+    output: str | Path,
+    translations: str | Path | Translations | None = None,
     skip_bad: bool = False,
     overwrite: bool = False,
     split: str | None = None,
@@ -39,10 +40,11 @@ def build_corpus(
     Write a corpus with the captions of its sources and their translations.
 
     Args:
-        sources (`Sequence[Source]`): Corpora, concatenated in this order. They keep the splits that they state.
-        output (`Path`): Folder to write.
-        translations (`Translations`, *optional*):
-            Output of `load_translations`. Captions that a source has in another language come first.
+        sources (`Sequence[str | Source]`): Corpora, concatenated in this order. They keep the splits that they state.
+            A string is written as for `rsmclip data build --source`: `"NAME=DIR"`.
+        output (`str` or `Path`): Folder to write.
+        translations (`str`, `Path` or `Translations`, *optional*): Folder of translations, or the output of
+            `load_translations`. Captions that a source has in another language come first.
         skip_bad (`bool`, *optional*, defaults to `False`):
             Whether to leave unusable rows out. By default, an unusable row is an error and nothing is written.
         overwrite (`bool`, *optional*, defaults to `False`): Whether to replace a corpus in `output`.
@@ -59,10 +61,14 @@ def build_corpus(
         [`UserError`]: A corpus cannot be read, `split` is malformed, or `output` is not empty and may not be
             overwritten.
     """
+    sources = [named_source(source) if isinstance(source, str) else source for source in sources]
     names = Counter(source.name for source in sources)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
+    output = Path(output)
     check_output(output, overwrite)  # before minutes of reading
+    if isinstance(translations, str | Path):
+        translations = load_translations(Path(translations))
     translations = translations or Translations()
     division = Division.parse(split, seed) if split else None
     report = BuildReport(division=str(division) if division else None)

@@ -94,7 +94,7 @@ def hub_revision(rows: Dataset) -> str | None:
     return next((name for name in folders if re.fullmatch(r"[0-9a-f]{40}", name)), None)
 
 
-def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> Dataset:
+def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str], option: str | None = None) -> Dataset:
     """
     Return a split after checking that a model can be trained or evaluated on it.
 
@@ -102,6 +102,7 @@ def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> 
         dataset (`DatasetDict`): Dataset as [`load_corpus`] returned it.
         split (`str`): Name of the split.
         languages (`Sequence[str]`): Languages that must each have at least one caption in the split.
+        option (`str`, *optional*): Option of the command that has the languages. The error line advises it.
 
     Raises:
         [`UserError`]: A split, column or language is missing or wrong.
@@ -112,8 +113,12 @@ def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str]) -> 
         raise UserError(f"the dataset does not have the columns of rsmclip.data: {'; '.join(faults)}")
     counts = count_captions(rows)
     if missing := [language for language in languages if not counts.get(language)]:
-        present = ", ".join(language for language, count in counts.items() if count) or "no language"
-        raise UserError(f"split {split!r} has no captions in {', '.join(missing)}; it has captions in {present}")
+        present = [language for language, count in counts.items() if count]
+        advice = f": give {option} {' '.join(present)}" if option and present else ""
+        raise UserError(
+            f"split {split!r} has no captions in {', '.join(missing)}; it has captions in "
+            f"{', '.join(present) or 'no language'}{advice}"
+        )
     return rows
 
 

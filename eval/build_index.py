@@ -26,7 +26,7 @@ from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import absolute_name, write_whole
 from rsmclip.core.images import decode_rgb
 from rsmclip.eval.embed import DECODERS, Embedder, ahead, first_not_finite, processes
-from rsmclip.eval.image_sources import Picture, Source
+from rsmclip.eval.image_sources import Picture, Source, open_source
 from rsmclip.eval.index import RECORD, BadIndex, Index, open_index, read_record
 from rsmclip.eval.index_files import (
     LOCK,
@@ -34,12 +34,14 @@ from rsmclip.eval.index_files import (
     Rows,
     Shard,
     as_line,
+    check_place,
     images_of,
     open_shards,
     take_folder,
     write_index,
     writing,
 )
+from rsmclip.eval.models import as_embedder
 from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.tiles import Box, import_rasterio, read_tiles, scene_size, tile_boxes, tile_coordinates
 
@@ -91,36 +93,44 @@ class Prepared:
 
 
 def build_index(
-    source: Source,
-    embedder: Embedder,
-    output: Path,
-    model: str,
-    revision: str | None = None,
+    images: str | Path | Source,
+    model: str | Path | Embedder,
+    output: str | Path,
+    split: str | None = None,
     tile: int | None = None,
     stride: int | None = None,
+    batch_size: int = 128,
+    dtype: str = "float32",
+    revision: str | None = None,
 ) -> IndexReport:
     """
     Write or update an index. Every process must call it; the processes share the images.
 
     Args:
-        source (`Source`): The images, from [`~rsmclip.eval.image_sources.open_source`].
-        embedder ([`~rsmclip.eval.embed.Embedder`]): The model.
-        output (`Path`): Folder of the index: new, empty, or an index of this source by this model.
-        model (`str`): Folder or Hub id of the model. A search loads it again.
-        revision (`str`, *optional*): Branch, tag or commit of the model.
+        images (`str`, `Path` or `Source`): A folder of images, with any folders inside; a corpus, a folder or Hub id;
+            or the result of [`~rsmclip.eval.image_sources.open_source`].
+        model (`str`, `Path` or [`~rsmclip.eval.embed.Embedder`]): Folder or Hub id of a model; or a loaded model, the
+            result of [`~rsmclip.eval.models.load_embedder`].
+        output (`str` or `Path`): Folder of the index: new, empty, or an index of these images by this model.
+        split (`str`, *optional*): Split of a corpus; all splits by default.
         tile (`int`, *optional*): Side of the tiles that every image is cut into, in pixels. By default images are
             embedded whole.
         stride (`int`, *optional*): Distance from a tile to the next, in pixels; by default `tile`.
+        batch_size, dtype, revision: Options of [`~rsmclip.eval.models.load_embedder`], if `model` is a name.
+
+    Returns:
+        [`IndexReport`]: Numbers of images, and the images that were left out.
 
     Raises:
-        [`UserError`]: The folder has other content, or an index of another source, model or tile size; another process
-            writes it; no image can be read; or the disk is full.
+        [`UserError`]: The images or the model do not exist; the folder has other content, or an index of other images,
+            another model or tile size; another process writes it; no image can be read; or the disk is full.
     """
-    if tile:
-        import_rasterio()
-        if source.kind != "folder":
-            raise UserError(f"{source.name} is a corpus: tiles can only be cut from the images of a folder")
-    record = describe(source, embedder, model, revision) | {"tile": tile, "stride": tile and (stride or tile)}
+    output = Path(output)
+    check_place(output)
+    source = open_source(str(images), split) if isinstance(images, str | Path) else images
+    check_tiles(source, tile, stride)
+    embedder = as_embedder(model, batch_size=batch_size, dtype=dtype, revision=revision)
+    record = describe(source, embedder) | {"tile": tile, "stride": tile and (stride or tile)}
     update = Update(source, output, record)
     try:
         todo = from_main(update.plan)
@@ -130,21 +140,32 @@ def build_index(
         update.lock.release()
 
 
+def check_tiles(source: Source, tile: int | None, stride: int | None) -> None:
+    if stride and not tile:
+        raise UserError("stride needs tile")
+    if tile and (stride or 0) > tile:
+        raise UserError(f"stride {stride} is above tile {tile}: pixels would be left out")
+    if tile and source.kind != "folder":
+        raise UserError(f"{source.name} is a corpus: tiles can only be cut from the images of a folder")
+    if tile:
+        import_rasterio()
+
+
 def kept_index(source: Source, embedder: Embedder) -> Path:
     """Return a folder in `HF_HOME/rsmclip/indexes` for the index of a source by a model."""
     key = json.dumps([source.name, source.split, embedder.hash])
     return KEPT / blake2b(key.encode(), digest_size=12).hexdigest()
 
 
-def describe(source: Source, embedder: Embedder, model: str, revision: str | None) -> dict[str, Any]:
+def describe(source: Source, embedder: Embedder) -> dict[str, Any]:
     """Return the record of an index of whole images, without the name of its files."""
     return {
         "source": source.name,
         "kind": source.kind,
         "split": source.split,
         "source_revision": source.revision,
-        "model": absolute_name(model),
-        "revision": revision,
+        "model": absolute_name(embedder.name),
+        "revision": embedder.revision,
         "dtype": str(embedder.model.dtype).removeprefix("torch."),
         "model_hash": embedder.hash,
         "tile": None,
@@ -352,18 +373,19 @@ def append_batch(embedder: Embedder, batch: list[Prepared], shard: Shard) -> Non
         shard.append(unit_rows(embeds, "image").numpy(), entries)
 
 
-def write_corpus_index(
-    folder: Path, source: Source, embedder: Embedder, image_embeds: torch.Tensor, model: str, revision: str | None
-) -> None:
+def write_corpus_index(folder: Path, source: Source, embedder: Embedder, image_embeds: torch.Tensor) -> None:
     """
     Write the index of a corpus from embeddings that are computed already, in place of an older index.
 
     Args:
+        folder (`Path`): Folder of the index.
+        source (`Source`): The images.
+        embedder ([`~rsmclip.eval.embed.Embedder`]): The model.
         image_embeds (`torch.Tensor` of shape `(images, dim)`): Embeddings, in the order of `source.list()`.
 
-    [`build_index`] has the other arguments and the errors.
+    [`build_index`] has the errors.
     """
-    record = describe(source, embedder, model, revision)
+    record = describe(source, embedder)
     pictures = source.list().pictures
     entries = [{"path": picture.path, "version": picture.version} for picture in pictures]
     lines = b"".join(map(as_line, entries))

@@ -55,6 +55,8 @@ class Embedder:
         cache ([`EmbeddingCache`], *optional*): Cache of embeddings; by default there is none.
         shared (`bool`, *optional*, defaults to `False`): Whether the processes of `accelerate launch` share the
             batches of every call. Each process receives all embeddings. By default a process computes all batches.
+        name (`str`, *optional*): Folder or Hub id of the model, recorded in results. By default the model's class.
+        revision (`str`, *optional*): Branch, tag or commit of a Hub id.
     """
 
     def __init__(
@@ -65,8 +67,11 @@ class Embedder:
         text_input: TextInput = TextInput(),
         cache: EmbeddingCache | None = None,
         shared: bool = False,
+        name: str | None = None,
+        revision: str | None = None,
     ):
         self.model, self.processor, self.batch_size = model, processor, batch_size
+        self.name, self.revision = name or type(model).__name__, revision
         self.text_input, self.cache = text_input, cache
         self.state = processes() if shared else None
 

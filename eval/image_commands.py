@@ -17,7 +17,7 @@ def index_parser() -> argparse.ArgumentParser:
         description="Embed the images of a folder or corpus. A second run embeds only what is new or has changed.",
     )
     add = parser.add_argument
-    add("source", metavar="FOLDER", help="folder of images, with any folders inside; or a corpus, a folder or Hub id")
+    add("images", metavar="FOLDER", help="folder of images, with any folders inside; or a corpus, a folder or Hub id")
     add("--model", required=True, metavar="MODEL", help="folder or Hub id of the model")
     add("--output", type=Path, required=True, metavar="INDEX", help="folder of the index")
     add("--split", help="split of a corpus (default: all)")
@@ -46,7 +46,7 @@ def classify_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="rsmclip classify", description="Give each image of a folder one of your labels.")
     add = parser.add_argument
     add("model", metavar="MODEL", help="folder or Hub id of the model")
-    add("source", metavar="FOLDER", help="folder of images, or an index that rsmclip index wrote")
+    add("images", metavar="FOLDER", help="folder of images, or an index that rsmclip index wrote")
     add("--labels", required=True, metavar='"A, B, C"', help="labels, separated by commas")
     add("--language", choices=LANGUAGES, default="en", help="language of the labels (default: %(default)s)")
     add("--csv", type=Path, metavar="FILE.csv", help="write a row per image: path, label and all scores")

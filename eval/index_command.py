@@ -7,42 +7,23 @@ from datasets import disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from rsmclip.core.command_line import printable
-from rsmclip.core.errors import UserError
 from rsmclip.eval.build_index import IndexReport, build_index
 from rsmclip.eval.embed import processes
-from rsmclip.eval.image_sources import open_source
-from rsmclip.eval.index_files import check_place
-from rsmclip.eval.models import load_embedder
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Build or update an index. Images that cannot be used are named on standard error."""
     transformers_logging.disable_progress_bar()
     disable_progress_bars()
-    if arguments.stride and not arguments.tile:
-        raise UserError("--stride needs --tile")
-    if arguments.tile and (arguments.stride or 0) > arguments.tile:
-        raise UserError(f"--stride {arguments.stride} is above --tile {arguments.tile}: pixels would be left out")
-    check_place(arguments.output)
-    source = open_source(arguments.source, arguments.split)
-    embedder = load_embedder(arguments.model, arguments.batch_size, arguments.dtype, revision=arguments.revision)
-    report = build_index(
-        source,
-        embedder,
-        arguments.output,
-        arguments.model,
-        arguments.revision,
-        tile=arguments.tile,
-        stride=arguments.stride,
-    )
+    report = build_index(**vars(arguments))
     if processes().is_main_process:
-        print_left_out(report)
+        print_left_out(report.left_out)
         print(f"{arguments.output}: {summary(report)}")
 
 
-def print_left_out(report: IndexReport) -> None:
-    """Print a line to standard error for each image that is left out."""
-    for path, reason in report.left_out.items():
+def print_left_out(left_out: dict[str, str]) -> None:
+    """Print a line to standard error for each image that is left out, with its reason."""
+    for path, reason in left_out.items():
         print(f"left out: {printable(path)}: {printable(reason)}", file=sys.stderr)
 
 

@@ -75,7 +75,12 @@ def load_embedder(
     model, processor = load(name, DTYPES[dtype], revision)
     text_input = text_input_of(model, processor.tokenizer)
     model.to(processes().device if device is None else device)
-    return Embedder(model.eval(), processor, batch_size, text_input, cache, shared)
+    return Embedder(model.eval(), processor, batch_size, text_input, cache, shared, name, revision)
+
+
+def as_embedder(model: str | Path | Embedder, **options: object) -> Embedder:
+    """Load a model by its name, see [`load_embedder`]. A model that is loaded already is returned unchanged."""
+    return model if isinstance(model, Embedder) else load_embedder(str(model), **options)
 
 
 def load(name: str, dtype: torch.dtype, revision: str | None) -> tuple[PreTrainedModel, ProcessorMixin]:

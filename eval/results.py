@@ -48,6 +48,11 @@ class DatasetFacts(Results):
     citation: str | None = None
     license: str | None = None
 
+    def title(self, name: str) -> str:
+        """Return the title of the tables of the dataset with this name."""
+        split = f", split {self.split}" if self.split else ""
+        return f"{name}: {Path(self.dataset).name}{split}"
+
 
 @dataclass(kw_only=True)
 class EvalResults(Results):
@@ -63,6 +68,15 @@ class EvalResults(Results):
     datasets: dict[str, DatasetFacts]  # by name
     figures: list[dict]  # from eval/intervals.py `figures`, each with the name of its `dataset`
     metrics: dict[str, dict[str, dict[str, float]]]  # values by dataset, language and metric
+
+    def __str__(self) -> str:
+        """Return the tables of all datasets."""
+        tables = (
+            f"{facts.title(name)}\n{title}\n\n{as_text(*table)}"
+            for name, facts in self.datasets.items()
+            for title, table in figure_tables(self.figures_of(name)).items()
+        )
+        return "\n\n".join(tables)
 
     def figures_of(self, name: str) -> list[dict]:
         """Return the records of a dataset."""
@@ -90,8 +104,7 @@ class Measured:
     @property
     def title(self) -> str:
         """Title of the dataset's tables."""
-        split = f", split {self.facts.split}" if self.facts.split else ""
-        return f"{self.name}: {Path(self.facts.dataset).name}{split}"
+        return self.facts.title(self.name)
 
 
 def make_results(model: str, model_hash: str, command: str, measured: list[Measured], samples: int) -> EvalResults:
@@ -116,7 +129,7 @@ def make_results(model: str, model_hash: str, command: str, measured: list[Measu
 
 
 def write_results(folder: Path, results: EvalResults, measured: list[Measured]) -> None:
-    """Print the tables and write all files of the output folder."""
+    """Write all files of the output folder."""
     with user_errors(OSError, prefix=f"{folder} cannot be written"):
         for name in ("outcomes", "plots"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -128,7 +141,6 @@ def write_results(folder: Path, results: EvalResults, measured: list[Measured]) 
         own = results.figures_of(each.name)
         markdown.append(f"## {each.title}\n\n{explanation(each)}\n")
         for title, table in figure_tables(own).items():
-            print(f"\n{each.title}\n{title}\n\n{as_text(*table)}")
             markdown.append(f"### {title}\n\n{as_markdown(*table)}\n")
         each.outcomes.save(folder / "outcomes" / f"{each.name}.npz")
         draw_plots(folder / "plots", each, results.model, own)

@@ -18,7 +18,7 @@ from rsmclip.core.images import decode_image
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.image_sources import Source, entry_image, source_of
 from rsmclip.eval.index import BadIndex, Index, nearest, open_index
-from rsmclip.eval.models import load_embedder
+from rsmclip.eval.models import as_embedder
 from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.sheet import contact_sheet, shorten
 
@@ -32,87 +32,91 @@ class Found(NamedTuple):
     entry: dict[str, Any]  # see [`~rsmclip.eval.index.Index.entry`]
 
 
-def search_index(
-    index: Index, embedder: Embedder, text: str | None = None, image: str | Path | None = None, top: int = 20
+def search(
+    index: str | Path | Index,
+    text: str | None = None,
+    image: str | Path | Image.Image | None = None,
+    top: int = 20,
+    model: str | Path | Embedder | None = None,
 ) -> list[Found]:
     """
     Find the entries of an index that fit a query best.
 
     Args:
-        index ([`~rsmclip.eval.index.Index`]): An open index.
-        embedder ([`~rsmclip.eval.embed.Embedder`]): The model of the index.
+        index (`str`, `Path` or [`~rsmclip.eval.index.Index`]): Folder of an index, or an open index.
         text (`str`, *optional*): A text in any language of the model.
-        image (`str` or `Path`, *optional*): An image file. With a text, the sum of both unit embeddings is searched.
+        image (`str`, `Path` or `PIL.Image.Image`, *optional*): An image or its file. With a text, the sum of both unit
+            embeddings is searched.
         top (`int`, *optional*, defaults to 20): Number of results.
+        model (`str`, `Path` or [`~rsmclip.eval.embed.Embedder`], *optional*): Folder or Hub id of the model, or the
+            loaded model. By default the model that the index names is loaded. For many searches, load it once with
+            [`~rsmclip.eval.models.load_embedder`].
 
     Returns:
         `list[Found]`: Results, best first. Entries with equal scores have the order of the index.
 
     Raises:
-        [`UserError`]: There is no query, the image cannot be read, or the model has embeddings of another length.
+        [`UserError`]: There is no query, the index is damaged, the image or the model cannot be read, or another model
+            made the index.
     """
-    query = embed_query(embedder, text, image)
-    if len(query) != (dim := index.embeds.shape[1]):
-        raise UserError(f"{index.folder} has embeddings of length {dim}, but those of the model have {len(query)}")
+    check_query(text, image)
+    index = as_index(index)
+    query = embed_query(model_of(index, model), text, image)
     return [Found(score, index.entry(row)) for row, score in zip(*nearest(index.embeds, query, top), strict=True)]
 
 
-def embed_query(embedder: Embedder, text: str | None, image: str | Path | None) -> np.ndarray:
-    check_query(text, image)
+def embed_query(embedder: Embedder, text: str | None, image: str | Path | Image.Image | None) -> np.ndarray:
     parts = [] if text is None else [embedder.texts([text])]
     if image is not None:
-        with user_errors(OSError, prefix=f"{image} cannot be read"):
-            encoded = Path(image).read_bytes()
-        picture = decode_image({"bytes": encoded}, str(image))
-        inputs = embedder.processor.image_processor([picture], return_tensors="pt")
+        inputs = embedder.processor.image_processor([read_query(image)], return_tensors="pt")
         parts.append(embedder.run(embedder.model.get_image_features, inputs))
     return unit_rows(unit_rows(torch.cat(parts), "query").sum(dim=0, keepdim=True), "query")[0].cpu().numpy()
 
 
-def check_query(text: str | None, image: str | Path | None) -> None:
+def check_query(text: str | None, image: str | Path | Image.Image | None) -> None:
     if text is None and image is None:
-        raise UserError("nothing to search for: give a text, --image FILE or both")
+        raise UserError("nothing to search for: give a text, an image or both")
     if text is not None and not text.strip():
         raise UserError("the text is empty")
-    if image is not None and not Path(image).is_file():
-        raise UserError(f"--image {image}: there is no such file")
+    if isinstance(image, str | Path) and not Path(image).is_file():
+        raise UserError(f"image {image}: there is no such file")
 
 
-def open_with_model(folder: Path, model: str | None = None) -> tuple[Index, Embedder]:
-    """
-    Open an index and load its model.
+def read_query(image: str | Path | Image.Image) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    with user_errors(OSError, prefix=f"{image} cannot be read"):
+        encoded = Path(image).read_bytes()
+    return decode_image({"bytes": encoded}, str(image))
 
-    Args:
-        folder (`Path`): The index.
-        model (`str`, *optional*): Folder or Hub id of the model; by default the name in the index.
 
-    Raises:
-        [`UserError`]: The index is damaged, or the model is not the one of the index.
-    """
+def as_index(index: str | Path | Index) -> Index:
+    """Open an index. An open index is returned unchanged. Raises [`UserError`] if there is none or it is damaged."""
+    if isinstance(index, Index):
+        return index
     with user_errors(BadIndex):
-        index = open_index(folder)
+        return open_index(Path(index))
+
+
+def model_of(index: Index, model: str | Path | Embedder | None = None, revision: str | None = None) -> Embedder:
+    """Return the model of an index; by default load the one that it names. Raises [`UserError`] for another model."""
     record = index.record
-    name, revision = (model, None) if model else (record["model"], record["revision"])
-    embedder = load_embedder(name, dtype=record["dtype"], revision=revision)
-    check_model(index, embedder, name)
-    return index, embedder
-
-
-def check_model(index: Index, embedder: Embedder, name: str) -> None:
-    """Raise [`UserError`] if an index was made by another model."""
-    if embedder.hash != index.record["model_hash"]:
+    if model is None:
+        model, revision = record["model"], record["revision"]
+    embedder = as_embedder(model, dtype=record["dtype"], revision=revision)
+    if embedder.hash != record["model_hash"]:
         raise UserError(
-            f"{index.folder} was made by {index.record['model']} (hash {index.record['model_hash']}), and {name} has "
+            f"{index.folder} was made by {record['model']} (hash {record['model_hash']}), and {embedder.name} has "
             f"hash {embedder.hash}: use the model of the index, or index again"
         )
+    return embedder
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Search, print the results, and draw them if asked."""
     transformers_logging.disable_progress_bar()
-    check_query(arguments.text, arguments.image)
-    index, embedder = open_with_model(arguments.index, arguments.model)
-    found = search_index(index, embedder, arguments.text, arguments.image, arguments.top)
+    index = as_index(arguments.index)
+    found = search(index, arguments.text, arguments.image, arguments.top, arguments.model)
     if arguments.json:
         print("[\n " + ",\n ".join(json.dumps(as_json(*result)) for result in found) + "\n]")
     else:

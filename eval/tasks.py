@@ -40,7 +40,7 @@ class Task:
 def read_corpus(
     dataset: str,
     split: str,
-    languages: list[str] | None,
+    languages: Sequence[str] | None,
     benchmark_name: str | None,
     prompts: str = DEFAULT_PROMPTS,
     train_split: str | None = None,
@@ -51,7 +51,7 @@ def read_corpus(
     Args:
         dataset (`str`): Folder or Hub id.
         split (`str`): Split of the corpus.
-        languages (`list[str]`, *optional*): By default every language with captions in the split.
+        languages (`Sequence[str]`, *optional*): By default every language with captions in the split.
         benchmark_name (`str`, *optional*): Benchmark with the classes of the zero-shot figures.
         prompts (`str`, *optional*, defaults to `"small"`): Set of `eval/prompts.yaml`.
         train_split (`str`, *optional*): Split that probes learn from.
@@ -63,9 +63,9 @@ def read_corpus(
     place = f"split {split!r} of {dataset}"
 
     # Every requested language must have captions.
-    rows = check_schema(corpus, split, languages or [])
+    rows = check_schema(corpus, split, languages or [], "--languages")
     counts = count_captions(rows)
-    if not (languages := languages or [code for code in LANGUAGES if counts.get(code)]):
+    if not (languages := list(languages or [code for code in LANGUAGES if counts.get(code)])):
         raise UserError(f"{place} has no captions in any language")
     if missing := [code for code in languages if not counts.get(code)]:
         raise UserError(f"{place} has no captions in {', '.join(missing)}")
@@ -163,12 +163,20 @@ def named_folders(entries: Sequence[str], option: str) -> dict[str, str]:
         name, _, folder = entry.partition("=")
         if not name or not folder:
             raise UserError(f"{option} takes NAME=DIR, not {entry!r}")
-        if name == CORPUS or name in folders:
+        if name in folders:
+            raise UserError(f"{option}: the name {name!r} is already used; choose another")
+        folders[name] = folder
+    check_dataset_names(folders, option)
+    return folders
+
+
+def check_dataset_names(names: Iterable[str], option: str) -> None:
+    """Raise [`UserError`] if a name of a folder of images is unusable."""
+    for name in names:
+        if name == CORPUS:
             raise UserError(f"{option}: the name {name!r} is already used; choose another")
         if Path(name).name != name:  # names of datasets become names of files
             raise UserError(f"{option}: the name {name!r} cannot be part of a file name; choose another")
-        folders[name] = folder
-    return folders
 
 
 def read_folder(
@@ -176,7 +184,7 @@ def read_folder(
     folder: str,
     languages: Sequence[str] | None,
     prompts: str = DEFAULT_PROMPTS,
-    class_file: Path | None = None,
+    class_file: str | Path | None = None,
 ) -> Task:
     """
     List the images of a folder, and load the names of their classes.
@@ -186,8 +194,8 @@ def read_folder(
         folder (`str`): Folder with one folder per class.
         languages (`Sequence[str]`, *optional*): Language codes; by default all that have class names.
         prompts (`str`, *optional*, defaults to `"small"`): A set of `eval/prompts.yaml`.
-        class_file (`Path`, *optional*): File with the class names, see [`~rsmclip.eval.class_file`]. No benchmark file
-            is read.
+        class_file (`str` or `Path`, *optional*): File with the class names, see [`~rsmclip.eval.class_file`]. No
+            benchmark file is read.
 
     Raises:
         [`UserError`]: The folder or the class file cannot be read, a class is unknown, there is only one class, or no
@@ -195,7 +203,7 @@ def read_folder(
     """
     rows = read_image_folder(Path(folder))
     if class_file is not None:
-        benchmark, notes = read_class_file(class_file, rows["label"], languages, prompts)
+        benchmark, notes = read_class_file(Path(class_file), rows["label"], languages, prompts)
     else:
         benchmark = benchmark_for(name, rows["label"], prompts)
         notes = missing_prompts(benchmark, languages or [])

@@ -18,7 +18,7 @@ from rsmclip.eval.image_sources import CorpusSource, Source, entry_image, open_s
 from rsmclip.eval.index import BadIndex, Index, nearest, open_index, read_record
 from rsmclip.eval.index_command import print_left_out
 from rsmclip.eval.models import load_embedder
-from rsmclip.eval.search import check_model
+from rsmclip.eval.search import model_of
 from rsmclip.hub.handler import TURNS
 from rsmclip.hub.space.gallery import Entry, Gallery, Unreadable, class_name, first_captions
 
@@ -111,12 +111,13 @@ def open_gallery(
     source = open_images(gallery, split, gallery_revision) if index is None else source_of(index)
     if index is not None and split:
         raise UserError(f"{gallery} is an index, which has no split {split!r}: leave --split out")
-    embedder = load_embedder(model, dtype="float32" if index is None else index.record["dtype"], revision=revision)
     if index is None:
+        embedder = load_embedder(model, revision=revision)
         place = kept_index(source, embedder)
-        print_left_out(build_index(source, embedder, place, model, revision))
+        print_left_out(build_index(source, embedder, place).left_out)
         index = open_index(place)
-    check_model(index, embedder, model)
+    else:
+        model_of(index, model, revision)  # refuses another model
     name = gallery if gallery == "demo" else published_name(source.name)
     return IndexGallery(f"{name} ({source.split})" if source.split else name, index, source)
 

@@ -24,7 +24,7 @@ from rsmclip.eval.models import load_embedder
 
 @pytest.fixture
 def embedder(tiny_model, tiny_processor):
-    return Embedder(tiny_model, tiny_processor, batch_size=4)
+    return Embedder(tiny_model, tiny_processor, batch_size=4, name="a model")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def by_path(index):
 
 
 def build(folder, embedder, output, **options):
-    return build_index(open_source(str(folder)), embedder, output, "a model", **options)
+    return build_index(folder, embedder, output, **options)
 
 
 def test_the_embeddings_are_those_of_the_evaluation(folder, corpus, embedder, tmp_path):
@@ -220,9 +220,9 @@ def test_other_folders_and_a_folder_in_use_are_refused(folder, embedder, tmp_pat
 
 def test_a_corpus_is_indexed_by_split_and_a_row_that_moved_is_not_embedded_again(corpus_folder, embedder, tmp_path):
     source = open_source(str(corpus_folder), "test")
-    assert build_index(source, embedder, tmp_path / "index", "a model").new == 36
+    assert build_index(source, embedder, tmp_path / "index").new == 36
     source.corpus["test"] = source.corpus["test"].select(range(35, -1, -1))
-    report = build_index(source, embedder, tmp_path / "index", "a model")
+    report = build_index(source, embedder, tmp_path / "index")
     assert (report.unchanged, report.new, report.changed) == (36, 0, 0)
     index = open_index(tmp_path / "index")
     assert [index.entry(row)["row"] for row in range(36)] == list(range(36))
@@ -232,10 +232,10 @@ def test_a_corpus_is_indexed_by_split_and_a_row_that_moved_is_not_embedded_again
 def test_an_index_from_known_embeddings_is_current_for_the_command(corpus_folder, embedder, tmp_path):
     source = open_source(str(corpus_folder), "test")
     embeds = embedder.images(source.corpus["test"])
-    write_corpus_index(tmp_path / "index", source, embedder, embeds, "a model", None)
+    write_corpus_index(tmp_path / "index", source, embedder, embeds)
     np.testing.assert_allclose(open_index(tmp_path / "index").embeds, unit(embeds.numpy()), atol=1e-6)
-    assert build_index(source, embedder, tmp_path / "index", "a model").unchanged == 36
-    write_corpus_index(tmp_path / "index", source, embedder, embeds.flip(1), "a model", None)
+    assert build_index(source, embedder, tmp_path / "index").unchanged == 36
+    write_corpus_index(tmp_path / "index", source, embedder, embeds.flip(1))
     np.testing.assert_allclose(open_index(tmp_path / "index").embeds, unit(embeds.flip(1).numpy()), atol=1e-6)
 
 
@@ -296,8 +296,8 @@ def test_the_command_prints_the_numbers_and_names_what_is_left_out(folder, model
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [
-        (["FOLDER", "--stride", "9"], "--stride"),
-        (["FOLDER", "--tile", "9", "--stride", "10"], "--stride"),
+        (["FOLDER", "--stride", "9"], "stride"),
+        (["FOLDER", "--tile", "9", "--stride", "10"], "stride 10"),
         (["FOLDER", "--split", "test"], "test"),
         (["FOLDER", "--tile", "0"], "--tile"),
         (["EMPTY"], "EMPTY"),

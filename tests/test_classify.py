@@ -14,7 +14,6 @@ from rsmclip.eval import build_index as building
 from rsmclip.eval.build_index import build_index
 from rsmclip.eval.classify import classify, logit_scale, split_labels
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.image_sources import open_source
 from rsmclip.eval.index import open_index
 from rsmclip.eval.protocol import load_prompts
 from rsmclip.eval.zero_shot import class_embeddings, label_ranks, transductive_assignments
@@ -46,12 +45,12 @@ def folder(corpus, tmp_path):
 
 @pytest.fixture
 def index(corpus_folder, embedder, tmp_path):
-    build_index(open_source(str(corpus_folder), "test"), embedder, tmp_path / "index", "a model")
+    build_index(corpus_folder, embedder, tmp_path / "index", split="test")
     return open_index(tmp_path / "index")
 
 
 def test_scores_are_the_softmax_of_scaled_cosines_and_the_best_is_the_zero_shot_class(index, embedder, corpus):
-    scores = classify(index, embedder, LABELS, "pt")
+    scores = classify(index, embedder, LABELS, "pt").scores
     assert scores.shape == (36, 3) and scores.dtype == np.float32
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-6)
     images = embedder.images(corpus["test"])
@@ -63,15 +62,16 @@ def test_scores_are_the_softmax_of_scaled_cosines_and_the_best_is_the_zero_shot_
 
 
 def test_the_rows_are_computed_in_parts(index, embedder, monkeypatch):
-    whole = classify(index, embedder, LABELS, "pt")
+    whole = classify(index, embedder, LABELS, "pt").scores
     monkeypatch.setattr("rsmclip.eval.classify.ROWS", 7)
-    np.testing.assert_allclose(classify(index, embedder, LABELS, "pt"), whole, atol=1e-6)
+    np.testing.assert_allclose(classify(index, embedder, LABELS, "pt").scores, whole, atol=1e-6)
 
 
 def test_transductive_scores_are_those_of_the_function(index, embedder):
     classes = class_embeddings(embedder.texts, LABELS, load_prompts("small")["pt"])
     expected = transductive_assignments(np.array(index.embeds), classes)
-    np.testing.assert_array_equal(classify(index, embedder, LABELS, "pt", transductive=True), expected)
+    found = classify(index.folder, embedder, LABELS, "pt", transductive=True)
+    np.testing.assert_array_equal(found.scores, expected)
 
 
 def test_a_model_without_a_scale_gets_the_scale_of_clip(embedder):
@@ -85,10 +85,23 @@ def test_labels_are_split_at_commas_of_any_script(text):
     assert split_labels(text) == ["a b", "c"]
 
 
-@pytest.mark.parametrize("text", ["", " , ", "a", "a, b, a"])
-def test_fewer_than_two_labels_and_repeated_ones_are_errors(text):
-    with pytest.raises(UserError, match="--labels"):
-        split_labels(text)
+@pytest.mark.parametrize("labels", [[], ["a"], "a, b", ["a", "b", "a"], ["a", " "]])
+def test_fewer_than_two_labels_and_repeated_or_empty_ones_are_errors(labels, tmp_path):
+    with pytest.raises(UserError, match="labels"):
+        classify(tmp_path, "no model", labels)
+
+
+def test_a_language_without_templates_is_refused_before_the_model_is_loaded(tmp_path):
+    with pytest.raises(UserError, match="'sw'.* en, pt"):
+        classify(tmp_path, "no model", LABELS, "sw")
+
+
+def test_a_folder_is_classified_in_one_call(folder, model_folder):
+    found = classify(folder, model_folder, LABELS, "pt")
+    rows = list(found)
+    assert len(found) == len(rows) == 12 and list(found.left_out) == ["sub folder/broken.jpg"]
+    for (label, score, entry), scores in zip(rows, found.scores, strict=True):
+        assert label == LABELS[scores.argmax()] and score == scores.max() and (folder / entry["path"]).is_file()
 
 
 def test_the_command_prints_a_line_per_image_and_a_table(folder, model_folder, capsys):
@@ -143,7 +156,7 @@ def test_an_index_is_classified_by_its_own_model_only(folder, model_folder, tiny
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [
-        (["FOLDER", "--labels", "a"], "--labels"),
+        (["FOLDER", "--labels", "a"], "labels"),
         (["FOLDER", "--labels", "a, b", "--language", "xx"], "--language"),
         (["FOLDER", "--labels", "a, b", "--sheet", "a.jpg"], "--sheet"),
         (["EMPTY", "--labels", "a, b"], "EMPTY"),

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import yaml
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError
 from rsmclip.training.adapter import add_adapter
-from rsmclip.training.command_line import DEFAULT_CONFIG, parse_config, read_yaml
+from rsmclip.training.command_line import RECIPES, parse_config, read_config, read_yaml
 from rsmclip.training.config import GROUPS, SOURCES, TrainingConfig
 from rsmclip.training.initial_model import check_sizes
 
@@ -28,11 +29,11 @@ def config_file(tmp_path):
 def test_without_arguments_it_is_the_demo():
     config = parse_config([])
     assert config.dataset == "demo" and config.output_dir == "outputs/demo"
-    expected = yaml.safe_load(DEFAULT_CONFIG.read_text())
+    expected = yaml.safe_load((RECIPES / "demo.yaml").read_text())
     assert {name: getattr(config, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("path", sorted(DEFAULT_CONFIG.parent.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_valid(path):
     config = parse_config(["--config", str(path)])
     given = read_yaml(path)
@@ -50,7 +51,7 @@ def test_every_recipe_is_valid(path):
 
 
 def test_the_papers_recipe_freezes_prototypes_for_an_epoch_and_validates_each_one():
-    config = parse_config(["--config", str(DEFAULT_CONFIG.with_name("rs_m_clip.yaml"))])
+    config = parse_config(["--config", str(RECIPES / "rs_m_clip.yaml")])
     for rows in (8_734, 40_402, 400_000):
         whole, epoch = config.with_whole_steps(rows), rows // 256
         steps = whole.freeze_prototypes_steps, whole.self_distillation_warmup_steps, whole.evaluation_steps
@@ -58,10 +59,17 @@ def test_the_papers_recipe_freezes_prototypes_for_an_epoch_and_validates_each_on
     assert config.head_learning_rate == 5e-4 * config.batch_size / 256
 
 
+def test_fine_tuning_counts_epochs_and_inherits_no_benchmark():
+    config = read_config("finetune", languages=["en"])
+    assert config.num_train_epochs and config.max_train_steps is None and config.benchmarks == []
+    assert config.evaluated_languages == ["en"]
+    assert read_yaml(RECIPES / "finetune.yaml")["benchmarks"] == []  # also if a base has some
+
+
 def test_a_recipe_says_only_what_it_changes_of_another(tmp_path):
     (tmp_path / "whole.yaml").write_text("batch_size: 8\nlearning_rate: 3e-4\nlanguages: [en, pt]\n")
     (tmp_path / "part.yaml").write_text("base: whole.yaml\nlanguages: [en]\n")
-    assert read_yaml(tmp_path / "part.yaml") == {"batch_size": 8, "learning_rate": "3e-4", "languages": ["en"]}
+    assert read_yaml(tmp_path / "part.yaml") == {"batch_size": 8, "learning_rate": 3e-4, "languages": ["en"]}
     assert parse_config(["--config", str(tmp_path / "part.yaml"), "--batch_size", "6"]).batch_size == 6
     (tmp_path / "lost.yaml").write_text("base: missing.yaml\n")
     with pytest.raises(ValueError, match="missing.yaml"):
@@ -69,6 +77,23 @@ def test_a_recipe_says_only_what_it_changes_of_another(tmp_path):
     (tmp_path / "circle.yaml").write_text("base: circle.yaml\n")
     with pytest.raises(ValueError, match="circle.yaml.*base"):
         parse_config(["--config", str(tmp_path / "circle.yaml")])
+
+
+def test_python_reads_a_recipe_as_the_command_line_does(config_file):
+    path = config_file("learning_rate: 3e-4\nmax_train_steps: 8\nlanguages: [en, pt]\n")
+    options = ["--config", path, "--num_train_epochs", "2", "--hue", "0", "--dataset", "a b"]
+    assert read_config(path, num_train_epochs=2, hue=0, dataset=Path("a b")) == parse_config(options)
+    assert read_config("demo") == parse_config([]) == parse_config(["--config", "demo"])
+    for bad in ({"lerning_rate": 1.0}, {"batch_size": "8"}, {"num_train_epochs": 1, "max_train_steps": 2}):
+        with pytest.raises(UserError, match=next(iter(bad))):
+            read_config(path, **bad)
+    with pytest.raises(UserError, match="'x'"):
+        read_config(config_file("learning_rate: x"))
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones():
+    with pytest.raises(UserError, match="demos.yaml.*demo, .*rs_m_clip"):
+        read_config("demos")
 
 
 def test_command_line_overrides_the_file(config_file):
@@ -190,7 +215,7 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ('output_dir: "\\ud800"', "output_dir"),
         ("cpu_threads: 100000", "cpu_threads.*1024"),
         ("model: a/b\ntokenizer: c/d", "model or tokenizer"),
-        ("log_with: pencil", "log_with.*pencil"),
+        ("log_with: pencil", r"log_with.*pencil.*\[trackers\]"),
         ("language_sampling: en=x", "language_sampling.*x"),
         ("source_sampling: 2\nstreaming: true\ntokenizer: a/b", "source_sampling.*streaming"),
         ("freeze: (", "freeze.*[(]"),

@@ -193,7 +193,7 @@ def test_processes_share_the_work_and_write_the_same_figures(options, output, tm
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
-        ([], "--dataset"),
+        ([], "dataset"),
         (["--dataset", "CORPUS", "--split", "nope"], "nope"),
         (["--dataset", "CORPUS", "--languages", "ja"], "ja"),
         (["--dataset", "CORPUS", "--benchmark", "nope"], "'nope'"),
@@ -206,14 +206,14 @@ def test_processes_share_the_work_and_write_the_same_figures(options, output, tm
         (["--zero_shot", "s=SCENES", "--languages", "pt"], "pt"),
         (["--zero_shot", "s=EMPTY"], "airport"),
         (["--zero_shot", "s=ONE"], "'airport'"),
-        (["--zero_shot", "s=SCENES", "t=SCENES", "--classes", "a.csv"], "--classes"),
-        (["--dataset", "CORPUS", "--classes", "a.csv"], "--classes"),
+        (["--zero_shot", "s=SCENES", "t=SCENES", "--classes", "a.csv"], "classes"),
+        (["--dataset", "CORPUS", "--classes", "a.csv"], "classes"),
         (["--zero_shot", "s=SCENES", "--classes", "missing.csv"], "missing.csv"),
-        (["--zero_shot", "s=SCENES", "--index", "i"], "--index"),
-        (["--dataset", "CORPUS", "--split", "train", "--probes"], "--train_split"),
+        (["--zero_shot", "s=SCENES", "--index", "i"], "index"),
+        (["--dataset", "CORPUS", "--split", "train", "--probes"], "train_split"),
         (["--dataset", "CORPUS", "--benchmark", "demo", "--prompts", "en2", "--languages", "pt"], "pt"),
         (["--zero_shot", "s=SCENES", "--batch_size", "0"], "--batch_size"),
-        (["--dataset", "CORPUS", "--transductive"], "--benchmark"),
+        (["--dataset", "CORPUS", "--transductive"], "benchmark"),
     ],
 )
 def test_bad_input_is_one_line(arguments, culprit, model_folder, corpus_folder, scenes, tmp_path, capsys):

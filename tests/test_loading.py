@@ -38,9 +38,11 @@ def test_splits_are_checked_for_the_languages_that_they_are_used_in(corpus, tmp_
         load_splits(replace(config, evaluation_languages=evaluated), accelerator)
 
     load(["en", "de"], ["en", "pt"])
-    with pytest.raises(UserError, match="'val'.*de"):
+    with pytest.raises(UserError, match="'val'.*de.* --languages en pt"):
         load(["en", "de"], None)
-    with pytest.raises(UserError, match="'train'.*pt"):
+    with pytest.raises(UserError, match="'val'.*de.* --evaluation_languages en pt"):
+        load(["en"], ["de"])
+    with pytest.raises(UserError, match="'train'.*pt.* --languages en es"):
         load(["pt"], ["en"])
 
 

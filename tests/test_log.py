@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from accelerate import Accelerator
 
 from rsmclip.training.best import BestStep
@@ -71,3 +72,21 @@ def test_an_evaluation_is_written_with_its_means_and_benchmarks(tmp_path):
         "benchmarks": {"aid": {"en": {"zero_shot_accuracy": 70.0}}},
     }
     assert log.best == BestStep(7, 70.0)
+
+
+def test_the_bar_moves_every_step_and_fits_80_columns_with_loss_rate_and_remaining_time(tmp_path):
+    config = TrainingConfig(output_dir=str(tmp_path), max_train_steps=20_000, logging_steps=4, batch_size=4096)
+    log = TrainingLog(config, Accelerator(cpu=True), 9_990, 60)
+    log.start -= 40_000
+    transfers = []
+    log.accelerator.reduce = lambda table, reduction: transfers.append(len(table)) or table
+    seen = []
+    for step in range(9_991, 9_997):
+        values = {name: torch.tensor(12.3456) for name in ("loss", "contrastive", "distillation")}
+        log.step(step, values | {"skipped": torch.tensor(0.0)}, {}, {"image_ids": [], "undecodable": []})
+        seen.append((log.bar.n, len(transfers)))
+    assert seen == [(9_991, 0), (9_992, 1), (9_993, 1), (9_994, 1), (9_995, 1), (9_996, 2)]
+    shown = {"ncols": 80, "initial": 0, "elapsed": 40_000.0, "rate": None}
+    line = log.bar.format_meter(**log.bar.format_dict | shown)
+    assert len(line) <= 80 and line.endswith("9996/20000 [11:06:40<11:07:12, loss 12.346, 1,024 pairs/s]")
+    log.bar.close()

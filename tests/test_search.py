@@ -5,30 +5,26 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from rsmclip.__main__ import main
-from rsmclip.core.errors import UserError
 from rsmclip.eval.build_index import build_index
-from rsmclip.eval.embed import Embedder
-from rsmclip.eval.image_sources import open_source
 from rsmclip.eval.index import open_index
 from rsmclip.eval.models import load_embedder
-from rsmclip.eval.search import search_index
+from rsmclip.eval.search import search
 from rsmclip.models.folder import save_model_folder
 
 
 @pytest.fixture
-def embedder(tiny_model, tiny_processor):
-    return Embedder(tiny_model, tiny_processor)
+def embedder(model_folder):
+    return load_embedder(str(model_folder))
 
 
 @pytest.fixture(scope="module")
 def index_folder(model_folder, corpus_folder, tmp_path_factory):
     """An index of the test split by that model."""
     folder = tmp_path_factory.mktemp("indexes") / "index"
-    build_index(open_source(str(corpus_folder), "test"), load_embedder(str(model_folder)), folder, str(model_folder))
+    build_index(corpus_folder, model_folder, folder, split="test")
     return folder
 
 
@@ -54,16 +50,12 @@ def test_text_image_and_both_find_what_their_embedding_is_nearest_to(embedder, c
     for query, vector in queries.items():
         scores = images @ unit(vector)
         order = np.argsort(-scores)[:4]
-        found = search_index(open_index(index_folder), embedder, *query, top=4)
+        found = search(index_folder, *query, top=4, model=embedder)
         assert paths(found) == [corpus["test"][int(row)]["image_id"] for row in order]
         np.testing.assert_allclose([result.score for result in found], scores[order], atol=2e-6)
-    assert search_index(open_index(index_folder), embedder, image=str(picture))[0].score == pytest.approx(1, abs=1e-5)
-
-
-def test_embeddings_of_another_length_are_named(embedder, index_folder, monkeypatch):
-    monkeypatch.setattr(embedder, "texts", lambda texts: torch.ones(len(texts), 8))
-    with pytest.raises(UserError, match=r"16\b.* 8\b"):
-        search_index(open_index(index_folder), embedder, "a port")
+    with Image.open(picture) as image:
+        assert search(open_index(index_folder), image=image) == search(str(index_folder), image=str(picture))
+    assert search(index_folder, image=picture)[0].score == pytest.approx(1, abs=1e-5)
 
 
 def test_the_command_prints_paths_with_scores_and_draws_only_if_asked(
@@ -72,7 +64,7 @@ def test_the_command_prints_paths_with_scores_and_draws_only_if_asked(
     monkeypatch.chdir(tmp_path)
     query = "um rio ao lado de uma floresta"
     main(["search", str(index_folder), query, "--top", "7"])
-    found = search_index(open_index(index_folder), embedder, query, top=7)
+    found = search(index_folder, query, top=7, model=embedder)
     expected = [f"{n}  {result.score:.4f}  {result.entry['path']}" for n, result in enumerate(found, start=1)]
     assert capsys.readouterr().out.splitlines() == expected and not list(tmp_path.iterdir())
     main(["search", str(index_folder), query, "--top", "7", "--sheet", "made/sheet.PNG"])
@@ -165,7 +157,7 @@ def test_a_model_that_moved_is_given_and_another_model_is_refused(
     ("arguments", "culprit"),
     [
         (["nowhere", "a port"], "nowhere"),
-        (["INDEX"], "--image"),
+        (["INDEX"], "image"),
         (["INDEX", "  "], "empty"),
         (["INDEX", "a port", "--top", "0"], "--top"),
         (["INDEX", "--image", "missing.jpg"], "missing.jpg"),

@@ -227,6 +227,27 @@ def test_a_run_does_not_go_on_in_another_precision_of_the_launcher(make_run, mon
         make_run(resume_from_checkpoint="latest", overwrite_output_dir=False)
 
 
+def test_what_happens_before_the_first_step_is_said_when_it_begins(make_run, monkeypatch, tmp_path, towers, capfd):
+    monkeypatch.setattr(train.evaluation, "EmbeddingCache", lambda: EmbeddingCache(tmp_path / "cache"))
+    given = {"image_tower": towers[0], "text_tower": towers[1], "probe_steps": 1, "languages": ["en"]}
+    config = make_run(**given, max_train_steps=1).config
+    capfd.readouterr()
+    begun = []
+    for name in ("load_splits", "make_model", "train_new_layers", "measure"):
+        place = {"load_splits": train.loading, "make_model": train.initial_model, "train_new_layers": train.probing}
+        target = place.get(name, train.evaluation.RunTasks)
+        function = getattr(target, name)
+
+        def say(*given, function=function, **options):
+            begun.append(capfd.readouterr().out)
+            return function(*given, **options)
+
+        monkeypatch.setattr(target, name, say)
+    train.train(config)
+    for line, word in zip(begun, (config.dataset, towers[0], "60 images", "36 images"), strict=False):
+        assert word in line
+
+
 def test_two_towers_start_with_probed_projections_that_stay_as_a_checkpoint(make_run, monkeypatch, tmp_path, towers):
     monkeypatch.setattr(train.evaluation, "EmbeddingCache", lambda: EmbeddingCache(tmp_path / "cache"))
     given = {"image_tower": towers[0], "text_tower": towers[1], "trim_vocabulary": True, "probe_steps": 3}

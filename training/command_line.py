@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType
@@ -13,7 +14,8 @@ from rsmclip.core.command_line import OneLineParser
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.training.config import GROUPS, LENGTH, TrainingConfig, unknown_field
 
-DEFAULT_CONFIG = Path(__file__).parent.parent / "configs" / "demo.yaml"
+RECIPES = Path(__file__).parent.parent / "configs"
+DEFAULT_RECIPE = "demo"
 FORMER_FIELDS = ("run_card_examples",)  # in files of earlier runs, which can still be resumed
 
 
@@ -29,7 +31,10 @@ class ConfigParser(OneLineParser):
             allow_abbrev=False,
         )
         self.add_argument(
-            "--config", default=str(DEFAULT_CONFIG), metavar="FILE", help="YAML file with fields of the configuration."
+            "--config",
+            default=DEFAULT_RECIPE,
+            metavar="FILE",
+            help=f"YAML file with fields of the configuration, or a recipe of this package: {', '.join(recipes())}.",
         )
         hints = get_type_hints(TrainingConfig)
         for settings in GROUPS:
@@ -93,7 +98,7 @@ def parse_config(arguments: list[str] | None = None, prog: str = "train.py") -> 
         `SystemExit`: The command line has a usage error, or `--help`.
     """
     parser = ConfigParser(prog)
-    path = Path(parser.parse_known_args(arguments)[0].config)
+    path = recipe_file(parser.parse_known_args(arguments)[0].config)
     parser.set_defaults(**dict.fromkeys(LENGTH, MISSING))  # to see which of them the command line has
     options = vars(parser.parse_known_args(arguments)[0])
     length = one_length({name: options[name] for name in LENGTH if options[name] is not MISSING}, "the command line")
@@ -101,6 +106,33 @@ def parse_config(arguments: list[str] | None = None, prog: str = "train.py") -> 
     namespace = vars(parser.parse_args(arguments))
     del namespace["config"]
     return TrainingConfig(**{name: value for name, value in namespace.items() if value is not MISSING})
+
+
+def read_config(recipe: str | Path, **given: object) -> TrainingConfig:
+    """
+    Read the configuration from a recipe, and override it with other fields.
+
+    Args:
+        recipe (`str` or `Path`): Name of a recipe in `configs/`, or a YAML file.
+        given: Fields of the configuration.
+
+    Raises:
+        [`UserError`]: A field does not exist, or a value is not possible.
+    """
+    check_names(given, "train_model")
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    return TrainingConfig(**read_yaml(recipe_file(recipe)) | one_length(given, "train_model"))
+
+
+def recipe_file(name: str | Path) -> Path:
+    """Return the YAML file of a recipe in `configs/`, or `name` itself if it is the name of a file."""
+    path = Path(name)
+    return path if path.suffix or path.is_file() else RECIPES / f"{name}.yaml"
+
+
+def recipes() -> list[str]:
+    """Return the names of the recipes in `configs/`."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def one_length(values: dict, place: object) -> dict:
@@ -123,7 +155,7 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
         [`UserError`]: The file does not exist, is not valid, or has a field that the configuration does not have.
     """
     if not path.is_file():
-        raise UserError(f"no configuration file at {path}")
+        raise UserError(f"no configuration file at {path}; recipes of this package: {', '.join(recipes())}")
     with user_errors(OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, prefix=f"{path} is not valid YAML"):
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(values, dict):
@@ -138,13 +170,23 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
         values["mixed_precision"] = "no"  # YAML reads `no` as false
     if type(values.get("source_sampling")) in (int, float):
         values["source_sampling"] = str(values["source_sampling"])  # a temperature needs no quotes
-    known = [spec.name for spec in fields(TrainingConfig)]
-    for name in values:
-        if name not in known:
-            raise UserError(f"{path}: {unknown_field(name, known)}")
+    check_names(values, path)
+    hints = get_type_hints(TrainingConfig)
+    for name, value in values.items():
+        if isinstance(value, str) and float in (hints[name], *get_args(hints[name])):
+            with suppress(ValueError):  # `TrainingConfig` refuses other texts
+                values[name] = float(value)  # YAML reads 3e-4 as text
     values = one_length(values, path)
     if base is None:
         return values
     if path in derived:
         raise UserError(f"{path} is its own base")
     return read_yaml(path.parent / base, (*derived, path)) | values
+
+
+def check_names(values: dict, place: object) -> None:
+    # Raise for a field that the configuration does not have.
+    known = [spec.name for spec in fields(TrainingConfig)]
+    for name in values:
+        if name not in known:
+            raise UserError(f"{place}: {unknown_field(name, known)}")

@@ -127,6 +127,11 @@ class ModelSettings:
         False, "Merge the adapter into the saved model; false: save it alone.", may_change=True
     )
 
+    @property
+    def weights(self) -> str:
+        """The origin of the weights, for a line of the log."""
+        return self.model or (f"{self.image_tower} and {self.text_tower}" if self.image_tower else "random weights")
+
 
 @dataclass
 class ViewSettings:
@@ -359,7 +364,10 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
 
             if self.log_with not in (available := [str(name) for name in get_available_trackers()]):
                 installed = ", ".join(available) or "none"
-                raise UserError(f"log_with: the tracker {self.log_with!r} is not installed; installed: {installed}")
+                raise UserError(
+                    f"log_with: the tracker {self.log_with!r} is not installed; installed: {installed}. For "
+                    "tensorboard, trackio and wandb: pip install -e '.[trackers]'"
+                )
         if self.freeze is not None:
             try:
                 re.compile(self.freeze)

@@ -62,8 +62,12 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
                 shuffle_buffer=config.shuffle_buffer,
                 seed=config.seed,
             )
-    languages = dict.fromkeys(names, config.evaluated_languages) | {"train": config.languages}
-    splits = {role: check_schema(corpus, name, languages[role]) for role, name in names.items()}
+    evaluated = "languages" if config.evaluation_languages is None else "evaluation_languages"
+    options = dict.fromkeys(names, evaluated) | {"train": "languages"}
+    splits = {
+        role: check_schema(corpus, name, getattr(config, options[role]), f"--{options[role]}")
+        for role, name in names.items()
+    }
     train = stream if config.streaming else rows_with_captions(splits["train"], config.caption_sampling())
     if len(train) < config.batch_size:
         raise UserError(f"batch_size is {config.batch_size}, but only {len(train)} training rows have captions")

@@ -57,8 +57,9 @@ class TrainingLog:
         self.bar = tqdm(
             total=config.max_train_steps,
             initial=first_step,
-            unit=" steps",
             desc="train",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+            miniters=1,  # by default a bar that was fast at first moves rarely after it has become slow
             disable=not accelerator.is_main_process,
         )
         self.start, self.end = time.perf_counter(), None
@@ -90,6 +91,7 @@ class TrainingLog:
 
         `number` is the number of steps done, including this step.
         """
+        self.bar.update()  # counts without waiting for the device
         scalars = {name: value.detach() for name, value in values.items()}
         self.pending.append((number, scalars, learning_rates, batch["image_ids"]))
         self.new_undecodable += batch["undecodable"]
@@ -125,10 +127,8 @@ class TrainingLog:
         self.show(record)
 
     def show(self, record: dict) -> None:
-        self.bar.update(self.written - self.bar.n)
-        losses = {name: record.get(name) for name in ("loss", "contrastive", "distillation")}
-        shown = {name: f"{value:.3f}" for name, value in losses.items() if value is not None}
-        self.bar.set_postfix(shown | {"pairs/s": f"{self.pairs_per_second:.0f}"})
+        loss = "" if record["loss"] is None else f"loss {record['loss']:.3f}, "  # null if it is not finite
+        self.bar.set_postfix_str(f"{loss}{self.pairs_per_second:,.0f} pairs/s")
         rates = {f"learning_rate/{part}": rate for part, rate in record["learning_rate"].items()}
         scalars = {name: value for name, value in record.items() if isinstance(value, float)}
         self.accelerator.log(scalars | rates, step=self.written)

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
@@ -33,6 +34,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     Raises:
         [`UserError`]: The launch is not supported, or the processes cannot share the batch equally.
     """
+    AcceleratorState._reset_state()  # of an earlier run of this process, which may have had another precision
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # otherwise processes of torchrun on a CPU do not form a group
         mixed_precision=config.mixed_precision,

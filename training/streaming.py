@@ -145,7 +145,7 @@ def open_splits(
     having = corpus.cache.features["captions"]
     if without := [language for language in languages if language not in having]:
         what = f"no captions in {', '.join(without)}; it has captions in {', '.join(having)}"
-        raise UserError(f"split {train_split!r} has {what}")
+        raise UserError(f"split {train_split!r} has {what}: give --languages {' '.join(having)}")
     with one_line_errors(name):  # file names, because `load_dataset(name)` would download all splits
         small = {split: files[split] for split in other_splits}
         loaded = load_dataset("parquet", data_files=small, features=declared)

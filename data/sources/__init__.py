@@ -22,6 +22,14 @@ READERS = {  # module and class by name of the source; `open_source` imports the
 }
 
 
+def named_source(argument: str) -> Source:
+    """Return the reader of a corpus that is written as `NAME=DIR`. Raises [`UserError`] for another form."""
+    name, _, place = argument.partition("=")
+    if not (name and place):
+        raise UserError(f"a source is written as NAME=DIR, not as {argument!r}")
+    return open_source(name, place)
+
+
 def open_source(name: str, place: str | Path) -> Source:
     """
     Return the reader of a corpus.

@@ -1,0 +1,87 @@
+"""The calls of a notebook: docs/python.md runs as it is written, and the package is light until it is used."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+import rsmclip
+from rsmclip.eval.cache import EmbeddingCache
+from rsmclip.eval.results import EvalResults
+
+ROOT = Path(rsmclip.__file__).parent
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def workplace(corpus, model_folder, tmp_path, monkeypatch, own_cache):
+    """The files that the page names, in the working directory."""
+    threads = torch.get_num_threads()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rsmclip.eval.run.EmbeddingCache", lambda: EmbeddingCache(tmp_path / "cache"))
+    shutil.copytree(model_folder, "outputs/demo")
+    lines = []
+    for place in ("PICTURES", "FOLDER"):
+        Path(place).mkdir()
+    for split, rows in corpus.items():
+        for number, row in enumerate(rows):
+            name = f"{split} {number}.jpg"
+            Path("PICTURES", name).write_bytes(row["image"]["bytes"])
+            lines.append({"file_name": name, "captions": row["captions"]["en"], "split": split})
+            if split == "val":
+                Path("FOLDER", name).write_bytes(row["image"]["bytes"])
+    Path("PICTURES", "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.copy("FOLDER/val 3.jpg", "photo.jpg")
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def test_every_snippet_of_the_page_runs(workplace, capsys):
+    names = {}
+    for snippet in re.findall(r"```python\n(.*?)```", PAGE, re.S):
+        exec(compile(snippet, "docs/python.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert names["results"].metrics["corpus"].keys() == {"en"} and "mean recall" in printed
+    assert EvalResults.read(workplace / "outputs" / "results").metrics == names["results"].metrics
+    assert names["report"].new == 18 and names["similar"][0].entry["path"] == "val 3.jpg"
+    assert names["found"].scores.shape == (18, 3)
+
+
+def test_a_process_trains_in_one_precision_after_the_other(workplace):
+    rsmclip.build_corpus(["imagefolder=PICTURES"], "corpus")
+    small = {"dataset": Path("corpus"), "model": "outputs/demo", "languages": ["en"], "max_train_steps": 1}
+    small |= {"batch_size": 4, "num_workers": 0, "evaluate_start": False}
+    for number, precision in enumerate(("no", "bf16", "no")):
+        results = rsmclip.train_model("finetune", mixed_precision=precision, output_dir=f"run {number}", **small)
+        assert results.mixed_precision == precision
+
+
+def test_every_function_that_the_page_names_exists():
+    table = PAGE[PAGE.index("## All commands") :]
+    named = re.findall(r"`(rsmclip(?:\.\w+)+)`", table)
+    assert len(named) > 10
+    for name in named:
+        module, _, function = name.rpartition(".")
+        assert callable(getattr(import_module(module), function)), name
+
+
+def test_the_package_names_what_it_gives_and_imports_it_at_the_first_use():
+    code = "import sys, rsmclip; assert set(rsmclip.__all__) <= set(dir(rsmclip)); print('torch' in sys.modules)"
+    environment = {"PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert all(callable(getattr(rsmclip, name)) for name in rsmclip.__all__)
+    with pytest.raises(AttributeError, match="evaluated"):
+        rsmclip.evaluated  # noqa: B018
+
+
+def test_what_the_commands_of_the_readme_write_lies_under_outputs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    written = re.findall(r"--(?:output|output_dir|sheet|csv|index) (\S+)", readme)
+    assert len(written) >= 6 and all(place.startswith("outputs/") for place in written), written
