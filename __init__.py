@@ -14,6 +14,7 @@ HOME = {  # module of each name
     "build_corpus": ".data.build",
     "build_index": ".eval.build_index",
     "classify": ".eval.classify",
+    "compare": ".eval.compare",
     "evaluate": ".eval.run",
     "load_embedder": ".eval.models",
     "search": ".eval.search",

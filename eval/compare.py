@@ -5,14 +5,18 @@ both models, so the intervals are of paired differences.
 """
 
 import argparse
+import dataclasses
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import write_whole
 from rsmclip.eval.intervals import draw_statistics, interval
 from rsmclip.eval.outcomes import Outcomes, statistics
-from rsmclip.eval.report import as_text
+from rsmclip.eval.report import Table, as_markdown, as_text
 from rsmclip.eval.results import DatasetFacts, EvalResults
 
 # Fields of `DatasetFacts`
@@ -20,7 +24,79 @@ MUST_AGREE = ("fingerprint", "split", "prompts", "templates", "class_names", "ca
 MAIN = ("mean_recall", "zero_shot_accuracy", "transductive_accuracy")
 
 
+@dataclass(kw_only=True)
+class Comparison:
+    """The differences between two models. `print` shows the table."""
+
+    a: str  # output folder of an evaluation
+    b: str  # of the other model
+    bootstrap_samples: int
+    differences: list[dict]  # from [`differences`]
+
+    def __str__(self) -> str:
+        """Return the table."""
+        return f"A: {self.a}\nB: {self.b}\n\n{as_text(*self.table())}\n\n{self.summary()}"
+
+    def table(self) -> Table:
+        """Return header and rows, in percent with one decimal."""
+        header = ["dataset", "language", "metric", "A", "B", "difference", "95 % interval", "real"]
+        rows = []
+        for record in self.differences:
+            (low, high), (first, second) = record["interval"], record["values"]
+            figures = [f"{first:.1f}", f"{second:.1f}", f"{record['difference']:+.1f}", f"{low:+.1f} … {high:+.1f}"]
+            names = [record["dataset"], record["language"] or "–", record["metric"]]
+            rows.append([*names, *figures, "yes" if record["real"] else "–"])
+        return header, rows
+
+    def summary(self) -> str:
+        """Return how many differences are real, and how many would be by chance."""
+        real, by_chance = sum(record["real"] for record in self.differences), len(self.differences) / 20
+        return (
+            f"{real} of {len(self.differences)} differences are real at 95 %; about {by_chance:.0f} are expected by "
+            "chance."
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write `comparison.json` and the table as `comparison.md`. Raises [`UserError`] if this fails."""
+        text = f"A: `{self.a}`, B: `{self.b}`\n\n{as_markdown(*self.table())}\n\n{self.summary()}\n"
+        write_whole(folder / "comparison.md", text)
+        fields = json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        write_whole(folder / "comparison.json", fields + "\n")
+
+
 def compare(
+    a: str | Path, b: str | Path, samples: int = 1000, every: bool = False, output: str | Path | None = None
+) -> Comparison:
+    """
+    Test which differences between two evaluated models are real.
+
+    Args:
+        a (`str` or `Path`): Output folder of an evaluation.
+        b (`str` or `Path`): Output folder of another model on the same data.
+        samples (`int`, *optional*, defaults to 1000): Draws of the bootstrap.
+        every (`bool`, *optional*, defaults to `False`): Whether to compare every figure. By default, mean recall and
+            the accuracies (zero-shot, transductive, probes) are compared.
+        output (`str` or `Path`, *optional*): Folder for the table in Markdown and JSON; by default no file is written.
+
+    Raises:
+        [`UserError`]: A folder has no complete evaluation, the evaluations differ in more than the model, or `output`
+            cannot be written.
+    """
+    folders = Path(a), Path(b)
+    (facts_a, outcomes_a), (facts_b, outcomes_b) = map(load_outcomes, folders)
+    check_same(facts_a, facts_b, folders)
+    found = Comparison(
+        a=str(a),
+        b=str(b),
+        bootstrap_samples=samples,
+        differences=differences(outcomes_a, outcomes_b, samples, every),
+    )
+    if output is not None:
+        found.write(Path(output))
+    return found
+
+
+def differences(
     one: dict[str, Outcomes], other: dict[str, Outcomes], samples: int = 1000, every: bool = False
 ) -> list[dict]:
     """
@@ -66,22 +142,8 @@ def check_same(one: dict[str, DatasetFacts], other: dict[str, DatasetFacts], nam
                 )
 
 
-def comparison_table(records: list[dict]) -> tuple[list[str], list[list[str]]]:
-    header = ["dataset", "language", "metric", "A", "B", "difference", "95 % interval", "real"]
-    rows = []
-    for record in records:
-        (low, high), (first, second) = record["interval"], record["values"]
-        figures = [f"{first:.1f}", f"{second:.1f}", f"{record['difference']:+.1f}", f"{low:+.1f} … {high:+.1f}"]
-        real = "yes" if record["real"] else "–"
-        rows.append([record["dataset"], record["language"], record["metric"], *figures, real])
-    return header, rows
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Compare two evaluations and print the table."""
-    (facts_a, outcomes_a), (facts_b, outcomes_b) = load_outcomes(arguments.a), load_outcomes(arguments.b)
-    check_same(facts_a, facts_b, (arguments.a, arguments.b))
-    records = compare(outcomes_a, outcomes_b, arguments.samples, every=arguments.all)
-    print(f"A: {arguments.a}\nB: {arguments.b}\n\n{as_text(*comparison_table(records))}\n")
-    real, by_chance = sum(record["real"] for record in records), len(records) / 20
-    print(f"{real} of {len(records)} differences are real at 95 %; about {by_chance:.0f} are expected by chance.")
+    print(compare(arguments.a, arguments.b, arguments.samples, arguments.all, arguments.output))
+    if arguments.output:
+        print(f"\ntable: {arguments.output / 'comparison.md'}, {arguments.output / 'comparison.json'}")

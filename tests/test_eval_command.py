@@ -15,6 +15,7 @@ from PIL import Image
 import rsmclip
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.eval.__main__ import main
+from rsmclip.eval.compare import compare
 from rsmclip.eval.evaluate import embed_corpus, measure_agreement, measure_corpus, measure_transductive
 from rsmclip.eval.intervals import figures
 from rsmclip.eval.models import load_embedder
@@ -160,9 +161,15 @@ def test_two_evaluations_are_compared(output, options, tmp_path, capsys, tokeniz
     save_model_folder(other, make_processor(tokenizer, 32), tmp_path / "other")
     command(tmp_path / "other", *options[1:], "--output", tmp_path / "out")
     capsys.readouterr()
-    command("compare", output, tmp_path / "out", "--samples", 50)
+    command("compare", output, tmp_path / "out", "--samples", 50, "--output", tmp_path / "new" / "comparison")
     printed = capsys.readouterr().out
     assert "mean_recall" in printed and "transductive_accuracy" in printed and " 95 %" in printed
+    found = compare(output, tmp_path / "out", samples=50)
+    assert printed.startswith(str(found)) and len(found.differences) > 4
+    written = tmp_path / "new" / "comparison"
+    assert json.loads((written / "comparison.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(found)))
+    table = [line for line in (written / "comparison.md").read_text().splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(found.differences) and {line.count("|") for line in table} == {9}
     command("compare", output, output, "--samples", 50, "--all")
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("0 of ") and len(lines) > 40

@@ -1,6 +1,8 @@
 """ONNX graphs compared with torch at other sizes than they were exported at, and their int8 form."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -9,6 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor
 
+import rsmclip
+from rsmclip.data.schema import load_corpus
 from rsmclip.hub import export_onnx
 from rsmclip.hub.__main__ import main
 from rsmclip.models.folder import save_model_folder
@@ -39,6 +43,7 @@ def test_graphs_give_torchs_outputs_for_any_batch_and_length(
     with torch.no_grad():
         expected = tiny_model(pixel_values=pixels, **{name: torch.from_numpy(ids) for name, ids in texts.items()})
     np.testing.assert_allclose(found, expected.logits_per_image.numpy(), atol=1e-4)
+    check_the_code_of_the_page(tmp_path, out, corpus_folder, tiny_model)
     longest = {"input_ids": np.full((1, 78), 7), "attention_mask": np.ones((1, 78), dtype=np.int64)}
     assert np.isfinite(onnxruntime.InferenceSession(out / "text_model.onnx").run(None, longest)[0]).all()
     quantized = onnxruntime.InferenceSession(out / "vision_model_int8.onnx").run(
@@ -47,6 +52,18 @@ def test_graphs_give_torchs_outputs_for_any_batch_and_length(
     cosine = (quantized[0] * expected.image_embeds.numpy()).sum(-1)
     assert 0.9 < cosine.min() < 1 - 1e-6  # close, but the graph is quantized
     assert json.loads((out / "config.json").read_text())["model_type"] == "rsmclip"
+
+
+def check_the_code_of_the_page(place, out, corpus_folder, model):
+    page = (Path(rsmclip.__file__).parent / "docs" / "model.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page[page.index("## ONNX") :], re.S)
+    (place / "image.jpg").write_bytes(load_corpus(str(corpus_folder))["test"][0]["image"]["bytes"])
+    names = {}
+    exec(code.replace("OUT", str(out)).replace("image.jpg", str(place / "image.jpg")), names)
+    np.testing.assert_allclose(names["logits"], names["cosines"] * float(model.logit_scale.detach().exp()), atol=1e-4)
+    inputs = {name: torch.from_numpy(array) for name, array in {**names["images"], **names["texts"]}.items()}
+    with torch.no_grad():
+        np.testing.assert_allclose(names["logits"], model(**inputs).logits_per_image, atol=1e-4)
 
 
 @pytest.mark.parametrize("difference", [1e-3, float("nan")])

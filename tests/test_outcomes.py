@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from rsmclip.core.errors import UserError
-from rsmclip.eval.compare import check_same, compare, comparison_table
+from rsmclip.eval.compare import Comparison, check_same, differences
 from rsmclip.eval.evaluate import metrics_by_language
 from rsmclip.eval.intervals import draw_statistics, figures, interval, resamples
 from rsmclip.eval.outcomes import Classification, Outcomes, Retrieval, confusion, statistics, weighted_median
@@ -124,7 +124,7 @@ def test_confusion_counts_true_and_predicted_classes():
 
 def test_a_paired_difference_is_real_where_single_intervals_overlap():
     one, other = random_outcomes(5, rows=300), random_outcomes(5, rows=300, better=1)
-    records = {(r["language"], r["metric"]): r for r in compare({"corpus": one}, {"corpus": other}, samples=300)}
+    records = {(r["language"], r["metric"]): r for r in differences({"corpus": one}, {"corpus": other}, samples=300)}
     recall = records["en", "mean_recall"]
     assert recall["real"] and recall["difference"] > 0 and recall["interval"][0] > 0
     ones = np.ones((1, 300))
@@ -132,7 +132,7 @@ def test_a_paired_difference_is_real_where_single_intervals_overlap():
     accuracy = records["en", "zero_shot_accuracy"]
     assert accuracy["difference"] == 0 and accuracy["interval"] == [0, 0] and not accuracy["real"]
     assert ("", "knn_probe_accuracy") in records and ("en", "text_to_image_median_rank") not in records
-    header, rows = comparison_table(list(records.values()))
+    header, rows = Comparison(a="a", b="b", bootstrap_samples=300, differences=list(records.values())).table()
     assert len(header) == len(rows[0]) and {row[-1] for row in rows} == {"yes", "–"}
     paired = recall["interval"][1] - recall["interval"][0]
     alone = np.diff(interval(draw_statistics(one, 300)["en", "mean_recall"]))[0]
@@ -143,7 +143,7 @@ def test_models_of_equal_skill_rarely_have_a_real_difference():
     real = 0
     for seed in range(60):
         one, other = random_outcomes(2 * seed, rows=100), random_outcomes(2 * seed + 1, rows=100)
-        real += compare({"d": one}, {"d": other}, samples=200)[0]["real"]
+        real += differences({"d": one}, {"d": other}, samples=200)[0]["real"]
     assert real <= 9  # of 60, at 5 %
 
 
@@ -172,4 +172,6 @@ def test_a_language_or_labels_of_few_images_have_intervals():
     assert not [key for key, record in records.items() if not np.isfinite(record["interval"]).all()]
     assert records["en", "zero_shot_accuracy"]["interval"] == [0, 100]
     assert records["pt", "image_to_text_median_rank"]["interval"] == [1, 2]
-    assert not any(np.isnan(r["interval"]).any() for r in compare({"d": outcomes}, {"d": outcomes}, 300, every=True))
+    assert not any(
+        np.isnan(r["interval"]).any() for r in differences({"d": outcomes}, {"d": outcomes}, 300, every=True)
+    )

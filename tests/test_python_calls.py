@@ -48,7 +48,8 @@ def test_every_snippet_of_the_page_runs(workplace, capsys):
         exec(compile(snippet, "docs/python.md", "exec"), names)
     printed = capsys.readouterr().out
     assert names["results"].metrics["corpus"].keys() == {"en"} and "mean recall" in printed
-    assert EvalResults.read(workplace / "outputs" / "results").metrics == names["results"].metrics
+    assert EvalResults.read(workplace / "outputs" / "tuned_results").metrics == names["results"].metrics
+    assert "differences are real" in printed
     assert names["report"].new == 18 and names["similar"][0].entry["path"] == "val 3.jpg"
     assert names["found"].scores.shape == (18, 3)
 
