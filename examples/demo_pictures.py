@@ -10,7 +10,6 @@ from rsmclip.data.demo.corpus import cached_demo
 from rsmclip.data.schema import load_corpus
 
 FOLDER = Path("outputs/pictures")
-SPLITS = ["train"] * 8 + ["val", "test"]
 
 
 def demo_pictures() -> Path:
@@ -19,11 +18,11 @@ def demo_pictures() -> Path:
         FOLDER.mkdir(parents=True)
         with (FOLDER / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file)
-            lines.writerow(["file_name", "text", "split"])
+            lines.writerow(["file_name", "text"])
             for number, row in enumerate(load_corpus(cached_demo())["test"]):
                 name = f"{row['label']}_{number}.jpg"
                 (FOLDER / name).write_bytes(row["image"]["bytes"])
-                lines.writerows([name, caption, SPLITS[number % 10]] for caption in row["captions"]["en"])
+                lines.writerows([name, caption] for caption in row["captions"]["en"])
     return FOLDER
 
 

@@ -3,7 +3,8 @@
     make train                             # once: the model outputs/demo
     python examples/finetune_csv.py
 
-The folder has the images and metadata.csv, with the columns file_name, text and split, and a line for each caption.
+The folder has the images and metadata.csv, with the columns file_name and text, and a line for each caption.
+docs/data.md explains files with other columns.
 """
 
 from demo_pictures import demo_pictures
@@ -13,7 +14,7 @@ from rsmclip import build_corpus, train_model
 MODEL = "outputs/demo"  # or the folder of a converted model, see docs/recipe.md
 FOLDER = demo_pictures()  # or the name of your folder
 
-report = build_corpus([f"imagefolder={FOLDER}"], "outputs/pictures_corpus", overwrite=True)
+report = build_corpus([f"imagefolder={FOLDER}"], "outputs/pictures_corpus", split="80/10/10", overwrite=True)
 print({f"{source}, {split}": images for (source, split), images in report.rows.items()})
 
 results = train_model(

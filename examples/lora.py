@@ -17,7 +17,7 @@ from rsmclip import build_corpus, train_model
 MODEL, ADAPTER, CORPUS = "outputs/demo", "outputs/adapter", "outputs/pictures_corpus"
 FOLDER = demo_pictures()  # or the name of your folder, with metadata.csv
 
-build_corpus([f"imagefolder={FOLDER}"], CORPUS, overwrite=True)
+build_corpus([f"imagefolder={FOLDER}"], CORPUS, split="80/10/10", overwrite=True)
 train_model(
     "finetune",
     dataset=CORPUS,

@@ -33,7 +33,7 @@ def workplace(corpus, model_folder, tmp_path, monkeypatch, own_cache):
         for number, row in enumerate(rows):
             name = f"{split} {number}.jpg"
             Path("PICTURES", name).write_bytes(row["image"]["bytes"])
-            lines.append({"file_name": name, "captions": row["captions"]["en"], "split": split})
+            lines.append({"file_name": name, "captions": row["captions"]["en"]})
             if split == "val":
                 Path("FOLDER", name).write_bytes(row["image"]["bytes"])
     Path("PICTURES", "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -55,7 +55,7 @@ def test_every_snippet_of_the_page_runs(workplace, capsys):
 
 
 def test_a_process_trains_in_one_precision_after_the_other(workplace):
-    rsmclip.build_corpus(["imagefolder=PICTURES"], "corpus")
+    rsmclip.build_corpus(["imagefolder=PICTURES"], "corpus", split="80/10/10")
     small = {"dataset": Path("corpus"), "model": "outputs/demo", "languages": ["en"], "max_train_steps": 1}
     small |= {"batch_size": 4, "num_workers": 0, "evaluate_start": False}
     for number, precision in enumerate(("no", "bf16", "no")):
