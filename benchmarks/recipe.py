@@ -3,12 +3,14 @@ r"""The experiment of docs/recipe_figures.md: what translations and self-distill
     python -m rsmclip.benchmarks.recipe corpora CORPUS CORPORA
     python -m rsmclip.benchmarks.recipe run b --seed 0 --corpora CORPORA --rsscn7 FOLDER --runs RUNS \
         --image_tower M --text_tower M [--name NAME] [--options --field value …]
+    python -m rsmclip.benchmarks.recipe probe --with d-0 --without a-0 --rsscn7 FOLDER --runs RUNS
     python -m rsmclip.benchmarks.recipe table
 
 CORPUS is RSICD with translations, built by `rsmclip data build`; `corpora` makes the corpora of the arms of it, with a
 split `dev` of training images. Settings are chosen on `dev`. `val` and RSSCN7 are measured once for each finished run
 and choose nothing. The result of a run is the folder `benchmarks/results/recipe/ARM-SEED`: figures, outcomes of every
-image, command, machine and minutes. The trained models stay in RUNS. `table` prints the tables of
+image, command, machine and minutes. The trained models stay in RUNS. `probe` trains linear probes on the
+pooled output of two image towers, with and without self-distillation. `table` prints the tables of
 docs/recipe_figures.md.
 """
 
@@ -23,6 +25,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset, DatasetDict
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -31,18 +34,22 @@ from rsmclip.benchmarks.machine import describe_run
 from rsmclip.benchmarks.processes import run_training
 from rsmclip.benchmarks.training_tables import table
 from rsmclip.core.command_line import OneLineParser, run_command
-from rsmclip.core.files import new_folder, read_json
-from rsmclip.core.images import image_bytes
+from rsmclip.core.files import new_folder, read_json, write_whole
+from rsmclip.core.images import decode_image, image_bytes
 from rsmclip.data.audit.same_picture import find_matches, make_thumbnail
 from rsmclip.data.schema import load_corpus
+from rsmclip.eval.image_folder import read_image_folder
 from rsmclip.eval.intervals import draw_statistics, interval
+from rsmclip.eval.models import load_embedder
 from rsmclip.eval.outcomes import Outcomes, statistics
+from rsmclip.eval.probes import linear_probe, split_rows
 from rsmclip.training.checkpoints import checkpoints
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results" / "recipe"
 RECIPE = "configs/pretrained_towers_small.yaml"
 DEV_IMAGES = 800
+PROBE_SPLITS = 5
 SEED = 0  # of the dev split, and of the translations that are dropped
 # Percent of the training captions that keep their translations. Arm b keeps all of them, 40.5 %, and a_free none.
 SHARES = (10, 20)
@@ -199,6 +206,46 @@ def evaluate(model: Path, name: str, arguments: argparse.Namespace) -> dict:
         return read_json(Path(folder, "eval_results.json"))["metrics"]
 
 
+def probe_towers(arguments: argparse.Namespace) -> None:
+    """
+    Compare linear probes of the pooled output of two image towers on RSSCN7.
+
+    A probe learns from one half of each class and is tested on the other, then the other way around; `PROBE_SPLITS`
+    random halves. The hits of an image are its mean over the splits. The interval of the difference resamples images.
+    """
+    rows = read_image_folder(arguments.rsscn7)
+    labels = np.array(rows["label"])
+    hits = {name: tower_hits(arguments.runs / name, rows, labels) for name in (arguments.with_it, arguments.without)}
+    accuracy = {name: 100 * float(values.mean()) for name, values in hits.items()}
+    difference = hits[arguments.with_it] - hits[arguments.without]
+    chosen = np.random.default_rng(SEED).integers(len(rows), size=(SAMPLES, len(rows)))
+    low, high = interval(100 * difference[chosen].mean(axis=1))
+    command = f"probe --with {arguments.with_it} --without {arguments.without}"
+    record = describe_run(f"python -m rsmclip.benchmarks.recipe {command}", "torch", "transformers", "scikit-learn")
+    record |= {"images": len(rows), "splits": PROBE_SPLITS, "accuracy": accuracy}
+    record |= {"difference": 100 * float(difference.mean()), "interval": [low, high]}
+    path = RESULTS / f"probe_{arguments.with_it}_{arguments.without}.json"
+    write_whole(path, json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record, indent=1))
+
+
+def tower_hits(folder: Path, rows: Dataset, labels: np.ndarray) -> np.ndarray:
+    """Return the share of the splits in which a linear probe of the pooled output classifies each image right."""
+    embedder = load_embedder(str(folder))
+    tower = embedder.model.vision_model
+    images = [decode_image(image, name) for image, name in zip(rows["image"], rows["image_id"], strict=True)]
+    parts = (images[start : start + 64] for start in range(0, len(images), 64))
+    inputs = (embedder.processor.image_processor(part, return_tensors="pt") for part in parts)
+    pooled = torch.cat([embedder.run(tower.forward, part) for part in inputs])
+    hits = np.zeros((PROBE_SPLITS, len(labels)))
+    for seed in range(PROBE_SPLITS):
+        halves = split_rows(labels.tolist(), seed)
+        for train, test in (halves, halves[::-1]):
+            found = linear_probe(pooled[train], labels[train], pooled[test], labels[test], seed)
+            hits[seed, test] = found["hits"]
+    return hits.mean(axis=0)
+
+
 FIGURES = {  # column: dataset, language, metric
     "mean recall, en": ("corpus", "en", "mean_recall"),
     "mean recall, 10 languages": ("corpus", "mean", "mean_recall"),
@@ -288,6 +335,12 @@ def make_parser() -> argparse.ArgumentParser:
             command.add_argument("--text_tower", required=True)
             command.add_argument("--name", help="name of the result, for a run with other options; default: the arm")
             command.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="further options of train.py")
+    command = commands.add_parser("probe", help="compare linear probes of two image towers on RSSCN7")
+    command.add_argument("--with", dest="with_it", metavar="RUN", required=True, help="run with self-distillation")
+    command.add_argument("--without", metavar="RUN", required=True, help="run without")
+    command.add_argument("--rsscn7", type=Path, required=True, help="folder of RSSCN7's images by class")
+    command.add_argument("--runs", type=Path, required=True, help="folder of the trained models")
+    command.set_defaults(run=probe_towers)
     commands.add_parser("table", help="print the tables").set_defaults(run=lambda arguments: print_tables())
     return parser
 
