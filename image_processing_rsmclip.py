@@ -19,7 +19,9 @@ def as_image(image, channels: str | None = None):
     Args:
         image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
             Gray of shape `(height, width)`, or 1, 3 or 4 channels. Values are 8-bit, 16-bit (`uint16`, Pillow's
-            `I;16`), boolean, or float from 0 to 1 or from 0 to 255. Resampling may overshoot these ranges by 5 %.
+            `I;16`), boolean, or float. Floats from -0.05 to 1.05 are read as 0 to 1. Floats with a maximum over 2 and
+            up to 267 are read as 0 to 255, if the minimum is not below -5 % of the maximum (resampling overshoots).
+            Give `uint8` if you can: a float image from 0 to 255 that is darker than 1.05 is read as 0 to 1.
         channels (`str`, *optional*):
             `"channels_first"` or `"channels_last"`. By default the side of length 1, 3 or 4. If both sides have such a
             length, channels are first in a tensor and last in an array.
@@ -28,7 +30,7 @@ def as_image(image, channels: str | None = None):
         `PIL.Image.Image`: The image on a white background. Paths, URLs and other non-images are returned unchanged.
 
     Raises:
-        `ValueError`: The range of the values is unknown, or no side has the length 1, 3 or 4.
+        `ValueError`: The type or the range of the values is unknown, or no side has the length 1, 3 or 4.
     """
     is_image, is_tensor = isinstance(image, Image.Image), isinstance(image, torch.Tensor)
     if not is_image and not is_tensor and not isinstance(image, np.ndarray):
@@ -56,16 +58,22 @@ def scale_to_8_bit(array: np.ndarray) -> np.ndarray:
         return array.astype(np.uint8) * 255
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         return (array >> 8).astype(np.uint8)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"an image cannot have values of type {array.dtype}: give uint8")
     low, high = (array.min(), array.max()) if array.size else (0, 0)
-    is_float = array.dtype.kind == "f"
-    for top in (1, 255) if is_float else (255,):
-        is_small = is_float and top == 255 and high <= 2  # -1 to 1, or a reflectance of 1.1: not a dark 0 to 255
-        if -top / 20 <= low and high <= top * 1.05 and not is_small:
-            return (array.clip(0, top) * (255 / top)).round().astype(np.uint8)
-    raise ValueError(
-        f"an image of {array.dtype} has values from {low:g} to {high:g}: "
-        "scale them to 0 to 255, or give 16 bits as uint16"
-    )
+    if array.dtype.kind == "f":
+        # -1 to 1, a reflectance of 1.1 and normalized values have neither range: as 0 to 255 they would be black.
+        is_unit = low >= -0.05 and high <= 1.05
+        is_known = is_unit or (2 < high <= 1.05 * 255 and low >= -0.05 * high)
+    else:
+        is_unit, is_known = False, low >= 0 and high <= 255
+    if not is_known:
+        raise ValueError(
+            f"an image of {array.dtype} has values from {low:g} to {high:g}, and its range is unknown: "
+            "scale it to 0 to 255 and give uint8"
+        )
+    top = 1 if is_unit else 255
+    return (array.clip(0, top) * (255 / top)).round().astype(np.uint8)
 
 
 class RSMCLIPImageProcessor(CLIPImageProcessorPil):
