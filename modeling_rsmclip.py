@@ -83,6 +83,16 @@ class RSMCLIPPreTrainedModel(PreTrainedModel):
     # A model without a head can load weights that have a head: do not warn.
     _keys_to_ignore_on_load_unexpected = [r"^self_distillation_head\."]
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """
+        Return `False`, so that weights that a checkpoint lacks are initialized as in a new model.
+
+        For custom code, transformers skips the initialization of modules without parameters of their own, such as
+        attention, because it could overwrite loaded weights. `_init_weights` of this model and its towers cannot.
+        """
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         # The towers initialize themselves, `super()` the head. The functions of `init` do not change loaded weights.
