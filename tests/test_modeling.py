@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
@@ -243,6 +244,28 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, inputs):
     assert tiny_model.text_model.encoder.layer[0].gradient_checkpointing
     checkpointed = gradients()
     assert plain.keys() == checkpointed.keys() and len(plain) > 50
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, atol=1e-7, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("first", ["adapter", "checkpointing"])
+def test_gradient_checkpointing_of_an_adapter_gives_the_same_gradients(tiny_config, inputs, reentrant, first):
+    def gradients(**checkpointing):
+        torch.manual_seed(0)
+        model = RSMCLIPModel(tiny_config)
+        adapter = LoraConfig(r=2, target_modules=["q_proj", "v_proj", "query", "value"], init_lora_weights=False)
+        if checkpointing and first == "checkpointing":
+            model.gradient_checkpointing_enable(checkpointing)
+        adapted = get_peft_model(model, adapter).train()
+        if checkpointing and first == "adapter":
+            model.gradient_checkpointing_enable(checkpointing)
+        model.visual_projection.requires_grad_()  # else a loss of gradients is an error of torch
+        adapted(**inputs, return_loss=True).loss.backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    plain, checkpointed = gradients(), gradients(use_reentrant=reentrant)
+    assert len(plain) == 13 and all(gradient.any() for gradient in plain.values())
     for name, gradient in plain.items():
         torch.testing.assert_close(checkpointed[name], gradient, atol=1e-7, rtol=1e-5, msg=name)
 
