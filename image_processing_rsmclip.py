@@ -11,6 +11,9 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 from transformers.image_utils import SizeDict
 
+RAW_16_BITS = (";16B", ";16L", ";16N")  # in Pillow's raw modes of 16 bits per channel
+RESCALE = "rescale it with gdal_translate -ot Byte -scale IN OUT"
+
 
 def as_image(image, channels: str | None = None):
     """
@@ -19,7 +22,10 @@ def as_image(image, channels: str | None = None):
     Args:
         image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
             Gray of shape `(height, width)`, or 1, 3 or 4 channels. Values are 8-bit, 16-bit (`uint16`, Pillow's
-            `I;16`), boolean, or float from 0 to 1 or from 0 to 255. Resampling may overshoot these ranges by 5 %.
+            `I;16`; divided by 257), boolean, or float. Floats from -0.05 to 1.05 are read as 0 to 1. Floats with a
+            maximum over 2 and up to 267 are read as 0 to 255, if the minimum is not below -5 % of the maximum
+            (resampling overshoots).
+            Give `uint8` if you can: a float image from 0 to 255 that is darker than 1.05 is read as 0 to 1.
         channels (`str`, *optional*):
             `"channels_first"` or `"channels_last"`. By default the side of length 1, 3 or 4. If both sides have such a
             length, channels are first in a tensor and last in an array.
@@ -28,15 +34,20 @@ def as_image(image, channels: str | None = None):
         `PIL.Image.Image`: The image on a white background. Paths, URLs and other non-images are returned unchanged.
 
     Raises:
-        `ValueError`: The range of the values is unknown, or no side has the length 1, 3 or 4.
+        `ValueError`: The type or the range of the values is unknown, the maximum of 16-bit values is below 16,384,
+            Pillow keeps 8 of 16 bits (see [`has_too_many_bits`]), or no side has the length 1, 3 or 4.
     """
     is_image, is_tensor = isinstance(image, Image.Image), isinstance(image, torch.Tensor)
     if not is_image and not is_tensor and not isinstance(image, np.ndarray):
         return image
     if is_tensor:
         image = (image.float() if image.is_floating_point() else image).detach().cpu().numpy()
+    if is_image and has_too_many_bits(image):
+        raise ValueError(f"the image has 16 bits per channel, of which Pillow keeps 8: {RESCALE}")
     if not is_image or image.mode in ("I", "F") or image.mode.startswith("I;"):
-        array = scale_to_8_bit(np.asarray(image))
+        # Pillow scales a PPM of more than 8 bits to 16.
+        is_16_bit = is_image and (image.format, image.mode) == ("PPM", "I")
+        array = scale_to_8_bit(np.asarray(image, np.uint16 if is_16_bit else None))
         if array.ndim == 3:
             sides = {"channels_first": array.shape[0], "channels_last": array.shape[2]}
             found = [channels] if channels else [side for side, count in sides.items() if count in (1, 3, 4)]
@@ -51,21 +62,40 @@ def as_image(image, channels: str | None = None):
     return image
 
 
+def has_too_many_bits(image: Image.Image) -> bool:
+    """
+    Return whether Pillow shows that an image has more bits per channel than Pillow keeps, such as color of 16 bits.
+
+    Pillow shows them in the tags of a TIFF (258: BitsPerSample), and in the raw mode of an image that is not yet
+    loaded. It does not show them in a JPEG 2000, a PPM, a loaded PNG, or an image that was converted.
+    """
+    bits, decoder = max(getattr(image, "tag_v2", {}).get(258, (8,))), str(getattr(image, "tile", [])[:1])
+    return image.mode[0] not in "IF" and (bits > 8 or any(raw in decoder for raw in RAW_16_BITS))
+
+
 def scale_to_8_bit(array: np.ndarray) -> np.ndarray:
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        if array.size and array.max() < 2**14:  # numbers of a sensor
+            raise ValueError(f"a 16-bit image has a maximum of {array.max()} and would be nearly black: {RESCALE}")
         return (array >> 8).astype(np.uint8)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"an image cannot have values of type {array.dtype}: give uint8")
     low, high = (array.min(), array.max()) if array.size else (0, 0)
-    is_float = array.dtype.kind == "f"
-    for top in (1, 255) if is_float else (255,):
-        is_small = is_float and top == 255 and high <= 2  # -1 to 1, or a reflectance of 1.1: not a dark 0 to 255
-        if -top / 20 <= low and high <= top * 1.05 and not is_small:
-            return (array.clip(0, top) * (255 / top)).round().astype(np.uint8)
-    raise ValueError(
-        f"an image of {array.dtype} has values from {low:g} to {high:g}: "
-        "scale them to 0 to 255, or give 16 bits as uint16"
-    )
+    if array.dtype.kind == "f":
+        # -1 to 1, a reflectance of 1.1 and normalized values have neither range: as 0 to 255 they would be black.
+        is_unit = low >= -0.05 and high <= 1.05
+        is_known = is_unit or (2 < high <= 1.05 * 255 and low >= -0.05 * high)
+    else:
+        is_unit, is_known = False, low >= 0 and high <= 255
+    if not is_known:
+        raise ValueError(
+            f"an image of {array.dtype} has values from {low:g} to {high:g}, and its range is unknown: "
+            "scale it to 0 to 255 and give uint8"
+        )
+    top = 1 if is_unit else 255
+    return (array.clip(0, top) * (255 / top)).round().astype(np.uint8)
 
 
 class RSMCLIPImageProcessor(CLIPImageProcessorPil):

@@ -22,7 +22,8 @@ from transformers import CLIPVisionModel, PreTrainedModel, XLMRobertaModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import CLIPOutput
-from transformers.utils import can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
 
 from .configuration_rsmclip import RSMCLIPConfig
 
@@ -72,7 +73,7 @@ class RSMCLIPPreTrainedModel(PreTrainedModel):
 
     config_class = RSMCLIPConfig
     base_model_prefix = "rsmclip"
-    main_input_name = "pixel_values"
+    main_input_name = "input_ids"  # the first argument of `forward`
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["CLIPVisionEmbeddings", "CLIPEncoderLayer", "XLMRobertaEmbeddings", "XLMRobertaLayer"]
@@ -82,6 +83,16 @@ class RSMCLIPPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     # A model without a head can load weights that have a head: do not warn.
     _keys_to_ignore_on_load_unexpected = [r"^self_distillation_head\."]
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """
+        Return `False`, so that weights that a checkpoint lacks are initialized as in a new model.
+
+        For custom code, transformers skips the initialization of modules without parameters of their own, such as
+        attention, because it could overwrite loaded weights. `_init_weights` of this model and its towers cannot.
+        """
+        return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -181,7 +192,10 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
 
     @can_return_tuple
     def get_image_features(
-        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False, **kwargs
+        self,
+        pixel_values: torch.Tensor,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """
         Compute image embeddings. They are not normalized.
@@ -206,7 +220,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """
         Compute text embeddings: pool the last hidden states of the tokens with attention mask 1, and project. They are
@@ -292,7 +306,7 @@ class RSMCLIPModel(RSMCLIPPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         return_loss: bool | None = None,
         interpolate_pos_encoding: bool = False,
-        **kwargs,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> RSMCLIPOutput:
         """
         Embed images, texts, or both, and compare them.

@@ -24,12 +24,20 @@ MAX_SCANS = 50  # of a JPEG; a progressive JPEG has about ten, and each scan dec
 # such as a video that a phone appends to a picture.
 JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 
+J2K_SIZE = b"\xff\x4f\xff\x51"  # begins a JPEG 2000 codestream: markers SOC and SIZ
+
+RESCALE = "rescale it with gdal_translate -ot Byte -scale IN OUT, or build a corpus with --stretch 2 98"
+
 # Exceptions of Pillow for bytes that are not an image, for half an image, and for an image of absurd size. Those in
 # the second line come from TIFF fields that are missing or have a wrong type. Catch them only around calls of Pillow.
 IMAGE_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
     *(TypeError, AttributeError, LookupError, ArithmeticError),
 )
+
+
+class TooManyBits(UserError):
+    """An image of more bits per channel than the 8 that Pillow keeps. The numbers of a sensor would become black."""
 
 
 def open_encoded(encoded: bytes) -> Image.Image:
@@ -51,19 +59,34 @@ def open_encoded(encoded: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(encoded), formats=FORMATS)
         except UnidentifiedImageError as error:  # its own message has the address of an object
             raise UserError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
-    if max(image.size) > MAX_RATIO * min(image.size):
-        raise UserError("{:,} × {:,} pixels: one side is over {} times the other".format(*image.size, MAX_RATIO))
+    check_size(*image.size)
     return image
+
+
+def check_size(width: int, height: int) -> None:
+    """Raise [`UserError`] if an image has too many pixels, or one side is over `MAX_RATIO` times the other."""
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise UserError(f"{width:,} × {height:,} pixels: one side is over {MAX_RATIO} times the other")
+    if width * height > 2 * Image.MAX_IMAGE_PIXELS:  # Pillow's own limit
+        raise UserError(f"{width:,} × {height:,} pixels: at most {2 * Image.MAX_IMAGE_PIXELS:,} are accepted")
 
 
 def load_pixels(encoded: bytes, draft_mode: str, short_side: int | None = None) -> Image.Image:
     """
-    Open an image and decode its pixels. Raises [`UserError`] as [`open_encoded`] does, and if the pixels are damaged.
+    Open an image and decode its pixels.
 
     With `short_side`, the size in pixels that the caller needs, a JPEG may be decoded in `draft_mode` (`"RGB"` or
     `"L"`) at a half, a quarter or an eighth of its size, which is faster.
+
+    Raises:
+        [`TooManyBits`]: The image has more than 8 bits per channel, and Pillow keeps 8.
+        [`UserError`]: See [`open_encoded`]; or the pixels are damaged.
     """
     image = open_encoded(encoded)
+    with user_errors(*IMAGE_ERRORS):
+        bits = bits_per_channel(image, encoded)
+    if bits > 8 and image.mode[0] not in "IF":  # modes of 16 and 32 bits
+        raise TooManyBits(f"{bits} bits per channel, of which Pillow keeps 8; {RESCALE}")
     with user_errors(*IMAGE_ERRORS):
         if short_side:
             image.draft(draft_mode, (short_side, short_side))
@@ -71,12 +94,28 @@ def load_pixels(encoded: bytes, draft_mode: str, short_side: int | None = None) 
     return image
 
 
+def bits_per_channel(image: Image.Image, encoded: bytes) -> int:
+    # Bits in the file. The mode does not show them: of color, Pillow keeps 8.
+    if image.format == "PNG":
+        return encoded[24]  # in the header
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (1,)))  # tag BitsPerSample
+    if image.format == "JPEG2000":
+        first = encoded.find(J2K_SIZE) + 42  # three bytes for each channel
+        return 1 + max(depth & 127 for depth in encoded[first : first + 3 * len(image.getbands()) : 3])
+    if image.format == "PPM" and image.mode == "RGB":
+        arguments = image.tile[0].args  # of the decoder: raw mode and maximum, or the raw mode if the maximum is 255
+        return arguments[1].bit_length() if isinstance(arguments, tuple) else 8
+    return 8
+
+
 def decode_rgb(encoded: bytes, short_side: int | None = None) -> Image.Image:
     """
     Decode an image to RGB with 8 bits per channel, see [`load_pixels`].
 
     Raises:
-        [`UserError`]: The image cannot be loaded, or the range of its pixel values is unknown.
+        [`UserError`]: The image cannot be loaded, has more bits per channel than Pillow keeps, or
+            values of an unknown range.
     """
     from rsmclip.image_processing_rsmclip import as_image  # imports torch, which most commands do not need
 

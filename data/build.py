@@ -15,6 +15,7 @@ from rsmclip.data.schema import RAW_CAPTIONS, features
 from rsmclip.data.sources import named_source
 from rsmclip.data.sources.protocol import Source, SourceRow
 from rsmclip.data.split import Division, divide
+from rsmclip.data.stretch import check_stretch
 from rsmclip.data.translation.translations import Translations, load_translations
 from rsmclip.data.write import check_output, write_corpus
 
@@ -35,6 +36,7 @@ def build_corpus(
     overwrite: bool = False,
     split: str | None = None,
     seed: int = 0,
+    stretch: tuple[float, float] | None = None,
 ) -> BuildReport:
     """
     Write a corpus with the captions of its sources and their translations.
@@ -52,6 +54,9 @@ def build_corpus(
             Percent of train, val and test (`"80/10/10"`) among the images that state no split. By default they are
             `train`.
         seed (`int`, *optional*, defaults to 0): Seed of the drawn splits.
+        stretch (`tuple[float, float]`, *optional*):
+            Percentiles that become 0 and 255 in images of more than 8 bits per channel. By default these images are
+            unusable.
 
     Returns:
         [`~rsmclip.data.card.BuildReport`]: Counts of rows and captions, and the rows that were left out.
@@ -65,18 +70,20 @@ def build_corpus(
     names = Counter(source.name for source in sources)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
+    if stretch is not None:
+        check_stretch(*stretch)
     output = Path(output)
     check_output(output, overwrite)  # before minutes of reading
     if isinstance(translations, str | Path):
         translations = load_translations(Path(translations))
     translations = translations or Translations()
     division = Division.parse(split, seed) if split else None
-    report = BuildReport(division=str(division) if division else None)
+    report = BuildReport(stretch=stretch, division=str(division) if division else None)
     known = {*translations.languages, *(language for source in sources for language in source.languages)}
     languages = [language for language in LANGUAGES[1:] if language in known]
 
     def rows(step: str, faults: list[Fault]) -> Iterator[tuple[SourceRow, bytes]]:
-        return tqdm(usable_rows(sources, faults, skip_bad), unit=" images", desc=step, disable=None)
+        return tqdm(usable_rows(sources, faults, skip_bad, stretch), unit=" images", desc=step, disable=None)
 
     def examples() -> Iterator[tuple[str, dict]]:
         drawn = divide(rows("read", []), division) if division else {}
@@ -95,7 +102,9 @@ def build_corpus(
     return report
 
 
-def usable_rows(sources: Iterable[Source], faults: list[Fault], skip_bad: bool) -> Iterator[tuple[SourceRow, bytes]]:
+def usable_rows(
+    sources: Iterable[Source], faults: list[Fault], skip_bad: bool, stretch: tuple[float, float] | None
+) -> Iterator[tuple[SourceRow, bytes]]:
     """Yield rows with their encoded images, and add the unusable rows to `faults`. These are an error at the end."""
     seen: set[str] = set()
     for row in (row for source in sources for row in source.rows()):
@@ -103,7 +112,7 @@ def usable_rows(sources: Iterable[Source], faults: list[Fault], skip_bad: bool) 
             faults.append(fault)
             continue
         try:
-            encoded = encode_image(row["image"])
+            encoded = encode_image(row["image"], stretch)
         except UserError as error:
             problem, _, reason = str(error).partition(": ")
             faults.append(Fault(problem, row["image_id"], f"{row['file']}: {reason}"))

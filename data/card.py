@@ -23,8 +23,9 @@ NOT_AUDITED = "Not run: `rsmclip data audit DIR --output REPORT.json`."
 
 @dataclass
 class BuildReport:
-    """Counts of a build."""
+    """Settings and counts of a build."""
 
+    stretch: tuple[float, float] | None = None  # percentiles of images of more than 8 bits per channel
     rows: Counter = field(default_factory=Counter)  # by (source, split)
     captions: Counter = field(default_factory=Counter)  # by (split, language), without nulls
     words: Counter = field(default_factory=Counter)  # English captions by number of words
@@ -60,6 +61,12 @@ def corpus_card(sources: Sequence[Source], report: BuildReport, translations: Tr
         "Left out": f"```\n{fault_table(report.faults)}\n```" if report.faults else "Nothing.",
         AUDIT_HEADING: NOT_AUDITED,
     }
+    if report.stretch:
+        low, high = report.stretch
+        sections["Stretched images"] = (
+            f"Images of more than 8 bits per channel were stretched to 8 bits: percentiles {low:g} and {high:g} of "
+            "all bands of an image together became 0 and 255."
+        )
     text = (
         f"# Captions of {', '.join(dict.fromkeys(source.name for source in sources))} in {', '.join(languages)}\n\n"
         "One row per image. `captions` has a list for each language. The lists are aligned, and a caption that is "

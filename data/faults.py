@@ -11,13 +11,13 @@ from typing import NamedTuple
 from PIL import Image
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.images import load_pixels
+from rsmclip.core.images import RESCALE, TooManyBits, load_pixels
 from rsmclip.data.sources.protocol import SourceRow
+from rsmclip.data.stretch import stretch_to_8_bit
 
 SPLITS = ("train", "val", "test")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 8 bits per channel, convertible to RGB
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a single surrogate, which JSON allows and UTF-8 does not
-J2K_SIZE = b"\xff\x4f\xff\x51"  # begins a JPEG 2000 codestream: markers SOC and SIZ
 SHOWN = 20  # faults in a table
 
 
@@ -79,27 +79,26 @@ def load_image(encoded: bytes, draft_side: int | None = None) -> Image.Image:
     """
     try:
         image = load_pixels(encoded, "L", draft_side)
+    except TooManyBits as error:
+        raise UserError(f"image not in 8 bits per channel: {error}") from error
     except UserError as error:
         raise UserError(f"image undecodable: {error}") from error
-    bits = bits_per_channel(image, encoded)
-    if bits > 8 or image.mode not in MODES:  # Pillow would clip 16-bit values to 255
-        remedy = "rescale it to 8-bit gray or RGB, as with gdal_translate -ot Byte -scale MIN MAX 0 255 IN OUT"
-        found = f"{bits} bits, mode {image.mode}" if bits > 8 else f"mode {image.mode}"
-        raise UserError(f"image not in 8 bits per channel: {found}; {remedy}")
+    if image.mode not in MODES:
+        raise UserError(f"image not in 8 bits per channel: mode {image.mode}; {RESCALE}")
     return image
 
 
-def bits_per_channel(image: Image.Image, encoded: bytes) -> int:
-    # Bits in the file. The mode does not show them: Pillow keeps 8 of the 16 bits if there are several channels.
-    if image.format == "PNG":
-        return encoded[24]  # in the header
-    if image.format == "JPEG2000":
-        return (encoded[encoded.find(J2K_SIZE) + 42] & 127) + 1
-    return max(image.tag_v2.get(258, (1,))) if image.format == "TIFF" else 8  # tag BitsPerSample
+def encode_image(encoded: bytes, stretch: tuple[float, float] | None = None) -> bytes:
+    """
+    Check that an image can be decoded. Return the bytes of a JPEG or PNG, and other formats as PNG.
 
-
-def encode_image(encoded: bytes) -> bytes:
-    """Check that an image can be decoded. Return the bytes of a JPEG or PNG, and other formats as PNG."""
+    Images of more than 8 bits per channel need `stretch`, see [`stretch_to_8_bit`].
+    """
+    if stretch is not None:
+        try:
+            encoded = stretch_to_8_bit(encoded, *stretch) or encoded
+        except UserError as error:
+            raise UserError(f"image not stretched: {error}") from error
     image = load_image(encoded)
     if image.format in ("JPEG", "MPO", "PNG"):  # MPO: a JPEG from a camera that stores a second picture after it
         return encoded

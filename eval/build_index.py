@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import absolute_name, write_whole
 from rsmclip.core.images import decode_rgb
+from rsmclip.core.rasters import import_rasterio
 from rsmclip.eval.embed import DECODERS, Embedder, ahead, first_not_finite, processes
 from rsmclip.eval.image_sources import Picture, Source, open_source
 from rsmclip.eval.index import RECORD, BadIndex, Index, open_index, read_record
@@ -43,7 +44,7 @@ from rsmclip.eval.index_files import (
 )
 from rsmclip.eval.models import as_embedder
 from rsmclip.eval.retrieval import unit_rows
-from rsmclip.eval.tiles import Box, import_rasterio, read_tiles, scene_size, tile_boxes, tile_coordinates
+from rsmclip.eval.tiles import Box, read_tiles, scene_size, tile_boxes, tile_coordinates
 
 KEPT = Path(HF_HOME) / "rsmclip" / "indexes"
 TILES_AT_ONCE = 16  # of one row of a scene, read by one thread

@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import json
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +109,13 @@ def differences(
     Returns:
         `list[dict]`: Records of `dataset`, `language`, `metric`, `values` (of both models), `difference` (second minus
             first), `interval` (95 %, of the difference), and `real` (whether the interval excludes zero).
+
+    Raises:
+        [`UserError`]: The rows of a dataset differ, or are in another order. Draws take the same rows of both.
     """
     records = []
     for dataset in sorted(one.keys() & other.keys()):
+        check_rows(dataset, one[dataset].ids, other[dataset].ids)
         ones = np.ones((1, len(one[dataset].ids)))
         first, second = (statistics(outcomes[dataset], ones) for outcomes in (one, other))
         drawn_first, drawn_second = (draw_statistics(outcomes[dataset], samples) for outcomes in (one, other))
@@ -123,6 +128,16 @@ def differences(
                 record |= {"difference": values[1] - values[0], "interval": [low, high], "real": low > 0 or high < 0}
                 records.append(record)
     return records
+
+
+def check_rows(dataset: str, one: list[str], other: list[str]) -> None:
+    if one != other:
+        pairs = enumerate(zip_longest(one, other))
+        row, (first, second) = next((row, pair) for row, pair in pairs if pair[0] != pair[1])
+        raise UserError(
+            f"row {row} of {dataset} is {first!r} in the first evaluation and {second!r} in the second: evaluate both "
+            "models on the same rows in the same order"
+        )
 
 
 def load_outcomes(folder: Path) -> tuple[dict[str, DatasetFacts], dict[str, Outcomes]]:

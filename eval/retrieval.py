@@ -10,6 +10,7 @@ beat are computed again in float64. Ranks therefore do not depend on tile size, 
 """
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from itertools import product
 
 import numpy as np
@@ -75,11 +76,18 @@ def retrieval_ranks(
     if len(owner.unique()) < len(images):
         raise ValueError("text_to_image lacks an image: every image needs at least one text")
 
-    # Find the right pairs. The score to beat is the highest right score of each image and of each text.
+    # Find the right pairs. Equal texts become one text, whose weight is how often it occurs.
+    item = torch.arange(len(texts), device=owner.device)  # row of each text in `texts`
     if sentences is None:
-        right = torch.stack([owner, torch.arange(len(owner), device=owner.device)])
+        right = torch.stack([owner, item])
     else:
-        right = right_by_sentence(owner, torch.as_tensor(np.asarray(sentences), device=owner.device))
+        sentences = torch.as_tensor(np.asarray(sentences), device=texts.device)
+        first, item = distinct_texts(texts, sentences)
+        texts = texts[first]
+        right = right_by_sentence(owner, item, sentences[first])
+    weights = owner.new_ones(len(images), dtype=torch.int32), torch.bincount(item).int()
+
+    # The score to beat is the highest right score of each image and of each text.
     scores = dot_products(images, texts, right)
     bars = [
         scores.new_full((len(items),), -torch.inf).scatter_reduce(0, rows, scores, "amax")
@@ -87,20 +95,34 @@ def retrieval_ranks(
     ]
 
     # Count all items that reach the score to beat, then subtract the right ones.
-    counts = count_at_least(images, texts, *bars)
-    for count, bar, rows in zip(counts, bars, right, strict=True):
-        count -= torch.bincount(rows[scores >= bar[rows]], minlength=len(count))
-    return counts[0].cpu().numpy(), counts[1].cpu().numpy()
+    counts = count_at_least(images, texts, bars, weights)
+    for count, bar, rows, others, weight in zip(counts, bars, right, right.flip(0), reversed(weights), strict=True):
+        best = scores >= bar[rows]
+        count.index_add_(0, rows[best], weight[others[best]].long(), alpha=-1)
+    return counts[0].cpu().numpy(), counts[1][item].cpu().numpy()
 
 
-def right_by_sentence(owner: torch.Tensor, sentences: torch.Tensor) -> torch.Tensor:
-    # All pairs of an image and a text that equals one of its captions, (2, pairs).
+def distinct_texts(texts: torch.Tensor, sentences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    # The first row of each distinct pair of sentence and embedding, (distinct,), and the pair of each text, (texts,).
+    numbers: dict[tuple[int, bytes], int] = {}
+    first, item = [], []
+    for row, (sentence, embed) in enumerate(zip(sentences.tolist(), texts.cpu().numpy(), strict=True)):
+        number = numbers.setdefault((sentence, blake2b(embed).digest()), len(numbers))
+        if number == len(first):
+            first.append(row)
+        item.append(number)
+    return torch.tensor(first, device=texts.device), torch.tensor(item, device=texts.device)
+
+
+def right_by_sentence(owner: torch.Tensor, item: torch.Tensor, sentences: torch.Tensor) -> torch.Tensor:
+    # All pairs of an image and an item with the sentence of one of its captions, (2, pairs).
     images_of: dict[int, set[int]] = {}
-    texts_of: dict[int, list[int]] = {}
-    for text, (image, sentence) in enumerate(zip(owner.tolist(), sentences.tolist(), strict=True)):
+    items_of: dict[int, list[int]] = {}
+    for image, sentence in zip(owner.tolist(), sentences[item].tolist(), strict=True):
         images_of.setdefault(sentence, set()).add(image)
-        texts_of.setdefault(sentence, []).append(text)
-    pairs = [np.stack(np.meshgrid(sorted(images_of[each]), texts_of[each])).reshape(2, -1) for each in texts_of]
+    for number, sentence in enumerate(sentences.tolist()):
+        items_of.setdefault(sentence, []).append(number)
+    pairs = [np.stack(np.meshgrid(sorted(images_of[each]), items_of[each])).reshape(2, -1) for each in items_of]
     return torch.as_tensor(np.concatenate(pairs, axis=1), device=owner.device)
 
 
@@ -114,9 +136,10 @@ def dot_products(images: torch.Tensor, texts: torch.Tensor, pairs: torch.Tensor)
 
 
 def count_at_least(
-    images: torch.Tensor, texts: torch.Tensor, image_bars: torch.Tensor, text_bars: torch.Tensor
+    images: torch.Tensor, texts: torch.Tensor, bars: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     # Count the texts that reach the bar (score to beat) of each image, and the images that reach the bar of each text.
+    # An item counts as often as its weight says. `bars` and `weights` have an entry for images and one for texts.
     counts = [torch.zeros(len(rows), dtype=torch.long, device=rows.device) for rows in (images, texts)]
     margin = error_bound(images.shape[1])
     starts = product(range(0, len(images), TILE), range(0, len(texts), TILE))
@@ -124,17 +147,21 @@ def count_at_least(
         tile = images[rows], texts[columns]
         with torch.autocast(images.device.type, enabled=False):  # autocast would multiply in half precision
             similarity = tile[0] @ tile[1].t()
-        queries = ((counts[0][rows], image_bars[rows]), (counts[1][columns], text_bars[columns]))
-        for dim, (count, bars) in enumerate(queries):
+        queries = (
+            (counts[0][rows], bars[0][rows], weights[1][columns]),
+            (counts[1][columns], bars[1][columns], weights[0][rows]),
+        )
+        for dim, (count, bar, weight) in enumerate(queries):
             # Count similarities above the bar by more than the margin. Check those within the margin in float64.
-            bar = bars.float().unsqueeze(1 - dim)
+            rounded = bar.float().unsqueeze(1 - dim)
             above, near = (
-                (similarity >= limit).sum(dim=1 - dim, dtype=torch.int32)  # a sum to int64 takes twenty times as long
-                for limit in (bar + margin, bar - margin)
+                # a sum to int64 takes twenty times as long
+                ((similarity >= limit) * weight.unsqueeze(dim)).sum(dim=1 - dim, dtype=torch.int32)
+                for limit in (rounded + margin, rounded - margin)
             )
             count += above
             if len(unsure := (near != above).nonzero().flatten()):
-                count[unsure] += count_within(similarity, *tile, bars, dim, unsure, margin)
+                count[unsure] += count_within(similarity, *tile, bar, weight, dim, unsure, margin)
     return counts[0], counts[1]
 
 
@@ -143,6 +170,7 @@ def count_within(
     images: torch.Tensor,  # (images, dim)
     texts: torch.Tensor,  # (texts, dim)
     bars: torch.Tensor,  # (images,) if dim is 0, (texts,) if dim is 1; float64
+    weights: torch.Tensor,  # (texts,) if dim is 0, (images,) if dim is 1; int32
     dim: int,
     queries: torch.Tensor,  # (queries,) indices into bars
     margin: float,
@@ -154,10 +182,11 @@ def count_within(
     images, texts = (images[queries], texts) if dim == 0 else (images, texts[queries])
     if int(unsure.count_nonzero()) * 16 > unsure.numel():  # many ties: one matrix product is faster than single pairs
         exact = images.double() @ texts.double().t()
-        return (unsure & (exact >= bars)).sum(dim=1 - dim)
+        return ((unsure & (exact >= bars)) * weights.unsqueeze(dim)).sum(dim=1 - dim)
     pairs = unsure.nonzero().t()
-    reached = dot_products(images, texts, pairs) >= bars.flatten()[pairs[dim]]
-    return torch.bincount(pairs[dim][reached], minlength=len(queries))
+    pairs = pairs[:, dot_products(images, texts, pairs) >= bars.flatten()[pairs[dim]]]
+    counts = weights.new_zeros(len(queries))
+    return counts.index_add_(0, pairs[dim], weights[pairs[1 - dim]])
 
 
 def error_bound(dim: int) -> float:

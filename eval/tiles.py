@@ -1,23 +1,19 @@
 """Tiles of large scenes, read in windows with rasterio: no scene is ever read whole."""
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from rsmclip.core.errors import UserError, extra, user_errors
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.rasters import import_rasterio, open_raster, picture_bands
 
 if TYPE_CHECKING:
     from rasterio import DatasetReader
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
-
-# Formats with pixels of their own. GDAL has others that name files and addresses to read.
-DRIVERS = ["GTiff", "PNG", "JPEG", "JP2OpenJPEG", "WEBP", "GIF", "BMP", "PNM"]
 
 
 def tile_boxes(width: int, height: int, tile: int, stride: int) -> list[Box]:
@@ -30,28 +26,10 @@ def tile_boxes(width: int, height: int, tile: int, stride: int) -> list[Box]:
     return [(left, top, min(left + tile, width), min(top + tile, height)) for top in rows for left in columns]
 
 
-def import_rasterio():
-    """Return the module `rasterio`. Raises [`UserError`] if it is not installed."""
-    with extra("geo"):
-        import rasterio.io
-    return rasterio
-
-
-@contextmanager
-def open_scene(path: Path) -> Iterator["DatasetReader"]:
-    """Open a scene without reading its pixels. Raises [`UserError`] if the scene cannot be opened or read."""
-    rasterio = import_rasterio()
-    # `rasterio.open` takes one driver only. UnicodeError: a name that is not UTF-8.
-    with user_errors(rasterio.errors.RasterioError, OSError, UnicodeError), warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.Env(), rasterio.io.DatasetReader(str(path), driver=DRIVERS, sharing=False) as scene:
-            yield scene
-
-
 def scene_size(path: Path) -> tuple[int, int]:
     """Return width and height of a scene in pixels. Raises [`UserError`] if its bands are not a picture."""
-    with open_scene(path) as scene:
-        picture_bands(scene)
+    with open_raster(path) as scene:
+        scene_bands(scene)
         return scene.width, scene.height
 
 
@@ -72,8 +50,8 @@ def read_tiles(path: Path, boxes: Sequence[Box]) -> list[Image.Image]:
     from rsmclip.image_processing_rsmclip import as_image
 
     left, top, right, bottom = boxes[0][0], boxes[0][1], boxes[-1][2], boxes[0][3]
-    with open_scene(path) as scene:
-        bands = picture_bands(scene)
+    with open_raster(path) as scene:
+        bands = scene_bands(scene)
         pixels = scene.read(bands, window=((top, bottom), (left, right)))
         colors = scene.colormap(1) if len(bands) == 1 and has_colormap(scene) else None
     if colors:
@@ -91,24 +69,14 @@ def has_colormap(scene: "DatasetReader") -> bool:
     return scene.colorinterp[0].name == "palette"
 
 
-def picture_bands(scene: "DatasetReader") -> list[int]:
-    """Return the bands to read: gray, palette or red, green and blue, with alpha. Raises [`UserError`] for others."""
-    names = [color.name for color in scene.colorinterp]
-    bands = [names.index(color) + 1 for color in ("red", "green", "blue") if color in names]
-    if len(bands) < 3:
-        bands = [1] if set(names[1:]) <= {"alpha"} else []
-    if not bands:
-        raise UserError(
-            f"none of its {scene.count} bands is marked as red, green and blue: "
-            "choose three with gdal_translate -b 3 -b 2 -b 1 -colorinterp red,green,blue IN OUT"
-        )
+def scene_bands(scene: "DatasetReader") -> list[int]:
+    bands = picture_bands(scene)
     types = {scene.dtypes[band - 1] for band in bands}
-    if types != {"uint8"} and (types, len(bands)) != ({"uint16"}, 1):
+    if types != {"uint8"}:
         raise UserError(
             f"its pixels are {', '.join(sorted(types))}, not 8-bit: rescale with gdal_translate -ot Byte -scale IN OUT"
         )
-    has_alpha = "alpha" in names and types == {"uint8"}
-    return [*bands, names.index("alpha") + 1] if has_alpha else bands
+    return bands
 
 
 def tile_coordinates(path: Path, boxes: Sequence[Box]) -> list[list[float]] | None:
@@ -116,7 +84,7 @@ def tile_coordinates(path: Path, boxes: Sequence[Box]) -> list[list[float]] | No
     import_rasterio()
     from rasterio.warp import transform
 
-    with open_scene(path) as scene:
+    with open_raster(path) as scene:
         if scene.crs is None or scene.transform.is_identity:
             return None
         left, top, right, bottom = np.array(boxes).T

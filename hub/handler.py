@@ -55,6 +55,9 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 # Header of a JPEG scan with one to four components. The first two bytes alone also occur in data that follows a
 # picture, such as the video of a phone.
 JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+J2K_SIZE = b"\xff\x4f\xff\x51"  # begins a JPEG 2000 codestream: markers SOC and SIZ
+RAW_16_BITS = (";16B", ";16L", ";16N")  # in Pillow's raw modes of 16 bits per channel
+RESCALE = "rescale it to 8 bits, as with gdal_translate -ot Byte -scale IN OUT"
 TURNS = {  # by the orientation in EXIF data
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -324,8 +327,9 @@ def open_image(content: bytes) -> Image.Image:
     Only the first picture of an animation or of a file with several pages is decoded.
 
     Raises:
-        [`InputError`]: The content is not an image in one of `FORMATS`, is damaged, has over 16 bits per channel, or
-            exceeds a limit on bytes, pixels, scans or the ratio of the sides.
+        [`InputError`]: The content is not an image in one of `FORMATS`, is damaged, has color of over 8 or gray of
+            over 16 bits per channel, has gray of 16 bits with a maximum below 16,384, or exceeds a limit on bytes,
+            pixels, scans or the ratio of the sides.
     """
     if len(content) > MAX_IMAGE_BYTES:
         raise too_large()
@@ -337,7 +341,21 @@ def open_image(content: bytes) -> Image.Image:
         raise InputError(f"the image has more than {MAX_PIXELS:,} pixels") from error
     except IMAGE_ERRORS as error:
         raise InputError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
+    if image.format == "JPEG2000" and image.mode[0] not in "IF":
+        first = content.find(J2K_SIZE) + 42  # three bytes for each channel
+        if any(depth & 127 > 7 for depth in content[first : first + 3 * len(image.getbands()) : 3]):
+            raise too_many_bits()
     return to_rgb(image)
+
+
+def too_many_bits() -> InputError:
+    return InputError(f"the image has more than 8 bits per channel, of which Pillow keeps 8: {RESCALE}")
+
+
+def has_too_many_bits(image: Image.Image) -> bool:
+    # Of 16 bits of color, Pillow keeps 8. It shows them in the tags of a TIFF, and in the raw mode before decoding.
+    bits, decoder = max(getattr(image, "tag_v2", {}).get(258, (8,))), str(getattr(image, "tile", [])[:1])
+    return image.mode[0] not in "IF" and (bits > 8 or any(raw in decoder for raw in RAW_16_BITS))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -348,18 +366,24 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if max(width, height) > MAX_RATIO * min(width, height):
         raise InputError(f"the image has {width:,} × {height:,} pixels: one side is over {MAX_RATIO} times the other")
     try:
+        is_reduced = has_too_many_bits(image)
         image.load()
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except IMAGE_ERRORS as error:
         raise InputError("the image is damaged or cut off") from error
 
+    if is_reduced:
+        raise too_many_bits()
     # `ImageOps.exif_transpose` writes the EXIF data again, and fails on fields that a camera wrote carelessly.
     if (turn := TURNS.get(orientation)) is not None:
         image = image.transpose(turn)
 
     # Like the image processor, scale 16 bits to 8 and put a white background behind transparent pixels.
     if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        pixels = np.asarray(image)
+        if pixels.max() < 2**14:
+            raise InputError(f"the image has 16 bits, a maximum of {pixels.max()} and would be black: {RESCALE}")
+        image = Image.fromarray((pixels >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise InputError("the image has 32 bits per channel in an unknown range: send 8 or 16 bits")
     try:

@@ -18,7 +18,7 @@ from transformers import AutoProcessor, CLIPProcessor
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.models.folder import check_model_type, weight_files
+from rsmclip.models.folder import check_finite, check_model_type, weight_files
 
 HEAD, TOWER = "self_distillation_head.", "vision_model."
 TEACHER = "custom_checkpoint_0.pkl"  # accelerate's name of the first object that a run registers: the teacher's state
@@ -62,7 +62,7 @@ def read_ingredients(folders: Sequence[Path]) -> Ingredients:
             are those of the average.
 
     Raises:
-        [`UserError`]: Names or shapes of tensors differ, or the tokenizers differ.
+        [`UserError`]: Names or shapes of tensors differ, the tokenizers differ, or a weight is not finite.
     """
     homes = [model_home(folder) for folder in folders]
     config = RSMCLIPConfig.from_pretrained(homes[-1])
@@ -96,6 +96,7 @@ def read_teacher(checkpoint: Path) -> tuple[RSMCLIPModel, CLIPProcessor]:
     (weights,) = student.weights
     if not found.keys() >= {name for name in weights if name.startswith(TOWER)}:
         raise UserError(f"{checkpoint} has no teacher: give checkpoints/step-N of a run with self-distillation")
+    check_finite(found, path)
     weights |= {name: tensor for name, tensor in found.items() if name in weights}
     return student.average([1.0]), student.processor
 
@@ -125,6 +126,7 @@ def read_weights(folder: Path, home: Path) -> dict[str, torch.Tensor]:
     for path in files:
         with user_errors(OSError, SafetensorError, prefix=f"{path} cannot be read"):
             weights |= load_file(path)
+    check_finite(weights, folder)
     prefix = "" if folder == home else "model."  # a checkpoint has the student, which contains the model
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
 

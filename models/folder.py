@@ -265,6 +265,18 @@ def check_model_type(folder: Path) -> RSMCLIPConfig:
     return model.config
 
 
+def check_finite(weights: dict[str, torch.Tensor], place: str | Path) -> None:
+    """Raise [`UserError`] if a weight is NaN or infinite. `place` begins the error line."""
+    if bad := [name for name, tensor in weights.items() if not is_finite(tensor)]:
+        more = f" and {len(bad) - 1} more tensors" if len(bad) > 1 else ""
+        raise UserError(f"{place}: {bad[0]}{more} has values that are NaN or infinite: the weights are damaged")
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Return whether no value is NaN or infinite. It takes no memory of the size of the tensor."""
+    return not tensor.numel() or all(limit.isfinite() for limit in tensor.aminmax())
+
+
 def check_remote_code(folder: Path) -> None:
     classes = []
     for path in folder.glob("*config.json"):

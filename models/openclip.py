@@ -21,7 +21,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import new_folder, read_json
-from rsmclip.models.folder import build_on_meta, check_model_type, find_source, weight_files
+from rsmclip.models.folder import build_on_meta, check_model_type, find_source, is_finite, weight_files
 
 CONFIG, SAFETENSORS, PICKLE = "open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 TOKENIZER_FILES = ["tokenizer*.json", "*.model", "special_tokens_map.json"]
@@ -85,7 +85,7 @@ def load_openclip(source: str, tokenizer: str | None = None) -> OpenCLIPFolder:
 
     Raises:
         [`UserError`]: There is no such model; a tower is not a plain ViT or XLM-RoBERTa; or a tensor is missing,
-            unexpected or has another shape.
+            unexpected, not finite or has another shape.
     """
     read_from = find_source(source, [CONFIG, SAFETENSORS, PICKLE, "README.md", "*/config.json", *TOKENIZER_FILES])
     described = read_json(read_from / CONFIG)
@@ -113,7 +113,8 @@ def export_openclip(source: str, folder: Path) -> None:
         folder (`Path`): New or empty folder.
 
     Raises:
-        [`UserError`]: There is no such model, it is not an RS-M-CLIP, or OpenCLIP cannot describe its preprocessing.
+        [`UserError`]: There is no such model, it is not an RS-M-CLIP, a weight is not finite, or OpenCLIP cannot
+            describe its preprocessing.
     """
     read_from = find_source(source, ["*.json", "*.safetensors", *TOKENIZER_FILES])
     check_model_type(read_from)
@@ -199,6 +200,8 @@ def check_fit(weights: dict[str, torch.Tensor], expected: dict[str, tuple[int, .
             problems.append(f"{name} has shape {shape}, not {expected[name]}")
         elif not weights[name].is_floating_point():
             problems.append(f"{name} has type {weights[name].dtype}")
+        elif not is_finite(weights[name]):
+            problems.append(f"{name} has values that are NaN or infinite")
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise UserError(f"the weights do not fit their configuration: {'; '.join(problems[:5])}{more}")

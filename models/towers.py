@@ -29,6 +29,7 @@ from rsmclip.models.dinov2 import clip_config, convert_dinov2, tensor_shapes
 from rsmclip.models.folder import (
     build_on_meta,
     check_descriptions,
+    check_finite,
     check_image_processor,
     find_source,
     make_image_processor,
@@ -61,11 +62,13 @@ def assemble(
         `tuple[RSMCLIPModel, CLIPProcessor]`: The model on the CPU in float32, and its processor.
 
     Raises:
-        [`UserError`]: A tower does not exist, has another type, or lacks weights.
+        [`UserError`]: A tower does not exist, has another type, lacks weights, or has weights that are not finite.
     """
     vision, image_processor = load_image_tower(image_tower)
     text, tokenizer = load_text_tower(text_tower)
     tokenizer.model_max_length = max_length
+    for tower, name in ((vision, image_tower), (text, text_tower)):
+        check_finite(tower.state_dict(), name)
     fields = fields | {"vision_config": vision.config.to_dict(), "text_config": text.config.to_dict()}
     model = RSMCLIPModel(build_on_meta(fields, "the model of the two towers").config)
     model.vision_model.load_state_dict(vision.state_dict())

@@ -138,6 +138,16 @@ def test_weights_that_are_not_those_of_the_configuration_are_refused(save, tmp_p
         average_models([folder], [1.0])
 
 
+def test_weights_that_are_not_finite_are_refused_with_their_name(save):
+    folders = [save(1), save(2)]
+    damaged = weights(folders[1])
+    damaged["text_projection.0.weight"][1, 2] = torch.nan
+    save_file(damaged, folders[1] / "model.safetensors", {"format": "pt"})
+    for shares in ([0.5, 0.5], [1.0, 0.0]):
+        with pytest.raises(UserError, match=r"model_2: text_projection.0.weight .*NaN"):
+            average_models(folders, shares)
+
+
 def test_a_tokenizer_that_was_called_with_truncation_is_not_another_one(save, tiny_processor):
     used = copy.deepcopy(tiny_processor)
     used.tokenizer(["a port"], truncation=True, max_length=8, padding="max_length")

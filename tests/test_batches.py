@@ -201,7 +201,8 @@ def test_an_undecodable_image_is_named_and_replaced(corpus):
 def test_a_batch_of_broken_images_is_an_error_that_names_them(corpus, tokenizer, workers):
     rows = break_images(corpus["train"], 60)
     error = batches(rows, tokenizer, workers, batch_size=8)[0]
-    assert isinstance(error, UserError) and re.search(r"2 of 60 .* demo/train_\d+, demo", str(error))
+    expected = r"2 of 60 .* demo/train_\d+, demo/train_\d+ \(Truncated .*\)"
+    assert isinstance(error, UserError) and re.search(expected, str(error))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

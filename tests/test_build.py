@@ -95,7 +95,7 @@ def test_rows_are_read_one_row_group_ahead_at_most(tmp_path, monkeypatch):
     flush = write.SplitWriter.flush
     monkeypatch.setattr(write.SplitWriter, "flush", lambda writer: (written.append(len(read)), flush(writer)))
     encode = build.encode_image
-    monkeypatch.setattr(build, "encode_image", lambda encoded: (read.append(1), encode(encoded))[1])
+    monkeypatch.setattr(build, "encode_image", lambda *image: (read.append(1), encode(*image))[1])
     build_corpus([made_source(tmp_path / "made", rows=9)], tmp_path / "out")
     assert written[:4] == [2, 4, 6, 8]
 

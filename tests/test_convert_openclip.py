@@ -85,6 +85,8 @@ def test_old_buffers_prefixes_checkpoints_and_half_precision_pass(inputs, tmp_pa
         ({"visual.extra": torch.zeros(1)}, "visual.extra is surplus"),
         ({"visual.proj": torch.zeros(3, 3)}, r"visual.proj has shape \(3, 3\), not \(48, 16\)"),
         ({"logit_scale": torch.tensor(1)}, "logit_scale has type torch.int64"),
+        ({"logit_scale": torch.tensor(float("nan"))}, "logit_scale has values .* NaN"),
+        ({"text.proj.0.weight": torch.full((20, 24), -torch.inf).half()}, "text.proj.0.weight has values .* NaN"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named_and_nothing_is_written(changes, message, tmp_path):

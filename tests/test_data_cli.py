@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
@@ -14,6 +15,7 @@ from rsmclip.data import __main__ as cli
 from rsmclip.data.demo import corpus as demo
 from rsmclip.data.schema import load_corpus
 from tests.image_folders import write_csv, write_shard
+from tests.rasters import write_raster
 from tests.translators import make_chat_model
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -114,6 +116,26 @@ def test_a_split_in_vain_is_noted(tmp_path, made, capsys):
     command = ["build", "--source", f"imagefolder={made}", "--split", "80/10/10", "--output", str(tmp_path / "out")]
     cli.main(command)
     assert "--split divided none" in capsys.readouterr().err
+
+
+def test_build_stretches_images_of_16_bits_and_says_so_in_the_card(tmp_path, made, capsys):
+    sensor = np.arange(25 * 3, dtype=np.uint16).reshape(5, 5, 3) * 40
+    (made / "1.png").write_bytes(write_raster(sensor, driver="PNG"))
+    command = ["build", "--source", f"imagefolder={made}", "--output", str(tmp_path / "out")]
+    assert "--stretch 2 98" in refusal(capsys, *command)
+    for bad in (("98", "2"), ("2", "101"), ("nan", "98"), ("-1", "98"), ("2", "x")):
+        assert bad[1] in refusal(capsys, *command, "--stretch", *bad).splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    cli.main([*command, "--stretch", "2", "98"])
+    stored = load_corpus(tmp_path / "out")["test"][0]["image"]["bytes"]
+    assert np.asarray(Image.open(io.BytesIO(stored))).std() > 60
+    assert "percentiles 2 and 98" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_without_rasterio_the_error_of_stretch_names_the_extra(tmp_path, made, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    command = ["build", "--source", f"imagefolder={made}", "--output", tmp_path / "out", "--stretch", "2", "98"]
+    assert "[geo]" in refusal(capsys, *command)
 
 
 @pytest.mark.parametrize(

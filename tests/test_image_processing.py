@@ -116,10 +116,46 @@ def test_values_of_unknown_range_are_refused(processor):
         processor(np.linspace(0, 4000, 1600).reshape(40, 40).astype(np.int32))
     with pytest.raises(ValueError, match="nan"):
         processor(np.full((40, 40, 3), np.nan, dtype=np.float32))
-    ramp = np.tile(np.linspace(0, 1, 32, dtype=np.float32)[:, None, None], (1, 32, 3))
-    for image, named in ((ramp * 2 - 1, "-1 to 1"), (ramp * 1.1, "0 to 1.1")):  # would be nearly black in 0 to 255
-        with pytest.raises(ValueError, match=named):
-            processor(image, return_tensors="pt")
+
+
+RAMP = np.tile(np.linspace(0, 1, 32, dtype=np.float32)[:, None, None], (1, 32, 3))
+
+
+def with_pixel(image: np.ndarray, value: float) -> np.ndarray:
+    image = image.copy()
+    image[0, 0] = value
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "low", "high"),
+    [
+        (RAMP * 2 - 1, "-1", "1"),
+        (with_pixel(RAMP, 1.10), "0", "1.1"),
+        (with_pixel(RAMP, -0.2), "-0.2", "1"),
+        (with_pixel(RAMP, -9999), "-9999", "1"),
+        (with_pixel(RAMP, np.inf), "0", "inf"),
+        ((RAMP - MEAN) / STD, "-1.79", "2.14"),  # normalized: read as 0 to 255, it was black
+        (RAMP * 30 - 25, "-25", "5"),  # decibels
+        (RAMP * 268, "0", "268"),
+        (with_pixel(RAMP * 100, -6), "-6", "100"),
+        (with_pixel(RAMP * 255, -9).astype(np.int16), "-9", "255"),
+        (RAMP * 1j, "complex", "64"),
+    ],
+)
+def test_an_image_whose_range_is_unknown_is_refused_with_its_values(processor, image, low, high):
+    for given in (image, torch.from_numpy(image)):
+        with pytest.raises(ValueError, match=f"{low}.*{high}.*uint8"):
+            processor(given, return_tensors="pt")
+
+
+@pytest.mark.parametrize(
+    ("image", "top"),
+    [(RAMP * 1.05, 1), (RAMP - 0.05, 1), (RAMP * 2.1, 255), (with_pixel(RAMP * 255, -12), 255), (RAMP * 267, 255)],
+)
+def test_floats_at_the_edge_of_a_range_are_clipped_to_it(processor, image, top):
+    expected = (image.astype(np.float64).clip(0, top) / top * 255).round().astype(np.uint8)
+    np.testing.assert_array_equal(run(processor, image), run(processor, expected))
 
 
 LONG_SIDE = {"shortest_edge": 32, "longest_edge": 32}

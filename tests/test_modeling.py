@@ -5,6 +5,8 @@ import logging
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
 
@@ -109,6 +111,32 @@ def test_initial_weights(tiny_config):
     assert model.visual_projection.weight.std().item() == pytest.approx(32**-0.5, rel=0.15)
     assert model.self_distillation_head.prototypes.weight.std().item() == pytest.approx(0.02, rel=0.15)
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kept", ["logit_scale", "every other weight", "all but one projection"])
+def test_weights_that_a_checkpoint_lacks_start_like_those_of_a_new_model(tiny_config, tmp_path, kept, seed):
+    torch.manual_seed(seed)
+    new = RSMCLIPModel(tiny_config)
+    weights = {name: tensor + 3 for name, tensor in new.state_dict().items()}
+    names = {
+        "logit_scale": ["logit_scale"],
+        "every other weight": list(weights)[::2],
+        "all but one projection": [name for name in weights if name != "visual_projection.weight"],
+    }[kept]
+    tiny_config.save_pretrained(tmp_path)
+    save_file({name: weights[name] for name in names}, tmp_path / "model.safetensors", {"format": "pt"})
+    loaded, info = RSMCLIPModel.from_pretrained(tmp_path, output_loading_info=True)
+    found = loaded.state_dict()
+    assert info["missing_keys"] == weights.keys() - set(names)
+    for name, tensor in new.state_dict().items():
+        if name in names:
+            assert torch.equal(found[name], weights[name]), name
+        elif tensor.numel() == 1 or tensor.std() == 0:
+            assert torch.equal(found[name], tensor), name
+        else:  # within five standard deviations of the difference of two estimates
+            assert not torch.equal(found[name], tensor), name
+            assert found[name].std().item() == pytest.approx(tensor.std().item(), rel=5 * tensor.numel() ** -0.5), name
 
 
 def test_another_pooling_or_projection_is_refused_by_name(tiny_config):
@@ -216,6 +244,28 @@ def test_gradient_checkpointing_gives_the_same_gradients(tiny_model, inputs):
     assert tiny_model.text_model.encoder.layer[0].gradient_checkpointing
     checkpointed = gradients()
     assert plain.keys() == checkpointed.keys() and len(plain) > 50
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, atol=1e-7, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("first", ["adapter", "checkpointing"])
+def test_gradient_checkpointing_of_an_adapter_gives_the_same_gradients(tiny_config, inputs, reentrant, first):
+    def gradients(**checkpointing):
+        torch.manual_seed(0)
+        model = RSMCLIPModel(tiny_config)
+        adapter = LoraConfig(r=2, target_modules=["q_proj", "v_proj", "query", "value"], init_lora_weights=False)
+        if checkpointing and first == "checkpointing":
+            model.gradient_checkpointing_enable(checkpointing)
+        adapted = get_peft_model(model, adapter).train()
+        if checkpointing and first == "adapter":
+            model.gradient_checkpointing_enable(checkpointing)
+        model.visual_projection.requires_grad_()  # else a loss of gradients is an error of torch
+        adapted(**inputs, return_loss=True).loss.backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    plain, checkpointed = gradients(), gradients(use_reentrant=reentrant)
+    assert len(plain) == 13 and all(gradient.any() for gradient in plain.values())
     for name, gradient in plain.items():
         torch.testing.assert_close(checkpointed[name], gradient, atol=1e-7, rtol=1e-5, msg=name)
 

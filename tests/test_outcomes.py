@@ -147,6 +147,14 @@ def test_models_of_equal_skill_rarely_have_a_real_difference():
     assert real <= 9  # of 60, at 5 %
 
 
+@pytest.mark.parametrize("change", [lambda ids: ids[::-1], lambda ids: ids[:-1], lambda ids: [*ids[:-1], "another"]])
+def test_rows_that_are_not_in_pairs_are_not_compared(change):
+    one, other = random_outcomes(1), random_outcomes(2)
+    other.ids = change(other.ids)
+    with pytest.raises(UserError, match=r"row (0|39) of corpus .*same order"):
+        differences({"corpus": one}, {"corpus": other}, samples=10)
+
+
 def test_different_measurements_are_not_compared():
     fields = {"dataset": "x", "split": "test", "revision": None, "rows": 9, "fingerprint": "x", "languages": ["en"]}
     facts = DatasetFacts(**fields, capitalize=False, notes=[], prompts="small")

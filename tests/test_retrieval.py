@@ -104,6 +104,31 @@ def test_equal_sentences_are_right_for_each_others_images(kind):
     assert (found[1] <= retrieval_ranks(images, texts, owner)[1]).all()
 
 
+@pytest.mark.parametrize("tile", [5, 2048])
+def test_equal_texts_count_as_often_as_they_occur(monkeypatch, tile):
+    monkeypatch.setattr(retrieval, "TILE", tile)
+    rng = np.random.default_rng(9)
+    images, texts, owner = example(rng, images=60, dim=24)
+    sentences = rng.integers(0, 12, len(texts))
+    texts = texts[sentences] + 1e-3 * rng.integers(0, 2, (len(texts), 1))  # two embeddings for each sentence
+    right = np.array([np.isin(sentences, sentences[owner == image]) for image in range(len(images))])
+    found = retrieval_ranks(images, texts, owner, sentences)
+    for ranks, expected in zip(found, ranks_in_whole_numbers(images, texts, right), strict=True):
+        np.testing.assert_array_equal(ranks, expected)
+    assert max(ranks.max() for ranks in found) > 12
+
+
+def test_cost_does_not_grow_with_the_square_of_equal_captions(monkeypatch):
+    sizes = []
+    exact = retrieval.dot_products
+    monkeypatch.setattr(retrieval, "dot_products", lambda *items: sizes.append(items[2].shape[1]) or exact(*items))
+    captions = np.random.default_rng(10).standard_normal((3, 8))
+    owner = np.arange(600)
+    images = captions[owner % 3] + np.random.default_rng(11).standard_normal((600, 8))
+    retrieval_ranks(images, captions[owner % 3], owner, owner % 3)
+    assert 600 <= sum(sizes) <= 3 * 600
+
+
 def test_ties_count_against_the_model_whatever_the_order():
     same = np.ones((4, 3))
     metrics = retrieval_metrics(same, same, [0, 1, 2, 3], ks=(1, 2, 4))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, CLIPVisionModel, Dinov2Model, XLMRobertaModel
 
 from rsmclip.core.errors import UserError
@@ -24,6 +25,17 @@ def test_the_towers_give_what_they_gave_alone(towers):
     assert model.text_model(**inputs).last_hidden_state.equal(alone(**inputs).last_hidden_state)
     assert model.self_distillation_head.prototypes.weight.shape[0] == TINY["self_distillation"]["num_prototypes"]
     assert processor.image_processor.crop_size["height"] == 32 and processor.tokenizer.model_max_length == 77
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_tower_with_weights_that_are_not_finite_is_named(towers, number):
+    path = Path(towers[number]) / "model.safetensors"
+    weights = load_file(path)
+    name = max(weights, key=lambda name: weights[name].numel())
+    weights[name].view(-1)[5] = torch.inf
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(UserError, match=f"{path.parent.name}: .*infinite"):
+        assemble(*towers, {"projection_dim": 16})
 
 
 def test_the_image_tower_of_a_clip_is_taken(tmp_path):

@@ -137,31 +137,32 @@ class CaptionedViews(TorchDataset):
         }
 
     def usable_row(self, row: int, rng: np.random.Generator) -> tuple[dict, torch.Tensor, list[str]]:
-        undecodable: list[str] = []
+        undecodable, reason = [], ""
         for _ in range(MOST_TRIES):
             example = self.corpus[row]
             if self.captions.available(example["captions"]):
                 try:
                     encoded = image_bytes(example["image"]) or b""
                     return example, decode_image(encoded, self.short_side), undecodable
-                except UserError:
+                except UserError as error:
                     undecodable.append(example["image_id"])
+                    reason = f" ({error})"
                 if len(undecodable) > max(1.0, UNDECODABLE_SHARE * len(self)):
-                    raise undecodable_images(undecodable, len(self))
+                    raise undecodable_images(undecodable, len(self), reason)
             row = self.replacement(row, rng) if self.replacement else int(rng.integers(len(self)))
         languages = ", ".join(self.captions.weights)
         raise UserError(
             f"{MOST_TRIES} rows drawn around {example['image_id']} have no caption in {languages}, or an image that "
-            "cannot be decoded; check the corpus, or set languages and language_sampling to languages that it has"
+            f"cannot be decoded{reason}; check the corpus, or set languages and language_sampling to those that it has"
         )
 
 
-def undecodable_images(image_ids: list[str], num_rows: int) -> UserError:
-    """Return the error for too many undecodable images, with the first five ids."""
+def undecodable_images(image_ids: list[str], num_rows: int, reason: str = "") -> UserError:
+    """Return the error for too many undecodable images, with the first five ids and the reason of one."""
     named = ", ".join(sorted(image_ids)[:5]) + (", …" if len(image_ids) > 5 else "")
     return UserError(
         f"{len(image_ids)} of {num_rows} training images cannot be decoded, more than {UNDECODABLE_SHARE:.0%}: "
-        f"{named}; rebuild the dataset with rsmclip data build --skip_bad"
+        f"{named}{reason}; rebuild the dataset with rsmclip data build --skip_bad"
     )
 
 
