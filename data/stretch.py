@@ -44,20 +44,20 @@ def stretch_to_8_bit(encoded: bytes, low: float, high: float) -> bytes | None:
         if set(raster.dtypes) == {"uint8"}:
             return None
         check_size(raster.width, raster.height)
-        kinds = {np.dtype(name).kind for name in raster.dtypes}
-        if not kinds <= set("iuf"):
+        if raster.dtypes[0].startswith("complex"):  # GDAL has complex integers too, which NumPy does not know
             raise UserError(f"its values are {raster.dtypes[0]}, not real numbers")
         bands = picture_bands(raster)
         colors = bands if len(bands) in (1, 3) else bands[:-1]
         pixels, has_data = raster.read(colors), raster.dataset_mask() > 0  # (bands, height, width), (height, width)
 
     known = np.isfinite(pixels) & has_data
-    darkest, brightest = np.percentile(pixels[known], [low, high]) if known.any() else (0, 0)
-    if darkest == brightest:
-        raise UserError(f"it has no contrast: percentiles {low:g} and {high:g} are both {darkest:g}")
-    scale = 255 / (float(brightest) - float(darkest))
+    limits = np.percentile(pixels[known], [low, high]) if known.any() else (np.nan, np.nan)
+    darkest, brightest = map(float, limits)
+    if not 0 < brightest - darkest < np.inf:
+        raise UserError(f"it has no contrast: percentiles {low:g} and {high:g} are {darkest:g} and {brightest:g}")
+    scale = 255 / (brightest - darkest)
     values = [  # band by band, because the numbers are float64
-        ((np.where(usable, band, darkest) - float(darkest)) * scale).clip(0, 255).round().astype(np.uint8)
+        ((np.where(usable, band, darkest) - darkest) * scale).clip(0, 255).round().astype(np.uint8)
         for band, usable in zip(pixels, known, strict=True)
     ]
     image = Image.fromarray(values[0] if len(values) == 1 else np.stack(values, axis=-1))
