@@ -200,7 +200,7 @@ def load_weights(kind: type[PreTrainedModel], folder: Path, place: str, **argume
             **arguments,
         )
     check_complete(place, loading["missing_keys"])
-    for name, found, expected in loading["mismatched_keys"]:
+    for name, found, expected in sorted(loading["mismatched_keys"]):
         raise wrong_shape(place, name, found, expected)
     return tower
 
