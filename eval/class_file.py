@@ -169,7 +169,7 @@ def read_yaml(path: Path) -> tuple[Names, Templates]:
     text = read_text(path)
     with user_errors(yaml.YAMLError, RecursionError, prefix=f"{path} is not valid YAML"):
         try:
-            content = yaml.load(text, TextLoader)
+            content = TextLoader(text).get_single_data()
         except yaml.MarkedYAMLError as error:  # its own message has several lines
             raise UserError(f"{path}, line {error.problem_mark.line + 1}: {error.problem}") from error
     if not content or not isinstance(content, dict):

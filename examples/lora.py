@@ -36,7 +36,7 @@ train_model(
 sizes = {name: next(Path(name).glob("*.safetensors")).stat().st_size for name in (MODEL, ADAPTER)}
 print(", ".join(f"{name}: {size / 1e6:.1f} MB" for name, size in sizes.items()))
 
-base = AutoModel.from_pretrained(MODEL, trust_remote_code=True)
+base = AutoModel.from_pretrained(MODEL, trust_remote_code=True, use_safetensors=True)
 model = PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().eval()
 processor = AutoProcessor.from_pretrained(ADAPTER, trust_remote_code=True)
 texts = ["an airport", "a beach", "a forest"]
