@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from rsmclip.core.command_line import OneLineParser, positive, run_command
-from rsmclip.eval.protocol import DEFAULT_PROMPTS
+from rsmclip.eval.protocol import CAPTION_STYLES, DEFAULT_PROMPTS
 
 
 def evaluation_parser() -> argparse.ArgumentParser:
@@ -38,7 +38,7 @@ def evaluation_parser() -> argparse.ArgumentParser:
     add("--transductive", action="store_true", help=together)
     add("--prompts", default=DEFAULT_PROMPTS, metavar="SET", help="set of eval/prompts.yaml (default: %(default)s)")
     style = "capitalize: begin each caption with a capital letter, as RemoteCLIP does (default: %(default)s)"
-    add("--caption_style", choices=("raw", "capitalize"), default="raw", help=style)
+    add("--caption_style", choices=CAPTION_STYLES, default="raw", help=style)
     add("--probes", action="store_true", help="train linear, k-NN and few-shot probes on datasets with labels")
     add("--train_split", default="train", help="split of the corpus that probes learn from (default: %(default)s)")
     add("--batch_size", type=positive, default=128, help="images or texts per batch (default: %(default)s)")

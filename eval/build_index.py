@@ -142,6 +142,8 @@ def build_index(
 
 
 def check_tiles(source: Source, tile: int | None, stride: int | None) -> None:
+    if min(tile or 1, stride or 1) < 1:
+        raise UserError("tile and stride must be at least 1 pixel")
     if stride and not tile:
         raise UserError("stride needs tile")
     if tile and (stride or 0) > tile:

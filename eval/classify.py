@@ -4,7 +4,7 @@ import argparse
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ class Classified:
 def classify(
     images: str | Path | Index,
     model: str | Path | Embedder,
-    labels: Sequence[str],
+    labels: Iterable[str],
     language: str = "en",
     transductive: bool = False,
     revision: str | None = None,
@@ -81,7 +81,7 @@ def classify(
             `HF_HOME/rsmclip/indexes`.
         model (`str`, `Path` or [`~rsmclip.eval.embed.Embedder`]): Folder or Hub id of a model; or a loaded model, the
             result of [`~rsmclip.eval.models.load_embedder`].
-        labels (`Sequence[str]`): Two or more labels in one language. The prompt templates of this language are used.
+        labels (`Iterable[str]`): Two or more labels in one language. The prompt templates of this language are used.
         language (`str`, *optional*, defaults to `"en"`): Language of the labels.
         transductive (`bool`, *optional*, defaults to `False`): Whether to classify all images together, with
             [`~rsmclip.eval.zero_shot.transductive_assignments`].
@@ -136,15 +136,16 @@ def split_labels(text: str) -> list[str]:
     return [label for label in labels if label]
 
 
-def check_labels(labels: Sequence[str]) -> list[str]:
+def check_labels(labels: Iterable[str]) -> list[str]:
     """Return the labels as a list. Raises [`UserError`] for fewer than two, repeated or empty ones."""
-    if isinstance(labels, str) or len(labels) < 2:
+    labels = [labels] if isinstance(labels, str) else list(labels)
+    if len(labels) < 2:
         raise UserError(f"labels are {labels!r}: give two or more")
     if not all(label.strip() for label in labels):
         raise UserError("labels: one is empty")
-    if repeated := next((label for label in labels if list(labels).count(label) > 1), None):
+    if repeated := next((label for label in labels if labels.count(label) > 1), None):
         raise UserError(f"labels: {repeated!r} is there twice")
-    return list(labels)
+    return labels
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -72,6 +72,8 @@ def load_embedder(
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}, but must be at least 1")
     model, processor = load(name, DTYPES[dtype], revision)
     text_input = text_input_of(model, processor.tokenizer)
     model.to(processes().device if device is None else device)

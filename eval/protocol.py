@@ -18,6 +18,7 @@ from rsmclip.core.errors import UserError
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 PROMPTS = Path(__file__).parent / "prompts.yaml"
 DEFAULT_PROMPTS = "small"
+CAPTION_STYLES = ("raw", "capitalize")  # of an evaluation
 
 
 @dataclass(frozen=True)

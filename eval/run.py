@@ -18,10 +18,11 @@ from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
 from rsmclip.eval.embed import Embedder, processes
 from rsmclip.eval.image_sources import CorpusSource
 from rsmclip.eval.index_files import check_place
+from rsmclip.eval.intervals import check_samples
 from rsmclip.eval.models import as_embedder
 from rsmclip.eval.outcomes import Classification
 from rsmclip.eval.probes import split_rows
-from rsmclip.eval.protocol import DEFAULT_PROMPTS
+from rsmclip.eval.protocol import CAPTION_STYLES, DEFAULT_PROMPTS
 from rsmclip.eval.results import DatasetFacts, EvalResults, Measured, make_results, write_results
 from rsmclip.eval.sheet import Query, retrieved_examples
 from rsmclip.eval.tasks import Task, check_dataset_names, measure_folder, named_folders, read_corpus, read_folder
@@ -107,6 +108,9 @@ def evaluate(
         raise UserError("transductive has no classes to assign: give zero_shot, or benchmark with dataset")
     if index and not dataset:
         raise UserError("index needs dataset")
+    if caption_style not in CAPTION_STYLES:
+        raise UserError(f"caption_style {caption_style!r} is none of {', '.join(CAPTION_STYLES)}")
+    check_samples(samples)
     if probes and dataset and split == train_split:
         raise UserError(f"probes: split and train_split are both {split!r}; choose different splits")
     check_places(index, output)

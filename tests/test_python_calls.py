@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import rsmclip
+from rsmclip.core.errors import UserError
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.results import EvalResults
 
@@ -61,6 +62,31 @@ def test_a_process_trains_in_one_precision_after_the_other(workplace):
     for number, precision in enumerate(("no", "bf16", "no")):
         results = rsmclip.train_model("finetune", mixed_precision=precision, output_dir=f"run {number}", **small)
         assert results.mixed_precision == precision
+
+
+BAD_CALLS = [
+    (lambda: rsmclip.build_corpus(["imagefolder"], "out"), "NAME=DIR.*'imagefolder'"),
+    (lambda: rsmclip.build_index("FOLDER", "outputs/demo", "out", tile=-1), "tile"),
+    (lambda: rsmclip.build_index("FOLDER", "outputs/demo", "out", batch_size=0), "batch_size is 0"),
+    (lambda: rsmclip.classify("FOLDER", "outputs/demo", (label for label in "aa")), "'a'"),
+    (lambda: rsmclip.compare("a", "b", samples=0), "samples is 0"),
+    (lambda: rsmclip.compare("outputs/demo", "b"), "outputs/demo"),
+    (lambda: rsmclip.evaluate("outputs/demo"), "dataset"),
+    (lambda: rsmclip.evaluate("outputs/demo", "corpus", caption_style="title"), "'title'"),
+    (lambda: rsmclip.evaluate("outputs/demo", "corpus", samples=0), "samples is 0"),
+    (lambda: rsmclip.evaluate("outputs/demo", zero_shot={"a/b": "FOLDER"}), "'a/b'"),
+    (lambda: rsmclip.search("FOLDER", "a port"), "FOLDER"),
+    (lambda: rsmclip.train_model("fine"), "fine.yaml.*finetune"),
+    (lambda: rsmclip.train_model("finetune", datset="x"), "'datset'.*'dataset'"),
+]
+
+
+@pytest.mark.parametrize(("call", "culprit"), BAD_CALLS)
+def test_bad_input_raises_an_error_of_one_line_and_writes_nothing(workplace, call, culprit):
+    before = sorted(workplace.rglob("*"))
+    with pytest.raises(UserError, match=culprit) as error:
+        call()
+    assert "\n" not in str(error.value) and sorted(workplace.rglob("*")) == before
 
 
 def test_every_function_that_the_page_names_exists():
