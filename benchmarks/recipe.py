@@ -224,7 +224,7 @@ def probe_towers(arguments: argparse.Namespace) -> None:
     record = describe_run(f"python -m rsmclip.benchmarks.recipe {command}", "torch", "transformers", "scikit-learn")
     record |= {"images": len(rows), "splits": PROBE_SPLITS, "accuracy": accuracy}
     record |= {"difference": 100 * float(difference.mean()), "interval": [low, high]}
-    path = RESULTS / f"probe_{arguments.with_it}_{arguments.without}.json"
+    path = RESULTS / "probes" / f"{arguments.with_it}_{arguments.without}.json"
     write_whole(path, json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
 

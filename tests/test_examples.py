@@ -99,8 +99,7 @@ def test_the_notebook_runs_from_top_to_bottom_and_holds_no_outputs(checkout, mon
     cells = [cell for cell in book["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
     monkeypatch.chdir("examples")  # where Jupyter starts
-    names = {}
-    for cell in cells:
-        exec(compile("".join(cell["source"]), "rsmclip.ipynb", "exec"), names)
+    Path("cells.py").write_text("\n".join("".join(cell["source"]) for cell in cells), encoding="utf-8")
+    names = runpy.run_path("cells.py")
     assert "mean recall" in capsys.readouterr().out and Path.cwd() == checkout
     assert len(names["found"]) == 5 and len(names["classified"]) == 36

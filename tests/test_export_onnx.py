@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,9 @@ def check_the_code_of_the_page(place, out, corpus_folder, model):
     page = (Path(rsmclip.__file__).parent / "docs" / "model.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page[page.index("## ONNX") :], re.S)
     (place / "image.jpg").write_bytes(load_corpus(str(corpus_folder))["test"][0]["image"]["bytes"])
-    names = {}
-    exec(code.replace("OUT", str(out)).replace("image.jpg", str(place / "image.jpg")), names)
+    code = code.replace("OUT", str(out)).replace("image.jpg", str(place / "image.jpg"))
+    (place / "page.py").write_text(code, encoding="utf-8")
+    names = runpy.run_path(str(place / "page.py"))
     np.testing.assert_allclose(names["logits"], names["cosines"] * float(model.logit_scale.detach().exp()), atol=1e-4)
     inputs = {name: torch.from_numpy(array) for name, array in {**names["images"], **names["texts"]}.items()}
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -44,9 +45,8 @@ def workplace(corpus, model_folder, tmp_path, monkeypatch, own_cache):
 
 
 def test_every_snippet_of_the_page_runs(workplace, capsys):
-    names = {}
-    for snippet in re.findall(r"```python\n(.*?)```", PAGE, re.S):
-        exec(compile(snippet, "docs/python.md", "exec"), names)
+    Path("page.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.S)), encoding="utf-8")
+    names = runpy.run_path("page.py")
     printed = capsys.readouterr().out
     assert names["results"].metrics["corpus"].keys() == {"en"} and "mean recall" in printed
     assert EvalResults.read(workplace / "outputs" / "tuned_results").metrics == names["results"].metrics
