@@ -1,6 +1,7 @@
 """Shared parts of the command lines: usage errors of one line, types of arguments, exit status."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -26,6 +27,10 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
         name (`str`, *optional*): Name of the program, printed before an error line.
     """
     prefix = f"{name}: " if name else ""
+    if sys.stdout is None:  # closed, as by `>&-`
+        sys.stdout = io.StringIO()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # letters that the encoding of the terminal does not have
     try:
         try:
             command()

@@ -102,5 +102,8 @@ def write_whole(path: Path, text: str, errors: str = "strict") -> None:
     aside = path.with_name(f".{path.name}.{uuid4().hex}")
     with user_errors(OSError, prefix=f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(text, encoding="utf-8", errors=errors)
-        os.replace(aside, path)
+        try:
+            aside.write_text(text, encoding="utf-8", errors=errors)
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)

@@ -28,10 +28,9 @@ from rsmclip.core.images import decode_rgb
 from rsmclip.core.rasters import import_rasterio
 from rsmclip.eval.embed import DECODERS, Embedder, ahead, first_not_finite, processes
 from rsmclip.eval.image_sources import Picture, Source, open_source
-from rsmclip.eval.index import RECORD, BadIndex, Index, open_index, read_record
+from rsmclip.eval.index import RECORD, UNFINISHED, BadIndex, Index, open_index, read_record
 from rsmclip.eval.index_files import (
     LOCK,
-    UNFINISHED,
     Rows,
     Shard,
     as_line,
@@ -211,7 +210,7 @@ class Update:
         self.listing = self.source.list()
         self.compare(self.old)
         with writing(self.output):
-            write_whole(self.output / UNFINISHED / RECORD, json.dumps(self.record | {"files": None}))
+            write_whole(self.output / UNFINISHED / RECORD, json.dumps(self.record | {"files": None, "images": None}))
         rows = self.find_rows()
         if self.old and (rows.index < 0).all() and self.old.record["source"] != self.record["source"]:
             raise UserError(f"{self.output} is an index of {self.old.record['source']}: choose another --output")
@@ -331,8 +330,8 @@ def embed_jobs(
     source: Source, embedder: Embedder, jobs: Iterable[Job], total: int, shard: Shard, left_out: dict[str, str]
 ) -> None:
     """Embed images or tiles in batches. Threads decode the next ones while the model works."""
-    is_main = processes().is_main_process
-    with tqdm(total=total, unit=" images", desc="embed", disable=None if is_main else True) as bar:
+    is_silent = not total or not processes().is_main_process
+    with tqdm(total=total, unit=" images", desc="embed", disable=is_silent or None) as bar:
         batch: list[Prepared] = []
         size = 0
         for prepared in ahead(partial(prepare, source, embedder), jobs, DECODERS):

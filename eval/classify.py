@@ -21,12 +21,13 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.files import write_whole
 from rsmclip.eval.build_index import build_index, kept_index
 from rsmclip.eval.embed import Embedder
+from rsmclip.eval.image_folder import is_unicode
 from rsmclip.eval.image_sources import open_source, source_of
 from rsmclip.eval.index import RECORD, Index, open_index
 from rsmclip.eval.index_command import print_left_out
 from rsmclip.eval.models import as_embedder
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, load_prompts
-from rsmclip.eval.report import as_text
+from rsmclip.eval.report import as_text, cells, pad
 from rsmclip.eval.search import as_index, describe, image_title, model_of, pictures_of
 from rsmclip.eval.sheet import COLUMNS, contact_sheet
 from rsmclip.eval.zero_shot import class_embeddings, transductive_assignments
@@ -143,6 +144,8 @@ def check_labels(labels: Iterable[str]) -> list[str]:
         raise UserError(f"labels are {labels!r}: give two or more")
     if not all(label.strip() for label in labels):
         raise UserError("labels: one is empty")
+    if bad := next((label for label in labels if not is_unicode(label)), None):
+        raise UserError(f"labels: {bad!r} has bytes that are not UTF-8: set the terminal to UTF-8")
     if repeated := next((label for label in labels if labels.count(label) > 1), None):
         raise UserError(f"labels: {repeated!r} is there twice")
     return labels
@@ -158,8 +161,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.csv:
         write_whole(arguments.csv, as_csv(found), errors="surrogateescape")
     else:
+        width = max(map(cells, labels))
         for label, score, entry in found:
-            print(f"{score:.3f}  {label}  {describe(entry)}")
+            print(f"{score:.3f}  {pad(label, width)}  {describe(entry)}")
     counts = np.bincount(found.best, minlength=len(labels))
     table = [[label, f"{count:,}", f"{count / len(found):.1%}"] for label, count in zip(labels, counts, strict=True)]
     print("\n" * (not arguments.csv) + as_text(["label", unit_of(found.index), "share"], table))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NamedTuple
 
 from datasets import DatasetDict
@@ -70,8 +71,11 @@ class FolderSource:
                 found = entry.stat()
             except OSError as error:  # a link to a file that is gone
                 listing.left_out[path] = error.strerror or str(error)
-            else:
+                continue
+            if S_ISREG(found.st_mode):
                 listing.pictures.append(Picture(path, f"{found.st_size}-{found.st_mtime_ns}"))
+            else:  # reading a pipe would wait forever
+                listing.left_out[path] = "not a regular file"
         listing.pictures.sort()
         return listing
 
@@ -98,10 +102,17 @@ def walk(folder: Path, listing: Listing) -> Iterator[os.DirEntry]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if is_folder(entry):
                 waiting.append(place / entry.name)
             else:
                 yield entry
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, which cannot be read as a file either
+        return False
 
 
 @dataclass(frozen=True)

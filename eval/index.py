@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 
 RECORD = "index.json"
-FIELDS = ("source", "kind", "split", "source_revision", "model", "revision", "dtype", "model_hash", "tile", "stride")
+FIELDS = {  # of index.json, with their types
+    **dict.fromkeys(("source", "kind", "model", "dtype", "model_hash"), str),
+    **dict.fromkeys(("split", "source_revision", "revision", "files"), str | None),
+    **dict.fromkeys(("tile", "stride", "images"), int | None),
+}
+UNFINISHED = "unfinished"  # folder in an index, of a run that has not ended
 DECIMALS = 6  # cosines that are equal in these decimals are a tie: float32 sums differ in the seventh
 
 
@@ -59,6 +64,8 @@ def open_index(folder: Path) -> Index:
         [`BadIndex`]: The folder is not an index, or the index is damaged.
     """
     record = read_record(folder)
+    if record is None and (folder / UNFINISHED / RECORD).is_file():
+        raise BadIndex(f"{folder} is unfinished: run the same rsmclip index command again, which continues it")
     if record is None:
         raise BadIndex(f"{folder} is not an index: it has no {RECORD}; make one with rsmclip index")
     try:
@@ -67,9 +74,11 @@ def open_index(folder: Path) -> Index:
         offsets = np.load(folder / f"{name}.offsets.npy", mmap_mode="r")
         lines = np.memmap(folder / f"{name}.jsonl", mode="r")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadIndex(f"the index {folder} is damaged, make it again: {error}") from error
+        raise BadIndex(f"the index {folder} is damaged, delete it and run rsmclip index again: {error}") from error
     if embeds.ndim != 2 or offsets.shape != (len(embeds) + 1,) or offsets[-1] != len(lines):
-        raise BadIndex(f"the index {folder} is damaged, make it again: its files have different lengths")
+        raise BadIndex(
+            f"the index {folder} is damaged, delete it and run rsmclip index again: its files have different lengths"
+        )
     return Index(folder, record, embeds, lines, offsets)
 
 
@@ -79,10 +88,12 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadIndex(f"{folder / RECORD} cannot be read: {error}") from error
-    if missing := {"files", *FIELDS} - record.keys() if isinstance(record, dict) else {"fields"}:
-        raise BadIndex(f"{folder / RECORD} is not the record of an index: it has no {', '.join(sorted(missing))}")
+    for name, kind in FIELDS.items():
+        if not isinstance(record, dict) or name not in record or not isinstance(record[name], kind):
+            wrong = f"{folder / RECORD} is not the record of an index: field {name!r} is missing or wrong"
+            raise BadIndex(f"{wrong}; choose another folder")
     return record
 
 

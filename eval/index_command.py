@@ -32,7 +32,11 @@ def summary(report: IndexReport) -> str:
     images = report.new + report.changed + report.unchanged
     parts = [f"{report.new:,} new", f"{report.changed:,} changed", f"{report.unchanged:,} unchanged"]
     parts += [f"{report.dropped:,} dropped"] if report.dropped else []
-    line = f"{images:,} images ({', '.join(parts)})"
-    line += f" in {report.entries:,} tiles" if report.entries > images else ""
+    line = f"{counted(images, 'image')} ({', '.join(parts)})"
+    line += f" in {counted(report.entries, 'tile')}" if report.entries > images else ""
     line += f"; {len(report.left_out):,} left out" if report.left_out else ""
-    return line + (f"; {report.others:,} other files" if report.others else "")
+    return line + (f"; {counted(report.others, 'other file')}" if report.others else "")
+
+
+def counted(number: int, unit: str) -> str:
+    return f"{number:,} {unit}" + ("s" if number != 1 else "")

@@ -20,9 +20,9 @@ from filelock import FileLock, Timeout
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import write_whole
 from rsmclip.eval.image_sources import Picture
-from rsmclip.eval.index import RECORD, Index
+from rsmclip.eval.index import RECORD, UNFINISHED, Index
 
-UNFINISHED, LOCK = "unfinished", ".lock"
+LOCK = ".lock"
 INDEX_FILE = re.compile(r"[0-9a-f]{32}\.(npy|jsonl|offsets\.npy)")
 
 

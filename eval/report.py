@@ -1,5 +1,7 @@
 """Tables of an evaluation, for the terminal and in Markdown."""
 
+import unicodedata
+
 import numpy as np
 
 Table = tuple[list[str], list[list[str]]]  # header and rows
@@ -56,19 +58,30 @@ def decimal(value: float | None) -> str:
 
 def as_text(header: list[str], rows: list[list[str]]) -> str:
     """Format a table in aligned columns, with a rule below the header and a rule above the row `mean`."""
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
+    widths = [max(cells(line[column]) for line in [header, *rows]) for column in range(len(header))]
     is_text = [not any(line[column][:1].isdigit() for line in rows) for column in range(len(header))]
 
     def aligned(line: list[str]) -> str:
-        cells = zip(line, widths, is_text, strict=True)
-        return "  ".join(cell.ljust(width) if left else cell.rjust(width) for cell, width, left in cells)
+        columns = zip(line, widths, is_text, strict=True)
+        return "  ".join(pad(text, width) if left else text.rjust(width) for text, width, left in columns)
 
     lines = [aligned(line) for line in [header, *rows]]
-    rule = "─" * len(lines[0])
+    rule = "─" * cells(lines[0])
     lines.insert(1, rule)
     if mean := next((index for index, line in enumerate(rows, 2) if line[0] == "mean"), None):
         lines.insert(mean, rule)
     return "\n".join(lines)
+
+
+def cells(text: str) -> int:
+    """Return the columns of a terminal that a text takes. East Asian letters take two, accents of their own none."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
+
+
+def pad(text: str, width: int) -> str:
+    """Add spaces to a text until it takes `width` columns of a terminal."""
+    return text + " " * (width - cells(text))
 
 
 def as_markdown(header: list[str], rows: list[list[str]]) -> str:

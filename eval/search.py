@@ -16,6 +16,7 @@ from rsmclip.core.drawing import save
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import decode_image
 from rsmclip.eval.embed import Embedder
+from rsmclip.eval.image_folder import is_unicode
 from rsmclip.eval.image_sources import Source, entry_image, source_of
 from rsmclip.eval.index import BadIndex, Index, nearest, open_index
 from rsmclip.eval.models import as_embedder
@@ -78,6 +79,8 @@ def check_query(text: str | None, image: str | Path | Image.Image | None) -> Non
         raise UserError("nothing to search for: give a text, an image or both")
     if text is not None and not text.strip():
         raise UserError("the text is empty")
+    if text is not None and not is_unicode(text):
+        raise UserError(f"the text {text!r} has bytes that are not UTF-8: set the terminal to UTF-8")
     if isinstance(image, str | Path) and not Path(image).is_file():
         raise UserError(f"image {image}: there is no such file")
 

@@ -18,7 +18,7 @@ from rsmclip.eval import build_index as module
 from rsmclip.eval.build_index import build_index, write_corpus_index
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.image_sources import open_source
-from rsmclip.eval.index import open_index
+from rsmclip.eval.index import BadIndex, open_index
 from rsmclip.eval.models import load_embedder
 
 
@@ -281,6 +281,17 @@ def test_two_processes_share_the_images(folder, model_folder, tmp_path):
         np.testing.assert_allclose(shared[path], embeds, atol=1e-6)
     done = subprocess.run([*launch, "index", str(tmp_path / "none such"), *options], **run)
     assert done.returncode and "none such" in done.stderr
+
+
+def test_an_index_that_is_not_complete_tells_how_to_continue(folder, embedder, tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "embed_jobs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(folder, embedder, tmp_path / "index")
+    with pytest.raises(BadIndex, match="again"):
+        open_index(tmp_path / "index")
 
 
 def test_the_command_prints_the_numbers_and_names_what_is_left_out(folder, model_folder, tmp_path, capsys):

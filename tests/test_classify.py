@@ -85,7 +85,7 @@ def test_labels_are_split_at_commas_of_any_script(text):
     assert split_labels(text) == ["a b", "c"]
 
 
-@pytest.mark.parametrize("labels", [[], ["a"], "a, b", ["a", "b", "a"], ["a", " "]])
+@pytest.mark.parametrize("labels", [[], ["a"], "a, b", ["a", "b", "a"], ["a", " "], ["a", "b\udcff"]])
 def test_fewer_than_two_labels_and_repeated_or_empty_ones_are_errors(labels, tmp_path):
     with pytest.raises(UserError, match="labels"):
         classify(tmp_path, "no model", labels)
@@ -108,6 +108,7 @@ def test_the_command_prints_a_line_per_image_and_a_table(folder, model_folder, c
     main(["classify", str(model_folder), str(folder), "--labels", ", ".join(LABELS), "--language", "pt"])
     printed = capsys.readouterr()
     lines, table = printed.out.split("\n\n")
+    assert len({line.index("sub folder/") for line in lines.splitlines()}) == 1  # aligned
     assert len(lines.splitlines()) == 12 and all("sub folder/" in line for line in lines.splitlines())
     counts = {label: sum(f"  {label}  " in line for line in lines.splitlines()) for label in LABELS}
     assert sum(counts.values()) == 12

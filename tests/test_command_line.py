@@ -8,6 +8,7 @@ import pytest
 
 from rsmclip.core.command_line import run_command
 from rsmclip.core.errors import UserError, extra, user_errors
+from rsmclip.core.files import write_whole
 
 COMMANDS = [
     *("", "train", "data", "data build", "data translate", "data audit", "data demo"),
@@ -97,6 +98,20 @@ def test_an_ended_reader_of_standard_output_is_status_141_without_a_traceback(ca
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_letters_that_the_terminal_does_not_have_are_escaped():
+    call = "from rsmclip.core.command_line import run_command; run_command(lambda: print('río 강'))"
+    done = subprocess.run(
+        [sys.executable, "-c", call], capture_output=True, env=os.environ | {"PYTHONIOENCODING": "latin-1"}
+    )
+    assert (done.returncode, done.stdout) == (0, b"r\xedo \\uac15\n"), done.stderr
+
+
+def test_a_closed_standard_output_is_no_error():
+    call = "from rsmclip.core.command_line import run_command; run_command(lambda: print('a'))"
+    done = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{call}" >&-'], stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_only_the_named_exceptions_become_user_errors():
     with pytest.raises(UserError, match="a.json: no space left"), user_errors(OSError, prefix="a.json"):
         raise OSError("no space\nleft")
@@ -117,3 +132,10 @@ def test_a_missing_extra_says_how_to_install_it():
 def test_an_unknown_part_is_status_2():
     done = subprocess.run([sys.executable, "-m", "rsmclip", "tran"], capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "tran" in done.stderr
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_temporary_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="folder"):
+        write_whole(tmp_path / "folder", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

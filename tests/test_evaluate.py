@@ -101,3 +101,5 @@ def test_the_table_has_languages_mean_and_floors():
     assert as_markdown(header, rows).splitlines()[2] == "| en | 30.0 | 70.0 |"
     lines = as_text(header, rows).splitlines()
     assert len({len(line) for line in lines}) == 1 and len(lines) == 8
+    wide = as_text(["label", "images"], [["항구", "3"], ["a\u0301 port", "12"]]).splitlines()
+    assert wide[2:] == ["항구" + " " * 9 + "3", "a\u0301 port" + " " * 6 + "12"]

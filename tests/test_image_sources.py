@@ -54,6 +54,13 @@ def test_links_are_followed_once_and_a_link_to_nothing_is_left_out(pictures, tmp
     assert len(listing.pictures) == 5 and list(listing.left_out) == ["gone.jpg"]
 
 
+def test_a_link_to_itself_and_a_pipe_are_left_out(pictures):
+    (pictures / "self.png").symlink_to("self.png")
+    os.mkfifo(pictures / "pipe.png")  # reading it would wait forever
+    listing = open_source(str(pictures)).list()
+    assert len(listing.pictures) == 4 and set(listing.left_out) == {"self.png", "pipe.png"}
+
+
 def test_names_that_are_not_utf8_are_listed_and_read(tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff\n.png"
     with open(path, "wb") as file:

@@ -9,6 +9,8 @@ from rsmclip.eval.image_sources import Picture
 from rsmclip.eval.index import FIELDS, BadIndex, Index, nearest, open_index
 from rsmclip.eval.index_files import Rows, write_index
 
+NUMBERS = {"tile": None, "stride": None}
+
 
 def unit(rows):
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
@@ -26,7 +28,7 @@ def index_folder(tmp_path):
     first = {"a.jpg": (0, 1), "b/c.jpg": (1, 1), "scene.tif": (2, 2), "ü\udcff\n.png": (4, 1), "z.jpg": (5, 1)}
     starts, counts = np.array(list(first.values())).T
     pictures, rows = [Picture(path, "1") for path in first], Rows([made], np.zeros(5, int), starts, counts)
-    write_index(tmp_path, dict.fromkeys(FIELDS) | {"model": "a model"}, pictures, rows)
+    write_index(tmp_path, dict.fromkeys(FIELDS, "") | NUMBERS | {"model": "a model"}, pictures, rows)
     return tmp_path
 
 
@@ -70,10 +72,20 @@ def test_a_damaged_index_is_one_line(index_folder, ending, damage):
         open_index(index_folder)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"files": null}', '{"files": "../x"}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"files": null}', '{"files": "../x"}', "[" * 100_000])
 def test_a_damaged_record_is_one_line(index_folder, content):
     (index_folder / "index.json").write_text(content)
     with pytest.raises(BadIndex, match=str(index_folder)):
+        open_index(index_folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("source", 5), ("model", None), ("images", "five"), ("tile", "big"), ("files", 5)]
+)
+def test_a_field_of_another_type_is_named(index_folder, field, value):
+    record = json.loads((index_folder / "index.json").read_text()) | {field: value}
+    (index_folder / "index.json").write_text(json.dumps(record))
+    with pytest.raises(BadIndex, match=field):
         open_index(index_folder)
 
 

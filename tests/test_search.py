@@ -159,6 +159,7 @@ def test_a_model_that_moved_is_given_and_another_model_is_refused(
         (["nowhere", "a port"], "nowhere"),
         (["INDEX"], "image"),
         (["INDEX", "  "], "empty"),
+        (["INDEX", "um porto\udcff"], "UTF-8"),
         (["INDEX", "a port", "--top", "0"], "--top"),
         (["INDEX", "--image", "missing.jpg"], "missing.jpg"),
         (["INDEX", "--image", "README.txt"], "README.txt"),
