@@ -4,13 +4,14 @@ Figures are 1,200 pixels wide; the Hub shows them at 800. The colors are from Ok
 color-blind people can distinguish them.
 """
 
+import io
 import string
 import textwrap
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rsmclip.core.errors import user_errors
+from rsmclip.core.files import write_whole
 
 if TYPE_CHECKING:  # commands that draw nothing do not import matplotlib
     from matplotlib.figure import Figure
@@ -35,9 +36,9 @@ def new_figure(height: float, width: float = WIDTH, dots: int = DOTS, **options:
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, and create the folder. Equal figures give equal bytes."""
-    with user_errors(OSError, prefix=f"{path} could not be written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", metadata={"Software": None})
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    write_whole(path, content.getvalue())
 
 
 def fonts_for(text: str) -> list[str] | None:

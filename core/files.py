@@ -93,9 +93,9 @@ def is_local(path_or_hub_id: str) -> bool:
     return Path(path_or_hub_id).exists() or path_or_hub_id.startswith((".", "/", "~"))
 
 
-def write_whole(path: Path, text: str, errors: str = "strict") -> None:
+def write_whole(path: Path, content: str | bytes, errors: str = "strict") -> None:
     """
-    Write a text file under a temporary name, then rename it: no program can read half a file.
+    Write a file under a temporary name, then rename it: no program can read half a file. A text is written in UTF-8.
 
     With `errors="surrogateescape"`, names of files that are not UTF-8 get their own bytes.
     """
@@ -103,7 +103,7 @@ def write_whole(path: Path, text: str, errors: str = "strict") -> None:
     with user_errors(OSError, prefix=f"{path} cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            aside.write_text(text, encoding="utf-8", errors=errors)
+            aside.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", errors))
             os.replace(aside, path)
         finally:
             aside.unlink(missing_ok=True)
