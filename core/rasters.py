@@ -40,7 +40,11 @@ def open_raster(content: Path | bytes) -> Iterator["DatasetReader"]:
         files.enter_context(rasterio.Env())
         is_file = isinstance(content, Path)
         name = str(content) if is_file else files.enter_context(rasterio.io.MemoryFile(content)).name
-        yield files.enter_context(rasterio.io.DatasetReader(name, driver=DRIVERS, sharing=False))
+        raster = files.enter_context(rasterio.io.DatasetReader(name, driver=DRIVERS, sharing=False))
+        try:
+            yield raster
+        except rasterio.errors.RasterioIOError as error:  # "Read failed. See previous exception for details."
+            raise UserError(" ".join(str(error.__cause__ or error).split())) from error
 
 
 def picture_bands(raster: "DatasetReader") -> list[int]:

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import absolute_name, write_whole
-from rsmclip.core.images import decode_rgb
+from rsmclip.core.images import check_size, decode_rgb
 from rsmclip.core.rasters import import_rasterio
 from rsmclip.eval.embed import DECODERS, Embedder, ahead, first_not_finite, processes
 from rsmclip.eval.image_sources import Picture, Source, open_source
@@ -315,7 +315,9 @@ def plan_tiles(
     jobs = []
     for picture in pictures:
         try:
-            boxes = tile_boxes(*scene_size(source.folder / picture.path), tile, stride)
+            width, height = scene_size(source.folder / picture.path)
+            check_size(min(width, tile), min(height, tile))
+            boxes = tile_boxes(width, height, tile, stride)
         except UserError as error:
             left_out[picture.path] = str(error)
             continue

@@ -106,7 +106,7 @@ def test_a_file_that_names_another_file_is_not_opened(tmp_path, pixels):
 def test_damaged_scenes_are_errors(tmp_path, pixels):
     path = write_scene(tmp_path / "a.tif", pixels[:, :, :3], tiled=True, blockxsize=64, blockysize=64)
     path.write_bytes(path.read_bytes()[:30_000])
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="band"):  # the cause, not "see previous exception"
         for top in (0, 86):
             read_tiles(path, [(0, top, 210, top + 64)])
     (tmp_path / "b.png").write_bytes(b"no image")
