@@ -73,7 +73,7 @@ def open_index(folder: Path) -> Index:
         embeds = np.load(folder / f"{name}.npy", mmap_mode="r")
         offsets = np.load(folder / f"{name}.offsets.npy", mmap_mode="r")
         lines = np.memmap(folder / f"{name}.jsonl", mode="r")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise BadIndex(f"the index {folder} is damaged, delete it and run rsmclip index again: {error}") from error
     if embeds.ndim != 2 or offsets.shape != (len(embeds) + 1,) or offsets[-1] != len(lines):
         raise BadIndex(

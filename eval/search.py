@@ -106,6 +106,8 @@ def model_of(index: Index, model: str | Path | Embedder | None = None, revision:
     record = index.record
     if model is None:
         model, revision = record["model"], record["revision"]
+        if Path(model).is_absolute() and not Path(model).exists():
+            raise UserError(f"{index.folder} was made by the model {model}, which is gone: give its folder (--model)")
     embedder = as_embedder(model, dtype=record["dtype"], revision=revision)
     if embedder.hash != record["model_hash"]:
         raise UserError(

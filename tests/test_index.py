@@ -61,13 +61,13 @@ def test_an_index_reads_what_was_written(index_folder):
 
 
 @pytest.mark.parametrize("ending", ["npy", "jsonl", "offsets.npy"])
-@pytest.mark.parametrize("damage", ["cut", "gone", "garbage"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "garbage", "empty"])
 def test_a_damaged_index_is_one_line(index_folder, ending, damage):
     path = next(path for path in index_folder.iterdir() if path.name.partition(".")[2] == ending)
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes(path.read_bytes()[:-20] if damage == "cut" else b"garbage")
+        path.write_bytes({"cut": path.read_bytes()[:-20], "garbage": b"garbage", "empty": b""}[damage])
     with pytest.raises(BadIndex, match=str(index_folder)):
         open_index(index_folder)
 

@@ -143,7 +143,8 @@ def test_a_model_that_moved_is_given_and_another_model_is_refused(
     (tmp_path / "first").rename(tmp_path / "second")
     with pytest.raises(SystemExit):
         main(["search", index, "a port"])
-    assert "first" in capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert str(tmp_path / "first") in error and "--model" in error
     main(["search", index, "a port", "--model", str(tmp_path / "second")])
     tiny_model.logit_scale.data += 1
     save_model_folder(tiny_model, tiny_processor, tmp_path / "other")
