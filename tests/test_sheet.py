@@ -113,7 +113,8 @@ def test_a_query_that_no_font_can_write_is_named_by_its_language():
 def test_a_contact_sheet_has_each_image_above_its_title():
     colors = ["red", "lime", "blue", "yellow", "cyan", "magenta", "white"]
     images = [Image.new("RGB", (40, 40), color) for color in colors]
-    figure = contact_sheet(images, [f"{color}\n{'long_id/' * 20}" for color in colors], "Ein Fluss " * 60)
+    titles = [f"{color}\n{'long_id/' * 20}" for color in colors]
+    figure = contact_sheet([("Ein Fluss " * 60, images, titles)])
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
     heading, *titles = figure.texts
