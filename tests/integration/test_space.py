@@ -30,7 +30,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from rsmclip import RSMCLIPConfig, RSMCLIPModel
-from rsmclip.hub.space.texts import LANGUAGES, QUERIES, say
+from rsmclip.hub.space.texts import LANGUAGES, QUERIES, SENTENCES, say
 from rsmclip.models.folder import make_processor, save_model_folder
 from tests.conftest import TINY
 from tests.hub_server import HubServer, run_python
@@ -217,11 +217,11 @@ def test_the_first_screen_shows_what_it_does_and_what_it_is(visit, served):
     page.wait_for_function("document.querySelector('#rs-image img').naturalWidth === 96")
     labels = [names["en"] for names in list(QUERIES.values())[:8]]
     examples = [int(each.get_attribute("data-place")) for each in page.locator("#rs-examples button").all()]
-    assert_scores(page, served, served.images[examples[0]], labels, "An aerial image: {}.")
+    assert_scores(page, served, served.images[examples[0]], labels, SENTENCES["en"])
     before = page.locator(".rs-scores").inner_html()
     page.locator("#rs-examples button").nth(3).click()
     page.wait_for_function("before => document.querySelector('.rs-scores').innerHTML !== before", arg=before)
-    assert_scores(page, served, served.images[examples[3]], labels, "An aerial image: {}.")
+    assert_scores(page, served, served.images[examples[3]], labels, SENTENCES["en"])
 
 
 def test_an_uploaded_image_gets_the_scores_of_labels_in_any_language(visit, served, tmp_path):
