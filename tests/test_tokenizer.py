@@ -32,6 +32,13 @@ def test_training_is_reproducible(tokenizer, corpus):
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
 
 
+def test_many_rare_letters_have_a_reproducible_order(corpus):
+    # Training keeps only some of these letters. The order of the others was arbitrary.
+    captions = [text for row in corpus["train"]["captions"] for code in ("en", "pt", "ko") for text in row[code]]
+    one, *others = (train_tokenizer(captions, vocab_size=1000, max_length=77).get_vocab() for _ in range(4))
+    assert all(other == one for other in others)
+
+
 def test_a_vocabulary_smaller_than_the_alphabet_is_refused():
     with pytest.raises(UserError, match="vocab_size is 20.* 22"):
         train_tokenizer(["abcdefghij klmnop"], vocab_size=20, max_length=77)

@@ -202,7 +202,7 @@ def test_a_run_of_epochs_says_its_steps_in_its_first_line(make_run, capsys):
     assert (config.max_train_steps, config.evaluation_steps, config.checkpoint_steps) == (8, 4, 3)  # 5 an epoch
     AcceleratorState._reset_state(True)
     train.train(replace(config, num_train_epochs=1.5, max_train_steps=None))
-    assert re.match(r"training on 1 × .*: 8 steps, 1\.6 epochs", capsys.readouterr().out)
+    assert re.search(r"^training on 1 × .*: 8 steps, 1\.6 epochs", capsys.readouterr().out, re.MULTILINE)
     records = list(map(json.loads, Path(config.output_dir, "train_log.jsonl").read_text().splitlines()))
     assert [record["step"] for record in records if "loss" in record] == list(range(1, 9))
     assert [record["step"] for record in records if "validation" in record] == [4, 8]

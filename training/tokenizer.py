@@ -53,11 +53,13 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
 
 
 def reproducible(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    # Training again gives equal pieces, but the last digits of their scores differ, and single letters with the lowest
-    # score have an arbitrary order. So scores are rounded and pieces are sorted.
-    floor = min((score for piece, score in pieces if len(piece) > 1), default=0.0)
+    # Training again gives equal pieces, but the last digits of their scores differ. Letters that the training has not
+    # kept are added last, in an arbitrary order: the first gets the lowest score, each of the next 0.0001 more. So
+    # scores are rounded, these letters get one score, and pieces are sorted.
+    lowest = min(score for _, score in pieces)
+    added = lowest + 0.0001 * sum(len(piece) == 1 for piece, _ in pieces)
     scored = [
-        (piece, round(floor, 6) - 1 if len(piece) == 1 and score < floor + 1e-6 else round(score, 6))
+        (piece, round(lowest, 6) - 1 if len(piece) == 1 and score <= added + 1e-6 else round(score, 6))
         for piece, score in pieces
     ]
     return sorted(scored, key=lambda entry: (-entry[1], entry[0]))
