@@ -22,8 +22,8 @@ def as_image(image, channels: str | None = None):
     Args:
         image (`PIL.Image.Image`, `np.ndarray` or `torch.Tensor`):
             Gray of shape `(height, width)`, or 1, 3 or 4 channels. Values are 8-bit, 16-bit (`uint16`, Pillow's
-            `I;16`; divided by 257), boolean, or float. Floats from -0.05 to 1.05 are read as 0 to 1. Floats with a
-            maximum over 2 and up to 267 are read as 0 to 255, if the minimum is not below -5 % of the maximum
+            `I;16`; the upper 8 bits are kept), boolean, or float. Floats from -0.05 to 1.05 are read as 0 to 1. Floats
+            with a maximum over 2 and up to 267 are read as 0 to 255, if the minimum is not below -5 % of the maximum
             (resampling overshoots).
             Give `uint8` if you can: a float image from 0 to 255 that is darker than 1.05 is read as 0 to 1.
         channels (`str`, *optional*):
