@@ -1,5 +1,6 @@
 """The schema of every corpus: one row per image, with aligned captions in several languages."""
 
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Value
 from datasets.exceptions import DatasetsError
+from datasets.fingerprint import Hasher
 from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of httpx or requests
 
 from rsmclip.core.errors import UserError
@@ -61,8 +63,21 @@ def load_corpus(
         raise UserError(f"the folder {name} has no dataset: make one with rsmclip data build")
     else:
         with one_line_errors(name):
-            corpus = datasets.load_dataset(name, config_name, revision=revision)
+            cache = own_cache(folder) if folder.is_dir() else None
+            corpus = datasets.load_dataset(name, config_name, revision=revision, cache_dir=cache)
     return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
+
+
+def own_cache(folder: Path) -> str:
+    """
+    Return a cache for a local dataset in the present state of its files.
+
+    `datasets` names the cache of a local folder by the folder's name and README.md alone. After a change of the same
+    length, such as a corrected letter in a caption, or for another folder of that name, it would return the old rows.
+    """
+    files = sorted(path for path in folder.resolve().rglob("*") if path.is_file())
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return os.path.join(datasets.config.HF_DATASETS_CACHE, "local", Hasher.hash(states))
 
 
 @contextmanager

@@ -8,8 +8,11 @@ from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as PILImage
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data import schema
+from rsmclip.data.demo.corpus import demo_card, demo_examples
 from rsmclip.data.schema import check_schema, count_captions, features, load_corpus
+from rsmclip.data.write import write_corpus
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -138,6 +141,14 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, name):
     (tmp_path / name).write_text("{")
     with pytest.raises(UserError, match=f"^[^\n]*{tmp_path.name}[^\n]*$"):
         load_corpus(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["first/corpus", "second/corpus"])
+def test_a_corpus_is_read_anew_after_a_change_of_equal_length(tmp_path, place):
+    for folder, label in (("first/corpus", "river"), (place, "lakes")):
+        examples = [("train", row | {"label": label}) for _, row in demo_examples(rows={"train": 2})]
+        write_corpus(examples, features(LANGUAGES), tmp_path / folder, True, demo_card)
+        assert set(load_corpus(tmp_path / folder)["train"]["label"]) == {label}
 
 
 def test_shards_whose_columns_differ_are_refused_in_one_line(tmp_path):
