@@ -46,21 +46,34 @@ def run_assemble(arguments: argparse.Namespace) -> None:
     )
 
 
+# Options of `interpolate` that only --alphas uses, with their defaults.
+MEASURED = {
+    "dataset": None,
+    "split": "val",
+    "languages": None,
+    "benchmarks": None,
+    "choose": "mean",
+    "batch_size": 128,
+}
+
+
 def run_interpolate(arguments: argparse.Namespace) -> None:
     from rsmclip.eval.report import as_text
     from rsmclip.hub.interpolate import interpolate, interpolate_best, read_tasks
 
     folders = (arguments.start, arguments.tuned, arguments.output)
+    measured = {name: value for name in MEASURED if (value := getattr(arguments, name)) is not None}
     if arguments.alphas is None:
-        if arguments.dataset or arguments.benchmarks or arguments.languages:
-            raise UserError("--dataset, --benchmarks and --languages choose among --alphas: give them too")
+        if measured:
+            raise UserError(f"--{min(measured)} is for measured shares: give them with --alphas")
         interpolate(*folders, arguments.alpha, arguments.soup)
     else:
-        tasks = read_tasks(arguments.dataset, arguments.split, arguments.languages, arguments.benchmarks)
+        given = MEASURED | measured
+        tasks = read_tasks(given["dataset"], given["split"], given["languages"], given["benchmarks"] or [])
         for note in [note for task in tasks for note in task.notes]:
             print(f"note: {note}", file=sys.stderr)
-        best, table = interpolate_best(*folders, arguments.alphas, tasks, arguments.choose, arguments.batch_size)
-        print(f"{as_text(*table)}\nalpha {best.alpha:g} is the best by --choose {arguments.choose}")
+        best, table = interpolate_best(*folders, arguments.alphas, tasks, given["choose"], given["batch_size"])
+        print(f"{as_text(*table)}\nalpha {best.alpha:g} is the best by --choose {given['choose']}")
     print(arguments.output)
 
 
@@ -193,23 +206,22 @@ def add_interpolate(commands: argparse._SubParsersAction) -> None:
 
     measured = command.add_argument_group("with --alphas")
     measured.add_argument("--dataset", metavar="DIR", help="corpus in domain: a folder or a Hub id")
-    measured.add_argument("--split", default="val", help="split of the corpus (default: %(default)s)")
+    measured.add_argument("--split", help=f"split of the corpus (default: {MEASURED['split']})")
     measured.add_argument("--languages", nargs="+", metavar="CODE", help="default: every language of the split")
     measured.add_argument(
         "--benchmarks",
         nargs="+",
-        default=[],
         metavar="NAME[=DIR]",
         help="NAME=DIR: images by class, out of domain; NAME: classes of the corpus, shown only",
     )
     measured.add_argument(
         "--choose",
         choices=("mean", "in_domain"),
-        default="mean",
         help="figure of the best alpha. in_domain: mean recall on the corpus, over its languages. mean: the mean of "
-        "in_domain and the zero-shot accuracy over the folders of --benchmarks (default: %(default)s)",
+        "in_domain and the zero-shot accuracy over the folders of --benchmarks (default: "
+        f"{MEASURED['choose']})",
     )
-    measured.add_argument("--batch_size", type=positive, default=128, help="images or texts per batch")
+    measured.add_argument("--batch_size", type=positive, help="images or texts per batch")
     command.set_defaults(run=run_interpolate)
 
 

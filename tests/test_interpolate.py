@@ -140,6 +140,9 @@ def test_a_rule_chooses_by_the_mean_over_languages_and_folders(rule, best):
         (["--alphas", "0", "--alpha", "1"], "--alpha"),
         (["--alphas", "0", "--soup", "TUNED"], "--soup"),
         (["--alpha", "0.5", "--benchmarks", "s=SCENES"], "--alphas"),
+        (["--alpha", "0.5", "--split", "test"], "--split"),
+        (["--choose", "in_domain"], "--choose"),
+        (["--soup", "TUNED", "--batch_size", "8"], "--batch_size"),
     ],
 )
 def test_bad_input_is_one_line_before_any_evaluation(

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Image, load_dataset
@@ -187,7 +188,15 @@ def no_captions(path: Path) -> None:
     load_dataset("parquet", data_files=str(path), split="train").remove_columns("captions").to_parquet(path)
 
 
-@pytest.mark.parametrize(("damage", "named"), [(cut, ""), (no_parquet, ""), (no_captions, ".*captions")])
+def two_images(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("image", table["image"]), path)
+
+
+DAMAGES = [(cut, ""), (no_parquet, ""), (no_captions, ".*captions"), (two_images, ".*2.*image")]
+
+
+@pytest.mark.parametrize(("damage", "named"), DAMAGES)
 def test_a_bad_shard_is_named_before_training(sharded_corpus, tmp_path, damage, named):
     shutil.copytree(sharded_corpus, tmp_path / "corpus")
     damage(tmp_path / "corpus" / "data" / "train-00004-of-00010.parquet")

@@ -54,8 +54,9 @@ def read_footers(files: Sequence[str], declared: Features | None) -> tuple[list[
         raise UserError(f"the dataset is not in the schema of rsmclip.data: {'; '.join(faults)}")
     columns = Features({name: found[name] for name in features(())} | {"image": Image(decode=False)})
     for file, schema in zip(files, schemas, strict=True):
-        if missing := [name for name in columns if name not in schema.names]:
-            raise UserError(f"the shard {file} has no column {missing[0]!r}")
+        for name in columns:
+            if (found := schema.names.count(name)) != 1:
+                raise UserError(f"the shard {file} has {found or 'no'} columns {name!r}; it must have one")
     return list(num_rows), columns
 
 
