@@ -8,9 +8,15 @@ from accelerate.utils import DistributedType
 
 from rsmclip.core.errors import UserError
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.processes import check_launch, choose_attention, rerun_command
+from rsmclip.training.processes import (
+    check_environment,
+    check_launch,
+    choose_attention,
+    make_accelerator,
+    rerun_command,
+)
 
-FSDP, DEEPSPEED = {"ACCELERATE_USE_FSDP": "true"}, {"ACCELERATE_USE_DEEPSPEED": "true"}
+FSDP = {"ACCELERATE_USE_FSDP": "true"}
 
 
 def processes(
@@ -36,8 +42,7 @@ def launch(monkeypatch):
     """Set the environment variables of a launcher."""
 
     def set_variables(variables: dict[str, str]) -> None:
-        for name in (*FSDP, *DEEPSPEED):
-            monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(*FSDP, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
@@ -47,7 +52,6 @@ def launch(monkeypatch):
 @pytest.mark.parametrize(
     ("variables", "accelerator", "adapter", "named"),
     [
-        (DEEPSPEED, processes(), False, "DeepSpeed.*fsdp.yaml"),
         ({}, processes("cpu", precision="fp16"), False, "fp16.*bf16"),
         (FSDP, processes(precision="fp16"), False, "fp16.*FSDP"),
         (FSDP, processes("cpu", kind=DistributedType.MULTI_CPU), False, "FSDP.*cpu.yaml"),
@@ -59,6 +63,28 @@ def test_launches_that_are_not_supported_are_refused(launch, variables, accelera
     launch(variables)
     with pytest.raises(UserError, match=named):
         check_launch(accelerator, adapter)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("GRADIENT_ACCUMULATION_STEPS", "4", "STEPS is '4'.*--gradient_accumulation_chunks"),
+        ("GRADIENT_ACCUMULATION_STEPS", "many", "STEPS is 'many'.*--gradient_accumulation_chunks"),
+        ("USE_DEEPSPEED", "true", "DeepSpeed.*fsdp.yaml"),
+        ("USE_MEGATRON_LM", "true", "Megatron_LM.*fsdp.yaml"),
+        ("USE_PARALLELISM_CONFIG", "True", "Parallelism_config.*fsdp.yaml"),
+        ("MIXED_PRECISION", "fp8", "'fp8'.*bf16"),
+    ],
+)
+def test_variables_of_a_launcher_that_a_run_does_not_support_are_refused(monkeypatch, name, value, named):
+    monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    with pytest.raises(UserError, match=named):
+        make_accelerator(TrainingConfig())
+
+
+def test_accumulation_over_one_step_is_accepted(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    check_environment()
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.files import is_local
 from rsmclip.training.config import SOURCES, TrainingConfig
 
+ACCUMULATION, PRECISION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_MIXED_PRECISION"
+
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
     """
@@ -34,6 +36,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     Raises:
         [`UserError`]: The launch is not supported, or the processes cannot share the batch equally.
     """
+    check_environment()
     AcceleratorState._reset_state()  # of an earlier run of this process, which may have had another precision
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # otherwise processes of torchrun on a CPU do not form a group
@@ -56,15 +59,31 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
+def check_environment() -> None:
+    """
+    Raise [`UserError`] for variables of a launcher that Accelerate would fail at or apply to every step.
+
+    With accumulation it would divide each gradient, although every step of a run is a step of the optimizer.
+    """
+    for name in ("DeepSpeed", "Megatron_LM", "Parallelism_config"):
+        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "false").lower() == "true":
+            raise UserError(f"{name} is not supported: launch with configs/accelerate/fsdp.yaml")
+    if (steps := os.environ.get(ACCUMULATION, "1")) != "1":
+        raise UserError(
+            f"{ACCUMULATION} is {steps!r}, but a step cannot be divided by Accelerate: unset it, and give "
+            "--gradient_accumulation_chunks, which saves the memory and keeps all candidates of InfoNCE"
+        )
+    if (precision := os.environ.get(PRECISION, "no")).lower() == "fp8":
+        raise UserError(f"{PRECISION} is {precision!r}, which is not supported: launch with --mixed_precision bf16")
+
+
 def check_launch(accelerator: Accelerator, adapter: bool) -> None:
     """
     Raise [`UserError`] if the launch is not supported. Accelerate would ignore some requests without a message.
 
     `adapter` says whether the run trains a LoRA adapter.
     """
-    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
-        raise UserError("DeepSpeed is not supported: launch with configs/accelerate/fsdp.yaml")
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     if accelerator.mixed_precision == "fp16" and (sharded or accelerator.device.type == "cpu"):
         raise UserError("mixed_precision fp16 needs GPUs without FSDP: use bf16")
     if not sharded:
