@@ -150,9 +150,8 @@ def start(plan: Plan) -> Run:
         teacher = Teacher(model, config.gradient_accumulation_chunks)
         prototypes = model.config.self_distillation["num_prototypes"]
         centering = Centering(prototypes, config.centering, config.center_momentum).to(accelerator.device)
-        accelerator.register_for_checkpointing(teacher, centering)
-    if config.streaming:
-        accelerator.register_for_checkpointing(plan.splits["train"])
+    stream = plan.splits["train"] if config.streaming else None
+    checkpoints.register_states(accelerator, teacher=teacher, centering=centering, stream=stream)
     if plan.adapter is not None:
         lora.save_only_trained(student, teacher)
     compilation.compile_layers(student, teacher)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate.utils import DistributedType
+from torch.distributed.fsdp import StateDictType
 
 from rsmclip.core.errors import UserError
 from rsmclip.training.config import TrainingConfig
@@ -25,9 +26,10 @@ def processes(
     precision: str = "bf16",
     kind: DistributedType = DistributedType.FSDP,
     version: int = 2,
+    state: StateDictType = StateDictType.FULL_STATE_DICT,
 ) -> SimpleNamespace:
     """The facts about an accelerator that are checked."""
-    plugin = SimpleNamespace(fsdp_version=version)
+    plugin = SimpleNamespace(fsdp_version=version, state_dict_type=state)
     return SimpleNamespace(
         device=torch.device(device),
         num_processes=count,
@@ -56,6 +58,7 @@ def launch(monkeypatch):
         (FSDP, processes(precision="fp16"), False, "fp16.*FSDP"),
         (FSDP, processes("cpu", kind=DistributedType.MULTI_CPU), False, "FSDP.*cpu.yaml"),
         (FSDP, processes(version=1), False, "fsdp_version.*2"),
+        (FSDP, processes(state=StateDictType.SHARDED_STATE_DICT), False, "fsdp_state_dict_type.*FULL_STATE_DICT"),
         (FSDP, processes(), True, "lora.*FSDP.*ddp.yaml"),
     ],
 )

@@ -19,7 +19,7 @@ from accelerate.utils import (
     ProjectConfiguration,
 )
 from torch import nn
-from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.fsdp import MixedPrecisionPolicy, StateDictType
 
 from rsmclip import RSMCLIPModel
 from rsmclip.core.errors import UserError
@@ -94,6 +94,8 @@ def check_launch(accelerator: Accelerator, adapter: bool) -> None:
         )
     if accelerator.state.fsdp_plugin.fsdp_version != 2:
         raise UserError("fsdp_version must be 2, as in configs/accelerate/fsdp.yaml")
+    if accelerator.state.fsdp_plugin.state_dict_type != StateDictType.FULL_STATE_DICT:  # others are read as pickles
+        raise UserError("fsdp_state_dict_type must be FULL_STATE_DICT, as in configs/accelerate/fsdp.yaml")
     if adapter:
         raise UserError("lora does not work with FSDP and does not need it: launch with configs/accelerate/ddp.yaml")
 
