@@ -49,6 +49,7 @@ from rsmclip.training import (
     optimizer,
     processes,
     run_folder,
+    run_lock,
     schedules,
 )
 from rsmclip.training import probe as probing
@@ -94,7 +95,7 @@ def plan(config: TrainingConfig) -> Plan:
     """Read and check everything that the run needs. A dry run does not allocate random weights."""
     accelerator = processes.make_accelerator(config)
     config = dataclasses.replace(config, mixed_precision=accelerator.mixed_precision)  # null: the launcher's setting
-    run_folder.check_run_folder(config)
+    run_folder.check_run_folder(config, accelerator)
 
     # data
     accelerator.print(f"reading the corpus {config.dataset}")
@@ -158,17 +159,11 @@ def start(plan: Plan) -> Run:
     adamw = optimizer.make_optimizer(model, config)
     scheduler = torch.optim.lr_scheduler.LambdaLR(adamw, partial(schedules.learning_rate_factor, config))
     student, adamw, scheduler = accelerator.prepare(student, adamw, scheduler)
-    return Run(
-        **vars(plan),
-        student=student,
-        teacher=teacher,
-        centering=centering,
-        optimizer=adamw,
-        scheduler=scheduler,
-        upload=upload,
-    )
+    prepared = {"student": student, "optimizer": adamw, "scheduler": scheduler}
+    return Run(**vars(plan), **prepared, teacher=teacher, centering=centering, upload=upload)
 
 
+@run_lock.releases()
 def train(config: TrainingConfig) -> RunResults | None:
     """Train, evaluate and save. Returns the results on rank 0, `None` on other ranks and for a dry run."""
     planned = plan(config)

@@ -25,11 +25,12 @@ from typing import Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object, load, set_seed
+from accelerate.utils import gather_object, load, set_seed
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.training.processes import once
 
 FORMER_STATES = "custom_checkpoint_*.pkl"  # by Accelerate, in checkpoints of earlier versions of this project
 MANIFEST = "manifest.json"
@@ -179,16 +180,7 @@ def find_checkpoint_once(accelerator: Accelerator, folder: Path, wanted: str) ->
     Raises:
         [`UserError`]: There is no such checkpoint, or it is damaged.
     """
-    found: list[Path | UserError | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            found = [find_checkpoint(folder, wanted)]
-        except UserError as error:
-            found = [error]
-    checkpoint = broadcast_object_list(found)[0]
-    if isinstance(checkpoint, UserError):
-        raise checkpoint
-    return checkpoint
+    return once(accelerator, lambda: find_checkpoint(folder, wanted))
 
 
 def find_checkpoint(folder: Path, wanted: str) -> Path:

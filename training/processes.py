@@ -7,7 +7,9 @@ gathers it.
 
 import os
 import platform
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -17,6 +19,7 @@ from accelerate.utils import (
     DistributedType,
     InitProcessGroupKwargs,
     ProjectConfiguration,
+    broadcast_object_list,
 )
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, StateDictType
@@ -27,6 +30,7 @@ from rsmclip.core.files import is_local
 from rsmclip.training.config import SOURCES, TrainingConfig
 
 ACCUMULATION, PRECISION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_MIXED_PRECISION"
+Result = TypeVar("Result")
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -98,6 +102,20 @@ def check_launch(accelerator: Accelerator, adapter: bool) -> None:
         raise UserError("fsdp_state_dict_type must be FULL_STATE_DICT, as in configs/accelerate/fsdp.yaml")
     if adapter:
         raise UserError("lora does not work with FSDP and does not need it: launch with configs/accelerate/ddp.yaml")
+
+
+def once(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
+    """Call `action` on rank 0. All processes return its result, or raise its [`UserError`], so that none waits."""
+    done: list[Result | UserError | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            done = [action()]
+        except UserError as error:
+            done = [error]
+    (result,) = broadcast_object_list(done)
+    if isinstance(result, UserError):
+        raise result
+    return result
 
 
 def choose_attention(model: RSMCLIPModel, accelerator: Accelerator) -> None:
