@@ -163,6 +163,7 @@ def start(plan: Plan) -> Run:
     return Run(**vars(plan), **prepared, teacher=teacher, centering=centering, upload=upload)
 
 
+@processes.names_lost_peer()
 @run_lock.releases()
 def train(config: TrainingConfig) -> RunResults | None:
     """Train, evaluate and save. Returns the results on rank 0, `None` on other ranks and for a dry run."""

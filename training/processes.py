@@ -7,7 +7,9 @@ gathers it.
 
 import os
 import platform
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -30,6 +32,7 @@ from rsmclip.core.files import is_local
 from rsmclip.training.config import SOURCES, TrainingConfig
 
 ACCUMULATION, PRECISION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_MIXED_PRECISION"
+LOST_PEER = re.compile("Connection (closed by peer|reset by peer|refused)|Broken pipe|remote process exited", re.I)
 Result = TypeVar("Result")
 
 
@@ -116,6 +119,20 @@ def once(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
     if isinstance(result, UserError):
         raise result
     return result
+
+
+@contextmanager
+def names_lost_peer() -> Iterator[None]:
+    """Raise [`UserError`] if an exchange fails because another process of the run has ended. Also a decorator."""
+    try:
+        yield
+    except RuntimeError as error:  # of gloo, or torch's DistError
+        if not LOST_PEER.search(str(error)):
+            raise
+        raise UserError(
+            f"process {PartialState().process_index} has lost another process of the run, which was killed or has "
+            "failed: look for its message, and continue with --resume_from_checkpoint latest"
+        ) from error
 
 
 def choose_attention(model: RSMCLIPModel, accelerator: Accelerator) -> None:
