@@ -374,6 +374,7 @@ def stop_if_told(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> N
         raise interruption.Stopped(signal, saved) if run.accelerator.is_main_process else SystemExit(128 + signal)
 
 
+@outcome.says_how_to_continue()
 def finish(run: Run, untrained: best.Metrics, log: TrainingLog) -> RunResults | None:
     """Save the model, evaluate it on the test split, and write results, curve and card."""
     folder = Path(run.config.output_dir)
