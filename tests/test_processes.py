@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from accelerate.utils import DistributedType
 from torch.distributed.fsdp import StateDictType
 
@@ -14,8 +15,10 @@ from rsmclip.training.processes import (
     check_launch,
     choose_attention,
     make_accelerator,
+    names_lost_peer,
     rerun_command,
 )
+from tests.process import loses_its_peer
 
 FSDP = {"ACCELERATE_USE_FSDP": "true"}
 
@@ -101,6 +104,17 @@ def test_accumulation_over_one_step_is_accepted(monkeypatch):
 def test_supported_launches_are_accepted(launch, variables, accelerator, adapter):
     launch(variables)
     check_launch(accelerator, adapter)
+
+
+def test_a_lost_peer_is_one_line(tmp_path):
+    mp.spawn(loses_its_peer, (tmp_path,), nprocs=2)
+    line = (tmp_path / "error.txt").read_text()
+    assert "process 0" in line and "--resume_from_checkpoint latest" in line and "\n" not in line
+
+
+def test_other_errors_are_not_those_of_a_peer():
+    with pytest.raises(RuntimeError, match="a bug"), names_lost_peer():
+        raise RuntimeError("a bug")
 
 
 @pytest.mark.parametrize(

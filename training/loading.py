@@ -52,8 +52,11 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
 
     Raises:
         [`UserError`]: The corpus or a split does not exist or has another schema, a language has no captions, the
-            training split has fewer rows than a batch, or `source_sampling` names a corpus that it does not have.
+            training split has fewer rows than a batch, `source_sampling` names a corpus that it does not have, or
+            the workers may have too few open files.
     """
+    if config.num_workers:
+        allow_open_files()
     names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     with accelerator.main_process_first():  # rank 0 downloads or draws, the others read its cache
         place = corpus_place(config)
@@ -132,8 +135,6 @@ def batches(
     Raises:
         [`UserError`]: Too many images cannot be decoded, a shard of a stream could not be read, or a worker has ended.
     """
-    if config.num_workers:
-        allow_open_files()
     on_cpu = accelerator.device.type == "cpu"  # on a CPU padding is expensive, on a GPU small matrices are
     groups = max(4 if on_cpu else 1, config.gradient_accumulation_chunks)
     loader = DataLoader(
