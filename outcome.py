@@ -1,9 +1,13 @@
 """What a training run leaves: the model, results, training curve, examples and card."""
 
 import dataclasses
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rsmclip.core.errors import UserError
 from rsmclip.core.files import is_local, published_name
 from rsmclip.data.card import recorded_facts
 from rsmclip.eval import report, run_results
@@ -18,6 +22,20 @@ from rsmclip.training.log import TrainingLog
 
 if TYPE_CHECKING:
     from rsmclip.train import Run
+
+FULL_DISK = re.compile("No space left|File too large|Disk quota exceeded")
+
+
+@contextmanager
+def says_how_to_continue() -> Iterator[None]:
+    """Add the way on to a [`UserError`] about a full disk: the last checkpoint is written. Also a decorator."""
+    try:
+        yield
+    except UserError as error:
+        if not FULL_DISK.search(str(error)):
+            raise
+        advice = "the last checkpoint is intact: free space and add --resume_from_checkpoint latest"
+        raise UserError(f"{error}; {advice}") from error
 
 
 def save_model(run: "Run", folder: Path) -> None:

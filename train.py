@@ -49,6 +49,7 @@ from rsmclip.training import (
     optimizer,
     processes,
     run_folder,
+    run_lock,
     schedules,
 )
 from rsmclip.training import probe as probing
@@ -94,7 +95,7 @@ def plan(config: TrainingConfig) -> Plan:
     """Read and check everything that the run needs. A dry run does not allocate random weights."""
     accelerator = processes.make_accelerator(config)
     config = dataclasses.replace(config, mixed_precision=accelerator.mixed_precision)  # null: the launcher's setting
-    run_folder.check_run_folder(config)
+    run_folder.check_run_folder(config, accelerator)
 
     # data
     accelerator.print(f"reading the corpus {config.dataset}")
@@ -150,26 +151,20 @@ def start(plan: Plan) -> Run:
         teacher = Teacher(model, config.gradient_accumulation_chunks)
         prototypes = model.config.self_distillation["num_prototypes"]
         centering = Centering(prototypes, config.centering, config.center_momentum).to(accelerator.device)
-        accelerator.register_for_checkpointing(teacher, centering)
-    if config.streaming:
-        accelerator.register_for_checkpointing(plan.splits["train"])
+    stream = plan.splits["train"] if config.streaming else None
+    checkpoints.register_states(accelerator, teacher=teacher, centering=centering, stream=stream)
     if plan.adapter is not None:
         lora.save_only_trained(student, teacher)
     compilation.compile_layers(student, teacher)
     adamw = optimizer.make_optimizer(model, config)
     scheduler = torch.optim.lr_scheduler.LambdaLR(adamw, partial(schedules.learning_rate_factor, config))
     student, adamw, scheduler = accelerator.prepare(student, adamw, scheduler)
-    return Run(
-        **vars(plan),
-        student=student,
-        teacher=teacher,
-        centering=centering,
-        optimizer=adamw,
-        scheduler=scheduler,
-        upload=upload,
-    )
+    prepared = {"student": student, "optimizer": adamw, "scheduler": scheduler}
+    return Run(**vars(plan), **prepared, teacher=teacher, centering=centering, upload=upload)
 
 
+@processes.names_lost_peer()
+@run_lock.releases()
 def train(config: TrainingConfig) -> RunResults | None:
     """Train, evaluate and save. Returns the results on rank 0, `None` on other ranks and for a dry run."""
     planned = plan(config)
@@ -379,6 +374,7 @@ def stop_if_told(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> N
         raise interruption.Stopped(signal, saved) if run.accelerator.is_main_process else SystemExit(128 + signal)
 
 
+@outcome.says_how_to_continue()
 def finish(run: Run, untrained: best.Metrics, log: TrainingLog) -> RunResults | None:
     """Save the model, evaluate it on the test split, and write results, curve and card."""
     folder = Path(run.config.output_dir)

@@ -186,10 +186,11 @@ def stop(process: subprocess.Popen, number: signal.Signals) -> int:
 def differences(first: Path, second: Path) -> list[str]:
     """Return the names of the files in which two finished runs differ."""
     found = []
-    if not same(load_file(first / "model.safetensors"), load_file(second / "model.safetensors")):
-        found.append("model.safetensors")
     ends = [checkpoints(folder / "checkpoints")[-1] for folder in (first, second)]
-    for name in ("custom_checkpoint_0.pkl", "custom_checkpoint_1.pkl", "optimizer.bin", "scheduler.bin"):
+    for folders, name in (((first, second), "model"), (ends, "teacher"), (ends, "centering")):
+        if not same(*(load_file(folder / f"{name}.safetensors") for folder in folders)):
+            found.append(f"{name}.safetensors")
+    for name in ("optimizer.bin", "scheduler.bin"):
         if not same(*(torch.load(end / name, weights_only=True) for end in ends)):
             found.append(name)
     if not same(*(load(end / "random_states_0.pkl") for end in ends)):

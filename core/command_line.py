@@ -37,7 +37,7 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
         finally:
             sys.stdout.flush()  # a closed pipe must fail here, not when the interpreter ends
     except UserError as error:
-        line = f"{prefix}{error.label}{' '.join(str(error).split())}"
+        line = printable(f"{prefix}{error.label}{' '.join(str(error).split())}")
         tqdm.write(line, file=sys.stderr)  # tqdm moves progress bars below the line
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
@@ -54,7 +54,7 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str):
         """Print one line and exit with status 2."""
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, printable(f"error: {message} (see {self.prog} --help)") + "\n")
 
 
 def printable(text: str) -> str:

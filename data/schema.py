@@ -1,22 +1,29 @@
 """The schema of every corpus: one row per image, with aligned captions in several languages."""
 
+import gzip
 import os
 import re
+import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from lzma import LZMAError
 from pathlib import Path
+from tarfile import TarError
+from zipfile import BadZipFile
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Value
-from datasets.exceptions import DatasetsError
+from datasets.exceptions import DatasetsError, NonMatchingSplitsSizesError
 from datasets.fingerprint import Hasher
 from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of httpx or requests
+from yaml import YAMLError
 
 from rsmclip.core.errors import UserError
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
+ARCHIVE_ERRORS = (BadZipFile, TarError, LZMAError, zlib.error, gzip.BadGzipFile, EOFError)
 ROWS_PER_BATCH = 10_000  # rows with captions in memory at once, while they are checked
 
 
@@ -85,11 +92,25 @@ def one_line_errors(name: str) -> Iterator[None]:
     """Raise errors of one call of `datasets` as [`UserError`]; `name` is the folder or Hub id for the error line."""
     try:
         yield
+    except NonMatchingSplitsSizesError as error:
+        first = re.search(r"name='(.*?)'.*?num_examples=(\d+).*?num_examples=(\d+)", str(error))
+        what = "split {!r} should have {} rows, but has {}".format(*first.groups()) if first else str(error)
+        raise UserError(
+            f"the dataset {name} does not have the rows that its README.md declares: {what}; fetch the dataset again, "
+            "or delete dataset_info from README.md"
+        ) from error
+    except ARCHIVE_ERRORS as error:
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"the dataset {name} has a damaged archive ({cause}): fetch the dataset again") from error
     except (OSError, HTTPError, HFValidationError) as error:  # no such folder or id, or the Hub is out of reach
         cause = type(error).__name__
+        if Path(name).is_dir():
+            raise UserError(f"the dataset {name} cannot be read: {' '.join(str(error).split()) or cause}") from error
         raise UserError(
             f"no folder {name}, and no dataset of this name could be read from the Hub ({cause})"
         ) from error
+    except YAMLError as error:  # of the card; a tag is no plain value
+        raise UserError(f"the metadata in README.md of {name} is not valid: {' '.join(str(error).split())}") from error
     except (DatasetsError, pa.ArrowException) as error:
         raise UserError(f"the dataset {name} is damaged: {' '.join(str(error.__cause__ or error).split())}") from error
     except (ValueError, RuntimeError, IndexError) as error:  # no such configuration, bad JSON; a script; no rows

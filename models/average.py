@@ -9,7 +9,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +20,7 @@ from rsmclip.core.errors import UserError, user_errors
 from rsmclip.models.folder import check_finite, check_model_type, weight_files
 
 HEAD, TOWER = "self_distillation_head.", "vision_model."
-TEACHER = "custom_checkpoint_0.pkl"  # accelerate's name of the first object that a run registers: the teacher's state
+TEACHER = "teacher.safetensors"  # in a checkpoint
 
 
 @dataclass
@@ -90,8 +89,8 @@ def read_teacher(checkpoint: Path) -> tuple[RSMCLIPModel, CLIPProcessor]:
     """
     path, found = checkpoint / TEACHER, {}
     if path.is_file():
-        with user_errors(OSError, EOFError, RuntimeError, UnpicklingError, prefix=f"{path} cannot be read"):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        with user_errors(OSError, SafetensorError, prefix=f"{path} cannot be read"):
+            found = load_file(path)
     student = read_ingredients([checkpoint])
     (weights,) = student.weights
     if not found.keys() >= {name for name in weights if name.startswith(TOWER)}:

@@ -29,7 +29,8 @@ PUBLISHED = (  # every file of a model repository on the Hub
 )
 PRIVATE = ("checkpoints", "trackers")  # folders of a run
 PICTURE = "dry_run.png"  # of a dry run; it shows images of the corpus
-LOCAL = (*PRIVATE, PICTURE, ".gitignore")  # files of a run that are not published
+LOCK = ".lock"  # of a run that has not ended
+LOCAL = (*PRIVATE, PICTURE, LOCK, ".gitignore")  # files of a run that are not published
 
 SIZES = (  # fields of a model and its towers that must be at least 1
     *("projection_dim", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),

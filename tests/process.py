@@ -18,7 +18,7 @@ from rsmclip.eval.models import load_embedder
 from rsmclip.training.checkpoints import save_checkpoint
 from rsmclip.training.interruption import StopSignal
 from rsmclip.training.losses import Centering, clip_loss, sinkhorn_knopp
-from rsmclip.training.processes import leave_group
+from rsmclip.training.processes import leave_group, names_lost_peer
 
 
 def join_processes(rank: int, processes: int, folder: Path) -> None:
@@ -75,6 +75,21 @@ def one_of_two(rank: int, folder: Path) -> None:
         (folder / f"{rank}.txt").write_text(str(error))
     torch.distributed.barrier()
     leave_group(accelerator)
+
+
+def loses_its_peer(rank: int, folder: Path) -> None:
+    """Process 1 ends without a word. Process 0 writes the error of its next exchange."""
+    join_processes(rank, 2, folder)
+    Accelerator(cpu=True)
+    torch.distributed.barrier()
+    if rank == 1:
+        os._exit(0)  # as after SIGKILL; with another status, the test would end process 0
+    try:
+        with names_lost_peer():
+            for _ in range(2):
+                torch.distributed.all_reduce(torch.ones(3))
+    except UserError as error:
+        (folder / "error.txt").write_text(str(error))
 
 
 def is_stopped(rank: int, folder: Path) -> None:

@@ -12,7 +12,7 @@ from rsmclip import RSMCLIPConfig, RSMCLIPModel
 from rsmclip.core.errors import UserError
 from rsmclip.models.average import read_ingredients, read_teacher
 from rsmclip.models.folder import save_model_folder
-from rsmclip.training.checkpoints import save_checkpoint
+from rsmclip.training.checkpoints import register_states, save_checkpoint
 from rsmclip.training.teacher import Student, Teacher
 from rsmclip.training.tokenizer import train_tokenizer
 from tests.conftest import TINY
@@ -90,8 +90,7 @@ def save_run(run: Path, teacher: bool = True) -> tuple[Path, dict[str, torch.Ten
     accelerator = Accelerator(cpu=True)
     model = RSMCLIPModel.from_pretrained(run, dtype="float32")
     tower = Teacher(RSMCLIPModel(model.config))
-    if teacher:
-        accelerator.register_for_checkpointing(tower)
+    register_states(accelerator, teacher=tower if teacher else None)
     accelerator.prepare(Student(model))
     return save_checkpoint(accelerator, run / "checkpoints", 4, 1), tower.state_dict()
 
@@ -125,8 +124,8 @@ def test_what_has_no_teacher_is_named(save):
     for folder in (checkpoint, run):
         with pytest.raises(UserError, match=f"{folder} has no teacher"):
             read_teacher(folder)
-    (checkpoint / "custom_checkpoint_0.pkl").write_bytes(b"")
-    with pytest.raises(UserError, match="custom_checkpoint_0.pkl"):
+    (checkpoint / "teacher.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="teacher.safetensors"):
         read_teacher(checkpoint)
 
 

@@ -2,17 +2,20 @@
 
 import errno
 import json
+import os
 import re
 import resource
 import shutil
 import zlib
 from contextlib import contextmanager
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from safetensors.torch import load_file
 
 from rsmclip.core.errors import UserError
 from rsmclip.training import checkpoints as module
@@ -23,6 +26,7 @@ from rsmclip.training.checkpoints import (
     damage,
     find_checkpoint,
     load_checkpoint,
+    register_states,
     save_checkpoint,
 )
 from tests.process import make_run, one_of_two
@@ -173,6 +177,84 @@ def test_without_a_good_checkpoint_all_damages_are_named(run, tmp_path):
         flip(tmp_path / f"step-{step}" / "optimizer.bin")
     with pytest.raises(UserError, match="step-10 .*optimizer.bin .*step-5 .*optimizer.bin"):
         find_checkpoint(tmp_path, "latest")
+
+
+class Counter:
+    """A part of a run that is not a module."""
+
+    count = 3
+
+    def state_dict(self) -> dict:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.count = state["count"]
+
+
+def test_parts_of_a_run_are_stored_as_safetensors_and_json_and_restored(run, tmp_path):
+    teacher, stream = torch.nn.Linear(3, 2), Counter()
+    register_states(run[0], teacher=teacher, centering=None, stream=stream)
+    path = save_checkpoint(run[0], tmp_path, 7, keep=2)
+    stored = load_file(path / "teacher.safetensors")
+    assert all(stored[name].equal(value) for name, value in teacher.state_dict().items())
+    assert json.loads((path / "stream.json").read_text()) == {"count": 3}
+    assert not list(path.glob("custom_checkpoint_*")) and not (path / "centering.safetensors").exists()
+    with torch.no_grad():
+        teacher.weight.zero_()
+    stream.count = 0
+    load_checkpoint(run[0], path, seed=0)
+    assert teacher.weight.equal(stored["weight"]) and stream.count == 3
+    for name, content in (("teacher.safetensors", b"{}"), ("stream.json", b"{")):
+        before = (path / name).read_bytes()
+        (path / name).write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            load_checkpoint(run[0], path, seed=0)
+        (path / name).write_bytes(before)
+    (path / "teacher.safetensors").unlink()
+    with pytest.raises(UserError, match="teacher.safetensors"):
+        load_checkpoint(run[0], path, seed=0)
+
+
+class Exploit:
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["optimizer.bin", "scheduler.bin", "random_states_0.pkl", "pytorch_model.bin"])
+def test_a_checkpoint_with_code_is_refused_and_its_code_is_not_run(run, tmp_path, name, zipped):
+    accelerator, _, optimizer = run
+    accelerator.prepare(torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0))
+    path = save_checkpoint(accelerator, tmp_path, 7, keep=2)
+    if name == "pytorch_model.bin":  # accelerate reads it if there is no model.safetensors
+        (path / "model.safetensors").unlink()
+    torch.save({"step": Exploit(tmp_path / "run")}, path / name, _use_new_zipfile_serialization=zipped)
+    (path / "manifest.json").unlink()
+    module.write_manifest(path, 7, 1)
+    with pytest.raises(UserError, match="step-7 .*could run code"):
+        load_checkpoint(accelerator, find_checkpoint(tmp_path, "latest"), seed=0)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["sampler.bin", "dl_state_dict.bin", "scaler.pt"])
+def test_files_that_a_run_does_not_have_are_not_read(run, tmp_path, name):
+    path = save_checkpoint(run[0], tmp_path, 7, keep=2)
+    torch.save(Exploit(tmp_path / "run"), path / name)
+    assert load_checkpoint(run[0], find_checkpoint(tmp_path, "latest"), seed=0) == 7
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named_and_its_pickles_are_not_read(run, tmp_path):
+    for step in (5, 10):
+        path = save_checkpoint(run[0], tmp_path, step, keep=2)
+    torch.save(Exploit(tmp_path / "run"), path / "custom_checkpoint_0.pkl")
+    for wanted in ("latest", str(path)):  # the checkpoint before is not taken instead
+        with pytest.raises(UserError, match="step-10/custom_checkpoint_0.pkl .*--model"):
+            find_checkpoint(tmp_path, wanted)
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_to_resume_from_is_an_error(tmp_path):

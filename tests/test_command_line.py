@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rsmclip.core.command_line import run_command
+from rsmclip.core.command_line import OneLineParser, run_command
 from rsmclip.core.errors import UserError, extra, user_errors
 from rsmclip.core.files import write_whole
 
@@ -61,6 +61,22 @@ def test_a_user_error_is_one_line_and_status_2(capsys):
     with pytest.raises(SystemExit) as end:
         run_command(command, "rsmclip data")
     assert end.value.code == 2 and capsys.readouterr().err == "rsmclip data: error: row 3 of a.csv: no caption\n"
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(capsys):
+    """A file name can have them: colors, a bell, a carriage return that hides the line, bytes that are not UTF-8."""
+    name = "a\x1b[2J\x07\r\udcff\u202e é.csv"
+
+    def command():
+        raise UserError(f"{name} has no rows")
+
+    with pytest.raises(SystemExit):
+        run_command(command)
+    assert capsys.readouterr().err == "error: a\\x1b[2J\\x07 \\udcff\\u202e é.csv has no rows\n"
+    with pytest.raises(SystemExit):
+        OneLineParser(prog="x").parse_args([name])
+    line = capsys.readouterr().err
+    assert line.rstrip("\n").isprintable() and "\\x1b[2J" in line
 
 
 def test_ctrl_c_is_status_130(capsys):

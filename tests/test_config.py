@@ -66,6 +66,27 @@ def test_fine_tuning_counts_epochs_and_inherits_no_benchmark():
     assert read_yaml(RECIPES / "finetune.yaml")["benchmarks"] == []  # also if a base has some
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("seed: !!python/object/apply:os.mkdir [run]", "odd.yaml.*python/object/apply:os.mkdir"),
+        ("seed: !!python/name:os.system", "odd.yaml.*python/name:os.system"),
+        ("seed: !!binary aGk=", "seed.*int"),
+        ("languages: &a [*a]", "languages"),
+        ("? [a]\n: b", "odd.yaml.*unhashable"),
+        ("seed: \x1b", "odd.yaml.*special characters"),
+        ('output_dir: "a\\e[31m"', "output_dir.*control characters"),
+        ('dataset: "a\\nb"', "dataset.*control characters"),
+    ],
+)
+def test_tags_and_control_characters_of_a_file_are_refused_in_one_line(tmp_path, monkeypatch, text, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        parse_config(["--config", "odd.yaml"])
+    assert re.search(named, " ".join(str(error.value).split())) and not (tmp_path / "run").exists()
+
+
 def test_a_recipe_says_only_what_it_changes_of_another(tmp_path):
     (tmp_path / "whole.yaml").write_text("batch_size: 8\nlearning_rate: 3e-4\nlanguages: [en, pt]\n")
     (tmp_path / "part.yaml").write_text("base: whole.yaml\nlanguages: [en]\n")

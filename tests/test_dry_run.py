@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 
@@ -56,7 +57,7 @@ def test_it_prints_what_the_run_would_be_and_writes_the_picture_alone(config, tm
 def test_it_can_be_repeated_and_the_run_can_follow(config):
     train.train(config)
     train.train(config)
-    check_run_folder(replace(config, dry_run=False))
+    check_run_folder(replace(config, dry_run=False), Accelerator(cpu=True))
 
 
 def test_another_runs_folder_is_left_alone(config, tmp_path):

@@ -1,17 +1,32 @@
 """The splits of a run: rows for training have a caption that can be drawn, and fill a batch."""
 
 import json
+import multiprocessing as mp
+import re
+import resource
+from collections.abc import Iterator
 from dataclasses import replace
+from threading import Lock
 
 import pytest
+import torch
 from accelerate import Accelerator
 from datasets import DatasetDict
+from torch.utils.data import DataLoader, Dataset
 
 from rsmclip.core.errors import UserError
 from rsmclip.eval.tasks import all_texts
 from rsmclip.training.batches import CaptionedViews, CaptionSampling, sentence_id
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.loading import all_splits, load_splits, rows_with_captions
+from rsmclip.training.interruption import start_workers
+from rsmclip.training.loading import (
+    all_splits,
+    allow_open_files,
+    load_splits,
+    prepare_worker,
+    received,
+    rows_with_captions,
+)
 
 
 def test_rows_without_a_caption_in_a_language_that_is_drawn_are_left_out(corpus):
@@ -84,6 +99,62 @@ def test_a_vocabulary_is_trimmed_to_all_splits(corpus, tmp_path):
     rows = corpus["test"].map(lambda row: {"captions": dict.fromkeys(row["captions"]) | {"en": ["xylophone"]}})
     DatasetDict(corpus | {"dev": rows}).save_to_disk(tmp_path / "corpus")
     assert "xylophone" in set(all_texts(all_splits(TrainingConfig(dataset=str(tmp_path / "corpus")))))
+
+
+class Rows(Dataset):
+    """Numbers. The last one raises an error in the worker."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        if row == 39:
+            raise RuntimeError("a bug")
+        return torch.tensor([row])
+
+
+def batches_of_workers(**options) -> tuple[Iterator, list]:
+    loader = DataLoader(Rows(), batch_size=1, num_workers=1, worker_init_fn=prepare_worker, **options)
+    iterator = start_workers(loader)
+    return received(iterator), iterator._workers
+
+
+def test_a_killed_worker_is_one_line():
+    batches, (worker,) = batches_of_workers(prefetch_factor=1)
+    next(batches)
+    worker.kill()
+    named = "DataLoader worker.*(killed|exited).*--num_workers.*--resume_from_checkpoint latest"
+    with pytest.raises(UserError, match=named) as error:
+        list(batches)
+    assert "\n" not in str(error.value)
+
+
+def test_a_worker_that_cannot_send_a_batch_ends_the_run_and_not_only_its_batch():
+    batches, _ = batches_of_workers(collate_fn=lambda rows: Lock())  # as a tensor without a free file or memory
+    with pytest.raises(UserError, match="worker.*exited.*/dev/shm.*ulimit"):
+        list(batches)
+
+
+def test_a_bug_in_a_worker_keeps_its_traceback():
+    batches, _ = batches_of_workers()
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(batches)
+
+
+def load_with_few_files(sender) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        allow_open_files()
+    except UserError as error:
+        sender.send(str(error))
+
+
+def test_too_few_open_files_are_refused_before_workers_start():
+    receiver, sender = mp.Pipe(duplex=False)
+    process = mp.get_context("fork").Process(target=load_with_few_files, args=(sender,))
+    process.start()
+    process.join()
+    assert receiver.poll() and re.search("64 open files.*ulimit -n.*--num_workers 0", receiver.recv())
 
 
 def test_a_split_that_does_not_exist_and_a_batch_larger_than_the_corpus_are_refused(corpus_folder):

@@ -90,3 +90,14 @@ def test_the_bar_moves_every_step_and_fits_80_columns_with_loss_rate_and_remaini
     line = log.bar.format_meter(**log.bar.format_dict | shown)
     assert len(line) <= 80 and line.endswith("9996/20000 [11:06:40<11:07:12, loss 12.346, 1,024 pairs/s]")
     log.bar.close()
+
+
+def test_control_characters_of_an_image_id_do_not_reach_the_terminal(tmp_path, capsys):
+    log = TrainingLog(TrainingConfig(output_dir=str(tmp_path)), Accelerator(cpu=True), 0, 1_000)
+    log.new_undecodable = ["a\x1b[2J\r"]
+    log.count_undecodable()
+    log.bar.close()
+    (record,) = map(json.loads, (tmp_path / "train_log.jsonl").read_text().splitlines())
+    assert record["undecodable"] == ["a\x1b[2J\r"]
+    shown = capsys.readouterr()
+    assert "a\\x1b[2J\\r" in shown.out + shown.err and "\x1b[2J" not in shown.out + shown.err

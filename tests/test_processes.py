@@ -4,13 +4,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from accelerate.utils import DistributedType
+from torch.distributed.fsdp import StateDictType
 
 from rsmclip.core.errors import UserError
 from rsmclip.training.config import TrainingConfig
-from rsmclip.training.processes import check_launch, choose_attention, rerun_command
+from rsmclip.training.processes import (
+    check_environment,
+    check_launch,
+    choose_attention,
+    make_accelerator,
+    names_lost_peer,
+    rerun_command,
+)
+from tests.process import loses_its_peer
 
-FSDP, DEEPSPEED = {"ACCELERATE_USE_FSDP": "true"}, {"ACCELERATE_USE_DEEPSPEED": "true"}
+FSDP = {"ACCELERATE_USE_FSDP": "true"}
 
 
 def processes(
@@ -19,9 +29,10 @@ def processes(
     precision: str = "bf16",
     kind: DistributedType = DistributedType.FSDP,
     version: int = 2,
+    state: StateDictType = StateDictType.FULL_STATE_DICT,
 ) -> SimpleNamespace:
     """The facts about an accelerator that are checked."""
-    plugin = SimpleNamespace(fsdp_version=version)
+    plugin = SimpleNamespace(fsdp_version=version, state_dict_type=state)
     return SimpleNamespace(
         device=torch.device(device),
         num_processes=count,
@@ -36,8 +47,7 @@ def launch(monkeypatch):
     """Set the environment variables of a launcher."""
 
     def set_variables(variables: dict[str, str]) -> None:
-        for name in (*FSDP, *DEEPSPEED):
-            monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(*FSDP, raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
@@ -47,11 +57,11 @@ def launch(monkeypatch):
 @pytest.mark.parametrize(
     ("variables", "accelerator", "adapter", "named"),
     [
-        (DEEPSPEED, processes(), False, "DeepSpeed.*fsdp.yaml"),
         ({}, processes("cpu", precision="fp16"), False, "fp16.*bf16"),
         (FSDP, processes(precision="fp16"), False, "fp16.*FSDP"),
         (FSDP, processes("cpu", kind=DistributedType.MULTI_CPU), False, "FSDP.*cpu.yaml"),
         (FSDP, processes(version=1), False, "fsdp_version.*2"),
+        (FSDP, processes(state=StateDictType.SHARDED_STATE_DICT), False, "fsdp_state_dict_type.*FULL_STATE_DICT"),
         (FSDP, processes(), True, "lora.*FSDP.*ddp.yaml"),
     ],
 )
@@ -59,6 +69,28 @@ def test_launches_that_are_not_supported_are_refused(launch, variables, accelera
     launch(variables)
     with pytest.raises(UserError, match=named):
         check_launch(accelerator, adapter)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("GRADIENT_ACCUMULATION_STEPS", "4", "STEPS is '4'.*--gradient_accumulation_chunks"),
+        ("GRADIENT_ACCUMULATION_STEPS", "many", "STEPS is 'many'.*--gradient_accumulation_chunks"),
+        ("USE_DEEPSPEED", "true", "DeepSpeed.*fsdp.yaml"),
+        ("USE_MEGATRON_LM", "true", "Megatron_LM.*fsdp.yaml"),
+        ("USE_PARALLELISM_CONFIG", "True", "Parallelism_config.*fsdp.yaml"),
+        ("MIXED_PRECISION", "fp8", "'fp8'.*bf16"),
+    ],
+)
+def test_variables_of_a_launcher_that_a_run_does_not_support_are_refused(monkeypatch, name, value, named):
+    monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    with pytest.raises(UserError, match=named):
+        make_accelerator(TrainingConfig())
+
+
+def test_accumulation_over_one_step_is_accepted(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    check_environment()
 
 
 @pytest.mark.parametrize(
@@ -72,6 +104,17 @@ def test_launches_that_are_not_supported_are_refused(launch, variables, accelera
 def test_supported_launches_are_accepted(launch, variables, accelerator, adapter):
     launch(variables)
     check_launch(accelerator, adapter)
+
+
+def test_a_lost_peer_is_one_line(tmp_path):
+    mp.spawn(loses_its_peer, (tmp_path,), nprocs=2)
+    line = (tmp_path / "error.txt").read_text()
+    assert "process 0" in line and "--resume_from_checkpoint latest" in line and "\n" not in line
+
+
+def test_other_errors_are_not_those_of_a_peer():
+    with pytest.raises(RuntimeError, match="a bug"), names_lost_peer():
+        raise RuntimeError("a bug")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ from rsmclip.training.run_folder import (
 )
 
 
+def check(config: TrainingConfig) -> None:
+    check_run_folder(config, Accelerator(cpu=True))
+
+
 @pytest.fixture
 def folder(tmp_path):
     """The folder of a run with a checkpoint, a model and a file that the run did not write."""
@@ -33,17 +37,17 @@ def folder(tmp_path):
 
 def test_another_runs_model_is_refused(folder):
     with pytest.raises(ValueError, match="overwrite_output_dir.*resume_from_checkpoint"):
-        check_run_folder(TrainingConfig(output_dir=str(folder)))
+        check(TrainingConfig(output_dir=str(folder)))
     assert (folder / "model.safetensors").exists()
 
 
 def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(folder):
     config = TrainingConfig(output_dir=str(folder), overwrite_output_dir=True, seed=3)
-    check_run_folder(config)
+    check(config)
     assert (folder / "model.safetensors").exists()  # a check deletes nothing
     prepare_run_folder(config, Accelerator(cpu=True))
     left = sorted(path.name for path in folder.iterdir())
-    assert left == [".gitignore", "checkpoints", "thesis.txt", "training_config.yaml"]
+    assert left == [".gitignore", ".lock", "checkpoints", "thesis.txt", "training_config.yaml"]
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["training_config.yaml"]
 
 
@@ -51,26 +55,26 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(folder):
 def test_files_that_no_run_wrote_are_not_replaced(tmp_path, overwrite):
     (tmp_path / "README.md").write_text("of another project")
     with pytest.raises(ValueError, match="README.md.*output_dir"):
-        check_run_folder(TrainingConfig(output_dir=str(tmp_path), overwrite_output_dir=overwrite))
+        check(TrainingConfig(output_dir=str(tmp_path), overwrite_output_dir=overwrite))
 
 
 @pytest.mark.parametrize("name", ["model", "tokenizer", "dataset"])
 def test_folders_that_the_run_reads_are_not_deleted(folder, name):
     config = TrainingConfig(output_dir=str(folder), overwrite_output_dir=True, **{name: str(folder)})
     with pytest.raises(ValueError, match=f"overwrite_output_dir.*{name}"):
-        check_run_folder(config)
+        check(config)
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="output_dir.*file"):
-        check_run_folder(TrainingConfig(output_dir=str(tmp_path / "file")))
+        check(TrainingConfig(output_dir=str(tmp_path / "file")))
 
 
 def test_the_root_is_no_folder_of_a_run(monkeypatch):
     config = TrainingConfig(output_dir="/", overwrite_output_dir=True)
     with pytest.raises(ValueError, match="output_dir /"):
-        check_run_folder(config)
+        check(config)
     with pytest.raises(ValueError, match="output_dir"):
         monkeypatch.setattr("pathlib.Path.mkdir", lambda *arguments, **options: pytest.fail("it writes"))
         write_settings(config, Path("/"))
@@ -78,7 +82,7 @@ def test_the_root_is_no_folder_of_a_run(monkeypatch):
 
 def test_a_run_continues_with_its_own_settings(folder, tmp_path):
     def resumed(**changed):
-        check_run_folder(TrainingConfig(output_dir=str(folder), **({"resume_from_checkpoint": "latest"} | changed)))
+        check(TrainingConfig(output_dir=str(folder), **({"resume_from_checkpoint": "latest"} | changed)))
 
     resumed(num_workers=0, logging_steps=3)
     with pytest.raises(ValueError, match="learning_rate 0.0001, not 0.5"):
@@ -93,10 +97,10 @@ def test_a_run_that_a_figure_chooses_from_continues_with_what_it_is_measured_on(
     prepare_run_folder(TrainingConfig(**fields), Accelerator(cpu=True))
     (tmp_path / "run" / "checkpoints" / "step-4").mkdir()
     fields["resume_from_checkpoint"] = "latest"
-    check_run_folder(TrainingConfig(**fields, test_split="dev"))
+    check(TrainingConfig(**fields, test_split="dev"))
     for changed in ({"validation_split": "dev"}, {"evaluation_languages": ["en"]}, {"benchmarks": ["rsicd"]}):
         with pytest.raises(ValueError, match=next(iter(changed))):
-            check_run_folder(TrainingConfig(**fields, **changed))
+            check(TrainingConfig(**fields, **changed))
 
 
 def test_a_run_of_epochs_continues_with_epochs_or_with_as_many_steps(tmp_path):
@@ -115,7 +119,7 @@ def test_a_run_of_epochs_continues_with_epochs_or_with_as_many_steps(tmp_path):
 
     def resume(**changed):
         given = config(resume_from_checkpoint="latest", **changed)
-        check_run_folder(given)
+        check(given)
         return with_checkpoint(given.with_whole_steps(300), accelerator)
 
     assert resume().resume_from_checkpoint == str(checkpoint)
@@ -136,7 +140,12 @@ def test_published_settings_name_no_place_on_this_machine_and_start_a_new_run(fo
     text = (tmp_path / "new" / "training_config.yaml").read_text()
     assert str(tmp_path) not in text and yaml.safe_load(text)["overwrite_output_dir"] is False
     assert parse_config(["--config", str(tmp_path / "new" / "training_config.yaml")]) == published
-    assert (tmp_path / "new" / ".gitignore").read_text().split() == ["checkpoints/", "trackers/", "dry_run.png"]
+    assert (tmp_path / "new" / ".gitignore").read_text().split() == [
+        "checkpoints/",
+        "trackers/",
+        "dry_run.png",
+        ".lock",
+    ]
 
 
 def test_published_benchmarks_have_no_local_path(tmp_path):

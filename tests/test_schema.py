@@ -1,6 +1,7 @@
 """The schema: valid corpora are accepted, and error lines name the wrong split, column or language."""
 
 import io
+import re
 
 import datasets
 import pytest
@@ -156,6 +157,39 @@ def test_shards_whose_columns_differ_are_refused_in_one_line(tmp_path):
         Dataset.from_dict({column: ["a"]}).to_parquet(tmp_path / f"train-{number}.parquet")
     with pytest.raises(UserError, match="^the dataset [^\n]+ is damaged: [^\n]+$"):
         load_corpus(tmp_path)
+
+
+def card(*lines: str) -> str:
+    return "\n".join(["---", *lines, "---", ""])
+
+
+FILES = ("configs:", "- config_name: default", "  data_files:", "  - split: train", "    path: ")
+ROWS = ("dataset_info:", "  splits:", "  - name: train", "    num_bytes: 9", "    num_examples: 7")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (card("x: !!python/object/apply:os.mkdir [run]"), "README.md.*python/object"),
+        (card("x: \x1b[31m"), "README.md.*special characters"),
+        (card("x: [1"), "README.md"),
+        (card("- a list"), "dict"),
+        (card(*ROWS), "'train' should have 7 rows, but has 1;.*dataset_info"),
+        (card(*FILES[:-1], FILES[-1] + "broken.zip"), "archive.*BadZipFile.*fetch"),
+        (card(*FILES[:-1], FILES[-1] + "broken.tar"), "archive.*ReadError.*fetch"),
+        (card(*FILES[:-1], FILES[-1] + "broken.csv.gz"), "broken|damaged"),
+    ],
+)
+def test_a_damaged_card_or_archive_is_refused_in_one_line(tmp_path, monkeypatch, own_cache, text, named):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "corpus"
+    Dataset.from_dict({"image_id": ["a"]}).to_parquet(folder / "train.parquet")
+    for name in ("broken.zip", "broken.tar", "broken.csv.gz"):
+        (folder / name).write_bytes(b"PK\x03\x04" + bytes(600) if name != "broken.csv.gz" else b"\x1f\x8b\x08 no")
+    (folder / "README.md").write_text(text)
+    with pytest.raises(UserError, match=f"^[^\n]*{folder}[^\n]*$") as error:
+        load_corpus(folder)
+    assert re.search(named, str(error.value)) and not (tmp_path / "run").exists()
 
 
 def test_a_bug_in_our_code_is_not_reported_as_a_damaged_dataset(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The tokenizer that is trained on captions."""
 
+import re
+
 import pytest
 from transformers import AutoTokenizer, XLMRobertaTokenizer
 
@@ -51,3 +53,17 @@ def test_it_is_saved_and_loaded(tokenizer, tmp_path):
     text = "Два серых моста через реку. 공항에 흰색 비행기 두 대가 있다."
     assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert loaded.model_max_length == 77
+
+
+def test_captions_with_too_few_distinct_words_are_one_line(capsys):
+    few = train_tokenizer(["a river", "a bridge"], vocab_size=1000, max_length=77)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.search(rf" 3 distinct words.* {len(few)} pieces.*vocab_size 1,000.*--tokenizer", line)
+    with pytest.raises(UserError, match="blank"):
+        train_tokenizer(["  ", "\n"], vocab_size=1000, max_length=77)
+
+
+def test_a_full_vocabulary_says_nothing(corpus, capsys):
+    captions = [text for row in corpus["train"]["captions"] for texts in row.values() for text in texts]
+    assert len(train_tokenizer(captions, vocab_size=1000, max_length=77)) == 1000
+    assert capsys.readouterr().out == ""

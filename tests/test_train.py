@@ -2,8 +2,10 @@
 
 import json
 import re
+import resource
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -373,6 +375,18 @@ def test_folders_of_images_are_measured_before_in_and_after_training(make_run, t
     text = (tmp_path / "run" / "README.md").read_text()
     assert "### rsscn7" in text and text.count("| start |") == 2 and "`rsscn7` chose" in text
     assert "--benchmarks demo rsscn7=RSSCN7" in results.command and str(tmp_path) not in text
+
+
+def test_a_full_disk_at_the_final_save_names_the_way_on(make_run, tmp_path):
+    run = make_run(evaluate_start=False, languages=["en"])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # as on a full disk
+        with pytest.raises(UserError, match="run cannot be written.*--resume_from_checkpoint latest") as error:
+            train.finish(run, {}, SimpleNamespace(best=None))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
 
 
 LORA = {"r": 2, "target_modules": r".*\.(q_proj|v_proj|query|value)"}

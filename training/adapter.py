@@ -6,6 +6,7 @@ from dataclasses import fields as fields_of
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPProcessor
 
@@ -79,6 +80,7 @@ def merged(adapter: PeftModel) -> RSMCLIPModel:
 
 def save_adapter(adapter: PeftModel, processor: CLIPProcessor, folder: Path) -> None:
     """Save the adapter without its model, and the processor."""
-    adapter.save_pretrained(folder)
-    open_weights(folder)
-    processor.save_pretrained(folder)
+    with user_errors(OSError, SafetensorError, prefix=f"{folder} cannot be written"):
+        adapter.save_pretrained(folder)
+        open_weights(folder)
+        processor.save_pretrained(folder)

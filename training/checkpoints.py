@@ -6,6 +6,10 @@ a power failure leaves a complete checkpoint or none. When a run resumes, the ma
 and the run continues from the checkpoint before.
 
 The checksum is CRC-32, which is fast: it reads 3 GB/s on one core (SHA-256: 1.6 GB/s).
+
+Reading a checkpoint runs no code from it. Accelerate reads optimizer, scheduler and random states with
+`weights_only=True`. The states of other parts are safetensors and JSON, written and read here: Accelerate would read
+them as pickles of any content.
 """
 
 import json
@@ -15,17 +19,63 @@ import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object, set_seed
+from accelerate.utils import gather_object, load, set_seed
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from rsmclip.core.errors import UserError
+from rsmclip.core.errors import UserError, user_errors
+from rsmclip.training.processes import once
 
+FORMER_STATES = "custom_checkpoint_*.pkl"  # by Accelerate, in checkpoints of earlier versions of this project
 MANIFEST = "manifest.json"
 UNFINISHED = (".writing-*", ".deleting-*")  # folders that a killed run can leave
+
+
+class Stateful(Protocol):
+    """A part of a run. Its state has tensors alone if it is a module, else values of JSON."""
+
+    def state_dict(self) -> dict: ...
+
+    def load_state_dict(self, state: dict) -> object: ...
+
+
+def register_states(accelerator: Accelerator, **parts: Stateful | None) -> None:
+    """
+    Make checkpoints contain parts that Accelerate does not prepare, as `<name>.safetensors` or `<name>.json`.
+
+    Args:
+        accelerator (`Accelerator`): The processes of the run. Its `load_state` raises [`UserError`] for a bad file.
+        parts: The parts by name. `None` is left out.
+    """
+    parts = {name: part for name, part in parts.items() if part is not None}
+
+    def write(models: list, weights: list, folder: str) -> None:
+        for name, part in parts.items() if accelerator.is_main_process else ():
+            path, state = state_file(Path(folder), name, part), part.state_dict()
+            if isinstance(part, torch.nn.Module):
+                save_file({key: value.contiguous() for key, value in state.items()}, path)
+            else:
+                path.write_text(json.dumps(state), encoding="utf-8")
+
+    def read(models: list, folder: str) -> None:
+        for name, part in parts.items():
+            path = state_file(Path(folder), name, part)
+            with user_errors(OSError, SafetensorError, json.JSONDecodeError, prefix=f"{path} cannot be read"):
+                state = load_file(path) if isinstance(part, torch.nn.Module) else json.loads(path.read_bytes())
+            part.load_state_dict(state)
+
+    accelerator.register_save_state_pre_hook(write)
+    accelerator.register_load_state_pre_hook(read)
+
+
+def state_file(folder: Path, name: str, part: Stateful) -> Path:
+    return folder / f"{name}.{'safetensors' if isinstance(part, torch.nn.Module) else 'json'}"
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int, best: int | None = None) -> Path:
@@ -91,11 +141,23 @@ def load_checkpoint(accelerator: Accelerator, checkpoint: Path, seed: int) -> in
 
     Every process has its own random state. If the number of processes has changed since the checkpoint, random states
     start anew from the seed and the step.
+
+    Raises:
+        [`UserError`]: A file cannot be read, or has objects that are not tensors or numbers, which could run code.
     """
     step, wrote = checkpoint_step(checkpoint), json.loads((checkpoint / MANIFEST).read_bytes())["processes"]
-    accelerator.load_state(str(checkpoint))
+    try:
+        with user_errors(OSError, EOFError, SafetensorError, prefix=f"{checkpoint} cannot be read"):
+            if wrote == accelerator.num_processes:  # `load_state` ignores a random state that it cannot read
+                load(checkpoint / f"random_states_{accelerator.process_index}.pkl")
+            accelerator.load_state(str(checkpoint))
+    except UnpicklingError as error:
+        raise UserError(
+            f"{checkpoint} has a file with objects that are not tensors or numbers, which could run code: "
+            "no run has written it. Resume from another checkpoint, or start a new run"
+        ) from error
     if wrote != accelerator.num_processes:
-        # load_state ignores a missing random state: the process would draw the numbers of the first steps again.
+        # The process has no random state, or that of another share: it would draw numbers of earlier steps again.
         set_seed(int(np.random.SeedSequence([seed, step, accelerator.process_index]).generate_state(1)[0]))
         accelerator.print(
             f"{checkpoint.name} was written by {wrote} processes and is continued by {accelerator.num_processes}: "
@@ -118,21 +180,17 @@ def find_checkpoint_once(accelerator: Accelerator, folder: Path, wanted: str) ->
     Raises:
         [`UserError`]: There is no such checkpoint, or it is damaged.
     """
-    found: list[Path | UserError | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            found = [find_checkpoint(folder, wanted)]
-        except UserError as error:
-            found = [error]
-    checkpoint = broadcast_object_list(found)[0]
-    if isinstance(checkpoint, UserError):
-        raise checkpoint
-    return checkpoint
+    return once(accelerator, lambda: find_checkpoint(folder, wanted))
 
 
 def find_checkpoint(folder: Path, wanted: str) -> Path:
     damaged = []
     for checkpoint in candidates(folder, wanted):
+        if former := next(checkpoint.glob(FORMER_STATES), None):
+            raise UserError(
+                f"{former} is from an earlier version of this project. Such a file can run code, so it is not read: "
+                "continue the run with that version, or give its model folder as --model and another --output_dir"
+            )
         if not (found := damage(checkpoint)):
             if damaged:
                 print("; ".join(damaged) + f"; the run continues from {checkpoint.name}")

@@ -324,8 +324,8 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             value = getattr(self, name)
             if value == "":  # such as --model "$MODEL" without this variable: a run from random weights
                 raise UserError(f"{name} is empty: it must name a folder")
-            if re.search(r"[\0\ud800-\udfff]", value or ""):  # NUL, or half a surrogate pair
-                raise UserError(f"{name} is {value!r}, which cannot be the name of a folder")
+            if re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value or ""):  # or half a surrogate pair
+                raise UserError(f"{name} is {value!r}: a name of a folder must not have control characters; rename it")
         self.check_combinations()
         self.caption_sampling()
         check_model_config(self.model_config)

@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from rsmclip import RSMCLIPModel
+from rsmclip.core.command_line import printable
 from rsmclip.core.drawing import save
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import image_bytes, open_encoded
@@ -230,7 +231,8 @@ def dry_run(
     captions = drawn_captions(batch, rows, config.languages)
     print("\nfirst batch")
     for image_id, texts in zip(batch["image_ids"], captions, strict=False):
-        print(textwrap.indent("\n".join([image_id, *(f"  {language}: {text}" for language, text in texts)]), "  "))
+        lines = [image_id, *(f"  {language}: {text}" for language, text in texts)]
+        print(textwrap.indent("\n".join(map(printable, lines)), "  "))
     path = Path(config.output_dir) / PICTURE
     shown = f"{len(captions)} of {config.batch_size} images, seed {config.seed}"
     title = f"First batch of {path.resolve().parent.name}: {shown}"

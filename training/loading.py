@@ -1,6 +1,10 @@
 """Load and check the splits of a run, and yield its batches on the device."""
 
+import os
+import resource
+import sys
 from collections.abc import Iterator
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import torch
@@ -30,6 +34,10 @@ from rsmclip.training.source_sampling import SourceOrder
 from rsmclip.training.streaming import ShardOrder, StreamedCorpus, follow, open_splits
 from rsmclip.training.views import ViewSpec
 
+OPEN_FILES = 1024  # limit that loading needs; 4 prefetched batches of a worker have about 150
+# In errors of the loader about a worker, and of receiving a tensor. Exceptions of our code begin with "Caught".
+LOST_WORKER = ("DataLoader worker (pid", "Too many open files", "ancdata", "Connection reset", "shared memory")
+
 
 def corpus_place(settings: DataSettings) -> str:
     """Return the folder or Hub id of the corpus. Draw the demo corpus if it is not in the cache."""
@@ -44,8 +52,11 @@ def load_splits(config: TrainingConfig, accelerator: Accelerator) -> dict[str, D
 
     Raises:
         [`UserError`]: The corpus or a split does not exist or has another schema, a language has no captions, the
-            training split has fewer rows than a batch, or `source_sampling` names a corpus that it does not have.
+            training split has fewer rows than a batch, `source_sampling` names a corpus that it does not have, or
+            the workers may have too few open files.
     """
+    if config.num_workers:
+        allow_open_files()
     names = {"train": config.train_split, "validation": config.validation_split, "test": config.test_split}
     with accelerator.main_process_first():  # rank 0 downloads or draws, the others read its cache
         place = corpus_place(config)
@@ -122,7 +133,7 @@ def batches(
     Yield the batches of this process, on its device, that follow the first `first_step` steps.
 
     Raises:
-        [`UserError`]: Too many images cannot be decoded, or a shard of a stream could not be read.
+        [`UserError`]: Too many images cannot be decoded, a shard of a stream could not be read, or a worker has ended.
     """
     on_cpu = accelerator.device.type == "cpu"  # on a CPU padding is expensive, on a GPU small matrices are
     groups = max(4 if on_cpu else 1, config.gradient_accumulation_chunks)
@@ -149,12 +160,53 @@ def batches(
         num_workers=config.num_workers,
         pin_memory=accelerator.device.type == "cuda",
         prefetch_factor=4 if config.num_workers else None,
-        worker_init_fn=end_with_the_training_process,
+        worker_init_fn=prepare_worker,
         # Without a generator, the loader would draw from the one whose state a checkpoint restores.
         generator=torch.Generator().manual_seed(config.seed),
     )
     follows = config.streaming and accelerator.is_local_main_process
-    for batch in follow(loader, rows) if follows else start_workers(loader):
+    for batch in received(follow(loader, rows) if follows else start_workers(loader)):
         if isinstance(batch, UserError):  # returned by a worker, see `CaptionedViews`
             raise batch
         yield send_to_device(batch, accelerator.device, non_blocking=True)
+
+
+def allow_open_files() -> None:
+    """Raise the limit of open files: workers send each tensor of a batch as an open file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        raise UserError(
+            f"a process may have {hard} open files here, but loading data needs {OPEN_FILES}: raise the limit "
+            f"(ulimit -n {OPEN_FILES}), or give --num_workers 0"
+        )
+    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
+
+
+def prepare_worker(worker: int) -> None:
+    """Make a new worker end with the training process, or if it cannot send a batch; a `worker_init_fn`."""
+    end_with_the_training_process(worker)
+    Queue._on_queue_feeder_error = staticmethod(end_without_sending)  # by default the training process waits forever
+
+
+def end_without_sending(error: Exception, batch: object) -> None:
+    print(f"a data loading process cannot send a batch: {error}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def received(batches: Iterator) -> Iterator[dict | UserError]:
+    """Yield batches. Raise [`UserError`] if a worker was killed or cannot send. An exception in a worker is a bug."""
+    while True:
+        try:
+            batch = next(batches, None)
+        except (RuntimeError, OSError, EOFError) as error:
+            if str(error).startswith("Caught") or not (str(error) == "" or any(map(str(error).count, LOST_WORKER))):
+                raise
+            raise UserError(
+                f"a data loading process has ended or its batch is lost ({' '.join(str(error).split()) or 'EOF'}): "
+                "check the memory, /dev/shm and ulimit -n, give fewer --num_workers, and continue with "
+                "--resume_from_checkpoint latest"
+            ) from error
+        if batch is None:
+            return
+        yield batch

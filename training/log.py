@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from tqdm.auto import tqdm
 
+from rsmclip.core.command_line import printable
 from rsmclip.core.errors import user_errors
 from rsmclip.core.files import write_whole
 from rsmclip.training.batches import UNDECODABLE_SHARE, undecodable_images
@@ -190,7 +191,7 @@ class TrainingLog:
 
     def say(self, line: str) -> None:
         if self.accelerator.is_main_process:
-            self.bar.write(line)
+            self.bar.write(printable(line))  # a corpus can have control characters in its image ids
 
     def write(self, record: dict) -> None:
         if self.accelerator.is_main_process:

@@ -7,7 +7,11 @@ gathers it.
 
 import os
 import platform
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -17,14 +21,19 @@ from accelerate.utils import (
     DistributedType,
     InitProcessGroupKwargs,
     ProjectConfiguration,
+    broadcast_object_list,
 )
 from torch import nn
-from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.fsdp import MixedPrecisionPolicy, StateDictType
 
 from rsmclip import RSMCLIPModel
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import is_local
 from rsmclip.training.config import SOURCES, TrainingConfig
+
+ACCUMULATION, PRECISION = "ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_MIXED_PRECISION"
+LOST_PEER = re.compile("Connection (closed by peer|reset by peer|refused)|Broken pipe|remote process exited", re.I)
+Result = TypeVar("Result")
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
@@ -34,6 +43,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     Raises:
         [`UserError`]: The launch is not supported, or the processes cannot share the batch equally.
     """
+    check_environment()
     AcceleratorState._reset_state()  # of an earlier run of this process, which may have had another precision
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # otherwise processes of torchrun on a CPU do not form a group
@@ -56,15 +66,31 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     return accelerator
 
 
+def check_environment() -> None:
+    """
+    Raise [`UserError`] for variables of a launcher that Accelerate would fail at or apply to every step.
+
+    With accumulation it would divide each gradient, although every step of a run is a step of the optimizer.
+    """
+    for name in ("DeepSpeed", "Megatron_LM", "Parallelism_config"):
+        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "false").lower() == "true":
+            raise UserError(f"{name} is not supported: launch with configs/accelerate/fsdp.yaml")
+    if (steps := os.environ.get(ACCUMULATION, "1")) != "1":
+        raise UserError(
+            f"{ACCUMULATION} is {steps!r}, but a step cannot be divided by Accelerate: unset it, and give "
+            "--gradient_accumulation_chunks, which saves the memory and keeps all candidates of InfoNCE"
+        )
+    if (precision := os.environ.get(PRECISION, "no")).lower() == "fp8":
+        raise UserError(f"{PRECISION} is {precision!r}, which is not supported: launch with --mixed_precision bf16")
+
+
 def check_launch(accelerator: Accelerator, adapter: bool) -> None:
     """
     Raise [`UserError`] if the launch is not supported. Accelerate would ignore some requests without a message.
 
     `adapter` says whether the run trains a LoRA adapter.
     """
-    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
-        raise UserError("DeepSpeed is not supported: launch with configs/accelerate/fsdp.yaml")
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     if accelerator.mixed_precision == "fp16" and (sharded or accelerator.device.type == "cpu"):
         raise UserError("mixed_precision fp16 needs GPUs without FSDP: use bf16")
     if not sharded:
@@ -75,8 +101,38 @@ def check_launch(accelerator: Accelerator, adapter: bool) -> None:
         )
     if accelerator.state.fsdp_plugin.fsdp_version != 2:
         raise UserError("fsdp_version must be 2, as in configs/accelerate/fsdp.yaml")
+    if accelerator.state.fsdp_plugin.state_dict_type != StateDictType.FULL_STATE_DICT:  # others are read as pickles
+        raise UserError("fsdp_state_dict_type must be FULL_STATE_DICT, as in configs/accelerate/fsdp.yaml")
     if adapter:
         raise UserError("lora does not work with FSDP and does not need it: launch with configs/accelerate/ddp.yaml")
+
+
+def once(accelerator: Accelerator, action: Callable[[], Result]) -> Result:
+    """Call `action` on rank 0. All processes return its result, or raise its [`UserError`], so that none waits."""
+    done: list[Result | UserError | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            done = [action()]
+        except UserError as error:
+            done = [error]
+    (result,) = broadcast_object_list(done)
+    if isinstance(result, UserError):
+        raise result
+    return result
+
+
+@contextmanager
+def names_lost_peer() -> Iterator[None]:
+    """Raise [`UserError`] if an exchange fails because another process of the run has ended. Also a decorator."""
+    try:
+        yield
+    except RuntimeError as error:  # of gloo, or torch's DistError
+        if not LOST_PEER.search(str(error)):
+            raise
+        raise UserError(
+            f"process {PartialState().process_index} has lost another process of the run, which was killed or has "
+            "failed: look for its message, and continue with --resume_from_checkpoint latest"
+        ) from error
 
 
 def choose_attention(model: RSMCLIPModel, accelerator: Accelerator) -> None:

@@ -10,25 +10,32 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import published_name, read_json, write_whole
-from rsmclip.models.folder import PICTURE, PRIVATE, PUBLISHED, is_model_folder
+from rsmclip.models.folder import LOCK, PICTURE, PRIVATE, PUBLISHED, is_model_folder
 from rsmclip.training.checkpoints import candidates, find_checkpoint_once
 from rsmclip.training.command_line import read_yaml
 from rsmclip.training.config import SOURCES, VALIDATION, TrainingConfig
+from rsmclip.training.processes import once
+from rsmclip.training.run_lock import hold
 
 START = "checkpoints/start_metrics.json"  # of the model before training
 
 
-def check_run_folder(config: TrainingConfig) -> None:
+def check_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None:
     """
-    Check that the run may use its `output_dir`. Nothing is written or deleted.
+    Check that the run may use its `output_dir`. No file of the folder is changed or deleted, except its lock.
 
     Raises:
-        [`UserError`]: The folder has another run or foreign files, or the resumed run has other settings.
+        [`UserError`]: The folder has a run that has not ended, another run or foreign files, or the resumed run has
+            other settings.
     """
+    once(accelerator, lambda: hold(Path(config.output_dir), create=False))
+    check_content(config)
+
+
+def check_content(config: TrainingConfig) -> None:
     folder = Path(config.output_dir)
     if not folder.resolve().name:
         raise UserError(f"output_dir {folder} is the root of the file system, not a folder of a run")
@@ -100,11 +107,17 @@ def prepare_run_folder(config: TrainingConfig, accelerator: Accelerator) -> None
     Raises:
         [`UserError`]: The folder cannot be written.
     """
+
+    def prepare() -> None:
+        folder = Path(config.output_dir)
+        with user_errors(OSError, prefix=f"output_dir {folder} cannot be written"):
+            folder.mkdir(parents=True, exist_ok=True)
+            hold(folder, create=True)
+            check_content(config)  # again: another run may have begun and ended since the first check
+            write_settings(config, folder)
+
     accelerator.wait_for_everyone()  # all processes must have checked the folder before it changes
-    if accelerator.is_main_process:
-        with user_errors(OSError, prefix=f"output_dir {config.output_dir} cannot be written"):
-            write_settings(config, Path(config.output_dir))
-    accelerator.wait_for_everyone()
+    once(accelerator, prepare)
 
 
 def write_settings(config: TrainingConfig, folder: Path) -> None:
@@ -114,18 +127,19 @@ def write_settings(config: TrainingConfig, folder: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         (folder / "checkpoints").mkdir(parents=True)
         config.save(folder / "checkpoints" / "training_config.yaml")
-    (folder / ".gitignore").write_text("".join(f"{name}/\n" for name in PRIVATE) + f"{PICTURE}\n")
+    (folder / ".gitignore").write_text("".join(f"{name}/\n" for name in PRIVATE) + f"{PICTURE}\n{LOCK}\n")
     published.save(folder / "training_config.yaml")
 
 
 def stored_start(config: TrainingConfig, accelerator: Accelerator) -> dict | None:
     """Return the metrics of the model before training that [`store_start`] wrote for this test split, or `None`."""
-    found: list[dict | None] = [None]
-    path = Path(config.output_dir) / START
-    if accelerator.is_main_process and path.is_file():
-        stored = read_json(path)
-        found = [stored["metrics"] if stored["settings"] == evaluated_settings(config) else None]
-    return broadcast_object_list(found)[0]
+
+    def read() -> dict | None:
+        path = Path(config.output_dir) / START
+        stored = read_json(path) if path.is_file() else {}
+        return stored["metrics"] if stored.get("settings") == evaluated_settings(config) else None
+
+    return once(accelerator, read)
 
 
 def store_start(config: TrainingConfig, metrics: dict) -> None:

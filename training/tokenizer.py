@@ -6,6 +6,7 @@ A start from published weights uses the tokenizer of those weights instead.
 import json
 from collections.abc import Iterable
 
+from accelerate import PartialState
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import XLMRobertaTokenizer
 
@@ -18,15 +19,20 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
     """
     Train a Unigram tokenizer (Kudo 2018) with the special tokens of XLM-RoBERTa.
 
+    Print a line if the captions have too few words for `vocab_size` pieces.
+
     Args:
         captions (`Iterable[str]`): Sentences. Equal sentences count once.
         vocab_size (`int`): Largest number of pieces, including special tokens.
         max_length (`int`): Longest sequence of the text tower in tokens.
 
     Raises:
-        [`UserError`]: `vocab_size` is too small for the special tokens and a piece for each letter of the captions.
+        [`UserError`]: The captions have no words, or `vocab_size` is too small for the special tokens and a piece for
+            each letter of the captions.
     """
     sentences = sorted(set(captions))
+    if not (words := {word for sentence in sentences for word in sentence.split()}):
+        raise UserError("the captions are blank: no tokenizer can be trained on them; check the corpus")
     letters = {"▁", *(letter for letter in "".join(sentences) if not letter.isspace())}
     if (needed := len(letters) + len(SPECIAL_TOKENS) + 1) > vocab_size:
         raise UserError(
@@ -46,10 +52,13 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -
     )
     tokenizer.train_from_iterator(sentences, trainer)
     pieces = json.loads(tokenizer.to_str())["model"]["vocab"][len(SPECIAL_TOKENS) :]
-    return XLMRobertaTokenizer(
-        vocab=[*((token, 0.0) for token in SPECIAL_TOKENS), *reproducible(pieces), ("<mask>", 0.0)],
-        model_max_length=max_length,
-    )
+    vocab = [*((token, 0.0) for token in SPECIAL_TOKENS), *reproducible(pieces), ("<mask>", 0.0)]
+    if len(vocab) < vocab_size:
+        PartialState().print(
+            f"the captions have only {len(words):,} distinct words: the tokenizer gets {len(vocab):,} pieces, not "
+            f"vocab_size {vocab_size:,}. For texts with other words, give a published --tokenizer or more captions"
+        )
+    return XLMRobertaTokenizer(vocab=vocab, model_max_length=max_length)
 
 
 def reproducible(pieces: list[tuple[str, float]]) -> list[tuple[str, float]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from datasets import DatasetDict, Features, Image
 from huggingface_hub import DatasetCard
+from yaml import YAMLError
 
 from rsmclip.core.errors import user_errors
 from rsmclip.core.files import write_whole
@@ -23,7 +24,7 @@ def remove_rows(folder: Path, corpus: DatasetDict, dropped: Collection[str], aud
         audit_summary (`str`): Markdown for the audit section of the card.
     """
     dropped, report = frozenset(dropped), BuildReport()
-    with user_errors(OSError, ValueError, prefix=f"the card of {folder} cannot be read"):
+    with user_errors(OSError, ValueError, YAMLError, prefix=f"the card of {folder} cannot be read"):
         card = DatasetCard.load(folder / "README.md")
 
     def kept() -> Iterator[tuple[str, dict]]:

@@ -63,16 +63,16 @@ def test_a_damaged_checkpoint_is_named_and_the_run_resumes_from_the_one_before(r
     trial = Trial(recipe, tmp_path / "damaged")
     shutil.copytree(uninterrupted, trial.output)
     before, last = checkpoints(trial.output / "checkpoints")
-    content = bytearray((last / "custom_checkpoint_0.pkl").read_bytes())  # the teacher
+    content = bytearray((last / "teacher.safetensors").read_bytes())
     content[len(content) // 2] ^= 1
-    (last / "custom_checkpoint_0.pkl").write_bytes(content)
+    (last / "teacher.safetensors").write_bytes(content)
     log = trial.output / "train_log.jsonl"  # as if the run was killed in the evaluation after that checkpoint
     lines = log.read_text().splitlines()
     kept = [line for line in lines if f'"step": {checkpoint_step(before)}, "validation_' not in line]
     assert len(kept) == len(lines) - 1
     log.write_text("".join(f"{line}\n" for line in kept))
     trial.finish()
-    named = [line for line in trial.printed().splitlines() if "custom_checkpoint_0.pkl" in line]
+    named = [line for line in trial.printed().splitlines() if "teacher.safetensors" in line]
     assert named and str(last) in named[0] and str(before) in trial.printed()
     assert differences(uninterrupted, trial.output) == []
 
