@@ -20,7 +20,6 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from PIL import Image
 
@@ -32,7 +31,7 @@ from rsmclip.hub.handler import InputError, open_image
 SECONDS, BYTES = 2.0, 10**9  # an image that takes more is reported
 DEADLINE = 10  # seconds of CPU for an image, after which the child process ends
 ADDRESSES = 12 * 2**30  # bytes of addresses of the process that reads an image
-MUTANTS = 36  # of each picture
+MUTANTS = 44  # of each picture
 SIZES = (1_000, 30_000, 1_000_000)  # numbers of repeated parts
 LARGEST = 4 * 2**20  # bytes, about; a file with more parts has fewer
 
@@ -201,11 +200,24 @@ def bmp(rows: bytes, size: tuple[int, int], compression: int = 1) -> bytes:
     return struct.pack("<2sIHHI", b"BM", offset + len(rows), 0, 0, offset) + header + palette + rows
 
 
-def j2k(size: int = 64, tile: int = 64, levels: int = 0, precinct: int | None = None, layers: int = 1) -> bytes:
-    """A JPEG 2000 codestream of one gray component, with an empty tile."""
-    siz = struct.pack(">HIIIIIIIIHBBB", 0, size, size, 0, 0, tile, tile, 0, 0, 1, 7, 1, 1)
+def j2k(
+    size: int = 64,
+    tile: int = 64,
+    levels: int = 0,
+    precinct: int | None = None,
+    layers: int = 1,
+    block: int = 6,
+    bands: int = 1,
+) -> bytes:
+    """A JPEG 2000 codestream with an empty tile. `precinct` and `block` are logarithms of sides."""
+    siz = struct.pack(">HIIIIIIIIH", 0, size, size, 0, 0, tile, tile, 0, 0, bands) + bytes([7, 1, 1]) * bands
     sizes = b"" if precinct is None else bytes([17 * precinct]) * (levels + 1)
-    cod = bytes([precinct is not None, 2]) + struct.pack(">H", layers) + bytes([0, levels, 0, 0, 0, 1]) + sizes
+    cod = (
+        bytes([precinct is not None, 2])
+        + struct.pack(">H", layers)
+        + bytes([0, levels, block - 2, block - 2, 0, 1])
+        + sizes
+    )
     qcd = bytes([0x20]) + bytes([0x40] * (3 * levels + 1))
     sot = struct.pack(">HIBB", 0, 14, 0, 1)
     return (
@@ -262,7 +274,7 @@ def tiff_tiles(draw: random.Random, number: int) -> Iterator[bytes]:
     tags += [(273, 4, number, start), (278, 4, 1, side - 1), (279, 4, 1, side * side)]
     yield tiff(tags, struct.pack("<I", start) * number + bytes(side * side))
     # Compressed tiles that are far larger than the picture, and a picture of many tiles
-    for width, tile, compressed in ((16, 32768, True), (16, 2**15 + 16, False), (11_000, 16, True)):
+    for width, tile, compressed in ((16, 32768, True), (16, 2**15 + 16, False), (7_000, 16, True)):
         pixels = zlib.compress(bytes(min(tile * tile, 2**30)), 9) if compressed else b""
         numbers = {256: width, 257: width, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile}
         start, tiles = 14 + 12 * 10, (-(-width // tile)) ** 2
@@ -373,10 +385,10 @@ def webp_chunks(draw: random.Random, number: int) -> Iterator[bytes]:
     inner = pixels[0] + struct.pack("<I", len(pixels[1])) + pixels[1] + bytes(len(pixels[1]) % 2)
     frame = bytes(6) + (15).to_bytes(3, "little") * 2 + bytes(4) + inner
     yield webp((b"ANIM", bytes(6)), *[(b"ANMF", frame)] * min(number, LARGEST // len(frame)), flags=2)
-    for size in ((16383, 16383), (12_000, 12_000), (7_000, 7_000)):
+    for size in ((16383, 16383), (12_000, 12_000), (6_300, 6_300)):
         yield webp((b"ANIM", bytes(6)), (b"ANMF", frame), flags=2, size=size)
     if number > 100_000:
-        yield encode(Image.new("RGB", (7_000, 7_000)), "WEBP", lossless=True, method=0)
+        yield encode(Image.new("RGB", (6_300, 6_300)), "WEBP", lossless=True, method=0)
 
 
 def jpeg2000_boxes(draw: random.Random, number: int) -> Iterator[bytes]:
@@ -392,14 +404,18 @@ def jpeg2000_boxes(draw: random.Random, number: int) -> Iterator[bytes]:
 
 
 def jpeg2000_pixels(draw: random.Random, number: int) -> Iterator[bytes]:
-    side = min(int((number * 40) ** 0.5), 7_000)
-    yield j2k(side, side)
-    yield j2k(side, max(side // 250, 1))
-    yield j2k(side, 1)
-    for levels, precinct in ((0, 0), (5, 0), (5, 1), (3, 4)):
-        yield j2k(side, side, levels, precinct)
-    yield j2k(side, side, 5, 7, layers=65_535)
+    side = min(int((number * 40) ** 0.5), 6_300)
+    for block in (2, 4, 6):
+        for bands in (1, 4):
+            yield j2k(side, side, block=block, bands=bands)
+    for bands in (1, 4):
+        yield j2k(side, max(side // 250, 1), bands=bands)
+        yield j2k(side, side, 5, bands=bands)
+        for precinct in (0, 1, 4, 7):
+            yield j2k(side, side, 0 if precinct == 0 else 5, precinct, bands=bands)
+        yield j2k(side, side, 5, 6, layers=65_535, bands=bands)
     yield j2k(side, side, 32)
+    yield encode(Image.new("RGBA", (side, side)), "JPEG2000")
 
 
 def ppm_text(draw: random.Random, number: int) -> Iterator[bytes]:
@@ -440,12 +456,8 @@ READERS: dict[str, Callable[[bytes], object]] = {
 OUTCOMES = ("read", "refused", "traceback")
 
 
-def memory_bytes() -> int:
-    return int(re.search(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-
-
 def measured(read: Callable[[bytes], object], content: bytes) -> tuple[float, int, str]:
-    """Read an image in a process of its own. Returns seconds of CPU, growth of memory in bytes, and the outcome."""
+    """Read an image in a process of its own. Returns seconds of CPU, peak of memory in bytes, and the outcome."""
     process = os.fork()
     if not process:
         resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
@@ -463,7 +475,7 @@ def measured(read: Callable[[bytes], object], content: bytes) -> tuple[float, in
     _, status, usage = os.wait4(process, 0)
     signal_number, outcome = status & 127, status >> 8
     ended = f"ended by {signal.Signals(signal_number).name}" if signal_number else OUTCOMES[outcome]
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 - memory_bytes(), ended
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, ended
 
 
 def main() -> int:
@@ -476,10 +488,12 @@ def main() -> int:
     read_for_evaluation(png())  # imports what readers import late
     outcomes = {reader: Counter() for reader in args.readers}
     slowest, largest = dict.fromkeys(args.readers, (0.0, "")), dict.fromkeys(args.readers, (0, ""))
+    _, own, _ = measured(len, b"")
     faults = 0
     for name, content in image_inputs(args.seed):
         for reader in args.readers if re.search(args.only, name) else ():
             seconds, memory, outcome = measured(READERS[reader], content)
+            memory -= own
             outcomes[reader][outcome] += 1
             slowest[reader] = max(slowest[reader], (seconds, name))
             largest[reader] = max(largest[reader], (memory, name))

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffTags
 from transformers import AutoModel, AutoProcessor
 
 MAX_IMAGES = 32  # in a request
@@ -35,9 +35,9 @@ MAX_IMAGE_BYTES = 20 * 2**20  # of an encoded image
 MAX_PIXELS = 50_000_000  # of an image, read from its header before it is decoded
 MAX_RATIO = 50  # longer side / shorter side; preprocessing resizes the shorter side to the model's size
 MAX_SCANS = 50  # of a JPEG; a progressive one has about ten, and each scan decodes the whole picture again
-MAX_HEADER_PARTS = 4000  # that are read before the pixels: segments, chunks, tags and their values
-MAX_HEADER_BYTES = 2**24
-MAX_PARTS = 10**6  # that are read with the pixels
+MAX_HEADER_PARTS = 2000  # that are read before the pixels: segments, chunks, tags and their values
+MAX_HEADER_BYTES = 2**22
+MAX_PARTS = 500_000  # that are read with the pixels
 MAX_EXIF_BYTES = 2**17
 MAX_COSTLY_PIXELS = 40_000_000  # of WebP and JPEG 2000, whose decoders need up to 24 bytes for a pixel
 MAX_BLOCKS = 300_000  # of JPEG 2000
@@ -336,30 +336,34 @@ class TooCostly(ValueError):
     """An image whose file takes far more time or memory than its pixels need."""
 
 
-class BoundedFile(io.BytesIO):
+class Bounded:
     """
-    Content of an image file. Raises [`TooCostly`] if Pillow reads more bytes or parts than any usual file has.
+    A file of an image. Raises [`TooCostly`] if Pillow reads more bytes or parts of it than any usual file has.
 
     Thousands of tags can name the same bytes, a file can have millions of empty parts, and Pillow joins EXIF segments.
     """
 
-    def __init__(self, content: bytes):
+    def __init__(self, content: object):
         super().__init__(content)
         self.exif_segments = 0
         self.allow(MAX_HEADER_PARTS, MAX_HEADER_BYTES)
 
     def allow(self, parts: int, size: int) -> None:
         """Set the numbers of parts and bytes that can be read from now on."""
-        self.parts, self.size = parts, size
+        self.parts_left, self.bytes_left = parts, size
 
     def read(self, size: int = -1) -> bytes:
         data = super().read(size)
-        self.parts -= 1
-        self.size -= len(data) if size >= 0 else 0  # a WebP is read at once
+        self.parts_left -= 1
+        self.bytes_left -= len(data) if size >= 0 else 0  # a WebP is read at once
         self.exif_segments += data.startswith(b"Exif\0\0")
-        if min(self.parts, self.size) < 0 or self.exif_segments > 2:
-            raise TooCostly("its metadata is too long or has too many parts: save it without metadata")
+        if min(self.parts_left, self.bytes_left) < 0 or self.exif_segments > 2:
+            raise TooCostly("it has too many parts or too much metadata: save it again as PNG, without metadata")
         return data
+
+
+class BoundedFile(Bounded, io.BytesIO):
+    """Content of an image file, see [`Bounded`]."""
 
 
 def check_cost(image: Image.Image, content: bytes) -> None:
@@ -367,8 +371,12 @@ def check_cost(image: Image.Image, content: bytes) -> None:
     pixels = image.width * image.height
     if image.tile and image.tile[0][0] in ("bmp_rle", "ppm_plain"):  # slow decoders in Python
         raise TooCostly(f"a {image.format} in this encoding is not read: save it as PNG")
-    if image.format == "TIFF" and image.tag_v2.get(322, 1) * image.tag_v2.get(323, 1) > max(pixels, 2**24):
-        raise TooCostly("the tiles of the TIFF are larger than the picture")
+    if image.format == "TIFF":
+        if image.tag_v2.get(322, 1) * image.tag_v2.get(323, 1) > max(pixels, 2**24):  # sides of a tile
+            raise TooCostly("the tiles of the TIFF are larger than the picture")
+        exif = image.getexif()
+        for directory in TiffTags.TAGS_V2_GROUPS.keys() & exif.keys():
+            exif.get_ifd(directory)  # else read with the pixels, where more bytes are allowed
     if image.format in ("WEBP", "JPEG2000") and pixels > MAX_COSTLY_PIXELS:
         raise TooCostly(f"{pixels:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in {image.format}")
     if image.format == "JPEG2000":
