@@ -131,6 +131,13 @@ def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def zeros(length: int) -> bytes:
+    """Compress so many zeros, and some more."""
+    stream = zlib.compressobj(9)
+    first, block = (stream.compress(bytes(2**14)) + stream.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    return first + block * (length >> 14) + stream.flush()
+
+
 def tiff(tags: list[tuple[int, int, int, int]], tail: bytes = b"", following: int = 0) -> bytes:
     """A TIFF of these tags (number, type, count, value or offset). `tail` begins at 14 + 12 · number of tags."""
     table = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
@@ -151,7 +158,7 @@ def picture_tags(offset: int, width: int = 16, height: int = 16, **changes: int)
 def png(*chunks: tuple[bytes, bytes], size: tuple[int, int] = (16, 16), bits: int = 8, kind: int = 0) -> bytes:
     """A gray PNG with these chunks before the pixels, which are zeros. A chunk named IDAT takes their place."""
     width, height = size
-    pixels = zlib.compress(bytes((1 + (width * bits * {0: 1, 2: 3, 6: 4}[kind] + 7) // 8) * height), 9)
+    pixels = zeros((1 + (width * bits * {0: 1, 2: 3, 6: 4}[kind] + 7) // 8) * height)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)), *chunks]
     chunks += [(b"IEND", b"")] if any(name == b"IDAT" for name, _ in chunks) else [(b"IDAT", pixels), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -275,7 +282,7 @@ def tiff_tiles(draw: random.Random, number: int) -> Iterator[bytes]:
     yield tiff(tags, struct.pack("<I", start) * number + bytes(side * side))
     # Compressed tiles that are far larger than the picture, and a picture of many tiles
     for width, tile, compressed in ((16, 32768, True), (16, 2**15 + 16, False), (7_000, 16, True)):
-        pixels = zlib.compress(bytes(min(tile * tile, 2**30)), 9) if compressed else b""
+        pixels = zeros(tile * tile) if compressed else b""
         numbers = {256: width, 257: width, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile}
         start, tiles = 14 + 12 * 10, (-(-width // tile)) ** 2
         tags = [(tag, 4, 1, value) for tag, value in numbers.items()]

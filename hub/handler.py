@@ -40,7 +40,7 @@ MAX_HEADER_BYTES = 2**22
 MAX_PARTS = 500_000  # that are read with the pixels
 MAX_EXIF_BYTES = 2**17
 MAX_COSTLY_PIXELS = 40_000_000  # of WebP and JPEG 2000, whose decoders need up to 24 bytes for a pixel
-MAX_BLOCKS = 300_000  # of JPEG 2000
+MAX_BLOCKS = 300_000  # of all components of a JPEG 2000
 MAX_TEXTS = 256  # texts or labels in a request
 MAX_CHARACTERS = 1000  # of a text, a label or a template; the tokenizer then cuts at the model's maximum length
 FORMATS = (
@@ -62,9 +62,9 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 # picture, such as the video of a phone.
 JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 J2K_SIZE = b"\xff\x4f\xff\x51"  # begins a JPEG 2000 codestream: markers SOC and SIZ
-# Headers of JPEG 2000. SIZ: corners of the image. COD, and COC for one component: precincts given or not, number of
-# levels, and logarithms of the sides of a block.
-J2K_SIZ = re.compile(rb"\xff\x4f\xff\x51\0...(.{16}).{16}\0", re.DOTALL)
+# Headers of JPEG 2000. SIZ: corners of the image, sides of a tile, number of components. COD, and COC for one
+# component: precincts given or not, number of levels, and logarithms of the sides of a block.
+J2K_SIZ = re.compile(rb"\xff\x4f\xff\x51(.{38})", re.DOTALL)
 J2K_COD = re.compile(
     rb"\xff(?:\x52\0.([\0-\7])[\0-\4]..[\0\1]|\x53\0..([\0\1]))([\0-\x20])([\0-\10])([\0-\10]).[\0\1]", re.DOTALL
 )
@@ -384,22 +384,26 @@ def check_cost(image: Image.Image, content: bytes) -> None:
 
 
 def check_blocks(content: bytes) -> None:
-    # The decoder keeps about 250 bytes for each block of a component, even if the block has no data.
-    corners = [struct.unpack(">4I", found[1]) for found in J2K_SIZ.finditer(content)]
-    width, height = (max((corner[side] - corner[side + 2] for corner in corners), default=0) for side in (0, 1))
-    blocks = 0 if width * height <= MAX_COSTLY_PIXELS else MAX_BLOCKS + 1
+    # The decoder keeps up to 2 kB for each block or precinct of a component, and more for a tile, even without data.
+    width = height = bands = tiles = 0
+    for found in J2K_SIZ.finditer(content):
+        length, right, bottom, left, top, across, down, count = struct.unpack(">H2x6I8xH", found[1])
+        if length != 38 + 3 * count:
+            continue  # compressed data that looks like a header
+        width, height, bands = max(width, right - left), max(height, bottom - top), max(bands, count)
+        tiles = max(tiles, (width // max(across, 1) + 1) * (height // max(down, 1) + 1))
+    blocks = 2 * tiles if width * height <= MAX_COSTLY_PIXELS else MAX_BLOCKS + 1
     for found in J2K_COD.finditer(content):
         levels, *sides = (found[group][0] for group in (3, 4, 5))
         has_precincts = (found[1] or found[2])[0] & 1
         precincts = content[found.end() : found.end() + levels + 1] if has_precincts else b"\xff" * (levels + 1)
         for level, precinct in zip(range(levels, -1, -1), precincts, strict=False):
-            across, down = (
-                min(side + 2, size) for side, size in zip(sides, (precinct & 15, precinct >> 4), strict=True)
-            )
+            most = (precinct & 15, precinct >> 4)
+            across, down = (min(side + 2, size) for side, size in zip(sides, most, strict=True))
             blocks += ((width >> level + across) + 1) * ((height >> level + down) + 1)
-        if blocks > MAX_BLOCKS:
+        if blocks * bands > MAX_BLOCKS:
             break
-    if blocks > MAX_BLOCKS:
+    if blocks * bands > MAX_BLOCKS:
         raise TooCostly(f"the JPEG 2000 has more than {MAX_BLOCKS:,} blocks: save it with blocks of 64 × 64 pixels")
 
 

@@ -1,5 +1,6 @@
 """Faults: unusable rows are found and named; images keep their pixels."""
 
+import inspect
 import io
 import random
 import struct
@@ -201,6 +202,9 @@ def test_pictures_that_would_take_hours_or_grow_are_refused():
 
 def test_corpora_and_the_endpoint_have_the_same_limits():
     """The handler is copied to the Hub alone, so it has its own limits."""
-    for name in ("MAX_RATIO", "MAX_SCANS", "JPEG_SCAN"):
+    costs = ("MAX_HEADER_PARTS", "MAX_HEADER_BYTES", "MAX_PARTS", "MAX_EXIF_BYTES", "MAX_COSTLY_PIXELS", "MAX_BLOCKS")
+    for name in ("MAX_RATIO", "MAX_SCANS", "JPEG_SCAN", "J2K_SIZ", "J2K_COD", *costs):
         assert getattr(images, name) == getattr(handler, name), name
+    for name in ("TooCostly", "Bounded", "BoundedFile", "check_cost", "check_blocks", "check_exif"):
+        assert inspect.getsource(getattr(images, name)) == inspect.getsource(getattr(handler, name)), name
     assert set(handler.FORMATS) == set(FORMATS) - {"PPM"}
