@@ -23,7 +23,7 @@ MAX_HEADER_PARTS = 2000  # that are read before the pixels: segments, chunks, ta
 MAX_HEADER_BYTES = 2**22
 MAX_PARTS = 500_000  # that are read with the pixels
 MAX_EXIF_BYTES = 2**17
-MAX_COSTLY_PIXELS = 40_000_000  # of WebP and JPEG 2000, whose decoders need up to 24 bytes for a pixel
+MAX_COSTLY_PIXELS = 25_000_000  # of WebP and JPEG 2000, whose decoders need up to 24 bytes for a pixel
 MAX_BLOCKS = 300_000  # of all components of a JPEG 2000
 
 # Header of a JPEG scan with one to four components. The first two bytes alone also occur in other data of the file,

@@ -66,8 +66,8 @@ def test_build_leaves_out_images_that_would_take_gigabytes_or_hours(tmp_path, ma
         "profiles.png": [*fuzz_images.png_text(draw, 30_000)][4],
         "comments.gif": next(fuzz_images.gif_blocks(draw, 10**6)),
         "lines.bmp": fuzz_images.bmp(b"\1\0\0\0" * 7_000, (7_000, 7_000)),
-        "blocks.jp2": fuzz_images.j2k(6_000, 6_000, block=2),
-        "canvas.webp": fuzz_images.webp(fuzz_images.webp_pixels(), size=(12_000, 12_000)),
+        "blocks.jp2": fuzz_images.j2k(5_000, 5_000, block=2),
+        "canvas.webp": fuzz_images.webp_animation((12_000, 12_000)),
         "comments.ppm": b"P3 16 16 255\n" + b"#\n" * 500_000 + b"0 " * 768,
     }
     with (made / "metadata.jsonl").open("a") as lines:

@@ -441,7 +441,7 @@ def enlarged(image_format: str, side: int) -> bytes:
 def test_pixels_are_counted_before_they_are_decoded(image_format, monkeypatch):
     for kind in (ImageFile.ImageFile, WebPImagePlugin.WebPImageFile):
         monkeypatch.setattr(kind, "load", lambda image: pytest.fail("it was decoded"))
-    side, most = (6_324, "40,000,000") if image_format in ("WEBP", "JPEG2000") else (7_071, "50,000,000")
+    side, most = (5_000, "25,000,000") if image_format in ("WEBP", "JPEG2000") else (7_071, "50,000,000")
     with pytest.raises(InputError, match=most):
         open_image(enlarged(image_format, side + 1))
     with pytest.raises(InputError, match="50,000,000"):  # Pillow does not open it

@@ -88,10 +88,10 @@ COSTLY_FILES = {
     "JPEG, EXIF of many segments": (lambda: made(fuzz_images.jpeg_segments, 6), "metadata"),
     "GIF, comments of one byte": (lambda: made(fuzz_images.gif_blocks), "metadata"),
     "JPEG 2000, tiny boxes": (lambda: made(fuzz_images.jpeg2000_boxes), "metadata"),
-    "JPEG 2000, tiny blocks": (lambda: fuzz_images.j2k(6_000, 6_000, block=2), "blocks"),
-    "JPEG 2000, tiny precincts": (lambda: fuzz_images.j2k(6_000, 6_000, levels=5, precinct=1), "blocks"),
-    "JPEG 2000, pixels": (lambda: fuzz_images.j2k(6_400, 6_400), "40,000,000"),
-    "WebP, pixels": (lambda: fuzz_images.webp(fuzz_images.webp_pixels(), size=(6_400, 6_400)), "40,000,000"),
+    "JPEG 2000, tiny blocks": (lambda: fuzz_images.j2k(5_000, 5_000, block=2), "blocks"),
+    "JPEG 2000, tiny precincts": (lambda: fuzz_images.j2k(5_000, 5_000, levels=5, precinct=1), "blocks"),
+    "JPEG 2000, pixels": (lambda: fuzz_images.j2k(5_001, 5_001), "25,000,000"),
+    "WebP, pixels": (lambda: fuzz_images.webp_animation((5_001, 5_001)), "25,000,000"),
     "BMP, run lengths": (lambda: fuzz_images.bmp(b"\1\0\0\0" * 9, (9, 9)), "BMP.*PNG"),
 }
 
