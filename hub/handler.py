@@ -378,7 +378,9 @@ def check_cost(image: Image.Image, content: bytes) -> None:
         for directory in TiffTags.TAGS_V2_GROUPS.keys() & exif.keys():
             exif.get_ifd(directory)  # else read with the pixels, where more bytes are allowed
     if image.format in ("WEBP", "JPEG2000") and pixels > MAX_COSTLY_PIXELS:
-        raise TooCostly(f"{pixels:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in {image.format}")
+        raise TooCostly(
+            f"{image.width:,} × {image.height:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in {image.format}"
+        )
     if image.format == "JPEG2000":
         check_blocks(content)
 
@@ -392,7 +394,9 @@ def check_blocks(content: bytes) -> None:
             continue  # compressed data that looks like a header
         width, height, bands = max(width, right - left), max(height, bottom - top), max(bands, count)
         tiles = max(tiles, (width // max(across, 1) + 1) * (height // max(down, 1) + 1))
-    blocks = 2 * tiles if width * height <= MAX_COSTLY_PIXELS else MAX_BLOCKS + 1
+    if width * height > MAX_COSTLY_PIXELS:
+        raise TooCostly(f"{width:,} × {height:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in JPEG 2000")
+    blocks = 2 * tiles
     for found in J2K_COD.finditer(content):
         levels, *sides = (found[group][0] for group in (3, 4, 5))
         has_precincts = (found[1] or found[2])[0] & 1
