@@ -80,7 +80,7 @@ def test_build_leaves_out_images_that_would_take_gigabytes_or_hours(tmp_path, ma
     ended = resource.getrusage(resource.RUSAGE_SELF)
     assert len(load_corpus(tmp_path / "out")["train"]) == len(load_corpus(tmp_path / "out")["test"]) == 1
     printed = capsys.readouterr().out
-    assert all(f"({name})" in printed for name in costly), printed
+    assert all(f"/{name}: " in printed for name in costly), printed
     assert ended.ru_utime - began.ru_utime < 10 and ended.ru_maxrss - began.ru_maxrss < 10**6  # KiB
 
 
