@@ -9,6 +9,7 @@ import zlib
 import pytest
 from PIL import Image, ImageFile
 
+from rsmclip.benchmarks import fuzz_images
 from rsmclip.core import images
 from rsmclip.core.errors import UserError
 from rsmclip.core.images import FORMATS, IMAGE_ERRORS, decode_image, decode_rgb, open_encoded
@@ -100,6 +101,11 @@ def test_a_tiff_keeps_its_transparency():
     encoded = encode(image, "TIFF")
     assert Image.open(io.BytesIO(encode_image(encoded))).tobytes() == image.tobytes()
     assert decode_rgb(encode_image(encoded)).tobytes() == decode_rgb(encoded).tobytes()
+
+
+def test_a_tiff_with_a_number_as_color_profile_is_stored():
+    tags = [*fuzz_images.picture_tags(8, 4, 4), (34675, 4, 1, 7)]
+    assert Image.open(io.BytesIO(encode_image(fuzz_images.tiff(tags)))).size == (4, 4)
 
 
 def png_16() -> bytes:
