@@ -103,6 +103,8 @@ def encode_image(encoded: bytes, stretch: tuple[float, float] | None = None) -> 
     if image.format in ("JPEG", "MPO", "PNG"):  # MPO: a JPEG from a camera that stores a second picture after it
         return encoded
     buffer = io.BytesIO()
+    profile = image.info.get("icc_profile")  # a number in a broken TIFF
     # Keep transparency: the image processor puts a white background behind it.
-    image.convert("RGBA" if image.has_transparency_data else "RGB").save(buffer, "PNG")
+    image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    image.save(buffer, "PNG", icc_profile=profile if isinstance(profile, bytes) else None)
     return buffer.getvalue()

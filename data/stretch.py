@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.images import check_size
+from rsmclip.core.images import check_size, open_encoded
 from rsmclip.core.rasters import import_rasterio, open_raster, picture_bands
 
 # First bytes of the formats that may have more than 8 bits per channel: TIFF, PNG, JPEG 2000, PPM.
@@ -40,6 +40,8 @@ def stretch_to_8_bit(encoded: bytes, low: float, high: float) -> bytes | None:
     """
     if not DEEP_FORMATS.match(encoded):
         return None
+    if encoded.startswith(b"\x89PNG"):
+        open_encoded(encoded)  # bounds the chunks, which GDAL would inflate
     with open_raster(encoded) as raster:
         if set(raster.dtypes) == {"uint8"}:
             return None

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffTags
 from transformers import AutoModel, AutoProcessor
 
 MAX_IMAGES = 32  # in a request
@@ -35,6 +35,12 @@ MAX_IMAGE_BYTES = 20 * 2**20  # of an encoded image
 MAX_PIXELS = 50_000_000  # of an image, read from its header before it is decoded
 MAX_RATIO = 50  # longer side / shorter side; preprocessing resizes the shorter side to the model's size
 MAX_SCANS = 50  # of a JPEG; a progressive one has about ten, and each scan decodes the whole picture again
+MAX_HEADER_PARTS = 2000  # that are read before the pixels: segments, chunks, tags and their values
+MAX_HEADER_BYTES = 2**22
+MAX_PARTS = 500_000  # that are read with the pixels
+MAX_EXIF_BYTES = 2**17
+MAX_COSTLY_PIXELS = 25_000_000  # of WebP and JPEG 2000, whose decoders need up to 24 bytes for a pixel
+MAX_BLOCKS = 300_000  # of all components of a JPEG 2000
 MAX_TEXTS = 256  # texts or labels in a request
 MAX_CHARACTERS = 1000  # of a text, a label or a template; the tokenizer then cuts at the model's maximum length
 FORMATS = (
@@ -56,6 +62,12 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 # picture, such as the video of a phone.
 JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 J2K_SIZE = b"\xff\x4f\xff\x51"  # begins a JPEG 2000 codestream: markers SOC and SIZ
+# Headers of JPEG 2000. SIZ: corners of the image, sides of a tile, number of components. COD, and COC for one
+# component: precincts given or not, number of levels, and logarithms of the sides of a block.
+J2K_SIZ = re.compile(rb"\xff\x4f\xff\x51(.{38})", re.DOTALL)
+J2K_COD = re.compile(
+    rb"\xff(?:\x52\0.([\0-\7])[\0-\4]..[\0\1]|\x53\0..([\0\1]))([\0-\x20])([\0-\10])([\0-\10]).[\0\1]", re.DOTALL
+)
 RAW_16_BITS = (";16B", ";16L", ";16N")  # in Pillow's raw modes of 16 bits per channel
 RESCALE = "rescale it to 8 bits, as with gdal_translate -ot Byte -scale IN OUT"
 TURNS = {  # by the orientation in EXIF data
@@ -320,6 +332,91 @@ def too_large() -> InputError:
     return InputError(f"the image has more than {MAX_IMAGE_BYTES // 2**20} MiB")
 
 
+class TooCostly(ValueError):
+    """An image whose file takes far more time or memory than its pixels need."""
+
+
+class Bounded:
+    """
+    A file of an image. Raises [`TooCostly`] if Pillow reads more bytes or parts of it than any usual file has.
+
+    Thousands of tags can name the same bytes, a file can have millions of empty parts, and Pillow joins EXIF segments.
+    """
+
+    def __init__(self, content: object):
+        super().__init__(content)
+        self.exif_segments = 0
+        self.allow(MAX_HEADER_PARTS, MAX_HEADER_BYTES)
+
+    def allow(self, parts: int, size: int) -> None:
+        """Set the numbers of parts and bytes that can be read from now on."""
+        self.parts_left, self.bytes_left = parts, size
+
+    def read(self, size: int = -1) -> bytes:
+        data = super().read(size)
+        self.parts_left -= 1
+        self.bytes_left -= len(data) if size >= 0 else 0  # a WebP is read at once
+        self.exif_segments += data.startswith(b"Exif\0\0")
+        if min(self.parts_left, self.bytes_left) < 0 or self.exif_segments > 2:
+            raise TooCostly("it has too many parts or too much metadata: save it again as PNG, without metadata")
+        return data
+
+
+class BoundedFile(Bounded, io.BytesIO):
+    """Content of an image file, see [`Bounded`]."""
+
+
+def check_cost(image: Image.Image, content: bytes) -> None:
+    """Raise [`TooCostly`] if an image that is not yet decoded needs far more time or memory than its pixels."""
+    pixels = image.width * image.height
+    if image.tile and image.tile[0][0] in ("bmp_rle", "ppm_plain"):  # slow decoders in Python
+        raise TooCostly(f"a {image.format} in this encoding is not read: save it as PNG")
+    if image.format == "TIFF":
+        if image.tag_v2.get(322, 1) * image.tag_v2.get(323, 1) > max(pixels, 2**24):  # sides of a tile
+            raise TooCostly("the tiles of the TIFF are larger than the picture")
+        exif = image.getexif()
+        for directory in TiffTags.TAGS_V2_GROUPS.keys() & exif.keys():
+            exif.get_ifd(directory)  # else read with the pixels, where more bytes are allowed
+    if image.format in ("WEBP", "JPEG2000") and pixels > MAX_COSTLY_PIXELS:
+        raise TooCostly(
+            f"{image.width:,} × {image.height:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in {image.format}"
+        )
+    if image.format == "JPEG2000":
+        check_blocks(content)
+
+
+def check_blocks(content: bytes) -> None:
+    # The decoder keeps up to 2 kB for each block or precinct of a component, and more for a tile, even without data.
+    width = height = bands = tiles = 0
+    for found in J2K_SIZ.finditer(content):
+        length, right, bottom, left, top, across, down, count = struct.unpack(">H2x6I8xH", found[1])
+        if length != 38 + 3 * count:
+            continue  # compressed data that looks like a header
+        width, height, bands = max(width, right - left), max(height, bottom - top), max(bands, count)
+        tiles = max(tiles, (width // max(across, 1) + 1) * (height // max(down, 1) + 1))
+    if width * height > MAX_COSTLY_PIXELS:
+        raise TooCostly(f"{width:,} × {height:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in JPEG 2000")
+    blocks = 2 * tiles
+    for found in J2K_COD.finditer(content):
+        levels, *sides = (found[group][0] for group in (3, 4, 5))
+        has_precincts = (found[1] or found[2])[0] & 1
+        precincts = content[found.end() : found.end() + levels + 1] if has_precincts else b"\xff" * (levels + 1)
+        for level, precinct in zip(range(levels, -1, -1), precincts, strict=False):
+            most = (precinct & 15, precinct >> 4)
+            across, down = (min(side + 2, size) for side, size in zip(sides, most, strict=True))
+            blocks += ((width >> level + across) + 1) * ((height >> level + down) + 1)
+        if blocks * bands > MAX_BLOCKS:
+            break
+    if blocks * bands > MAX_BLOCKS:
+        raise TooCostly(f"the JPEG 2000 has more than {MAX_BLOCKS:,} blocks: save it with blocks of 64 × 64 pixels")
+
+
+def check_exif(image: Image.Image) -> None:
+    """Raise [`TooCostly`] if a decoded image has too much EXIF data. Pillow has not parsed it yet."""
+    if any(len(image.info.get(name, "")) > MAX_EXIF_BYTES for name in ("exif", "Raw profile type exif")):
+        raise TooCostly(f"its EXIF data has more than {MAX_EXIF_BYTES // 2**10} KiB: save it without metadata")
+
+
 def open_image(content: bytes) -> Image.Image:
     """
     Decode an image file of a client to RGB, turned as its EXIF data says.
@@ -328,19 +425,23 @@ def open_image(content: bytes) -> Image.Image:
 
     Raises:
         [`InputError`]: The content is not an image in one of `FORMATS`, is damaged, has color of over 8 or gray of
-            over 16 bits per channel, has gray of 16 bits with a maximum below 16,384, or exceeds a limit on bytes,
-            pixels, scans or the ratio of the sides.
+            over 16 bits per channel, has gray of 16 bits with a maximum below 16,384, exceeds a limit on bytes,
+            pixels, scans or the ratio of the sides, or needs far more time or memory than its pixels.
     """
     if len(content) > MAX_IMAGE_BYTES:
         raise too_large()
     if content.startswith(b"\xff\xd8") and sum(1 for _ in JPEG_SCAN.finditer(content)) > MAX_SCANS:
         raise InputError(f"the image is a JPEG of more than {MAX_SCANS} scans")
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = Image.open(file := BoundedFile(content), formats=FORMATS)
+        check_cost(image, content)
+    except TooCostly as error:
+        raise InputError(str(error)) from error
     except Image.DecompressionBombError as error:
         raise InputError(f"the image has more than {MAX_PIXELS:,} pixels") from error
     except IMAGE_ERRORS as error:
         raise InputError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
+    file.allow(MAX_PARTS, 2 * len(content) + MAX_HEADER_BYTES)
     if image.format == "JPEG2000" and image.mode[0] not in "IF":
         first = content.find(J2K_SIZE) + 42  # three bytes for each channel
         if any(depth & 127 > 7 for depth in content[first : first + 3 * len(image.getbands()) : 3]):
@@ -368,7 +469,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     try:
         is_reduced = has_too_many_bits(image)
         image.load()
+        check_exif(image)
         orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except TooCostly as error:
+        raise InputError(str(error)) from error
     except IMAGE_ERRORS as error:
         raise InputError("the image is damaged or cut off") from error
 

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from rsmclip.benchmarks import fuzz_images
 from rsmclip.data import __main__ as cli
 from rsmclip.data.demo import corpus as demo
 from rsmclip.data.schema import load_corpus
@@ -53,6 +55,33 @@ def test_build_takes_several_sources_and_counts_what_it_left_out(tmp_path, made,
     assert "image missing: other/gone" in message and "--skip_bad" in message.splitlines()[-1]
     cli.main(["build", *sources, "--output", str(tmp_path / "out"), "--skip_bad"])
     assert "image missing: 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [[], ["--stretch", "2", "98"]], ids=["plain", "stretched"])
+def test_build_leaves_out_images_that_would_take_gigabytes_or_hours(tmp_path, made, capsys, options):
+    draw = random.Random(0)
+    costly = {
+        "tags.tif": next(fuzz_images.tiff_tags(draw, 3_000)),
+        "exif.jpg": [*fuzz_images.jpeg_segments(draw, 3_000)][10],
+        "profiles.png": [*fuzz_images.png_text(draw, 30_000)][4],
+        "comments.gif": next(fuzz_images.gif_blocks(draw, 10**6)),
+        "lines.bmp": fuzz_images.bmp(b"\1\0\0\0" * 7_000, (7_000, 7_000)),
+        "blocks.jp2": fuzz_images.j2k(5_000, 5_000, block=2),
+        "canvas.webp": fuzz_images.webp_animation((12_000, 12_000)),
+        "comments.ppm": b"P3 16 16 255\n" + b"#\n" * 500_000 + b"0 " * 768,
+    }
+    with (made / "metadata.jsonl").open("a") as lines:
+        for name, content in costly.items():
+            (made / name).write_bytes(content)
+            lines.write(json.dumps({"file_name": name, "text": "a road .", "split": "train"}) + "\n")
+    command = ["build", "--source", f"imagefolder={made}", "--output", tmp_path / "out", *options]
+    began = resource.getrusage(resource.RUSAGE_SELF)
+    cli.main([*map(str, command), "--skip_bad"])
+    ended = resource.getrusage(resource.RUSAGE_SELF)
+    assert len(load_corpus(tmp_path / "out")["train"]) == len(load_corpus(tmp_path / "out")["test"]) == 1
+    printed = capsys.readouterr().out
+    assert all(f"/{name}: " in printed for name in costly), printed
+    assert ended.ru_utime - began.ru_utime < 10 and ended.ru_maxrss - began.ru_maxrss < 10**6  # KiB
 
 
 @pytest.fixture

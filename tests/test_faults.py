@@ -1,5 +1,6 @@
 """Faults: unusable rows are found and named; images keep their pixels."""
 
+import inspect
 import io
 import random
 import struct
@@ -8,6 +9,7 @@ import zlib
 import pytest
 from PIL import Image, ImageFile
 
+from rsmclip.benchmarks import fuzz_images
 from rsmclip.core import images
 from rsmclip.core.errors import UserError
 from rsmclip.core.images import FORMATS, IMAGE_ERRORS, decode_image, decode_rgb, open_encoded
@@ -99,6 +101,11 @@ def test_a_tiff_keeps_its_transparency():
     encoded = encode(image, "TIFF")
     assert Image.open(io.BytesIO(encode_image(encoded))).tobytes() == image.tobytes()
     assert decode_rgb(encode_image(encoded)).tobytes() == decode_rgb(encoded).tobytes()
+
+
+def test_a_tiff_with_a_number_as_color_profile_is_stored():
+    tags = [*fuzz_images.picture_tags(8, 4, 4), (34675, 4, 1, 7)]
+    assert Image.open(io.BytesIO(encode_image(fuzz_images.tiff(tags)))).size == (4, 4)
 
 
 def png_16() -> bytes:
@@ -201,6 +208,9 @@ def test_pictures_that_would_take_hours_or_grow_are_refused():
 
 def test_corpora_and_the_endpoint_have_the_same_limits():
     """The handler is copied to the Hub alone, so it has its own limits."""
-    for name in ("MAX_RATIO", "MAX_SCANS", "JPEG_SCAN"):
+    costs = ("MAX_HEADER_PARTS", "MAX_HEADER_BYTES", "MAX_PARTS", "MAX_EXIF_BYTES", "MAX_COSTLY_PIXELS", "MAX_BLOCKS")
+    for name in ("MAX_RATIO", "MAX_SCANS", "JPEG_SCAN", "J2K_SIZ", "J2K_COD", *costs):
         assert getattr(images, name) == getattr(handler, name), name
+    for name in ("TooCostly", "Bounded", "BoundedFile", "check_cost", "check_blocks", "check_exif"):
+        assert inspect.getsource(getattr(images, name)) == inspect.getsource(getattr(handler, name)), name
     assert set(handler.FORMATS) == set(FORMATS) - {"PPM"}

@@ -441,11 +441,13 @@ def enlarged(image_format: str, side: int) -> bytes:
 def test_pixels_are_counted_before_they_are_decoded(image_format, monkeypatch):
     for kind in (ImageFile.ImageFile, WebPImagePlugin.WebPImageFile):
         monkeypatch.setattr(kind, "load", lambda image: pytest.fail("it was decoded"))
-    for side in (7_072, 16_000):  # just more than are taken, and more than Pillow opens
-        with pytest.raises(InputError, match="50,000,000"):
-            open_image(enlarged(image_format, side))
+    side, most = (5_000, "25,000,000") if image_format in ("WEBP", "JPEG2000") else (7_071, "50,000,000")
+    with pytest.raises(InputError, match=most):
+        open_image(enlarged(image_format, side + 1))
+    with pytest.raises(InputError, match="50,000,000"):  # Pillow does not open it
+        open_image(enlarged(image_format, 16_000))
     with pytest.raises(pytest.fail.Exception, match="it was decoded"):
-        open_image(enlarged(image_format, 7_071))
+        open_image(enlarged(image_format, side))
 
 
 def test_a_narrow_image_is_not_brought_to_the_models_height():
@@ -541,7 +543,11 @@ def test_the_documented_limits_are_the_handlers():
         f"an encoded image | {module.MAX_IMAGE_BYTES // 2**20} MiB",
         f"an image, before it is decoded | {module.MAX_PIXELS:,} pixels",
         f"the longer side of an image | {module.MAX_RATIO} times the shorter",
+        f"a WebP or JPEG 2000, before it is decoded | {module.MAX_COSTLY_PIXELS:,} pixels",
         f"scans of a JPEG | {module.MAX_SCANS}",
+        f"metadata of an image | {module.MAX_HEADER_BYTES // 2**20} MiB in {module.MAX_HEADER_PARTS:,} parts",
+        f"EXIF data | {module.MAX_EXIF_BYTES // 2**10} KiB",
+        f"blocks of all components of a JPEG 2000 | {module.MAX_BLOCKS:,}",
         f"formats | {', '.join(module.FORMATS)}",
     ):
         assert f"| {row} |" in SERVING, row

@@ -104,7 +104,6 @@ DEEP = {
     "JPEG2000": write_raster(SENSOR[..., :3], driver="JP2OpenJPEG"),
     "JPEG2000, gray of 9 bits": write_raster(SENSOR[..., :1] % 512, driver="JP2OpenJPEG", NBITS="9"),
     "PPM": write_raster(SENSOR[..., :3], driver="PNM"),
-    "PPM, plain": b"P3 4 4 4095 " + b"3000 0 0 " * 16,
 }
 
 

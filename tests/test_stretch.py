@@ -1,14 +1,19 @@
 """Images of more than 8 bits per channel are stretched between percentiles; 8-bit images are kept."""
 
 import io
+import random
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from rasterio.enums import ColorInterp
 
+from rsmclip.benchmarks import fuzz_images
 from rsmclip.core import images
 from rsmclip.core.errors import UserError
+from rsmclip.core.rasters import open_raster
 from rsmclip.data.faults import encode_image
 from rsmclip.data.stretch import stretch_to_8_bit
 from tests.rasters import write_raster
@@ -93,3 +98,42 @@ def test_a_damaged_or_huge_image_is_refused(monkeypatch):
     monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 299)
     with pytest.raises(UserError, match="598"):
         encode_image(content, (2, 98))
+
+
+def second_page() -> bytes:
+    """A TIFF whose second page has 3,000 tags of the same bytes. GDAL looks at all pages."""
+    first, second = fuzz_images.tiff(fuzz_images.picture_tags(8)), next(fuzz_images.tiff_tags(random.Random(0), 3_000))
+    return first[:-4] + struct.pack("<I", len(first)) + second[8:]
+
+
+COSTLY = {
+    "tags": (lambda: next(fuzz_images.tiff_tags(random.Random(0), 3_000)), "metadata"),
+    "second page": (second_page, "metadata"),
+    "tile": (lambda: [*fuzz_images.tiff_tiles(random.Random(0), 9)][1], "tiles"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), COSTLY.values(), ids=COSTLY)
+def test_a_small_raster_that_takes_gigabytes_is_not_opened(tmp_path, make, reason):
+    content = make()
+    (tmp_path / "a.tif").write_bytes(content)
+    for raster in (content, Path(tmp_path / "a.tif")):
+        with pytest.raises(UserError, match=reason), open_raster(raster):
+            pytest.fail("it was opened")
+    with pytest.raises(UserError, match=reason):
+        encode_image(content, (2, 98))
+
+
+def test_small_blocks_and_chunks_are_refused_before_gdal_reads_them():
+    for content, reason in (
+        (fuzz_images.j2k(5_000, 5_000, block=2), "blocks"),
+        (fuzz_images.png(*[(b"iCCP", b"k\0\0" + fuzz_images.zeros(2**19))] * 1_000), "metadata"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            stretch_to_8_bit(content, 2, 98)
+
+
+def test_the_tags_of_a_file_of_many_pages_are_accepted():
+    pages = [Image.fromarray(SENSOR[..., band] << 4) for band in range(3)] * 20
+    pages[0].save(buffer := io.BytesIO(), "TIFF", save_all=True, append_images=pages[1:])
+    assert stretch_to_8_bit(buffer.getvalue(), 2, 98)
