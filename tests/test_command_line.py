@@ -98,6 +98,24 @@ def test_an_ended_reader_of_standard_output_is_status_141_without_a_traceback(ca
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.parametrize("buffering", ["", "1"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(f"rsmclip.__main__ import main; main({part.split()})" for part in ("--help", "data --help", "eval --help")),
+        "rsmclip.core.command_line import run_command; run_command(lambda: print('a'))",
+        "rsmclip.core.command_line import run_command; run_command(lambda: print('a' * 100_000))",
+    ],
+)
+def test_standard_output_on_a_full_disk_is_one_line(call, buffering):
+    with open("/dev/full", "w") as full:
+        process = [sys.executable, "-c", f"from {call}"]
+        env = os.environ | {"PYTHONUNBUFFERED": buffering}
+        done = subprocess.run(process, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and "standard output" in line and "No space left" in line
+
+
 def test_letters_that_the_terminal_does_not_have_are_escaped():
     call = "from rsmclip.core.command_line import run_command; run_command(lambda: print('río 강'))"
     done = subprocess.run(
