@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from rsmclip.core.errors import UserError
 
+LONGEST_MESSAGE = 2000  # characters of an error line
+
 
 class OutputError(Exception):
     """Standard output cannot be written. It is no `OSError`, which code that prints may catch for another reason."""
@@ -59,8 +61,9 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
         finally:
             sys.stdout.flush()  # a closed pipe or a full disk must fail here, not when the interpreter ends
     except UserError as error:
-        line = f"{prefix}{error.label}{' '.join(str(error).split())}"
-        tqdm.write(line, file=sys.stderr)  # tqdm moves progress bars below the line
+        message = " ".join(str(error)[:LONGEST_MESSAGE].split())  # it may quote a file
+        # tqdm moves progress bars below the line.
+        tqdm.write(f"{prefix}{error.label}{message}{'…' * (len(str(error)) > LONGEST_MESSAGE)}", file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         tqdm.write(f"{prefix}interrupted", file=sys.stderr)

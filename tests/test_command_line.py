@@ -63,6 +63,16 @@ def test_a_user_error_is_one_line_and_status_2(capsys):
     assert end.value.code == 2 and capsys.readouterr().err == "rsmclip data: error: row 3 of a.csv: no caption\n"
 
 
+def test_an_error_line_quotes_no_whole_file(capsys):
+    def command():
+        raise UserError("a.json: label is " + "x" * 10_000_000)
+
+    with pytest.raises(SystemExit):
+        run_command(command)
+    error = capsys.readouterr().err
+    assert error.startswith("error: a.json: label is x") and len(error) < 2100
+
+
 def test_ctrl_c_is_status_130(capsys):
     def command():
         raise KeyboardInterrupt
