@@ -39,7 +39,12 @@ SIZES = (  # fields of a model and its towers that must be at least 1
 CONFIG_TYPES = {
     **dict.fromkeys(("vision_config", "text_config", "self_distillation"), dict | None),
     **dict.fromkeys(("id2label", "quantization_config"), dict | None),
-    **{"auto_map": dict[str, str | list], "dtype": str | None, "torch_dtype": str | None, "logit_scale_init_value": float},
+    **{
+        "auto_map": dict[str, str | list],
+        "dtype": str | None,
+        "torch_dtype": str | None,
+        "logit_scale_init_value": float,
+    },
 }
 FIELD_TYPES = {
     "config.json": CONFIG_TYPES,

@@ -451,7 +451,9 @@ def test_a_screen_reader_hears_nothing_of_gradio(visit):
     page = visit(locale="pt-BR")
     regions = page.locator("[aria-live], [role=status], [role=alert]")
     assert regions.count() > 2
-    assert regions.evaluate_all("all => all.filter(each => each.checkVisibility() && !each.id.startsWith('rs-'))") == []
+    assert (
+        regions.evaluate_all("all => all.filter(each => each.checkVisibility() && !each.id.startsWith('rs-'))") == []
+    )
 
 
 def tab_to(page, reached) -> None:
