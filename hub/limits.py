@@ -39,7 +39,7 @@ def not_measured(results: RunResults, further: Sequence[Evaluation]) -> list[str
         sentences.append("The model before this training: it is not known how much the training changed the figures.")
     if not any(evaluation.dataset != results.dataset for evaluation in further):
         sentences.append(
-            f"Images of other datasets: all figures are about `{results.dataset}`, the corpus of the training."
+            f"Images of other datasets: all figures are about `{results.dataset}`, the corpus of the run."
         )
     return [*sentences, "Other sensors, resolutions and regions than those of the images above."]
 
@@ -72,7 +72,8 @@ def on_languages(by_key: dict, languages: list[str]) -> Iterator[str]:
         known = {code: by_key[code, metric] for code in languages if (code, metric) in by_key}
         if len(known) > 1:
             worst, best = (choose(known, key=lambda code: known[code]["value"]) for choose in (min, max))
-            yield f"The {what} is lowest in `{worst}`: {shown(known[worst])}. Highest is `{best}`: {shown(known[best])}."
+            lowest, highest = f"`{worst}`: {shown(known[worst])}", f"`{best}`: {shown(known[best])}"
+            yield f"The {what} is lowest in {lowest}. Highest is {highest}."
     gap = "mean_recall_gap_to_english"
     gaps = {code: by_key[code, gap] for code, metric in by_key if metric == gap and code != "mean"}
     if not gaps:

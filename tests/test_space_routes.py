@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 
 from rsmclip.eval.index import nearest
 from rsmclip.hub.handler import InputError, open_image
-from rsmclip.hub.space.gallery import Entry, Gallery, Unreadable
 from rsmclip.hub.space import uploads
+from rsmclip.hub.space.gallery import Entry, Gallery, Unreadable
 from rsmclip.hub.space.routes import LONGEST, picture_routes
 from rsmclip.hub.space.uploads import FORM, REQUEST, UploadLimits
 
