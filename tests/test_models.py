@@ -311,6 +311,7 @@ def test_a_folder_that_cannot_be_loaded_is_named(spoil, culprit, folders, tmp_pa
         ("config.json", {"text_config": {"pad_token_id": None}}, "config.json.*pad_token_id"),
         ("config.json", {"text_config": {"pad_token_id": 2**31}}, "config.json"),
         ("config.json", {"vision_config": {"is_encoder_decoder": json.loads("[" * 700 + "]" * 700)}}, "config.json"),
+        ("adapter_config.json", {"base_model_name_or_path": ["a"]}, "adapter_config.json.*base_model_name_or_path"),
         ("tokenizer.json", {"model": 3}, "tokenizer.json.*model"),
         ("tokenizer_config.json", {"tokenizer_class": 3}, "tokenizer_config.json.*tokenizer_class"),
         ("processor_config.json", {"image_processor": 3}, "processor_config.json.*image_processor"),
@@ -319,7 +320,7 @@ def test_a_folder_that_cannot_be_loaded_is_named(spoil, culprit, folders, tmp_pa
 )
 def test_a_wrong_field_is_named_with_its_file(file, fields, named, model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "model")
-    content = json.loads((folder / file).read_text())
+    content = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
     for name, value in fields.items():
         content[name] = content[name] | value if isinstance(value, dict) else value
     (folder / file).write_text(json.dumps(content))
