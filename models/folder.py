@@ -55,7 +55,7 @@ FIELD_TYPES = {
         "model_max_length": float | None,
     },
     "tokenizer.json": {"model": dict},
-    "adapter_config.json": {"base_model_name_or_path": str | None, "revision": str | None, "auto_mapping": dict | None},
+    "adapter_config.json": {"base_model_name_or_path": str | None, "revision": str | None},
 }
 TOKENIZER_FILES = ["tokenizer.json", "vocab.*", "*.model"]  # patterns; a tokenizer has one or more
 LARGEST_SIZE = 10_000_000  # of a field of SIZES: torch fails at tensors of more than 2 ** 63 bytes
