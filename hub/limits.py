@@ -70,8 +70,8 @@ def on_chance(by_key: dict, languages: list[str]) -> Iterator[str]:
 def on_languages(by_key: dict, languages: list[str]) -> Iterator[str]:
     for metric, what in COMPARED.items():
         known = {code: by_key[code, metric] for code in languages if (code, metric) in by_key}
-        if len(known) > 1:
-            worst, best = (choose(known, key=lambda code: known[code]["value"]) for choose in (min, max))
+        worst, best = (choose(known, key=lambda code: known[code]["value"], default=None) for choose in (min, max))
+        if worst != best:
             lowest, highest = f"`{worst}`: {shown(known[worst])}", f"`{best}`: {shown(known[best])}"
             yield f"The {what} is lowest in {lowest}. Highest is {highest}."
     gap = "mean_recall_gap_to_english"
