@@ -268,11 +268,10 @@ def test_code_of_another_repository_is_not_run(model_folder, tmp_path, name):
             load(str(tmp_path / "model"))
 
 
-@pytest.mark.parametrize("depth", [700, 100_000])
-def test_a_deeply_nested_configuration_is_not_served(model_folder, tmp_path, depth):
+def test_a_deeply_nested_configuration_is_not_served(model_folder, tmp_path):
     shutil.copytree(model_folder, tmp_path / "model")
     fields = json.loads((tmp_path / "model" / "config.json").read_text()) | {"auto_map": "NESTED"}
-    nested = json.dumps(fields).replace('"NESTED"', '{"a":' * depth + "1" + "}" * depth)
+    nested = json.dumps(fields).replace('"NESTED"', '{"a":' * 100_000 + "1" + "}" * 100_000)
     (tmp_path / "model" / "config.json").write_text(nested)
     for load in (EndpointHandler, lambda folder: check_model_type(Path(folder))):
         with pytest.raises(ValueError, match="config.json"):
