@@ -13,14 +13,36 @@ from tqdm import tqdm
 
 from rsmclip.core.errors import UserError
 
+LONGEST_MESSAGE = 2000  # characters of an error line
+
+
+class OutputError(Exception):
+    """Standard output cannot be written. It is no `OSError`, which code that prints may catch for another reason."""
+
+
+class Output(io.TextIOWrapper):
+    """Standard output that raises [`OutputError`]."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written: {error}") from error
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            raise OutputError(f"standard output cannot be written: {error}") from error
+
 
 def run_command(command: Callable[[], object], name: str = "") -> None:
     """
     Run a command, and end the process with the exit status that all commands of this package share.
 
-    A [`UserError`] is printed as one line, with status 2. Ctrl-C gives status 130. If the reader of standard output
-    has ended (`rsmclip data --help | head -1`), the status is 141. Any other exception is a bug of this project and
-    shows its traceback.
+    A [`UserError`] is printed as one line, with status 2. Standard output on a full disk is an error too. Ctrl-C gives
+    status 130. If the reader of standard output has ended (`rsmclip data --help | head -1`), the status is 141. Any
+    other exception is a bug of this project and shows its traceback.
 
     Args:
         command (`Callable`): The command.
@@ -29,24 +51,31 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
     prefix = f"{name}: " if name else ""
     if sys.stdout is None:  # closed, as by `>&-`
         sys.stdout = io.StringIO()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # letters that the encoding of the terminal does not have
+    if sys.stdout is sys.__stdout__:
+        # The encoding of the terminal may lack letters.
+        kept = {name: getattr(sys.stdout, name) for name in ("encoding", "line_buffering", "write_through")}
+        sys.stdout = Output(sys.stdout.buffer, errors="backslashreplace", **kept)
     try:
         try:
             command()
         finally:
-            sys.stdout.flush()  # a closed pipe must fail here, not when the interpreter ends
+            sys.stdout.flush()  # a closed pipe or a full disk must fail here, not when the interpreter ends
     except UserError as error:
-        line = printable(f"{prefix}{error.label}{' '.join(str(error).split())}")
-        tqdm.write(line, file=sys.stderr)  # tqdm moves progress bars below the line
+        message = " ".join(str(error)[:LONGEST_MESSAGE].split())  # it may quote a file
+        shortened = "…" * (len(str(error)) > LONGEST_MESSAGE)
+        # tqdm moves progress bars below the line.
+        tqdm.write(printable(f"{prefix}{error.label}{message}{shortened}"), file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         tqdm.write(f"{prefix}interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
+    except OutputError as error:
         # The interpreter flushes standard output at its end, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + 13)  # as if SIGPIPE had ended the process
+        if isinstance(error.__cause__, BrokenPipeError):
+            sys.exit(128 + 13)  # as if SIGPIPE had ended the process
+        tqdm.write(f"{prefix}{UserError.label}{error}", file=sys.stderr)
+        sys.exit(UserError.exit_status)
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -59,7 +60,11 @@ def read_json(path: Path) -> dict:
 
 
 def has_type(value: object, expected: type) -> bool:
-    """Return whether a value of JSON or YAML has a type. An integer is a float too; a bool is not an integer."""
+    """
+    Return whether a value of JSON or YAML has a type.
+
+    An integer in the range of floats is a float too; a bool is not an integer.
+    """
     origin, inner = get_origin(expected), get_args(expected)
     if origin is Literal:
         return value in inner
@@ -73,7 +78,9 @@ def has_type(value: object, expected: type) -> bool:
         return isinstance(value, dict)
     if isinstance(value, bool):
         return expected is bool or expected is object
-    return isinstance(value, (int, float) if expected is float else expected)
+    if expected is float and isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, expected)
 
 
 def published_name(path_or_hub_id: str | None) -> str | None:

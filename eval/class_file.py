@@ -30,6 +30,7 @@ from rsmclip.eval.image_folder import bare, english_names, is_unicode, nearest, 
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, load_prompts
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # a tag of BCP 47: pt, pt-BR, zh-Hant
+LARGEST_FILE = 4 * 2**20  # bytes; PyYAML reads about 1 MB in ten seconds
 NULLS = ("", "~", "null", "Null", "NULL")  # in YAML, without quotes
 
 HEAD = """\
@@ -116,6 +117,8 @@ def languages_of(names: Names) -> list[str]:
 
 def read_text(path: Path) -> str:
     with user_errors(OSError, UnicodeDecodeError, prefix=f"{path} cannot be read as text in UTF-8"):
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{path} has more than {LARGEST_FILE // 2**20} MB: is it a file of classes?")
         return unicodedata.normalize("NFC", path.read_bytes().decode("utf-8-sig"))
 
 

@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,21 +18,21 @@ from transformers.utils import logging as transformers_logging
 
 from rsmclip.core.command_line import printable
 from rsmclip.core.drawing import save
-from rsmclip.core.errors import UserError
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import write_whole
 from rsmclip.eval.build_index import build_index, kept_index
 from rsmclip.eval.embed import Embedder
-from rsmclip.eval.image_folder import is_unicode
 from rsmclip.eval.image_sources import open_source, source_of
-from rsmclip.eval.index import RECORD, Index, open_index
+from rsmclip.eval.index import RECORD, BadIndex, Index, open_index
 from rsmclip.eval.index_command import print_left_out
 from rsmclip.eval.models import as_embedder
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, load_prompts
 from rsmclip.eval.report import as_text, cells, pad
-from rsmclip.eval.search import as_index, describe, image_title, model_of, pictures_of
+from rsmclip.eval.search import as_index, check_text, describe, image_title, model_of, pictures_of
 from rsmclip.eval.sheet import COLUMNS, contact_sheet
 from rsmclip.eval.zero_shot import class_embeddings, transductive_assignments
 
+LIST_AS_TEXT = re.compile(r"\s*\[.*\]\s*", re.DOTALL)  # ["a", "b"]
 ROWS = 65_536  # of the scores that are computed at once
 
 
@@ -93,7 +94,7 @@ def classify(
             read, the model does not exist, or another model made the index.
     """
     labels, templates = check_labels(labels), load_prompts(DEFAULT_PROMPTS)
-    if language not in templates:
+    if language not in list(templates):  # a list of languages has no hash
         raise UserError(f"language {language!r} has no prompt templates: choose from {', '.join(templates)}")
     index, embedder, left_out = open_images(images, model, revision)
     classes = class_embeddings(embedder.texts, labels, templates[language])
@@ -132,25 +133,26 @@ def logit_scale(model: PreTrainedModel) -> float:
 
 
 def split_labels(text: str) -> list[str]:
-    """Split labels at commas of any script, semicolons and line breaks."""
+    """Split labels at commas of any script, semicolons and line breaks. Raises [`UserError`] for a list in JSON."""
+    if LIST_AS_TEXT.fullmatch(text):
+        raise UserError("labels are in brackets: write them as a, b, c")
     labels = (" ".join(label.split()) for label in re.split(r"[,;\n，、；]", text))
     return [label for label in labels if label]
 
 
 def check_labels(labels: Iterable[str]) -> list[str]:
-    """Return the labels as a list. Raises [`UserError`] for fewer than two, repeated or empty ones."""
+    """Return the labels as a list. Raises [`UserError`] for fewer than two, and for labels that are not usable."""
     labels = [labels] if isinstance(labels, str) else list(labels)
     if len(labels) < 2:
-        raise UserError(f"labels are {labels!r}: give two or more")
-    if not all(label.strip() for label in labels):
-        raise UserError("labels: one is empty")
-    if bad := next((label for label in labels if not is_unicode(label)), None):
-        raise UserError(f"labels: {bad!r} has bytes that are not UTF-8: set the terminal to UTF-8")
+        raise UserError(f"labels are {reprlib.repr(labels)}: give a list of two or more")
+    for label in labels:
+        check_text(label, "labels: one")
     if repeated := next((label for label in labels if labels.count(label) > 1), None):
         raise UserError(f"labels: {repeated!r} is there twice")
     return labels
 
 
+@user_errors(BadIndex)
 def run(arguments: argparse.Namespace) -> None:
     """Classify, and print or write a line for each image and a line for each label."""
     transformers_logging.disable_progress_bar()
@@ -180,7 +182,7 @@ def as_csv(found: Classified) -> str:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["path", *tiles, "label", "score", *found.labels])
     for (label, score, entry), scores in zip(found, found.scores, strict=True):
-        where = [*entry["box"], *entry.get("coordinates", ["", ""])] if tiles else []
+        where = [*entry.get("box", [""] * 4), *entry.get("coordinates", [""] * 2)] if tiles else []
         rows.writerow([entry["path"], *where, label, f"{score:.4f}", *(f"{value:.4f}" for value in scores)])
     return text.getvalue()
 

@@ -51,9 +51,36 @@ class Index:
         `path` is the path of the image in its folder. In a corpus it is the `image_id`, and `split` and `row` name the
         row. A tile has its `box`, `[left, top, right, bottom]` in pixels. If the image is georeferenced, a tile has
         `coordinates`: longitude and latitude of its center in degrees.
+
+        Raises:
+            [`BadIndex`]: The index is damaged.
         """
         begin, end = self.offsets[place : place + 2]
-        return json.loads(self.lines[begin:end].tobytes())
+        try:
+            entry = json.loads(self.lines[begin:end].tobytes())
+        except (ValueError, RecursionError):
+            entry = None
+        if not is_entry(entry):
+            raise BadIndex(f"the index {self.folder} is damaged, delete it and run rsmclip index again: entry {place}")
+        return entry
+
+
+def is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    defaults = {"split": "", "row": 0, "box": [0] * 4, "coordinates": [0] * 2}
+    split, row, box, coordinates = (entry.get(name, default) for name, default in defaults.items())
+    return (
+        isinstance(entry.get("path"), str)
+        and isinstance(split, str)
+        and isinstance(row, int)
+        and is_list(box, 4, int)
+        and is_list(coordinates, 2, int | float)
+    )
+
+
+def is_list(value: object, length: int, kind: type) -> bool:
+    return isinstance(value, list) and len(value) == length and all(isinstance(item, kind) for item in value)
 
 
 def open_index(folder: Path) -> Index:

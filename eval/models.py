@@ -16,11 +16,12 @@ from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
+from rsmclip import RSMCLIPConfig
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import read_json
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.embed import Embedder, TextInput, processes
-from rsmclip.models.folder import check_descriptions, find_source, load_processor
+from rsmclip.models.folder import build_on_meta, check_descriptions, find_source, load_processor
 from rsmclip.models.openclip import CONFIG, PICKLE, SAFETENSORS, load_openclip
 
 ADAPTER = "adapter_config.json"
@@ -91,6 +92,8 @@ def load(name: str, dtype: torch.dtype, revision: str | None) -> tuple[PreTraine
     if (folder / ADAPTER).is_file():
         model = load_adapted(name, find_source(name, WEIGHTS, revision), dtype)
     elif (folder / "config.json").is_file():
+        if (fields := read_json(folder / "config.json")).get("model_type") == RSMCLIPConfig.model_type:
+            build_on_meta(fields, f"config.json of {name}")  # transformers does not name a wrong field
         model = load_model(name, find_source(name, WEIGHTS, revision), dtype)
     elif (folder / CONFIG).is_file():
         found = load_openclip(str(find_source(name, [SAFETENSORS, PICKLE], revision)))
@@ -104,7 +107,11 @@ def load(name: str, dtype: torch.dtype, revision: str | None) -> tuple[PreTraine
 
 def loading_errors(name: str) -> AbstractContextManager[None]:
     # transformers and peft raise RuntimeError for weights of another shape, ImportError for a package that is missing.
-    kinds = (OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+    # The second line comes from values of config.json that no model can have.
+    kinds = (
+        *(OSError, ValueError, ImportError, RuntimeError, SafetensorError, StrictDataclassError),
+        *(AssertionError, ArithmeticError),
+    )
     return user_errors(*kinds, prefix=f"{name} cannot be loaded")
 
 

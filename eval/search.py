@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import reprlib
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.sheet import contact_sheet, shorten
 
 DRAWN = 100  # most images of a contact sheet
+MAX_CHARACTERS = 10_000  # of a text; the tokenizer then cuts it at the model's maximum length
 
 
 class Found(NamedTuple):
@@ -77,12 +79,22 @@ def embed_query(embedder: Embedder, text: str | None, image: str | Path | Image.
 def check_query(text: str | None, image: str | Path | Image.Image | None) -> None:
     if text is None and image is None:
         raise UserError("nothing to search for: give a text, an image or both")
-    if text is not None and not text.strip():
-        raise UserError("the text is empty")
-    if text is not None and not is_unicode(text):
-        raise UserError(f"the text {text!r} has bytes that are not UTF-8: set the terminal to UTF-8")
+    if text is not None:
+        check_text(text, "the text")
     if isinstance(image, str | Path) and not Path(image).is_file():
         raise UserError(f"image {image}: there is no such file")
+
+
+def check_text(text: object, name: str) -> None:
+    """Raise [`UserError`] if a value is not a text that a model can read. `name` begins the error line."""
+    if not isinstance(text, str):
+        raise UserError(f"{name} is {reprlib.repr(text)}, not a text")
+    if not text.strip():
+        raise UserError(f"{name} is empty")
+    if len(text) > MAX_CHARACTERS:
+        raise UserError(f"{name} has {len(text):,} characters; at most {MAX_CHARACTERS:,} are accepted")
+    if not is_unicode(text):
+        raise UserError(f"{name} {text!r} has bytes that are not UTF-8: set the terminal to UTF-8")
 
 
 def read_query(image: str | Path | Image.Image) -> Image.Image:
@@ -117,6 +129,7 @@ def model_of(index: Index, model: str | Path | Embedder | None = None, revision:
     return embedder
 
 
+@user_errors(BadIndex)
 def run(arguments: argparse.Namespace) -> None:
     """Search, print the results, and draw them if asked."""
     transformers_logging.disable_progress_bar()

@@ -225,7 +225,8 @@ def missing_prompts(benchmark: Benchmark, languages: Sequence[str]) -> list[str]
     lack = f"prompt set {benchmark.prompts!r} of benchmark {benchmark.name!r} has no {', '.join(unknown)}"
     if len(unknown) == len(languages):
         raise UserError(f"{lack}; choose from its languages: {', '.join(benchmark.templates)}")
-    return [f"No zero-shot figures in {', '.join(unknown)}: {lack}."]
+    known = f"{benchmark.name!r} has class names and prompts in {', '.join(benchmark.templates)}"
+    return [f"No zero-shot figures in {', '.join(unknown)}: {known}."]
 
 
 def measure_folder(embedder: Embedder, task: Task) -> tuple[torch.Tensor, Outcomes]:

@@ -19,7 +19,7 @@ from rsmclip.eval.report import COLUMNS, as_markdown, figure_tables, mean_over_l
 from rsmclip.eval.run_results import RunResults
 from rsmclip.hub.evaluations import Evaluation, model_index, read_evaluations
 from rsmclip.hub.examples import OPEN_LICENSES
-from rsmclip.hub.limits import limits
+from rsmclip.hub.limits import limits, not_measured
 from rsmclip.hub.snippets import Example, make_examples, make_snippets, run_snippets
 from rsmclip.models.folder import LANGUAGE_PLOT, LOWEST_TRANSFORMERS, TRAINING_CURVE
 
@@ -70,6 +70,8 @@ def write_card(folder: Path, evaluations: Sequence[Path] = (), run_examples: boo
         tables=tables_of(own, own.figures),
         further=[(each, further_tables(each, own)) for each in further],
         limits=limits(results),
+        not_measured=not_measured(results, further),
+        has_zero_shot=any(record["metric"] == "zero_shot_accuracy" for record in own.figures),
         duration=duration(results.seconds),
         hyperparameters=as_markdown(["setting", "value"], results.hyperparameters),
         language_plot=LANGUAGE_PLOT,
@@ -116,6 +118,7 @@ def base_of(folder: Path) -> str | None:
 def make_metadata(
     results: RunResults, name: str, index: list[EvalResult], widget: list[dict], is_adapter: bool
 ) -> ModelCardData:
+    several = ["multilingual"] if len(results.training["languages"]) > 1 else []
     kinds = ["accuracy"] if any(entry.metric_type == "accuracy" for entry in index) else []
     more = {"base_model_relation": "adapter" if is_adapter else "finetune"} if results.base_model else {}
     return ModelCardData(
@@ -123,7 +126,7 @@ def make_metadata(
         **license_of(results),
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag="zero-shot-image-classification",
-        tags=["remote-sensing", "clip", "multilingual", "image-text-retrieval", "custom_code"],
+        tags=["remote-sensing", "clip", *several, "image-text-retrieval", "custom_code"],
         base_model=results.base_model,
         datasets=[results.dataset] if "/" in results.dataset else None,
         metrics=["recall", *kinds],

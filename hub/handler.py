@@ -61,6 +61,7 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.*", "*.model")
 # Header of a JPEG scan with one to four components. The first two bytes alone also occur in data that follows a
 # picture, such as the video of a phone.
 JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+LIST_AS_TEXT = re.compile(r"\s*\[.*\]\s*", re.DOTALL)  # ["a", "b"]
 J2K_SIZE = b"\xff\x4f\xff\x51"  # begins a JPEG 2000 codestream: markers SOC and SIZ
 # Headers of JPEG 2000. SIZ: corners of the image, sides of a tile, number of components. COD, and COC for one
 # component: precincts given or not, number of levels, and logarithms of the sides of a block.
@@ -91,7 +92,15 @@ logger = logging.getLogger(__name__)
 
 
 class InputError(ValueError):
-    """A bad request. The message is one line for the client, without paths or other details of this machine."""
+    """
+    A bad request. The message is one line for the client, without paths or other details of this machine.
+
+    `fault` names what is wrong with an image. The Space has a text for each fault.
+    """
+
+    def __init__(self, message: str, fault: str = "unusable"):
+        super().__init__(message)
+        self.fault = fault
 
 
 class EndpointHandler:
@@ -228,8 +237,12 @@ def check_folder(folder: Path) -> None:
     # repository, whatever revision of the model is pinned.
     classes = []
     for path in folder.glob("*config.json"):
-        json.loads(path.read_bytes(), object_hook=lambda fields: classes.append(fields.get("auto_map")) or fields)
-        if "--" in str(classes):
+        try:
+            json.loads(path.read_bytes(), object_hook=lambda fields: classes.append(fields.get("auto_map")) or fields)
+            named = str(classes)
+        except RecursionError as error:
+            raise ValueError(f"{path} is nested too deeply") from error
+        if "--" in named:
             raise ValueError(f"{path}: auto_map names code of another repository, whose revision is not pinned")
 
 
@@ -265,11 +278,13 @@ def read_labels(parameters: dict) -> tuple[list[str], tuple[str, ...]]:
     """Return the labels of a request, and the template filled with each label."""
     labels, template = parameters["candidate_labels"], parameters.get("hypothesis_template", "{}")
     if isinstance(labels, str):  # in the query of a request with an image body: ?candidate_labels=a,b
+        if LIST_AS_TEXT.fullmatch(labels):
+            raise InputError("candidate_labels is a list written as text: send a list, or a text such as a, b")
         labels = [label.strip() for label in labels.split(",", MAX_TEXTS)]
     if not isinstance(labels, list):
         raise InputError(f"candidate_labels must be a list of texts, not {describe(labels)}")
     labels = read_texts(labels, "candidate_labels")
-    (template,) = read_texts(template, "hypothesis_template")
+    (template,) = read_texts([template], "hypothesis_template")
     if template.count("{}") != 1:
         raise InputError("hypothesis_template must contain {} once, in place of the label")
     return labels, tuple(template.replace("{}", label) for label in labels)  # str.format would run client input
@@ -438,9 +453,9 @@ def open_image(content: bytes) -> Image.Image:
     except TooCostly as error:
         raise InputError(str(error)) from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"the image has more than {MAX_PIXELS:,} pixels") from error
+        raise InputError(f"the image has more than {MAX_PIXELS:,} pixels", "pixels") from error
     except IMAGE_ERRORS as error:
-        raise InputError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
+        raise InputError(f"not an image in one of the formats {', '.join(FORMATS)}", "format") from error
     file.allow(MAX_PARTS, 2 * len(content) + MAX_HEADER_BYTES)
     if image.format == "JPEG2000" and image.mode[0] not in "IF":
         first = content.find(J2K_SIZE) + 42  # three bytes for each channel
@@ -450,7 +465,7 @@ def open_image(content: bytes) -> Image.Image:
 
 
 def too_many_bits() -> InputError:
-    return InputError(f"the image has more than 8 bits per channel, of which Pillow keeps 8: {RESCALE}")
+    return InputError(f"the image has more than 8 bits per channel, of which Pillow keeps 8: {RESCALE}", "depth")
 
 
 def has_too_many_bits(image: Image.Image) -> bool:
@@ -462,10 +477,11 @@ def has_too_many_bits(image: Image.Image) -> bool:
 def to_rgb(image: Image.Image) -> Image.Image:
     # Count the pixels before they are decoded.
     width, height = image.size
+    size = f"the image has {width:,} × {height:,} pixels"
     if width * height > MAX_PIXELS:
-        raise InputError(f"the image has {width:,} × {height:,} pixels; at most {MAX_PIXELS:,} are accepted")
+        raise InputError(f"{size}; at most {MAX_PIXELS:,} are accepted", "pixels")
     if max(width, height) > MAX_RATIO * min(width, height):
-        raise InputError(f"the image has {width:,} × {height:,} pixels: one side is over {MAX_RATIO} times the other")
+        raise InputError(f"{size}: one side is over {MAX_RATIO} times the other", "narrow")
     try:
         is_reduced = has_too_many_bits(image)
         image.load()
@@ -474,7 +490,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     except TooCostly as error:
         raise InputError(str(error)) from error
     except IMAGE_ERRORS as error:
-        raise InputError("the image is damaged or cut off") from error
+        raise InputError("the image is damaged or cut off", "damaged") from error
 
     if is_reduced:
         raise too_many_bits()
@@ -486,10 +502,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         pixels = np.asarray(image)
         if pixels.max() < 2**14:
-            raise InputError(f"the image has 16 bits, a maximum of {pixels.max()} and would be black: {RESCALE}")
+            would = f"the image has 16 bits, a maximum of {pixels.max()} and would be black: {RESCALE}"
+            raise InputError(would, "depth")
         image = Image.fromarray((pixels >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise InputError("the image has 32 bits per channel in an unknown range: send 8 or 16 bits")
+        raise InputError("the image has 32 bits per channel in an unknown range: send 8 or 16 bits", "depth")
     try:
         if image.has_transparency_data:
             image = image.convert("RGBA")

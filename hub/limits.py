@@ -1,10 +1,12 @@
-"""Sentences on the limits of a model, made from the figures of its evaluation."""
+"""Sentences on the limits of a model and of its evaluation, made from the figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rsmclip.eval.run_results import RunResults
+from rsmclip.hub.evaluations import Evaluation
 
 WORST = 5  # classes
+COMPARED = {"mean_recall": "mean recall", "zero_shot_accuracy": "zero-shot accuracy"}
 FEW = 20  # images; the recall of a class with fewer images is a rough figure
 
 
@@ -12,6 +14,8 @@ def limits(results: RunResults) -> list[str]:
     """Return sentences about the weak points of a model and about the limits of its figures."""
     by_key = {(record["language"], record["metric"]): record for record in results.figures}
     return [
+        *on_the_start(results),
+        *on_chance(by_key, results.languages),
         *on_languages(by_key, results.languages),
         *on_classes(results.class_recall),
         *on_equal_captions(by_key),
@@ -19,12 +23,57 @@ def limits(results: RunResults) -> list[str]:
     ]
 
 
-def on_languages(by_key: dict, languages: list[str]) -> Iterator[str]:
-    for metric, what in (("mean_recall", "Retrieval (mean recall)"), ("zero_shot_accuracy", "Zero-shot accuracy")):
+def not_measured(results: RunResults, further: Sequence[Evaluation]) -> list[str]:
+    """Return sentences about what the evaluations of a card say nothing about."""
+    measured = [results.figures, *(evaluation.figures for evaluation in further)]
+    metrics = {record["metric"] for figures in measured for record in figures}
+    trained, evaluated = results.training["languages"], results.languages
+    sentences = []
+    if "zero_shot_accuracy" not in metrics:
+        sentences.append("Zero-shot classification: no figure of this card is about it.")
+    elif not any(record["metric"] == "zero_shot_accuracy" for record in results.figures):
+        sentences.append(f"Zero-shot classification on `{results.dataset}`.")
+    if unseen := [f"`{code}`" for code in trained if code not in evaluated]:
+        sentences.append(f"Languages that the model was trained in, on `{results.dataset}`: {', '.join(unseen)}.")
+    if not results.untrained:
+        sentences.append("The model before this training: it is not known how much the training changed the figures.")
+    if not any(evaluation.dataset != results.dataset for evaluation in further):
+        sentences.append(
+            f"Images of other datasets: all figures are about `{results.dataset}`, the corpus of the run."
+        )
+    return [*sentences, "Other sensors, resolutions and regions than those of the images above."]
+
+
+def on_the_start(results: RunResults) -> Iterator[str]:
+    """Yield a sentence for each dataset and metric in which the model is worse than before its training."""
+    own = {"figures": results.figures, "untrained": results.untrained}
+    for name, found in {results.dataset: own, **results.benchmarks}.items():
+        for metric, what in COMPARED.items():
+            worse = [
+                f"`{record['language']}` {shown(record)}, {start[metric]:.1f} before"
+                for record in found["figures"]
+                if record["metric"] == metric
+                and (start := found["untrained"].get(record["language"], {})).get(metric, 0) >= record["value"] + 0.05
+            ]
+            if worse:
+                yield f"Training made the {what} on `{name}` worse in these languages: {'; '.join(worse)}."
+
+
+def on_chance(by_key: dict, languages: list[str]) -> Iterator[str]:
+    for metric, what in COMPARED.items():
         known = {code: by_key[code, metric] for code in languages if (code, metric) in by_key}
-        if len(known) > 1:
-            worst, best = (choose(known, key=lambda code: known[code]["value"]) for choose in (min, max))
-            yield f"{what} is lowest in `{worst}`: {shown(known[worst])}. Highest is `{best}`: {shown(known[best])}."
+        low = [f"`{code}`" for code, found in known.items() if found["interval"][0] <= found.get("chance", -1)]
+        if low:
+            yield f"The {what} is not above a random answer by more than chance explains in {', '.join(low)}."
+
+
+def on_languages(by_key: dict, languages: list[str]) -> Iterator[str]:
+    for metric, what in COMPARED.items():
+        known = {code: by_key[code, metric] for code in languages if (code, metric) in by_key}
+        worst, best = (choose(known, key=lambda code: known[code]["value"], default=None) for choose in (min, max))
+        if worst != best:
+            lowest, highest = f"`{worst}`: {shown(known[worst])}", f"`{best}`: {shown(known[best])}"
+            yield f"The {what} is lowest in {lowest}. Highest is {highest}."
     gap = "mean_recall_gap_to_english"
     gaps = {code: by_key[code, gap] for code, metric in by_key if metric == gap and code != "mean"}
     if not gaps:

@@ -16,7 +16,15 @@ from tqdm import tqdm
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import is_local, read_json
 from rsmclip.core.uploads import create_tag, push_files
-from rsmclip.models.folder import LOCAL, PUBLISHED, WEIGHTS, check_model_type, check_remote_code, indexed_files
+from rsmclip.models.folder import (
+    LOCAL,
+    PUBLISHED,
+    WEIGHTS,
+    check_descriptions,
+    check_model_type,
+    check_remote_code,
+    indexed_files,
+)
 
 CARD = "README.md"
 TOKENS = re.compile(
@@ -88,6 +96,7 @@ def published_files(folder: Path) -> dict[str, Path]:
     if is_whole:
         check_model_type(folder)
     else:
+        check_descriptions(folder)
         check_remote_code(folder)  # of the processor
         check_base(folder)
     found = sorted(path for pattern in PUBLISHED for path in folder.glob(pattern) if path.is_file())

@@ -40,7 +40,7 @@ def run_space(
         check_port(port)
     folder = find_source(source, list(PUBLISHED), revision)
     check_model_type(folder)
-    with user_errors(OSError, ValueError, prefix=f"{folder / 'eval_results.json'} cannot be read"):
+    with user_errors(OSError, ValueError, RecursionError, prefix=f"{folder / 'eval_results.json'} cannot be read"):
         is_toy = is_demo_model(folder)
 
     # The page shows a folder by its last name, a repository of the Hub by its id.

@@ -39,18 +39,24 @@ SIZES = (  # fields of a model and its towers that must be at least 1
 # Types of fields that transformers reads without a check, by file. A field may be absent.
 CONFIG_TYPES = {
     **dict.fromkeys(("vision_config", "text_config", "self_distillation"), dict | None),
-    **dict.fromkeys(("auto_map", "id2label", "quantization_config"), dict | None),
-    **{"dtype": str | None, "torch_dtype": str | None, "logit_scale_init_value": float},
+    **dict.fromkeys(("id2label", "quantization_config"), dict | None),
+    **{
+        "auto_map": dict[str, str | list],
+        "dtype": str | None,
+        "torch_dtype": str | None,
+        "logit_scale_init_value": float,
+    },
 }
 FIELD_TYPES = {
     "config.json": CONFIG_TYPES,
-    "processor_config.json": {"image_processor": dict | None, "auto_map": dict | None},
+    "processor_config.json": {"image_processor": dict | None, "auto_map": dict[str, str | list]},
     "tokenizer_config.json": {
         "tokenizer_class": str | None,
-        "auto_map": dict | None,
+        "auto_map": dict[str, str | list],
         "model_max_length": float | None,
     },
     "tokenizer.json": {"model": dict},
+    "adapter_config.json": {"base_model_name_or_path": str | None, "revision": str | None},
 }
 TOKENIZER_FILES = ["tokenizer.json", "vocab.*", "*.model"]  # patterns; a tokenizer has one or more
 LARGEST_SIZE = 10_000_000  # of a field of SIZES: torch fails at tensors of more than 2 ** 63 bytes
@@ -151,7 +157,8 @@ def build_on_meta(fields: dict, place: str) -> RSMCLIPModel:
     for name in RSMCLIPConfig.sub_configs:
         if fields.get(name, {}) is None:
             raise UserError(f"{place} does not describe a model: {name} is {fields[name]!r}, not fields and values")
-    impossible = (ValueError, ZeroDivisionError, StrictDataclassError)  # from the checks of transformers
+    # From the checks of transformers and torch, and from transformers' copies of deeply nested values.
+    impossible = (ValueError, ArithmeticError, AssertionError, RecursionError, StrictDataclassError)
     with user_errors(*impossible, prefix=f"{place} does not describe a model"):
         config = RSMCLIPConfig(**fields)
     check_sizes(config, place)
@@ -164,8 +171,10 @@ def check_types(fields: dict, types: dict[str, type], place: str) -> None:
         value, kind = fields[name], getattr(types[name], "__name__", types[name])
         if not has_type(value, types[name]):
             raise UserError(f"{place}: {name} is {value!r}, but must be of type {kind}")
-        if name.endswith("dtype") and value and not isinstance(getattr(torch, value, None), torch.dtype):
+        if name.endswith("dtype") and value is not None and not isinstance(getattr(torch, value, None), torch.dtype):
             raise UserError(f"{place}: {name} is {value!r}, which is no dtype of torch")
+        if name == "auto_map" and any(isinstance(value[of], list) for of in value if of != "AutoTokenizer"):
+            raise UserError(f"{place}: auto_map has lists of classes; only AutoTokenizer may have one")
         if name in RSMCLIPConfig.sub_configs:
             check_types(value or {}, types, f"{place}: {name}")
 
@@ -200,7 +209,8 @@ def load_processor(name: str, folder: Path, config: PreTrainedConfig) -> Process
         [`UserError`]: The folder has no tokenizer or no image processor, or they do not fit the model.
     """
     check_tokenizer_files(name, folder)
-    with user_errors(OSError, ValueError, ImportError, prefix=f"the processor of {name} cannot be loaded"):
+    kinds = (OSError, ValueError, ImportError, RecursionError)  # the last: values of its files are nested too deeply
+    with user_errors(*kinds, prefix=f"the processor of {name} cannot be loaded"):
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     images, tokenizer = (getattr(processor, part, None) for part in ("image_processor", "tokenizer"))
     if images is None or tokenizer is None:
@@ -236,8 +246,10 @@ def check_sizes(config: RSMCLIPConfig, place: str) -> None:
         sizes |= {prefix + name: getattr(part, name) for name in SIZES if hasattr(part, name)}
         if (activation := getattr(part, "hidden_act", "gelu")) not in ACT2FN:
             raise UserError(f"{place} does not describe a model: {prefix}hidden_act is {activation!r}")
+    if not has_type(config.text_config.pad_token_id, int):
+        raise UserError(f"{place} does not describe a model: text_config.pad_token_id is not an integer")
     for name, value in sizes.items():
-        if not isinstance(value, int) or not 1 <= value <= LARGEST_SIZE:
+        if not has_type(value, int) or not 1 <= value <= LARGEST_SIZE:
             limits = f"at least 1 and at most {LARGEST_SIZE:,}"
             raise UserError(f"{place} does not describe a model: {name} is {value!r}, but must be {limits}")
 
@@ -281,9 +293,10 @@ def is_finite(tensor: torch.Tensor) -> bool:
 def check_remote_code(folder: Path) -> None:
     classes = []
     for path in folder.glob("*config.json"):
-        with user_errors(OSError, ValueError, prefix=f"{path} is not valid JSON"):
+        with user_errors(OSError, ValueError, RecursionError, prefix=f"{path} is not valid JSON"):
             json.loads(path.read_bytes(), object_hook=lambda fields: classes.append(fields.get("auto_map")) or fields)
-        if "--" in str(classes):  # `owner/name--module.Class`
+            named = str(classes)
+        if "--" in named:  # `owner/name--module.Class`
             raise UserError(f"{path} names code of another repository (auto_map), whose revision is not pinned")
 
 

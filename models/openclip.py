@@ -21,7 +21,14 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import new_folder, read_json
-from rsmclip.models.folder import build_on_meta, check_model_type, find_source, is_finite, weight_files
+from rsmclip.models.folder import (
+    LARGEST_SIZE,
+    build_on_meta,
+    check_model_type,
+    find_source,
+    is_finite,
+    weight_files,
+)
 
 CONFIG, SAFETENSORS, PICKLE = "open_clip_config.json", "open_clip_model.safetensors", "open_clip_pytorch_model.bin"
 TOKENIZER_FILES = ["tokenizer*.json", "*.model", "special_tokens_map.json"]
@@ -244,8 +251,8 @@ def section(fields: dict, name: str, default: dict | None = None) -> dict:
 
 
 def positive(value: object, name: str, kinds: type | tuple[type, ...] = int) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, kinds) or value <= 0:
-        raise UserError(f"{CONFIG}: {name} is {value!r}, not a positive number")
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= LARGEST_SIZE:
+        raise UserError(f"{CONFIG}: {name} is {value!r}, not a positive number of at most {LARGEST_SIZE:,}")
     return value
 
 
@@ -303,17 +310,20 @@ def as_square(size: object, name: str) -> int:
 
 
 def text_fields(name: str, folder: Path) -> dict:
-    described_here = (folder / name / "config.json").is_file()
+    with user_errors(OSError, prefix=f"{CONFIG}: hf_model_name"):
+        described_here = (folder / name / "config.json").is_file()
     if not described_here and name.removeprefix("FacebookAI/") in TEXT_TOWERS:
         return TEXT_TOWERS[name.removeprefix("FacebookAI/")]
     place = folder / name if described_here else name
-    kinds = (OSError, ValueError, HTTPError, StrictDataclassError)
+    if described_here:
+        read_json(place / "config.json")  # transformers expects an object
+    kinds = (OSError, ValueError, RecursionError, HTTPError, StrictDataclassError)
     with user_errors(*kinds, prefix=f"the configuration of the text tower {place} cannot be read"):
         config = AutoConfig.from_pretrained(place)
+        fields = config.to_diff_dict()
     if config.model_type != "xlm-roberta":
         raise UserError(f"the text tower {name} is of type {config.model_type!r}, not an XLM-RoBERTa")
-    private = ("transformers_version", "architectures")
-    return {key: value for key, value in config.to_diff_dict().items() if key not in private}
+    return {key: value for key, value in fields.items() if key not in ("transformers_version", "architectures")}
 
 
 def read_tokenizer(
@@ -321,7 +331,8 @@ def read_tokenizer(
 ) -> PreTrainedTokenizerBase | None:
     # A place of type `str` is a Hub id or folder that the user named. A `Path` is a folder that may have a tokenizer.
     files = ("tokenizer.json", "sentencepiece.bpe.model")
-    here = [place for place in places if isinstance(place, str) or any((place / file).is_file() for file in files)]
+    with user_errors(OSError, prefix="a folder of a tokenizer has an impossible name"):
+        here = [place for place in places if isinstance(place, str) or any((place / file).is_file() for file in files)]
     if not here:
         return None
     text = config.text_config

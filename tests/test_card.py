@@ -26,7 +26,7 @@ from rsmclip.eval.run_results import RunResults
 from rsmclip.hub.card import write_card
 from rsmclip.hub.evaluations import Evaluation, model_index
 from rsmclip.hub.examples import write_examples
-from rsmclip.hub.limits import limits
+from rsmclip.hub.limits import limits, not_measured
 from rsmclip.hub.snippets import make_examples, make_snippets
 from rsmclip.models.folder import PUBLISHED, is_model_folder, save_model_folder
 from rsmclip.training.config import TrainingConfig
@@ -97,9 +97,9 @@ def test_tables_and_limits_show_the_recorded_figures(finished, results):
     untrained = [values["mean_recall"] for values in results["untrained"].values()]
     (floor,) = re.findall(r"^\| start .*$", text, re.MULTILINE)
     assert f"| {sum(untrained) / 3:.1f} |" in floor
-    accuracy = {language: metrics["zero_shot_accuracy"] for language, metrics in results["metrics"].items()}
-    worst = min(accuracy, key=accuracy.get)
-    assert f"Zero-shot accuracy is lowest in `{worst}`: {accuracy[worst]:.1f}" in text
+    recall = {language: metrics["mean_recall"] for language, metrics in results["metrics"].items()}
+    worst = min(recall, key=recall.get)
+    assert f"The mean recall is lowest in `{worst}`: {recall[worst]:.1f}" in text
     assert "| demo | MIT |" in text and results["command"] in text
     assert all(f"| {label} | {value} |" in text for label, value in results["hyperparameters"])
     assert "{{" not in text and "None" not in text.replace("None: a grammar", "")
@@ -237,7 +237,8 @@ def test_a_model_has_the_languages_that_it_was_trained_on(folder, results):
     change(folder, training=results["training"] | {"languages": ["en"]})
     write_card(folder)
     card = ModelCard.load(folder / "README.md")
-    assert card.data.language == ["en"] and "1 language (en)" in card.text and "| pt |" in card.text
+    assert card.data.language == ["en"] and "one language only (en)" in card.text and "| pt |" in card.text
+    assert "multilingual" not in card.text.partition("##")[0]
 
 
 def test_pictures_come_from_the_split_only_if_its_license_allows_it(corpus, tmp_path):
@@ -300,7 +301,8 @@ def test_evaluations_of_the_same_split_give_a_figure_once():
 
 def test_the_limits_in_the_card_come_from_the_figures():
     def figure(language: str, metric: str, value: float) -> dict:
-        return {"language": language, "metric": metric, "value": value, "interval": [value - 2, value + 2]}
+        interval = [value - 2, value + 2]
+        return {"language": language, "metric": metric, "value": value, "interval": interval, "chance": 39.0}
 
     figures = [figure(code, "mean_recall", value) for code, value in (("en", 50), ("de", 47), ("ko", 40))]
     figures += [figure(code, "mean_recall_gap_to_english", value) for code, value in (("de", 1), ("ko", 10))]
@@ -312,9 +314,15 @@ def test_the_limits_in_the_card_come_from_the_figures():
     }
     fields = {spec.name: None for spec in dataclasses.fields(RunResults)} | {"languages": ["en", "de", "ko"]}
     fields |= {"training": {"train_split": "train", "validation_split": "val"}, "undecodable_images": []}
+    fields |= {"untrained": {}, "benchmarks": {}}
     results = RunResults(**fields | {"figures": figures, "class_recall": classes, "split": "val"})
     sentences = limits(dataclasses.replace(results, undecodable_images=["a"]))
-    told = ["`ko`: 40.0 (95 % interval 38.0 to 42.0)", "10.0 (95 % interval 8.0 to 12.0) points above `ko`", ": `ko`."]
+    told = ["mean recall is not above a random answer by more than chance explains in `ko`."]
+    told += [
+        "`ko`: 40.0 (95 % interval 38.0 to 42.0)",
+        "10.0 (95 % interval 8.0 to 12.0) points above `ko`",
+        ": `ko`.",
+    ]
     told += ["\n    - `pond`: 15 % of 30 images, from 10 in `ko` to 20 in `en`; most often taken for `lake`", "1 of 2"]
     told += ["in English is 60.0 (95 % interval 58.0 to 62.0) instead of 50.0", "`val`", "1."]
     assert len(sentences) == len(told)
@@ -323,6 +331,44 @@ def test_the_limits_in_the_card_come_from_the_figures():
     assert limits(nothing) == []
     (trained,) = limits(dataclasses.replace(nothing, split="train"))
     assert "`train`" in trained
+
+
+def test_the_card_says_where_the_training_made_the_model_worse(folder, results):
+    def raised(metrics: dict, metric: str, by: float) -> dict:
+        return metrics | {metric: metrics[metric] + by}
+
+    metrics, scenes = results["metrics"], results["figures"]
+    start = {code: raised(metrics[code], "mean_recall", by) for code, by in (("en", -1), ("pt", 0), ("zh", 2.5))}
+    elsewhere = {"images": 9, "fingerprint": "f", "prompts": "small", "notes": [], "metrics": metrics}
+    accuracy = raised(metrics["pt"], "zero_shot_accuracy", 3)
+    elsewhere |= {"figures": scenes, "untrained": {"pt": raised(accuracy, "mean_recall", -1)}}
+    change(folder, untrained=start, benchmarks={"scenes": elsewhere})
+    write_card(folder)
+    section = ModelCard.load(folder / "README.md").text.partition("## Limits")[2].partition("## Training data")[0]
+    recall, zero_shot = re.findall(r"^- Training made the .*$", section, re.MULTILINE)
+    assert f"on `tiny` worse in these languages: `zh` {metrics['zh']['mean_recall']:.1f}" in recall
+    assert f"{metrics['zh']['mean_recall'] + 2.5:.1f} before" in recall and "`en`" not in recall + zero_shot
+    assert f"`pt` {metrics['pt']['zero_shot_accuracy']:.1f}" in zero_shot and "`scenes`" in zero_shot
+
+
+def test_the_card_says_what_was_not_measured(folder, results):
+    def written(**values: object) -> str:
+        change(folder, **values)
+        write_card(folder)
+        return ModelCard.load(folder / "README.md").text
+
+    text = written()
+    assert "other datasets" in text and f"accuracy over {results['classes']} classes" in text
+    assert "before this training:" not in text and "Zero-shot classification" not in text.partition("Not measured:")[2]
+    figures = [record for record in results["figures"] if "zero_shot" not in record["metric"]]
+    figures = [record for record in figures if record["language"] != "zh"]
+    text = written(figures=figures, untrained={}, languages=["en", "pt"], class_recall={})
+    assert "accuracy over" not in text and "zero-shot |" not in text
+    section = text.partition("Not measured:")[2].partition("##")[0]
+    assert "Zero-shot classification" in section and "`zh`" in section and "before this training" in section
+    other = Evaluation("rsscn7", None, 9, [{"metric": "zero_shot_accuracy", "language": "en"}])
+    sentences = not_measured(RunResults.read(folder), [other])
+    assert "Zero-shot classification on `tiny`." in sentences and not any("other datasets" in s for s in sentences)
 
 
 def test_a_model_folder_has_every_file_that_the_hub_needs(tiny_model, tiny_processor, tmp_path):

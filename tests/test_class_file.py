@@ -129,6 +129,7 @@ def test_folders_may_have_the_names_of_keys(read):
         ('a: {pt: "\\ud800"}', "line 1"),
         ("a: {pt: rio\0}", "not valid YAML"),
         ("{" * 5000, "not valid YAML"),
+        ("a: {pt: " + 5_000_000 * "x" + "}", "4 MB"),
         ("a: !!python/object/apply:os.getcwd []", "'a'"),
         ("a: {Portuguese: rio}", "'a'.*'Portuguese'"),
         ("a: {mean: rio}", "'mean'"),  # the name of the figures over all languages

@@ -155,9 +155,28 @@ def test_an_index_is_classified_by_its_own_model_only(folder, model_folder, tiny
 
 
 @pytest.mark.parametrize(
+    ("labels", "language", "named"),
+    [
+        ('["a", "b"]', "en", "two or more"),
+        (["a", 3], "en", "3"),
+        (["a", None], "en", "None"),
+        (["a", ["b"]], "en", "'b'"),
+        (["a", "x" * 10_000_000], "en", "10,000,000"),
+        (["a", "b"], ["en"], "'en'"),
+    ],
+)
+def test_labels_that_are_no_texts_are_refused_in_python_too(index, embedder, labels, language, named):
+    with pytest.raises(UserError, match=named) as refusal:
+        classify(index, embedder, labels, language)
+    assert len(str(refusal.value)) < 500
+
+
+@pytest.mark.parametrize(
     ("options", "culprit"),
     [
         (["FOLDER", "--labels", "a"], "labels"),
+        (["FOLDER", "--labels", '["a", "b"]'], "brackets"),
+        (["FOLDER", "--labels", "a, " + 10_000_000 * "x"], "10,000,000"),
         (["FOLDER", "--labels", "a, b", "--language", "xx"], "--language"),
         (["FOLDER", "--labels", "a, b", "--sheet", "a.jpg"], "--sheet"),
         (["EMPTY", "--labels", "a, b"], "EMPTY"),

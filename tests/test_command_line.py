@@ -79,6 +79,16 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(capsys):
     assert line.rstrip("\n").isprintable() and "\\x1b[2J" in line
 
 
+def test_an_error_line_quotes_no_whole_file(capsys):
+    def command():
+        raise UserError("a.json: label is " + "x" * 10_000_000)
+
+    with pytest.raises(SystemExit):
+        run_command(command)
+    error = capsys.readouterr().err
+    assert error.startswith("error: a.json: label is x") and len(error) < 2100
+
+
 def test_ctrl_c_is_status_130(capsys):
     def command():
         raise KeyboardInterrupt
@@ -112,6 +122,24 @@ def test_an_ended_reader_of_standard_output_is_status_141_without_a_traceback(ca
     done = subprocess.run([sys.executable, "-c", f"from {call}"], stdout=writer, stderr=subprocess.PIPE, env=buffered)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("buffering", ["", "1"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(f"rsmclip.__main__ import main; main({part.split()})" for part in ("--help", "data --help", "eval --help")),
+        "rsmclip.core.command_line import run_command; run_command(lambda: print('a'))",
+        "rsmclip.core.command_line import run_command; run_command(lambda: print('a' * 100_000))",
+    ],
+)
+def test_standard_output_on_a_full_disk_is_one_line(call, buffering):
+    with open("/dev/full", "w") as full:
+        process = [sys.executable, "-c", f"from {call}"]
+        env = os.environ | {"PYTHONUNBUFFERED": buffering}
+        done = subprocess.run(process, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and "standard output" in line and "No space left" in line
 
 
 def test_letters_that_the_terminal_does_not_have_are_escaped():

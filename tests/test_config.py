@@ -252,6 +252,14 @@ def test_a_saved_configuration_reads_back(tmp_path):
         ("- a list", "config.yaml.*list"),
         ("a: " + 10_000 * "[", "config.yaml.*YAML"),
         ("a: [", "config.yaml.*YAML"),
+        ("learning_rate: 2001-99-99", "config.yaml.*YAML"),
+        ("learning_rate: !!bool 3", "config.yaml.*YAML"),
+        ("learning_rate: !!timestamp x", "config.yaml.*YAML"),
+        ("learning_rate: !!int ''", "config.yaml.*YAML"),
+        ("learning_rate: " + "1" * 5000, "config.yaml.*YAML"),
+        ("learning_rate: 1" + "0" * 400, "learning_rate"),
+        ("batch_size: 1" + "0" * 400, "batch_size"),
+        ("base: " + "x" * 5000, "xxx"),
     ],
 )
 def test_bad_files_are_refused_in_one_line(config_file, capsys, text, named):

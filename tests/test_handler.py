@@ -268,6 +268,16 @@ def test_code_of_another_repository_is_not_run(model_folder, tmp_path, name):
             load(str(tmp_path / "model"))
 
 
+def test_a_deeply_nested_configuration_is_not_served(model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "model")
+    fields = json.loads((tmp_path / "model" / "config.json").read_text()) | {"auto_map": "NESTED"}
+    nested = json.dumps(fields).replace('"NESTED"', '{"a":' * 100_000 + "1" + "}" * 100_000)
+    (tmp_path / "model" / "config.json").write_text(nested)
+    for load in (EndpointHandler, lambda folder: check_model_type(Path(folder))):
+        with pytest.raises(ValueError, match="config.json"):
+            load(str(tmp_path / "model"))
+
+
 def test_bad_requests_are_one_line_that_names_the_field(endpoint, picture):
     labels = {"candidate_labels": LABELS}
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
@@ -292,6 +302,7 @@ def test_bad_requests_are_one_line_that_names_the_field(endpoint, picture):
         ({"inputs": picture, "parameters": labels | {"top_k": 3}}, "'top_k'"),
         ({"inputs": picture, "parameters": {"candidate_labels": []}}, "candidate_labels"),
         ({"inputs": picture, "parameters": {"candidate_labels": "a,,b"}}, "candidate_labels"),
+        ({"inputs": picture, "parameters": {"candidate_labels": '["a", "b"]'}}, "a list written as text"),
         ({"inputs": picture, "parameters": {"candidate_labels": {"a": 1}}}, "an object"),
         ({"inputs": picture, "parameters": {"candidate_labels": ["a", 3]}}, "a number"),
         ({"inputs": picture, "parameters": {"candidate_labels": ["a"] * 257}}, "257"),
@@ -300,6 +311,8 @@ def test_bad_requests_are_one_line_that_names_the_field(endpoint, picture):
         ({"inputs": picture, "parameters": labels | {"hypothesis_template": "{} {}"}}, "{} once"),
         ({"inputs": picture, "parameters": labels | {"hypothesis_template": "{:>999999999}"}}, "{} once"),
         ({"inputs": picture, "parameters": labels | {"hypothesis_template": 3}}, "hypothesis_template"),
+        ({"inputs": picture, "parameters": labels | {"hypothesis_template": ["{}"]}}, "hypothesis_template"),
+        ({"inputs": picture, "parameters": labels | {"hypothesis_template": ["{}", "{}"]}}, "hypothesis_template"),
         ({"inputs": "um porto"}, "base64"),
         ({"inputs": "/etc/passwd"}, "base64"),
         ({"inputs": "file:///etc/passwd"}, "base64"),

@@ -72,6 +72,25 @@ def test_a_damaged_index_is_one_line(index_folder, ending, damage):
         open_index(index_folder)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *('{"path": "a.jpg"', "[]", '{"path": 3}', '{"path": null}', "[" * 100_000, '{"path": "a", "row": "1"}'),
+        *(
+            '{"path": "a", "box": [1, 2, 3]}',
+            '{"path": "a", "box": [1, 2, 3, 1e999]}',
+            '{"path": "a", "coordinates": 1}',
+        ),
+    ],
+)
+def test_a_damaged_entry_is_one_line(index_folder, line):
+    index = open_index(index_folder)
+    content = np.frombuffer(line.encode(), np.uint8)
+    damaged = Index(index_folder, index.record, index.embeds, content, np.array([0, len(content)]))
+    with pytest.raises(BadIndex, match=f"{index_folder}.*entry 0"):
+        damaged.entry(0)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"files": null}', '{"files": "../x"}', "[" * 100_000])
 def test_a_damaged_record_is_one_line(index_folder, content):
     (index_folder / "index.json").write_text(content)

@@ -301,15 +301,27 @@ def test_a_folder_that_cannot_be_loaded_is_named(spoil, culprit, folders, tmp_pa
     [
         ("config.json", {"text_config": 3}, "config.json.*text_config"),
         ("config.json", {"dtype": "foo"}, "config.json.*dtype"),
+        ("config.json", {"dtype": ""}, "config.json.*dtype"),
+        ("config.json", {"auto_map": None}, "config.json.*auto_map"),
+        ("config.json", {"auto_map": {"AutoConfig": ["a.B"]}}, "config.json.*auto_map"),
+        ("config.json", {"projection_dim": True}, "config.json.*projection_dim"),
+        ("config.json", {"logit_scale_init_value": 10**400}, "config.json.*logit_scale_init_value"),
+        ("config.json", {"text_config": {"hidden_act": "foo"}}, "config.json.*hidden_act"),
+        ("config.json", {"text_config": {"hidden_size": 0}}, "config.json"),
+        ("config.json", {"text_config": {"pad_token_id": None}}, "config.json.*pad_token_id"),
+        ("config.json", {"text_config": {"pad_token_id": 2**31}}, "config.json"),
+        ("config.json", {"vision_config": {"is_encoder_decoder": json.loads("[" * 700 + "]" * 700)}}, "config.json"),
+        ("adapter_config.json", {"base_model_name_or_path": ["a"]}, "adapter_config.json.*base_model_name_or_path"),
         ("tokenizer.json", {"model": 3}, "tokenizer.json.*model"),
         ("tokenizer_config.json", {"tokenizer_class": 3}, "tokenizer_config.json.*tokenizer_class"),
         ("processor_config.json", {"image_processor": 3}, "processor_config.json.*image_processor"),
+        ("processor_config.json", {"a": json.loads('{"a":' * 700 + "1" + "}" * 700)}, "processor"),
         ("processor_config.json", {"image_processor": {"image_std": [0, 0, 0]}}, "image_std"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_file(file, fields, named, model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "model")
-    content = json.loads((folder / file).read_text())
+    content = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
     for name, value in fields.items():
         content[name] = content[name] | value if isinstance(value, dict) else value
     (folder / file).write_text(json.dumps(content))

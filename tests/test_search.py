@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from rsmclip.__main__ import main
+from rsmclip.core.errors import UserError
 from rsmclip.eval.build_index import build_index
 from rsmclip.eval.index import open_index
 from rsmclip.eval.models import load_embedder
@@ -154,6 +155,12 @@ def test_a_model_that_moved_is_given_and_another_model_is_refused(
     assert str(tmp_path / "first") in error and str(tmp_path / "other") in error
 
 
+def test_a_query_that_is_no_text_is_refused_in_python_too(index_folder):
+    for text in (3, ["a port"], {"text": "a port"}):
+        with pytest.raises(UserError, match="not a text"):
+            search(index_folder, text)
+
+
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
@@ -161,6 +168,7 @@ def test_a_model_that_moved_is_given_and_another_model_is_refused(
         (["INDEX"], "image"),
         (["INDEX", "  "], "empty"),
         (["INDEX", "um porto\udcff"], "UTF-8"),
+        (["INDEX", "x" * 10_000_000], "10,000,000"),
         (["INDEX", "a port", "--top", "0"], "--top"),
         (["INDEX", "--image", "missing.jpg"], "missing.jpg"),
         (["INDEX", "--image", "README.txt"], "README.txt"),

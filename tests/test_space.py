@@ -114,7 +114,9 @@ def test_prepared_queries_and_sentences_are_the_words_of_the_demo_benchmark():
 def test_every_text_that_the_app_asks_for_exists_and_none_is_idle():
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hub" / "space").glob("*.py"))
     tabs = {f"tab_{key}" for key in ("classify", "search", "compare")}
-    asked = {name for name in CONTENT["texts"] if re.search(rf'["\']{name}["\']', code)} | tabs
+    raised = (ROOT / "hub" / "handler.py").read_text(encoding="utf-8")
+    faults = {f"image_{fault}" for fault in {"unusable", *re.findall(r'InputError\(.*, "(\w+)"\)', raised)}}
+    asked = {name for name in CONTENT["texts"] if re.search(rf'["\']{name}["\']', code)} | tabs | faults
     assert asked == set(CONTENT["texts"])
 
 
@@ -226,6 +228,30 @@ def test_search_ranks_by_cosine_and_likeness_leaves_the_image_itself_out(answers
     assert found(html)[0] == 2 and '<span class="rs-score">0.99</span>' in html
 
 
+def test_a_search_empties_the_fields_that_were_not_searched(endpoint, corpus, tmp_path):
+    gallery = gallery_of(corpus["test"].select(range(3)), endpoint)
+    blocks = build_app(Answers(handler, endpoint, gallery), "tiny", is_toy=False)
+    (search,) = {each.fn.func.__self__ for each in blocks.fns.values() if hasattr(each.fn, "func")}
+    path = tmp_path / "a.png"
+    path.write_bytes(gallery.content(0))
+    for kind, what, text, image in [("text", "a port", "a port", None), ("like", 1, "", None)]:
+        assert search.search(kind, "en", what)[1:3] == [text, image]
+    assert search.search("image", "en", str(path))[1] == ""
+    path.write_bytes(b"no image")
+    assert search.search("image", "en", str(path))[1:3] == ["", None]
+
+
+def test_only_examples_of_the_page_can_be_chosen(endpoint, corpus):
+    """Each becomes a file on the disk."""
+    gallery = gallery_of(corpus["test"].select(range(20)), endpoint)
+    blocks = build_app(Answers(handler, endpoint, gallery), "tiny", is_toy=False)
+    (choose,) = [each.fn for each in blocks.fns.values() if getattr(each.fn, "__name__", "") == "choose"]
+    other = next(place for place in range(20) if place not in choose.__self__.answers.examples)
+    for place in (other, -1):
+        with pytest.raises(ValueError, match=str(place)):
+            choose("en", "a port", "{}", SimpleNamespace(place=place))
+
+
 def test_comparison_puts_the_user_s_language_first_and_counts_what_is_shared(answers, monkeypatch):
     monkeypatch.setattr("rsmclip.hub.space.answers.COMPARED", 2)
     html = answers.compare({"en": "red", "pt": " ", "ko": "green", "ru": "red"}, "ko")
@@ -241,6 +267,7 @@ def test_comparison_puts_the_user_s_language_first_and_counts_what_is_shared(ans
     [
         (lambda a, code: a.classify(None, "red", "{}", code), "no_image"),
         (lambda a, code: a.classify("x", " ,; ，\n", "{}", code), "no_labels"),
+        (lambda a, code: a.classify("x", '["red", "green"]', "{}", code), "bad_labels"),
         (lambda a, code: a.classify("x", "red", "{} and {}", code), "bad_sentence"),
         (lambda a, code: a.classify("x", "red", "{0.__class__} {}", code), "bad_sentence"),
         (lambda a, code: a.search_text("  ", code), "no_query"),
@@ -265,12 +292,39 @@ def test_files_are_bounded_before_they_are_opened(answers, tmp_path, monkeypatch
     path = tmp_path / "a.png"
     path.write_bytes(picture(1, 2, 3))
     monkeypatch.setattr(handler, "MAX_PIXELS", 300 * 200 - 1)
-    with pytest.raises(UnusableImage, match=say("en", "bad_image", megapixels=0)[:20]):
+    with pytest.raises(UnusableImage) as refusal:
         answers.search_image(str(path), "en")
+    assert str(refusal.value) == say("en", "image_pixels", megapixels=0)
     monkeypatch.setattr(handler, "MAX_IMAGE_BYTES", 10)
     monkeypatch.setattr(handler, "open_image", None)  # it is not even read
     with pytest.raises(UnusableImage, match=" 0 MB"):
         answers.search_image(str(path), "en")
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (encoded(Image.new("RGB", (4000, 40))), "image_narrow"),
+        (encoded(Image.new("L", (8000, 7000))), "image_pixels"),
+        (picture(1, 2, 3)[:300], "image_damaged"),
+        (b"a text", "image_format"),
+        (encoded(Image.fromarray(np.full((8, 8), 300, np.uint16))), "image_depth"),
+        (encoded(Image.new("F", (8, 8)), "TIFF"), "image_depth"),
+        (b"\xff\xd8" + 51 * b"\xff\xda\x00\x08\x01", "image_unusable"),
+    ],
+)
+def test_an_unusable_image_is_told_its_own_fault(answers, tmp_path, content, text):
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(UnusableImage) as refusal:
+        answers.search_image(str(tmp_path / "a"), "pt")
+    values = {"megapixels": 50, "ratio": 50, "formats": ", ".join(handler.FORMATS)}
+    assert str(refusal.value) == say("pt", text, **values)
 
 
 def test_an_upload_that_was_deleted_is_asked_for_again(answers, tmp_path):

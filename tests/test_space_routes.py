@@ -1,4 +1,4 @@
-"""The addresses of the Space under which a browser gets images."""
+"""The addresses of the Space under which a browser gets images, and limits on what it sends."""
 
 import io
 
@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from rsmclip.eval.index import nearest
 from rsmclip.hub.handler import InputError, open_image
+from rsmclip.hub.space import uploads
 from rsmclip.hub.space.gallery import Entry, Gallery, Unreadable
 from rsmclip.hub.space.routes import LONGEST, picture_routes
+from rsmclip.hub.space.uploads import FORM, REQUEST, UploadLimits
 
 
 class Files(Gallery):
@@ -110,3 +116,35 @@ def test_an_image_that_cannot_be_read_has_a_placeholder_that_is_not_kept(content
         answer = client.get(f"/{kind}/0")
         assert (answer.status_code, answer.headers["content-type"]) == (404, "image/svg+xml")
         assert b"<svg" in answer.content and answer.headers["cache-control"] == "no-store"
+
+
+@pytest.fixture
+def sender() -> TestClient:
+    """A client of an application that takes files of 1,000 bytes and deletes each after a minute."""
+
+    async def receive(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(str(len(await request.body())))
+
+    routes = [Route(path, receive, methods=["GET", "POST"]) for path in ("/upload", "/join")]
+    limits = Middleware(UploadLimits, largest=1000, kept_seconds=60)
+    return TestClient(Starlette(routes=routes, middleware=[limits]))
+
+
+def test_a_request_is_no_larger_than_a_file_or_a_call_needs(sender):
+    assert sender.get("/join").text == "0"
+    for path, most in (("/upload", 1000 + FORM), ("/join", REQUEST)):
+        assert sender.post(path, content=bytes(most)).text == str(most)
+        assert sender.post(path, content=bytes(most + 1)).status_code == 413
+        assert sender.post(path, content=iter([b"a"])).status_code == 413  # without a length
+
+
+def test_all_uploads_together_have_a_limit_until_they_are_deleted(sender, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(uploads.time, "monotonic", lambda: now)
+    monkeypatch.setattr(uploads, "ALL_UPLOADS", 3 * (FORM + 500))
+    assert [sender.post("/upload", content=bytes(500)).status_code for _ in range(4)] == [200, 200, 200, 503]
+    assert sender.post("/join", content=b"a").status_code == 200
+    now += 59
+    assert sender.post("/upload", content=b"").status_code == 503
+    now += 2
+    assert sender.post("/upload", content=b"").status_code == 200

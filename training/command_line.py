@@ -154,9 +154,13 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
     Raises:
         [`UserError`]: The file does not exist, is not valid, or has a field that the configuration does not have.
     """
-    if not path.is_file():
+    with user_errors(OSError, prefix=f"{path} cannot be read"):
+        is_file = path.is_file()
+    if not is_file:
         raise UserError(f"no configuration file at {path}; recipes of this package: {', '.join(recipes())}")
-    with user_errors(OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, prefix=f"{path} is not valid YAML"):
+    # PyYAML raises the last three kinds for a scalar that its tag does not fit: a date of month 13, `!!bool 3`.
+    kinds = (OSError, yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError)
+    with user_errors(*kinds, prefix=f"{path} is not valid YAML"):
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(values, dict):
         raise UserError(f"{path} must have fields and values, not a {type(values).__name__}")

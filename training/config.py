@@ -9,6 +9,7 @@ This module imports neither torch nor the model at its top, so that `--help` is 
 
 import math
 import re
+import sys
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_origin, get_type_hints
@@ -460,11 +461,12 @@ def check_value(
         return
     if steps and value > 1 and value % 1:
         raise UserError(f"{name} is {value}: it must be a whole number of steps, or below 1, a share of the run")
-    low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
-    if above is not None and not above < value < math.inf:
+    largest = sys.float_info.max  # an integer beyond it is no number for torch
+    low, high = (-largest if low is None else low), (largest if high is None else high)
+    if above is not None and not above < value <= largest:
         raise UserError(f"{name} is {value}: it must be above {above}")
-    if not (low <= value <= high and math.isfinite(value)):
-        limits = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+    if not low <= value <= high:
+        limits = f"at least {low}" if high == largest else f"between {low} and {high}"
         raise UserError(f"{name} is {value}: it must be {limits}")
 
 

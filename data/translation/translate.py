@@ -115,7 +115,7 @@ def finished_lines(path: Path) -> Iterator[dict]:
     for number, line in enumerate(lines[:-1], 1):  # a killed process may leave its last line incomplete
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
         if not is_journal_entry(entry):
             raise UserError(f"{path}, line {number} is damaged: delete the line, then its batch is translated again")

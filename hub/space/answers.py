@@ -61,8 +61,9 @@ class Answers:
         try:
             return self.handler.open_image(Path(path).read_bytes())
         except self.handler.InputError as error:
-            megapixels = self.handler.MAX_PIXELS // 10**6
-            raise UnusableImage(say(language, "bad_image", megapixels=megapixels)) from error
+            limits = {"megapixels": self.handler.MAX_PIXELS // 10**6, "ratio": self.handler.MAX_RATIO}
+            formats = ", ".join(self.handler.FORMATS)
+            raise UnusableImage(say(language, f"image_{error.fault}", formats=formats, **limits)) from error
 
     def classify(self, path: str | None, labels: str, sentence: str, language: str) -> str:
         """
@@ -76,6 +77,8 @@ class Answers:
         """
         if not path:
             raise Refusal(say(language, "no_image"))
+        if self.handler.LIST_AS_TEXT.fullmatch(labels or ""):
+            raise Refusal(say(language, "bad_labels"))
         names = [name.strip() for name in re.split(r"[,;\n，、；]", labels or "")]
         names = list(dict.fromkeys(name for name in names if name))
         sentence = (sentence or "").strip() or "{}"

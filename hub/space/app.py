@@ -9,15 +9,17 @@ from types import ModuleType
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from .answers import Answers
 from .gallery import Gallery
 from .routes import picture_routes
 from .tabs import QUIET, ClassifyTab, CompareTab, SearchTab, Words
 from .texts import DEFAULT, LANGUAGES, preferred_language, say
+from .uploads import UploadLimits
 
 FOLDER = Path(__file__).parent
-KEPT_SECONDS = 3600  # after which Gradio deletes an uploaded file
+KEPT_SECONDS = 3600  # Gradio deletes files that are older, as often as this
 AT_ONCE = 2  # requests that are computed at the same time
 WAITING = 40  # requests that may wait; further ones are refused
 TABS = {"classify": ClassifyTab, "search": SearchTab, "compare": CompareTab}
@@ -99,11 +101,12 @@ def header(answers: Answers, name: str, is_toy: bool, language: str) -> str:
     images = say(language, "gallery_tiles" if gallery.tiles else "gallery", name=gallery.name, count=count)
     facts = [say(language, "model", name=name), images]
     toy = f'<p class="rs-toy">{escape(say(language, "toy"))}</p>' if is_toy else ""
-    too_large = escape(say(language, "too_large", megabytes=limit // 2**20))  # script.js shows it
+    words = {"too-large": say(language, "too_large", megabytes=limit // 2**20), "failed": say(language, "failed")}
+    data = " ".join(f'data-{name}="{escape(text)}"' for name, text in words.items())  # script.js shows them
     return (
         f"<h1>{escape(say(language, 'title'))}</h1><p>{escape(say(language, 'subtitle'))}</p>"
         f'<p class="rs-facts">{"".join(f"<span>{escape(fact)}</span>" for fact in facts)}</p>{toy}'
-        f'<div id="rs-words" hidden data-limit="{limit}" data-too-large="{too_large}"></div>'
+        f'<div id="rs-words" hidden data-limit="{limit}" {data}></div>'
     )
 
 
@@ -125,12 +128,13 @@ def serve(blocks: gr.Blocks, gallery: Gallery, max_file_size: int, port: int | N
     blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
     looks = {"theme": theme(), "css_paths": FOLDER / "style.css", "favicon_path": FOLDER / "icon.svg"}
     script = (FOLDER / "script.js").read_text(encoding="utf-8")
+    limits = Middleware(UploadLimits, largest=max_file_size, kept_seconds=2 * KEPT_SECONDS)
     private = {"share": False, "ssr_mode": False, "enable_monitoring": False, "footer_links": []}
     _, address, _ = blocks.launch(
         **looks,
         **private,
         head=f"<script>{script}</script>",
-        app_kwargs={"routes": picture_routes(gallery)},
+        app_kwargs={"routes": picture_routes(gallery), "middleware": [limits]},
         server_port=port,
         max_file_size=max_file_size,
         prevent_thread_lock=True,

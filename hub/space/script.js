@@ -13,6 +13,19 @@ function clearAlert() {
   document.getElementById('rs-alert').textContent = '';
 }
 
+// Gradio's own messages are in English or in the language of the browser: style.css hides them.
+function showFailure(mutations) {
+  const isMessage = (node) => node.querySelector?.('[data-testid="toast-text"]');
+  const words = document.getElementById('rs-words');
+  if (words && mutations.some((mutation) => [...mutation.addedNodes].some(isMessage)))
+    document.getElementById('rs-alert').textContent = words.dataset.failed;
+}
+
+// Gradio opens a list of choices at any key, also at those that leave it.
+function leaveChoices(event) {
+  if (['Tab', 'Shift'].includes(event.key) && event.target.role === 'combobox') event.stopImmediatePropagation();
+}
+
 // Screen readers announce a change in an element that exists already, but not a new element with its text.
 function makePlaces() {
   for (const role of ['alert', 'status']) {
@@ -21,6 +34,7 @@ function makePlaces() {
     place.setAttribute('role', role);
     document.body.append(place);
   }
+  new MutationObserver(showFailure).observe(document.body, { childList: true, subtree: true });
 }
 
 // Gradio may add this script after the page is loaded, or in its head, where there is no body yet.
@@ -29,6 +43,7 @@ else addEventListener('DOMContentLoaded', makePlaces);
 
 for (const type of ['change', 'drop']) document.addEventListener(type, refuseTooLarge, true);
 document.addEventListener('click', clearAlert, true);
+document.addEventListener('keydown', leaveChoices, true);
 
 function showAnswer(id) {
   const answer = document.getElementById(id);

@@ -148,8 +148,11 @@ class ClassifyTab:
             return [image, gr.skip(), gr.skip(), message(str(refusal))]
 
     def choose(self, language: str, labels: str, sentence: str, event: gr.EventData) -> list:
+        place = int(event.place)
+        if place not in self.answers.examples:  # no button of the page; each would become a file
+            raise ValueError(f"{place} is not an example")
         try:
-            image = self.example(int(event.place), language)
+            image = self.example(place, language)
         except Refusal as refusal:
             return [None, gr.skip(), gr.skip(), message(str(refusal))]
         path = gr.processing_utils.save_pil_to_cache(image, self.image.GRADIO_CACHE, format="png")
@@ -196,16 +199,17 @@ class SearchTab:
         show_answer(done, found)
 
     def search(self, kind: str, language: str, what: str | int | None) -> list:
-        answer = getattr(self.answers, f"search_{kind}")
+        # The fields that were not searched become empty, so that the page shows only what its results are for.
+        fields = [what if kind == "text" else "", gr.skip() if kind == "image" else None]
         try:
-            return [(kind, what), gr.skip(), gr.skip(), answer(what, language)]
+            return [(kind, what), *fields, getattr(self.answers, f"search_{kind}")(what, language)]
+        except UnusableImage as refusal:
+            return [(kind, what), fields[0], None, message(str(refusal))]
         except Refusal as refusal:
-            image = None if isinstance(refusal, UnusableImage) else gr.skip()
-            return [(kind, what), gr.skip(), image, message(str(refusal))]
+            return [(kind, what), *fields, message(str(refusal))]
 
     def search_chip(self, language: str, event: gr.EventData) -> list:
-        asked, _, image, found = self.search("text", language, event.query)
-        return [asked, event.query, image, found]
+        return self.search("text", language, event.query)
 
     def search_like(self, language: str, event: gr.EventData) -> list:
         return self.search("like", language, int(event.place))
