@@ -323,7 +323,7 @@ def test_a_wrong_field_is_named_with_its_file(file, fields, named, model_folder,
     folder = shutil.copytree(model_folder, tmp_path / "model")
     content = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
     for name, value in fields.items():
-        content[name] = content[name] | value if isinstance(value, dict) else value
+        content[name] = content.get(name, {}) | value if isinstance(value, dict) else value
     (folder / file).write_text(json.dumps(content))
     with pytest.raises(UserError, match=named):
         load_embedder(str(folder), device="cpu")

@@ -36,7 +36,14 @@ from rsmclip.training.views import ViewSpec
 
 OPEN_FILES = 1024  # limit that loading needs; 4 prefetched batches of a worker have about 150
 # In errors of the loader about a worker, and of receiving a tensor. Exceptions of our code begin with "Caught".
-LOST_WORKER = ("DataLoader worker (pid", "Too many open files", "ancdata", "Connection reset", "shared memory")
+LOST_WORKER = ("DataLoader worker", "Too many open files", "ancdata", "Connection re", "shared memory", "EOFError")
+    "DataLoader worker (pid",
+    "Too many open files",
+    "ancdata",
+    "Connection re",
+    "shared memory",
+    "EOFError",
+)
 
 
 def corpus_place(settings: DataSettings) -> str:
@@ -200,12 +207,12 @@ def received(batches: Iterator) -> Iterator[dict | UserError]:
         try:
             batch = next(batches, None)
         except (RuntimeError, OSError, EOFError) as error:
-            if str(error).startswith("Caught") or not (str(error) == "" or any(map(str(error).count, LOST_WORKER))):
+            text = " ".join(str(error).split()) or type(error).__name__  # an `EOFError` has no text
+            if text.startswith("Caught") or not any(cause in text for cause in LOST_WORKER):
                 raise
             raise UserError(
-                f"a data loading process has ended or its batch is lost ({' '.join(str(error).split()) or 'EOF'}): "
-                "check the memory, /dev/shm and ulimit -n, give fewer --num_workers, and continue with "
-                "--resume_from_checkpoint latest"
+                f"a data loading process has ended or its batch is lost ({text}): check the memory, /dev/shm and "
+                "ulimit -n, give fewer --num_workers, and continue with --resume_from_checkpoint latest"
             ) from error
         if batch is None:
             return
