@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rsmclip.core.command_line import OneLineParser, hub_id, positive, run_command, whole_number
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.files import recover
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.sources import READERS
 from rsmclip.data.translation.wording import PORTUGUESE
@@ -91,6 +92,7 @@ def audit(arguments: argparse.Namespace) -> None:
 
     # An audit takes minutes. Check the arguments first.
     folder = Path(arguments.dataset)
+    recover(folder)
     check_audit(folder, arguments)
     places = audited_names([arguments.dataset, *arguments.against])
     datasets = {name: leaks.load_audited(place) for name, place in places.items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 from huggingface_hub import CommitInfo
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import recover
 from rsmclip.core.uploads import push_files
 
 SHARDS = "data/*.parquet"
@@ -21,6 +22,7 @@ def push_corpus(
     Raises:
         [`UserError`]: The folder is not a corpus, or the Hub cannot be reached or refuses.
     """
+    recover(folder)
     paths = [folder / "README.md", *sorted(folder.glob(SHARDS))]
     if not paths[0].is_file() or len(paths) == 1:
         raise UserError(f"{folder} is not a corpus: README.md or {SHARDS} is missing; rsmclip data build writes both")

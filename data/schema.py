@@ -13,6 +13,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of httpx or requests
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import recover
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
 ROWS_PER_BATCH = 10_000  # rows with captions in memory at once, while they are checked
@@ -51,6 +52,7 @@ def load_corpus(
         [`UserError`]: The dataset does not exist or cannot be read.
     """
     name, folder = str(path_or_hub_id), Path(path_or_hub_id)
+    recover(folder)
     if (folder / "dataset_dict.json").is_file():
         with one_line_errors(name):
             corpus = DatasetDict.load_from_disk(name)

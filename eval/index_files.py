@@ -23,7 +23,8 @@ from rsmclip.eval.image_sources import Picture
 from rsmclip.eval.index import RECORD, UNFINISHED, Index
 
 LOCK = ".lock"
-INDEX_FILE = re.compile(r"[0-9a-f]{32}\.(npy|jsonl|offsets\.npy)")
+# Of an index, and what `write_whole` leaves if it is killed.
+INDEX_FILE = re.compile(r"[0-9a-f]{32}\.(npy|jsonl|offsets\.npy)|\.index\.json\.[0-9a-f]{32}")
 
 
 @dataclass

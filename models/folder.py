@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import has_type, read_json
+from rsmclip.core.files import has_type, read_json, recover
 
 # Before this version, transformers leaves the weights of this remote code at their random initial values.
 LOWEST_TRANSFORMERS = "5.13"
@@ -123,6 +123,7 @@ def find_source(source: str, patterns: list[str], revision: str | None = None) -
     Raises:
         [`UserError`]: There is no such folder or repository, or the download fails.
     """
+    recover(Path(source))
     if source and Path(source).is_dir():
         if revision:
             raise UserError(f"{source} is a local folder, which has no revision {revision!r}: leave the revision out")

@@ -18,6 +18,7 @@ from rsmclip.data.sources import open_source
 from rsmclip.data.sources.protocol import Source
 from rsmclip.data.translation.translations import Translations
 from tests.image_folders import write_csv, write_image
+from tests.killed import is_killed
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -151,6 +152,19 @@ def test_a_dataset_is_overwritten_only_by_a_complete_one(tmp_path):
     build_corpus([bad], tmp_path / "out", overwrite=True, skip_bad=True)
     assert load_corpus(tmp_path / "out")["train"]["source"][:] == ["bad"]
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize(("rename", "is_gone", "sources"), [(4, False, ["made"] * 2), (5, True, ["new"] * 2)])
+def test_a_kill_while_a_corpus_is_replaced_loses_nothing(tmp_path, rename, is_gone, sources):
+    build_corpus([made_source(tmp_path / "made")], tmp_path / "out")
+    made_source(tmp_path / "new")
+    code = "import sys; from rsmclip.data import build; build.build_corpus(sys.argv[1:2], sys.argv[2], overwrite=True)"
+    # Two shards get their names, the corpus is complete, the old one gives way, the new one takes its place.
+    assert is_killed(code, rename, tmp_path, f"imagefolder={tmp_path / 'new'}", tmp_path / "out")
+    assert (tmp_path / "out").exists() is not is_gone and leftovers(tmp_path)
+    assert load_corpus(tmp_path / "out")["train"]["source"][:] == sources
+    build_corpus([open_source("imagefolder", tmp_path / "made")], tmp_path / "out", overwrite=True)
+    assert load_corpus(tmp_path / "out")["train"]["source"][:] == ["made"] * 2 and not leftovers(tmp_path)
 
 
 def test_only_a_corpus_is_overwritten(tmp_path):
