@@ -4,7 +4,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
@@ -12,6 +12,8 @@ from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import expand_home
+from rsmclip.core.tokens import hide_tokens
 
 
 def run_command(command: Callable[[], object], name: str = "") -> None:
@@ -37,7 +39,7 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
         finally:
             sys.stdout.flush()  # a closed pipe must fail here, not when the interpreter ends
     except UserError as error:
-        line = f"{prefix}{error.label}{' '.join(str(error).split())}"
+        line = hide_tokens(f"{prefix}{error.label}{' '.join(str(error).split())}")  # a server may repeat one
         tqdm.write(line, file=sys.stderr)  # tqdm moves progress bars below the line
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
@@ -50,7 +52,11 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser with usage errors of one line."""
+    """A parser with usage errors of one line. `~/` at the beginning of an argument, or after `=`, is the home folder."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: object = None):
+        """Parse arguments, as `argparse` does."""
+        return super().parse_known_args([*map(expand_home, sys.argv[1:] if args is None else args)], namespace)
 
     def error(self, message: str):
         """Print one line and exit with status 2."""

@@ -3,8 +3,9 @@
 import glob
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -107,6 +108,29 @@ def delete_left(place: Path) -> None:
             shutil.rmtree(place.with_name(f".{place.name}{left}"), ignore_errors=True)
 
 
+def is_inside(path: Path, folder: Path) -> bool:
+    """
+    Return whether a path is in a folder after all links are followed.
+
+    A file of a snapshot in the cache of the Hub is a link to `blobs` beside `snapshots`, and counts as inside.
+    """
+    real, home = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    blobs = [parent.parent / "blobs" for parent in (home, *home.parents) if parent.name == "snapshots"]
+    return any(real.is_relative_to(place) for place in (home, *blobs))
+
+
+def check_inside(paths: Iterable[Path], folder: Path, advice: str) -> None:
+    """Raise [`UserError`] if a path leads out of a folder by a link: other people's files would be published."""
+    if leading := next((path for path in paths if not is_inside(path, folder)), None):
+        raise UserError(f"{leading} is a link out of {folder}, to {os.path.realpath(leading)}: {advice}")
+
+
+def links_in(folder: Path) -> Iterator[Path]:
+    """Yield all links in a folder and its folders. The folder itself may be a link, which is followed."""
+    for place, folders, files in os.walk(folder):
+        yield from (path for path in (Path(place, name) for name in (*folders, *files)) if path.is_symlink())
+
+
 def read_json(path: Path) -> dict:
     """Return the fields of a JSON file. Raises [`UserError`] if the file does not exist or has no JSON object."""
     if not path.is_file():
@@ -141,6 +165,11 @@ def published_name(path_or_hub_id: str | None) -> str | None:
     if path_or_hub_id is None or not is_local(path_or_hub_id):
         return path_or_hub_id
     return Path(path_or_hub_id).resolve().name
+
+
+def expand_home(text: str) -> str:
+    """Return a path, or `NAME=PATH`, with `~/` replaced by the home folder. Shells do not replace it after `=`."""
+    return re.sub(r"(^|=)(~[^/=,]*)(?=/)", lambda found: found[1] + os.path.expanduser(found[2]), text)
 
 
 def absolute_name(path_or_hub_id: str) -> str:

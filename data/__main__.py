@@ -41,7 +41,7 @@ def build(arguments: argparse.Namespace) -> None:
 
     translations = load_translations(arguments.translations) if arguments.translations else None
     options = {"skip_bad": arguments.skip_bad, "overwrite": arguments.overwrite_output_dir}
-    options |= {"split": arguments.split, "seed": arguments.seed, "stretch": arguments.stretch}
+    options |= {name: getattr(arguments, name) for name in ("split", "seed", "stretch", "follow_links")}
     try:
         report = build_corpus(arguments.source, arguments.output, translations, **options)
     except UnusableRows as error:
@@ -187,6 +187,8 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole_number, default=0, help="seed of --split (default: 0)")
     parser.add_argument("--translations", type=Path, metavar="DIR", help="output of translate, or your own *.jsonl")
     parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
+    links = "read links that lead out of the folder of a source"
+    parser.add_argument("--follow_links", action="store_true", help=links)
     stretch = "stretch images of more than 8 bits between two percentiles, for example 2 98"
     parser.add_argument("--stretch", nargs=2, type=float, metavar=("LOW", "HIGH"), help=stretch)
     parser.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")

@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import check_inside, links_in
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import BuildReport, corpus_card
 from rsmclip.data.faults import Fault, encode_image, fault_summary, find_fault
@@ -37,6 +38,7 @@ def build_corpus(
     split: str | None = None,
     seed: int = 0,
     stretch: tuple[float, float] | None = None,
+    follow_links: bool = False,
 ) -> BuildReport:
     """
     Write a corpus with the captions of its sources and their translations.
@@ -57,19 +59,25 @@ def build_corpus(
         stretch (`tuple[float, float]`, *optional*):
             Percentiles that become 0 and 255 in images of more than 8 bits per channel. By default these images are
             unusable.
+        follow_links (`bool`, *optional*, defaults to `False`):
+            Whether the folder of a source may have links out of the folder. By default they are an error: the folder
+            may be another person's, and the corpus is made to be published.
 
     Returns:
         [`~rsmclip.data.card.BuildReport`]: Counts of rows and captions, and the rows that were left out.
 
     Raises:
         [`UnusableRows`]: Rows are unusable, and `skip_bad` is not set.
-        [`UserError`]: A corpus cannot be read, `split` is malformed, or `output` is not empty and may not be
-            overwritten.
+        [`UserError`]: A corpus cannot be read or has a link out of its folder, `split` is malformed, or `output` is
+            not empty and may not be overwritten.
     """
     sources = [named_source(source) if isinstance(source, str) else source for source in sources]
     names = Counter(source.name for source in sources)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
+    if not follow_links:
+        for root in filter(None, (source.root for source in sources)):
+            check_inside(links_in(root), root, "--follow_links reads it")
     if stretch is not None:
         check_stretch(*stretch)
     output = Path(output)

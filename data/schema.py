@@ -1,5 +1,6 @@
 """The schema of every corpus: one row per image, with aligned captions in several languages."""
 
+import glob
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,14 +9,17 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Value
+from datasets import Dataset, DatasetBuilder, DatasetDict, Features, Image, LargeList, List, Value
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of httpx or requests
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import recover
+from rsmclip.data.own_files import check_data_files, check_image_paths
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
+GLOB = re.compile(r"[][*?]")
+SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}\.parquet")
 ROWS_PER_BATCH = 10_000  # rows with captions in memory at once, while they are checked
 
 
@@ -49,7 +53,7 @@ def load_corpus(
         revision (`str`, *optional*): Branch, tag or commit of a dataset on the Hub.
 
     Raises:
-        [`UserError`]: The dataset does not exist or cannot be read.
+        [`UserError`]: The dataset does not exist or cannot be read, or names files of another place.
     """
     name, folder = str(path_or_hub_id), Path(path_or_hub_id)
     recover(folder)
@@ -62,9 +66,39 @@ def load_corpus(
     elif folder.is_dir() and not any(folder.rglob("*.parquet")):
         raise UserError(f"the folder {name} has no dataset: make one with rsmclip data build")
     else:
+        builder = open_builder(name, config_name, revision)
         with one_line_errors(name):
-            corpus = datasets.load_dataset(name, config_name, revision=revision)
+            builder.download_and_prepare()
+            corpus = builder.as_dataset()
+    for rows in corpus.values():
+        check_image_paths(name, rows)
     return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
+
+
+def open_builder(name: str, config_name: str | None = None, revision: str | None = None) -> DatasetBuilder:
+    """
+    Find the files of a dataset, and read no row. The arguments are those of [`load_corpus`].
+
+    Raises:
+        [`UserError`]: The dataset does not exist, or its card names files of another place.
+    """
+    source, files = name, None
+    if Path(name).is_dir() and GLOB.search(str(Path(name).resolve())):
+        source, files = "parquet", escaped_files(Path(name).resolve())
+    with one_line_errors(name):
+        builder = datasets.load_dataset_builder(source, config_name, data_files=files, revision=revision)
+    check_data_files(name, builder.config.data_files or {})
+    return builder
+
+
+def escaped_files(folder: Path) -> dict[str, list[str]]:
+    # By split. `datasets` reads the path of a folder as a pattern, but it lets us name the files ourselves.
+    files: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*.parquet")):
+        if not (shard := SHARD.fullmatch(path.name)):
+            raise UserError(f"datasets cannot read {path}, because its path has one of [ ] * ?: rename its folder")
+        files.setdefault(shard[1], []).append(glob.escape(str(path)))
+    return files
 
 
 @contextmanager

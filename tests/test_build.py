@@ -1,6 +1,7 @@
 """Building a corpus: rows and translations are complete, and a failed build leaves no files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from rsmclip.data.schema import RAW_CAPTIONS, check_schema, features, load_corpu
 from rsmclip.data.sources import open_source
 from rsmclip.data.sources.protocol import Source
 from rsmclip.data.translation.translations import Translations
-from tests.image_folders import write_csv, write_image
+from tests.image_folders import write_csv, write_image, write_shard
 from tests.killed import is_killed
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -165,6 +166,47 @@ def test_a_kill_while_a_corpus_is_replaced_loses_nothing(tmp_path, rename, is_go
     assert load_corpus(tmp_path / "out")["train"]["source"][:] == sources
     build_corpus([open_source("imagefolder", tmp_path / "made")], tmp_path / "out", overwrite=True)
     assert load_corpus(tmp_path / "out")["train"]["source"][:] == ["made"] * 2 and not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["image", "folder of images", "annotations", "shard", "corpus"])
+def test_a_link_out_of_the_folder_of_a_source_is_refused_unless_an_option_allows_it(tmp_path, kind):
+    made_source(tmp_path / "disk" / "made")
+    encoded = (tmp_path / "disk" / "made" / "0.png").read_bytes()
+    write_shard(tmp_path / "disk" / "one.tar", {"a.png": encoded, "a.txt": "a road ."})
+    build_corpus([open_source("imagefolder", tmp_path / "disk" / "made")], tmp_path / "disk" / "corpus")
+    home = tmp_path / "downloaded"
+    home.mkdir()
+    name, link, target = {
+        "image": ("imagefolder", "0.png", "made/0.png"),
+        "annotations": ("imagefolder", "metadata.jsonl", "made/metadata.jsonl"),
+        "folder of images": ("rsitmd", "images", "made"),
+        "shard": ("webdataset", "one.tar", "one.tar"),
+        "corpus": ("hub", "train.parquet", "corpus/data/train-00000-of-00001.parquet"),
+    }[kind]
+    if kind in ("image", "annotations"):
+        shutil.copytree(tmp_path / "disk" / "made", home, dirs_exist_ok=True)
+        (home / link).unlink()
+    sentences = [{"raw": "a road ."}]
+    entry = {"filename": "0.png", "split": "train", "sentences": sentences}
+    (home / "dataset_RSITMD.json").write_text(json.dumps({"images": [entry]}))
+    (home / link).symlink_to(tmp_path / "disk" / target)
+    (home / "inside").symlink_to("dataset_RSITMD.json")  # no reason to refuse
+    with pytest.raises(UserError, match=f"{home / link} .*--follow_links"):
+        build_corpus([f"{name}={home}"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    build_corpus([f"{name}={home}"], tmp_path / "out", follow_links=True)
+    assert load_corpus(tmp_path / "out")["train"].num_rows
+
+
+def test_the_links_of_a_snapshot_in_the_cache_of_the_hub_are_read(tmp_path):
+    repository = tmp_path / "datasets--user--name"
+    made_source(repository / "snapshots" / ("0" * 40))
+    (repository / "blobs").mkdir()
+    for path in (repository / "snapshots" / ("0" * 40)).iterdir():
+        path.rename(repository / "blobs" / path.name)
+        path.symlink_to(f"../../blobs/{path.name}")
+    build_corpus([f"imagefolder={repository / 'snapshots' / ('0' * 40)}"], tmp_path / "out")
+    assert load_corpus(tmp_path / "out")["train"].num_rows == 2
 
 
 def test_only_a_corpus_is_overwritten(tmp_path):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rsmclip.core.command_line import run_command
+from rsmclip.core.command_line import OneLineParser, run_command
 from rsmclip.core.errors import UserError, extra, user_errors
 from rsmclip.core.files import write_whole
 
@@ -35,6 +35,20 @@ COMMANDS = [
         "hub push-space",
     ),
 ]
+
+
+def test_the_home_folder_is_expanded_in_every_argument_that_begins_with_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    parser = OneLineParser()
+    commands = parser.add_subparsers(dest="command", parser_class=OneLineParser)
+    command = commands.add_parser("build")
+    command.add_argument("texts", nargs="*")
+    command.add_argument("--source")
+    parsed = parser.parse_args(["build", "--source=~/a", "imagefolder=~/b,captions=x", "~/c", "a ~ b", "~", "x~/y"])
+    assert (parsed.source, parsed.texts) == (
+        "/home/me/a",
+        ["imagefolder=/home/me/b,captions=x", "/home/me/c", "a ~ b", "~", "x~/y"],
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

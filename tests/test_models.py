@@ -319,6 +319,12 @@ def test_a_wrong_field_is_named_with_its_file(file, fields, named, model_folder,
         load_embedder(str(folder), device="cpu")
 
 
+def test_a_model_is_read_from_a_folder_whose_name_has_characters_of_patterns(model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "m[v1]*")
+    assert load_embedder(str(tmp_path / "m[v1]*")).texts(["a road"]).shape == (1, 16)
+    assert check_model_type(tmp_path / "m[v1]*").projection_dim == 16
+
+
 @pytest.mark.parametrize("name", ["evil.bin", "../model.safetensors", "sub/model.safetensors"])
 @pytest.mark.parametrize("load", [load_embedder, lambda folder: check_model_type(Path(folder)), load_image_tower])
 def test_an_index_of_weights_that_names_another_kind_of_file_is_refused_before_it_is_read(

@@ -41,6 +41,9 @@ def test_a_pattern_chooses_shards(tmp_path):
     assert [row["image_id"] for row in rows] == ["my set/a-0/x", "my set/a-1/x"]
     with pytest.raises(UserError, match="c-"):
         open_source("webdataset", f"{tmp_path}/my set/c-*.tar")
+    (tmp_path / "my set").rename(tmp_path / "set [v1]")
+    for place in ("set [v1]/a-*.t[ag][rz]", "set [[]v1]/a-*", "set*/a-*", "set [v1]"):
+        assert len(list(open_source("webdataset", f"{tmp_path}/{place},captions=txt").rows())) >= 2
 
 
 def test_names_of_shards_or_folders_state_the_splits(tmp_path):

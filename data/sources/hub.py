@@ -52,6 +52,7 @@ class HubDataset:
     def __init__(self, place: str):
         self.dataset_id, self.options = parse_options("hub", place, OPTIONS)
         folder = Path(self.dataset_id)
+        self.root = folder if folder.is_dir() else None
         self.name = folder.resolve().name if folder.is_dir() else folder.name
 
     @property

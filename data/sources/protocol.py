@@ -32,6 +32,7 @@ class Source(Protocol):
     """
 
     name: str
+    root: Path | None  # folder of all files that are read; `None` if the corpus is on the Hub
     license: str | None  # as the authors state it; `None` if none is known
     citation: str | None  # paper to cite, in one line
     languages: Collection[str]  # of the field `given`

@@ -46,7 +46,13 @@ class WebDatasetShards:
     def __init__(self, place: str):
         place, self.options = parse_options("webdataset", place, OPTIONS)
         is_folder = Path(place).is_dir()
-        found = Path(place).rglob("*") if is_folder else map(Path, glob.glob(place, recursive=True))
+        folder, pattern = os.path.split(place)
+        if is_folder:
+            found = Path(place).rglob("*")
+        elif os.path.isdir(folder or "."):  # its name may have characters of patterns
+            found = Path(folder).glob(pattern) if pattern else ()
+        else:
+            found = map(Path, glob.glob(place, recursive=True))
         self.shards = sorted(path for path in found if SHARD.fullmatch(path.name) and path.is_file())
         if not self.shards:
             raise UserError(f"webdataset: no shard (.tar, .tar.gz, .tgz) in {place}; a pattern has * and ?")
