@@ -52,7 +52,7 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser with usage errors of one line. `~/` at the beginning of an argument, or after `=`, is the home folder."""
+    """A parser with usage errors of one line. `~/` at the beginning of an argument or after `=` is the home folder."""
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: object = None):
         """Parse arguments, as `argparse` does."""

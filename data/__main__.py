@@ -34,7 +34,7 @@ def picture_file(argument: str) -> Path:
 
 def build(arguments: argparse.Namespace) -> None:
     from rsmclip.data.build import UnusableRows, build_corpus
-    from rsmclip.data.card import split_note, split_table
+    from rsmclip.data.card import split_note, split_table, translation_note
     from rsmclip.data.faults import fault_table
     from rsmclip.data.translation.report import acceptance_table
     from rsmclip.data.translation.translations import load_translations
@@ -48,7 +48,7 @@ def build(arguments: argparse.Namespace) -> None:
         print(fault_table(error.faults), file=sys.stderr)
         raise
     print(split_table(report))
-    if note := split_note(report):
+    for note in filter(None, (split_note(report), translation_note(report))):
         print(f"note: {note}", file=sys.stderr)
     if translations:
         print(f"\n{acceptance_table(translations.counts)}")

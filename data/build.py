@@ -17,7 +17,7 @@ from rsmclip.data.sources import named_source
 from rsmclip.data.sources.protocol import Source, SourceRow
 from rsmclip.data.split import Division, divide
 from rsmclip.data.stretch import check_stretch
-from rsmclip.data.translation.translations import Translations, load_translations
+from rsmclip.data.translation.translations import Translations, load_translations, normalize_caption
 from rsmclip.data.write import check_output, write_corpus
 
 
@@ -87,6 +87,8 @@ def build_corpus(
     translations = translations or Translations()
     division = Division.parse(split, seed) if split else None
     report = BuildReport(stretch=stretch, division=str(division) if division else None)
+    report.unused = dict.fromkeys(english for english, texts in translations.captions.items() if texts)
+    report.translated = len(report.unused)
     known = {*translations.languages, *(language for source in sources for language in source.languages)}
     languages = [language for language in LANGUAGES[1:] if language in known]
 
@@ -97,6 +99,8 @@ def build_corpus(
         drawn = divide(rows("read", []), division) if division else {}
         for row, encoded in rows("build", report.faults):
             captions = join_captions(row, translations, languages)
+            for english in map(normalize_caption, filter(None, captions["en"] or ())):
+                report.unused.pop(english, None)
             split = row["split"] or drawn.get(row["image_id"], "train")
             report.add(row["source"], split, captions)
             report.unstated += row["split"] is None

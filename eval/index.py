@@ -18,10 +18,15 @@ from typing import Any
 import numpy as np
 
 RECORD = "index.json"
+AGAIN = "delete it and run rsmclip index again"
 FIELDS = {  # of index.json, with their types
     **dict.fromkeys(("source", "kind", "model", "dtype", "model_hash"), str),
     **dict.fromkeys(("split", "source_revision", "revision", "files"), str | None),
     **dict.fromkeys(("tile", "stride", "images"), int | None),
+}
+ENTRY = {  # of a line of N.jsonl, with their types; the last ones may be missing
+    **dict.fromkeys(("path", "version"), str),
+    **{"split": str, "row": int, "tiles": int, "box": list, "coordinates": list},
 }
 UNFINISHED = "unfinished"  # folder in an index, of a run that has not ended
 DECIMALS = 6  # cosines that are equal in these decimals are a tie: float32 sums differ in the seventh
@@ -51,9 +56,20 @@ class Index:
         `path` is the path of the image in its folder. In a corpus it is the `image_id`, and `split` and `row` name the
         row. A tile has its `box`, `[left, top, right, bottom]` in pixels. If the image is georeferenced, a tile has
         `coordinates`: longitude and latitude of its center in degrees.
+
+        Raises:
+            [`BadIndex`]: The entry is damaged.
         """
         begin, end = self.offsets[place : place + 2]
-        return json.loads(self.lines[begin:end].tobytes())
+        try:
+            entry = json.loads(self.lines[begin:end].tobytes())
+        except (ValueError, RecursionError):
+            entry = None
+        if not isinstance(entry, dict) or not {"path", "version"} <= entry.keys():
+            raise BadIndex(f"entry {place} of the index {self.folder} is damaged, {AGAIN}")
+        if wrong := [name for name, kind in ENTRY.items() if not isinstance(entry.get(name, kind()), kind)]:
+            raise BadIndex(f"{wrong[0]!r} of entry {place} of the index {self.folder} is damaged, {AGAIN}")
+        return entry
 
 
 def open_index(folder: Path) -> Index:
@@ -74,11 +90,14 @@ def open_index(folder: Path) -> Index:
         offsets = np.load(folder / f"{name}.offsets.npy", mmap_mode="r")
         lines = np.memmap(folder / f"{name}.jsonl", mode="r")
     except (OSError, EOFError, ValueError) as error:
-        raise BadIndex(f"the index {folder} is damaged, delete it and run rsmclip index again: {error}") from error
-    if embeds.ndim != 2 or offsets.shape != (len(embeds) + 1,) or offsets[-1] != len(lines):
-        raise BadIndex(
-            f"the index {folder} is damaged, delete it and run rsmclip index again: its files have different lengths"
-        )
+        raise BadIndex(f"the index {folder} is damaged, {AGAIN}: {error}") from error
+    if (
+        offsets.dtype.kind not in "iu"
+        or embeds.ndim != 2
+        or offsets.shape != (len(embeds) + 1,)
+        or offsets[-1] != len(lines)
+    ):
+        raise BadIndex(f"the index {folder} is damaged, {AGAIN}: its files do not fit each other")
     return Index(folder, record, embeds, lines, offsets)
 
 

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from rsmclip.core.errors import UserError
 from rsmclip.eval.image_sources import Picture
 from rsmclip.eval.index import FIELDS, BadIndex, Index, nearest, open_index
-from rsmclip.eval.index_files import Rows, write_index
+from rsmclip.eval.index_files import Rows, images_of, read_entry, write_index
 from tests.killed import is_killed
 
 NUMBERS = {"tile": None, "stride": None}
@@ -75,6 +76,24 @@ def test_a_damaged_index_is_one_line(index_folder, ending, damage):
         path.write_bytes({"cut": path.read_bytes()[:-20], "garbage": b"garbage", "empty": b""}[damage])
     with pytest.raises(BadIndex, match=str(index_folder)):
         open_index(index_folder)
+
+
+NOISE = (b"\xff\x00", b"[" * 300, b'{"path": 7}', b'{"path": "a", "version": "1", "box": 3}', b"7", b"null")
+
+
+@pytest.mark.parametrize("noise", NOISE)
+def test_noise_of_the_same_length_in_the_entries_is_one_line(index_folder, noise):
+    path = next(index_folder.glob("*.jsonl"))
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    padded = noise[: len(first)].ljust(len(first) - 1) + b"\n" if len(noise) < len(first) else noise[: len(first)]
+    path.write_bytes(padded + b"".join(others))
+    index = open_index(index_folder)
+    assert index.entry(5)["path"] == "z.jpg"
+    for read, error in ((index.entry, BadIndex), (lambda row: read_entry(index, row), UserError)):
+        with pytest.raises(error, match=f"entry 0 of the index {index_folder}"):
+            read(0)
+    with pytest.raises(UserError, match="entry 0"):
+        list(images_of(index))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"files": null}', '{"files": "../x"}', "[" * 100_000])
