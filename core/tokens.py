@@ -42,7 +42,7 @@ PATTERNS = [
         ),
         # A value with a digit: without one, it may be the placeholder of an example.
         *(
-            rf"{name}\\?[\"']?\s*[:=]\s*\\?[\"']?(?=[\w./+-]*\d)[\w./+-]{{16,}}"
+            rf"{name}\\?[\"']?\s*[:=]\s*\\?[\"']?(?=[\w./+-]*\d)[\w./+-]{{12,}}"
             for lower in ("api_?key", "api_?token", "auth_?token", "access_?key", "secret", "passw(?:or)?d")
             for name in (lower, lower.upper())
         ),

@@ -119,7 +119,11 @@ def usable_rows(
 ) -> Iterator[tuple[SourceRow, bytes]]:
     """Yield rows with their encoded images, and add the unusable rows to `faults`. These are an error at the end."""
     seen: set[str] = set()
-    for row in (row for source in sources for row in source.rows()):
+    for origin, row in ((source, row) for source in sources for row in source.rows()):
+        if isinstance(row, UserError):
+            # The dataset card shows the place, so it is not the local path.
+            faults.append(Fault("malformed annotation", origin.name, str(row).replace(f"{origin.root}/", "")))
+            continue
         if fault := find_fault(row, seen):
             faults.append(fault)
             continue

@@ -127,6 +127,45 @@ def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
     assert f"({problem}: 1)" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+GOOD = {"filename": "0.png", "split": "train", "sentences": [{"raw": "a road ."}]}
+MALFORMED = {
+    "rsitmd": ("dataset_RSITMD.json", json.dumps({"images": [GOOD, GOOD | {"sentences": [{"tokens": ["a"]}]}]})),
+    "nwpu": (
+        "dataset_nwpu.json",
+        json.dumps({"field": [GOOD | {"raw": "a road ."}, {"filename": "../0.png", "split": "train", "raw": "a"}]}),
+    ),
+    "imagefolder": ("metadata.jsonl", '{"file_name": "0.png", "text": "a road ."}\n{"file_name": "0.png", "te'),
+    "imagefolder,captions=text": ("metadata.csv", "file_name,text\n0.png,a road .\n0.png,a road, a field ."),
+    "imagefolder,label=label": (
+        "metadata.jsonl",
+        '{"file_name": "0.png", "text": "a ."}\n{"file_name": "1.png", "text": "a .", "label": "x"}\n'
+        '{"file_name": "1.png", "text": "b .", "label": "y"}',
+    ),
+    "webdataset": ("shard.tar", {"a.json": '{"text": "a road ."}', "b.json": '{"text": "a'}),
+    "webdataset,captions=txt": ("shard.tar", {"a.txt": "a road .", "b.txt": b"\xff\xfe"}),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_annotation_of_one_image_stops_the_build_or_is_left_out(tmp_path, kind):
+    (file, content), (name, *options) = MALFORMED[kind], kind.split(",")
+    home = tmp_path / "home" / "made"
+    encoded = write_image(
+        home / ("images/field" if name == "nwpu" else "images" if name == "rsitmd" else "") / "0.png"
+    )
+    if file.endswith(".tar"):
+        write_shard(home / file, dict(sorted(({"a.png": encoded, "b.png": encoded} | content).items())))
+    else:
+        (home / file).write_text(content)
+    source = ",".join([f"{name}={home}", *options])
+    with pytest.raises(UnusableRows, match="malformed annotation: 1.*--skip_bad") as error:
+        build_corpus([source], tmp_path / "out")
+    assert error.value.faults[0].place.startswith(file)
+    report = build_corpus([source], tmp_path / "out", skip_bad=True)
+    assert [fault.problem for fault in report.faults] == ["malformed annotation"] and report.rows.total() == 1
+    assert str(tmp_path) not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
 def test_images_of_one_name_are_refused(tmp_path):
     source = made_source(tmp_path / "made", file_name="1.jpg")
     Image.new("RGB", (5, 5)).save(tmp_path / "made" / "1.jpg")
