@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from rsmclip.core.errors import UserError, user_errors
 
 LOCK = ".lock"  # in a hidden folder that is being written
-COMPLETE, OLD = ".complete", ".old"  # ends of the names of hidden folders: to be put in place, and replaced
+# Ends of the names of hidden folders: one that will be put in its place, and one that it replaces.
+COMPLETE, OLD = ".rsmclip-complete", ".rsmclip-old"
 
 
 @contextmanager
@@ -119,7 +120,7 @@ def is_inside(path: Path, folder: Path) -> bool:
     return any(real.is_relative_to(place) for place in (home, *blobs))
 
 
-def check_inside(paths: Iterable[Path], folder: Path, advice: str) -> None:
+def check_links(paths: Iterable[Path], folder: Path, advice: str) -> None:
     """Raise [`UserError`] if a path leads out of a folder by a link: other people's files would be published."""
     if leading := next((path for path in paths if not is_inside(path, folder)), None):
         raise UserError(f"{leading} is a link out of {folder}, to {os.path.realpath(leading)}: {advice}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.files import check_inside, links_in
+from rsmclip.core.files import check_links, links_in
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import BuildReport, corpus_card
 from rsmclip.data.faults import Fault, encode_image, fault_summary, find_fault
@@ -77,7 +77,7 @@ def build_corpus(
         raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
     if not follow_links:
         for root in filter(None, (source.root for source in sources)):
-            check_inside(links_in(root), root, "--follow_links reads it")
+            check_links(links_in(root), root, "--follow_links reads it")
     if stretch is not None:
         check_stretch(*stretch)
     output = Path(output)

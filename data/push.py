@@ -5,7 +5,7 @@ from pathlib import Path
 from huggingface_hub import CommitInfo
 
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import check_inside, recover
+from rsmclip.core.files import check_links, recover
 from rsmclip.core.tokens import find_token
 from rsmclip.core.uploads import COPY, push_files
 
@@ -28,7 +28,7 @@ def push_corpus(
     paths = [folder / "README.md", *sorted(folder.glob(SHARDS))]
     if not paths[0].is_file() or len(paths) == 1:
         raise UserError(f"{folder} is not a corpus: README.md or {SHARDS} is missing; rsmclip data build writes both")
-    check_inside(paths, folder, COPY)
+    check_links(paths, folder, COPY)
     with user_errors(OSError):
         card = paths[0].read_text(encoding="utf-8", errors="ignore")
     if found := find_token("\n".join((card, *(path.name for path in paths)))):

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import check_inside, is_local, read_json
+from rsmclip.core.files import check_links, is_local, read_json, recover
 from rsmclip.core.tokens import find_token, hide_tokens
 from rsmclip.core.uploads import COPY, create_tag, push_files
 from rsmclip.models.folder import LOCAL, PUBLISHED, WEIGHTS, check_model_type, check_remote_code, indexed_files
@@ -73,6 +73,7 @@ def push_checkpoint(folder: Path, repo_id: str, message: str, private: bool | No
 
 
 def published_files(folder: Path) -> dict[str, Path]:
+    recover(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
     is_whole = (folder / "config.json").is_file()
@@ -87,7 +88,7 @@ def published_files(folder: Path) -> dict[str, Path]:
     found = sorted(path for pattern in PUBLISHED for path in folder.glob(pattern) if path.is_file())
     names = (path.relative_to(folder) for path in dict.fromkeys(found))
     files = {name.as_posix(): folder / name for name in names if name.parts[0] not in LOCAL}
-    check_inside(files.values(), folder, COPY)
+    check_links(files.values(), folder, COPY)
     return files
 
 
