@@ -4,7 +4,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
@@ -12,6 +12,8 @@ from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import expand_home
+from rsmclip.core.tokens import hide_tokens
 
 LONGEST_MESSAGE = 2000  # characters of an error line
 
@@ -61,8 +63,9 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
         finally:
             sys.stdout.flush()  # a closed pipe or a full disk must fail here, not when the interpreter ends
     except UserError as error:
-        message = " ".join(str(error)[:LONGEST_MESSAGE].split())  # it may quote a file
-        shortened = "…" * (len(str(error)) > LONGEST_MESSAGE)
+        text = hide_tokens(str(error))  # a server may repeat one
+        message = " ".join(text[:LONGEST_MESSAGE].split())  # it may quote a file
+        shortened = "…" * (len(text) > LONGEST_MESSAGE)
         # tqdm moves progress bars below the line.
         tqdm.write(printable(f"{prefix}{error.label}{message}{shortened}"), file=sys.stderr)
         sys.exit(error.exit_status)
@@ -79,7 +82,11 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser with usage errors of one line."""
+    """A parser with usage errors of one line. `~/` at the beginning of an argument or after `=` is the home folder."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: object = None):
+        """Parse arguments, as `argparse` does."""
+        return super().parse_known_args([*map(expand_home, sys.argv[1:] if args is None else args)], namespace)
 
     def error(self, message: str):
         """Print one line and exit with status 2."""

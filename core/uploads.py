@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError  # HTTPError: of ht
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.tokens import hide_tokens
 
 TRIES = 5
 FIRST_WAIT = 1.0  # seconds; doubled after every try
@@ -34,6 +35,7 @@ ADVICE = {  # by status
     412: "others committed at the same time; try again",
     429: "too many requests; try again later",
 }
+COPY = "put a copy of the file in its place to publish it"  # advice for a link out of a folder
 Result = TypeVar("Result")
 
 
@@ -47,7 +49,7 @@ class HubError(UserError):
     """
 
     def __init__(self, failed: str, error: Exception):
-        super().__init__(f"{failed}: {reason(error)}")
+        super().__init__(hide_tokens(f"{failed}: {reason(error)}"))
         self.status, self.wait = status(error), asked_to_wait(error)
 
 

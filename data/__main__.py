@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rsmclip.core.command_line import OneLineParser, hub_id, positive, run_command, whole_number
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.files import recover
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.sources import READERS
 from rsmclip.data.translation.wording import PORTUGUESE
@@ -33,21 +34,21 @@ def picture_file(argument: str) -> Path:
 
 def build(arguments: argparse.Namespace) -> None:
     from rsmclip.data.build import UnusableRows, build_corpus
-    from rsmclip.data.card import split_note, split_table
+    from rsmclip.data.card import split_note, split_table, translation_note
     from rsmclip.data.faults import fault_table
     from rsmclip.data.translation.report import acceptance_table
     from rsmclip.data.translation.translations import load_translations
 
     translations = load_translations(arguments.translations) if arguments.translations else None
     options = {"skip_bad": arguments.skip_bad, "overwrite": arguments.overwrite_output_dir}
-    options |= {"split": arguments.split, "seed": arguments.seed, "stretch": arguments.stretch}
+    options |= {name: getattr(arguments, name) for name in ("split", "seed", "stretch", "follow_links")}
     try:
         report = build_corpus(arguments.source, arguments.output, translations, **options)
     except UnusableRows as error:
         print(fault_table(error.faults), file=sys.stderr)
         raise
     print(split_table(report))
-    if note := split_note(report):
+    for note in filter(None, (split_note(report), translation_note(report))):
         print(f"note: {note}", file=sys.stderr)
     if translations:
         print(f"\n{acceptance_table(translations.counts)}")
@@ -91,6 +92,7 @@ def audit(arguments: argparse.Namespace) -> None:
 
     # An audit takes minutes. Check the arguments first.
     folder = Path(arguments.dataset)
+    recover(folder)
     check_audit(folder, arguments)
     places = audited_names([arguments.dataset, *arguments.against])
     datasets = {name: leaks.load_audited(place) for name, place in places.items()}
@@ -185,6 +187,8 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole_number, default=0, help="seed of --split (default: 0)")
     parser.add_argument("--translations", type=Path, metavar="DIR", help="output of translate, or your own *.jsonl")
     parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
+    links = "read links that lead out of the folder of a source"
+    parser.add_argument("--follow_links", action="store_true", help=links)
     stretch = "stretch images of more than 8 bits between two percentiles, for example 2 98"
     parser.add_argument("--stretch", nargs=2, type=float, metavar=("LOW", "HIGH"), help=stretch)
     parser.add_argument("--push_to_hub", type=hub_id, metavar="ID", help="dataset repository to push to")

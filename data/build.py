@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import check_links, links_in
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import BuildReport, corpus_card
 from rsmclip.data.faults import Fault, encode_image, fault_summary, find_fault
@@ -16,7 +17,7 @@ from rsmclip.data.sources import named_source
 from rsmclip.data.sources.protocol import Source, SourceRow
 from rsmclip.data.split import Division, divide
 from rsmclip.data.stretch import check_stretch
-from rsmclip.data.translation.translations import Translations, load_translations
+from rsmclip.data.translation.translations import Translations, load_translations, normalize_caption
 from rsmclip.data.write import check_output, write_corpus
 
 
@@ -37,6 +38,7 @@ def build_corpus(
     split: str | None = None,
     seed: int = 0,
     stretch: tuple[float, float] | None = None,
+    follow_links: bool = False,
 ) -> BuildReport:
     """
     Write a corpus with the captions of its sources and their translations.
@@ -57,19 +59,25 @@ def build_corpus(
         stretch (`tuple[float, float]`, *optional*):
             Percentiles that become 0 and 255 in images of more than 8 bits per channel. By default these images are
             unusable.
+        follow_links (`bool`, *optional*, defaults to `False`):
+            Whether the folder of a source may have links out of the folder. By default they are an error: the folder
+            may be another person's, and the corpus is made to be published.
 
     Returns:
         [`~rsmclip.data.card.BuildReport`]: Counts of rows and captions, and the rows that were left out.
 
     Raises:
         [`UnusableRows`]: Rows are unusable, and `skip_bad` is not set.
-        [`UserError`]: A corpus cannot be read, `split` is malformed, or `output` is not empty and may not be
-            overwritten.
+        [`UserError`]: A corpus cannot be read or has a link out of its folder, `split` is malformed, or `output` is
+            not empty and may not be overwritten.
     """
     sources = [named_source(source) if isinstance(source, str) else source for source in sources]
     names = Counter(source.name for source in sources)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
+    if not follow_links:
+        for root in filter(None, (source.root for source in sources)):
+            check_links(links_in(root), root, "--follow_links reads it")
     if stretch is not None:
         check_stretch(*stretch)
     output = Path(output)
@@ -79,6 +87,8 @@ def build_corpus(
     translations = translations or Translations()
     division = Division.parse(split, seed) if split else None
     report = BuildReport(stretch=stretch, division=str(division) if division else None)
+    report.unused = dict.fromkeys(english for english, texts in translations.captions.items() if texts)
+    report.translated = len(report.unused)
     known = {*translations.languages, *(language for source in sources for language in source.languages)}
     languages = [language for language in LANGUAGES[1:] if language in known]
 
@@ -89,6 +99,8 @@ def build_corpus(
         drawn = divide(rows("read", []), division) if division else {}
         for row, encoded in rows("build", report.faults):
             captions = join_captions(row, translations, languages)
+            for english in map(normalize_caption, filter(None, captions["en"] or ())):
+                report.unused.pop(english, None)
             split = row["split"] or drawn.get(row["image_id"], "train")
             report.add(row["source"], split, captions)
             report.unstated += row["split"] is None
@@ -107,7 +119,11 @@ def usable_rows(
 ) -> Iterator[tuple[SourceRow, bytes]]:
     """Yield rows with their encoded images, and add the unusable rows to `faults`. These are an error at the end."""
     seen: set[str] = set()
-    for row in (row for source in sources for row in source.rows()):
+    for origin, row in ((source, row) for source in sources for row in source.rows()):
+        if isinstance(row, UserError):
+            # The dataset card shows the place, so it is not the local path.
+            faults.append(Fault("malformed annotation", origin.name, str(row).replace(f"{origin.root}/", "")))
+            continue
         if fault := find_fault(row, seen):
             faults.append(fault)
             continue

@@ -33,6 +33,8 @@ class BuildReport:
     unstated: int = 0  # rows whose source states no split
     division: str | None = None  # options that divided these rows; `None`: they are `train`
     given: set[str] = field(default_factory=set)  # languages of captions that are stored as the sources have them
+    translated: int = 0  # sentences with an accepted translation
+    unused: dict[str, None] = field(default_factory=dict)  # of these, those that are no caption of the corpus
 
     def add(self, source: str, split: str, captions: dict[str, list[str | None]]) -> None:
         """Count a row that is written."""
@@ -108,6 +110,14 @@ def split_note(report: BuildReport) -> str | None:
         else f"what states no split ({report.unstated:,} images)"
     )
     return f"{which} is train; --split 80/10/10 makes train, val and test"
+
+
+def translation_note(report: BuildReport) -> str | None:
+    """Return a line about translations of sentences that are no caption of the corpus."""
+    if not report.unused:
+        return None
+    count = f"{len(report.unused):,} of {report.translated:,} translated sentences are no caption of the corpus"
+    return f"{count}, so their translations are not used; the first: {next(iter(report.unused))!r}"
 
 
 def split_section(report: BuildReport) -> str:

@@ -1,5 +1,6 @@
 """The schema of every corpus: one row per image, with aligned captions in several languages."""
 
+import glob
 import gzip
 import os
 import re
@@ -14,16 +15,20 @@ from zipfile import BadZipFile
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, DatasetDict, Features, Image, LargeList, List, Value
+from datasets import Dataset, DatasetBuilder, DatasetDict, Features, Image, LargeList, List, Value
 from datasets.exceptions import DatasetsError, NonMatchingSplitsSizesError
 from datasets.fingerprint import Hasher
 from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of httpx or requests
 from yaml import YAMLError
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import recover
+from rsmclip.data.own_files import check_data_files, check_image_paths
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
 ARCHIVE_ERRORS = (BadZipFile, TarError, LZMAError, zlib.error, gzip.BadGzipFile, EOFError)
+GLOB = re.compile(r"[][*?]")
+SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}\.parquet")
 ROWS_PER_BATCH = 10_000  # rows with captions in memory at once, while they are checked
 
 
@@ -57,9 +62,10 @@ def load_corpus(
         revision (`str`, *optional*): Branch, tag or commit of a dataset on the Hub.
 
     Raises:
-        [`UserError`]: The dataset does not exist or cannot be read.
+        [`UserError`]: The dataset does not exist or cannot be read, or names files of another place.
     """
     name, folder = str(path_or_hub_id), Path(path_or_hub_id)
+    recover(folder)
     if (folder / "dataset_dict.json").is_file():
         with one_line_errors(name):
             corpus = DatasetDict.load_from_disk(name)
@@ -69,10 +75,34 @@ def load_corpus(
     elif folder.is_dir() and not any(folder.rglob("*.parquet")):
         raise UserError(f"the folder {name} has no dataset: make one with rsmclip data build")
     else:
+        builder = open_builder(name, config_name, revision)
         with one_line_errors(name):
-            cache = own_cache(folder) if folder.is_dir() else None
-            corpus = datasets.load_dataset(name, config_name, revision=revision, cache_dir=cache)
+            builder.download_and_prepare()
+            corpus = builder.as_dataset()
+    for rows in corpus.values():
+        check_image_paths(name, rows)
     return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
+
+
+def open_builder(name: str, config_name: str | None = None, revision: str | None = None) -> DatasetBuilder:
+    """
+    Find the files of a dataset, and read no row. The arguments are those of [`load_corpus`].
+
+    Raises:
+        [`UserError`]: The dataset does not exist, or its card names files of another place.
+    """
+    source, files, cache = name, None, None
+    if Path(name).is_dir():
+        folder = Path(name).resolve()
+        cache = own_cache(folder)
+        if GLOB.search(str(folder)):
+            source, files = "parquet", escaped_files(folder)
+    with one_line_errors(name):
+        builder = datasets.load_dataset_builder(
+            source, config_name, data_files=files, revision=revision, cache_dir=cache
+        )
+    check_data_files(name, builder.config.data_files or {})
+    return builder
 
 
 def own_cache(folder: Path) -> str:
@@ -82,9 +112,19 @@ def own_cache(folder: Path) -> str:
     `datasets` names the cache of a local folder by the folder's name and README.md alone. After a change of the same
     length, such as a corrected letter in a caption, or for another folder of that name, it would return the old rows.
     """
-    files = sorted(path for path in folder.resolve().rglob("*") if path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return os.path.join(datasets.config.HF_DATASETS_CACHE, "local", Hasher.hash(states))
+
+
+def escaped_files(folder: Path) -> dict[str, list[str]]:
+    # By split. `datasets` reads the path of a folder as a pattern, but it lets us name the files ourselves.
+    files: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*.parquet")):
+        if not (shard := SHARD.fullmatch(path.name)):
+            raise UserError(f"datasets cannot read {path}, because its path has one of [ ] * ?: rename its folder")
+        files.setdefault(shard[1], []).append(glob.escape(str(path)))
+    return files
 
 
 @contextmanager

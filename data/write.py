@@ -4,10 +4,8 @@ Rows are written as they arrive. Each split holds one row group in memory, so me
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +15,7 @@ from datasets.splits import SplitDict
 from huggingface_hub import DatasetCard
 
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.files import new_folder, recover
 from rsmclip.data.faults import SPLITS
 
 OURS = re.compile(r"README\.md|data/\w+-\d{5}-of-\d{5}\.parquet")
@@ -46,25 +45,19 @@ def write_corpus(
     Raises:
         [`UserError`]: There are no rows, `output` may not be overwritten, or a file cannot be written.
     """
-    output = output.resolve()
-    check_output(output, overwrite)
-    unfinished = output.with_name(f".{output.name}.{uuid4().hex}")
-    try:
+    with new_folder(output, lambda folder: check_output(folder, overwrite)) as unfinished:
         with user_errors(OSError, prefix=NOT_WRITTEN):
-            (unfinished / "data").mkdir(parents=True)
+            (unfinished / "data").mkdir()
         splits = write_shards(examples, features, unfinished / "data")
         card = make_card()
         describe_files(card, features, splits)
-        check_output(output, overwrite)  # again, because another program may have written into the folder
         with user_errors(OSError, prefix=NOT_WRITTEN):
             card.save(unfinished / "README.md")
-            put_in_place(unfinished, output)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def check_output(output: Path, overwrite: bool) -> None:
     """Raise [`UserError`] unless a corpus may be written to `output`."""
+    recover(output)
     with user_errors(OSError, prefix=f"{output} cannot be read"):
         if output.exists() and not output.is_dir():
             raise UserError(f"{output} is a file, not a folder")
@@ -75,16 +68,6 @@ def check_output(output: Path, overwrite: bool) -> None:
         files = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if not path.is_dir())
         if others := [name for name in files if not OURS.fullmatch(name)]:
             raise UserError(f"{output} is not overwritten, because {others[0]} is not a file of a corpus")
-
-
-def put_in_place(finished: Path, output: Path) -> None:
-    if not output.exists() or not any(output.iterdir()):
-        finished.rename(output)
-        return
-    old = finished.with_name(f"{finished.name}.old")
-    output.rename(old)
-    finished.rename(output)
-    shutil.rmtree(old)
 
 
 def write_shards(examples: Iterable[tuple[str, dict]], features: Features, folder: Path) -> list[SplitInfo]:

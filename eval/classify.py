@@ -25,6 +25,7 @@ from rsmclip.eval.embed import Embedder
 from rsmclip.eval.image_sources import open_source, source_of
 from rsmclip.eval.index import RECORD, BadIndex, Index, open_index
 from rsmclip.eval.index_command import print_left_out
+from rsmclip.eval.index_files import read_entry
 from rsmclip.eval.models import as_embedder
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, load_prompts
 from rsmclip.eval.report import as_text, cells, pad
@@ -58,7 +59,7 @@ class Classified:
 
     def __iter__(self) -> Iterator[Labeled]:
         for row, label in enumerate(self.best):
-            yield Labeled(self.labels[label], float(self.scores[row, label]), self.index.entry(row))
+            yield Labeled(self.labels[label], float(self.scores[row, label]), read_entry(self.index, row))
 
     @property
     def best(self) -> np.ndarray:
@@ -194,7 +195,7 @@ def sections(found: Classified) -> Iterator[tuple[str, list[Any], list[str]]]:
         rows = np.flatnonzero(best == number)
         first = rows[np.argsort(-scores[rows, number], kind="stable")][:COLUMNS]
         if len(rows):
-            entries = [index.entry(row) for row in first]
+            entries = [read_entry(index, row) for row in first]
             named = zip(scores[first, number], entries, strict=True)
             titles = [f"{score:.2f}\n{image_title(entry)}" for score, entry in named]
             yield printable(f"{label}: {len(rows):,} {unit_of(index)}"), pictures_of(source, entries), titles

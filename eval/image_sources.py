@@ -82,7 +82,13 @@ class FolderSource:
     def read(self, path: str, split: str | None = None, row: int | None = None) -> bytes:
         """Return the content of an image file. Raises [`UserError`] if it cannot be read."""
         with user_errors(OSError):
-            return (self.folder / path).read_bytes()
+            return self.file(path).read_bytes()
+
+    def file(self, path: str) -> Path:
+        """Return a file in the folder. Raises [`UserError`] for a path out of it, which a hostile index may have."""
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise UserError(f"{path} is not in {self.folder}")
+        return self.folder / path
 
 
 def walk(folder: Path, listing: Listing) -> Iterator[os.DirEntry]:
@@ -212,7 +218,7 @@ def source_of(index: Index) -> Source:
 def entry_image(source: Source, entry: dict[str, Any]) -> Image.Image:
     """Return the image or tile of an entry of an index, RGB. Raises [`UserError`] if it is gone or damaged."""
     if "box" in entry:
-        return read_tiles(source.folder / entry["path"], [entry["box"]])[0]
+        return read_tiles(source.file(entry["path"]), [entry["box"]])[0]
     return decode_rgb(source.read(entry["path"], entry.get("split"), entry.get("row")))
 
 

@@ -18,10 +18,15 @@ from typing import Any
 import numpy as np
 
 RECORD = "index.json"
+AGAIN = "delete it and run rsmclip index again"
 FIELDS = {  # of index.json, with their types
     **dict.fromkeys(("source", "kind", "model", "dtype", "model_hash"), str),
     **dict.fromkeys(("split", "source_revision", "revision", "files"), str | None),
     **dict.fromkeys(("tile", "stride", "images"), int | None),
+}
+ENTRY = {  # of a line of N.jsonl, with their types; the last ones may be missing
+    **dict.fromkeys(("path", "version"), str),
+    **{"split": str, "row": int, "tiles": int, "box": list, "coordinates": list},
 }
 UNFINISHED = "unfinished"  # folder in an index, of a run that has not ended
 DECIMALS = 6  # cosines that are equal in these decimals are a tie: float32 sums differ in the seventh
@@ -53,7 +58,7 @@ class Index:
         `coordinates`: longitude and latitude of its center in degrees.
 
         Raises:
-            [`BadIndex`]: The index is damaged.
+            [`BadIndex`]: The entry is damaged.
         """
         begin, end = self.offsets[place : place + 2]
         try:
@@ -61,26 +66,22 @@ class Index:
         except (ValueError, RecursionError):
             entry = None
         if not is_entry(entry):
-            raise BadIndex(f"the index {self.folder} is damaged, delete it and run rsmclip index again: entry {place}")
+            raise BadIndex(f"entry {place} of the index {self.folder} is damaged, {AGAIN}")
         return entry
 
 
 def is_entry(entry: object) -> bool:
-    if not isinstance(entry, dict):
+    """Return whether a value has the fields of an entry, with their types."""
+    if not isinstance(entry, dict) or not {"path", "version"} <= entry.keys():
         return False
-    defaults = {"split": "", "row": 0, "box": [0] * 4, "coordinates": [0] * 2}
-    split, row, box, coordinates = (entry.get(name, default) for name, default in defaults.items())
-    return (
-        isinstance(entry.get("path"), str)
-        and isinstance(split, str)
-        and isinstance(row, int)
-        and is_list(box, 4, int)
-        and is_list(coordinates, 2, int | float)
+    if not all(isinstance(entry.get(name, kind()), kind) for name, kind in ENTRY.items()):
+        return False
+    numbers = {"box": (4, int), "coordinates": (2, int | float)}
+    return all(
+        len(entry[name]) == length and all(isinstance(number, kind) for number in entry[name])
+        for name, (length, kind) in numbers.items()
+        if name in entry
     )
-
-
-def is_list(value: object, length: int, kind: type) -> bool:
-    return isinstance(value, list) and len(value) == length and all(isinstance(item, kind) for item in value)
 
 
 def open_index(folder: Path) -> Index:
@@ -101,11 +102,14 @@ def open_index(folder: Path) -> Index:
         offsets = np.load(folder / f"{name}.offsets.npy", mmap_mode="r")
         lines = np.memmap(folder / f"{name}.jsonl", mode="r")
     except (OSError, EOFError, ValueError) as error:
-        raise BadIndex(f"the index {folder} is damaged, delete it and run rsmclip index again: {error}") from error
-    if embeds.ndim != 2 or offsets.shape != (len(embeds) + 1,) or offsets[-1] != len(lines):
-        raise BadIndex(
-            f"the index {folder} is damaged, delete it and run rsmclip index again: its files have different lengths"
-        )
+        raise BadIndex(f"the index {folder} is damaged, {AGAIN}: {error}") from error
+    if (
+        offsets.dtype.kind not in "iu"
+        or embeds.ndim != 2
+        or offsets.shape != (len(embeds) + 1,)
+        or offsets[-1] != len(lines)
+    ):
+        raise BadIndex(f"the index {folder} is damaged, {AGAIN}: its files do not fit each other")
     return Index(folder, record, embeds, lines, offsets)
 
 

@@ -20,10 +20,11 @@ from filelock import FileLock, Timeout
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import write_whole
 from rsmclip.eval.image_sources import Picture
-from rsmclip.eval.index import RECORD, UNFINISHED, Index
+from rsmclip.eval.index import RECORD, UNFINISHED, BadIndex, Index
 
 LOCK = ".lock"
-INDEX_FILE = re.compile(r"[0-9a-f]{32}\.(npy|jsonl|offsets\.npy)")
+# Of an index, and what `write_whole` leaves if it is killed.
+INDEX_FILE = re.compile(r"[0-9a-f]{32}\.(npy|jsonl|offsets\.npy)|\.index\.json\.[0-9a-f]{32}")
 
 
 @dataclass
@@ -66,9 +67,15 @@ def take_folder(folder: Path, lock: FileLock) -> None:
             raise UserError(f"another process writes the index {folder}: wait until it ends") from error
 
 
+def read_entry(index: Index, row: int) -> dict[str, Any]:
+    """Return an entry of an index. Raises [`UserError`] if it is damaged."""
+    with user_errors(BadIndex):
+        return index.entry(row)
+
+
 def images_of(index: Index) -> Iterator[tuple[str, str, int, int]]:
     """Yield path, version, first row and number of rows of each image. An image that lacks some tiles is left out."""
-    entries = enumerate(map(index.entry, range(len(index))))
+    entries = ((row, read_entry(index, row)) for row in range(len(index)))
     for path, rows in groupby(entries, key=lambda numbered: numbered[1]["path"]):
         (first, entry), *others = rows
         if 1 + len(others) == entry.get("tiles", 1):
@@ -129,7 +136,7 @@ def write_index(folder: Path, record: dict[str, Any], pictures: Sequence[Picture
             embeds.write(index.embeds[first : first + rows.count[number]].tobytes())
             for row in range(first, first + int(rows.count[number])):
                 place += 1
-                offsets[place] = offsets[place - 1] + lines.write(as_line(index.entry(row) | row_of))
+                offsets[place] = offsets[place - 1] + lines.write(as_line(read_entry(index, row) | row_of))
     np.save(folder / f"{name}.offsets.npy", offsets)
     record = record | {"images": len(written), "files": name}
     write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")

@@ -20,6 +20,7 @@ from rsmclip.eval.embed import Embedder
 from rsmclip.eval.image_folder import is_unicode
 from rsmclip.eval.image_sources import Source, entry_image, source_of
 from rsmclip.eval.index import BadIndex, Index, nearest, open_index
+from rsmclip.eval.index_files import read_entry
 from rsmclip.eval.models import as_embedder
 from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.sheet import contact_sheet, shorten
@@ -65,7 +66,9 @@ def search(
     check_query(text, image)
     index = as_index(index)
     query = embed_query(model_of(index, model), text, image)
-    return [Found(score, index.entry(row)) for row, score in zip(*nearest(index.embeds, query, top), strict=True)]
+    return [
+        Found(score, read_entry(index, row)) for row, score in zip(*nearest(index.embeds, query, top), strict=True)
+    ]
 
 
 def embed_query(embedder: Embedder, text: str | None, image: str | Path | Image.Image | None) -> np.ndarray:

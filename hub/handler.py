@@ -244,6 +244,10 @@ def check_folder(folder: Path) -> None:
             raise ValueError(f"{path} is nested too deeply") from error
         if "--" in named:
             raise ValueError(f"{path}: auto_map names code of another repository, whose revision is not pinned")
+    for path in folder.glob("*.safetensors.index.json"):
+        names = json.loads(path.read_bytes())["weight_map"].values()
+        if bad := [name for name in names if not name.endswith(".safetensors")]:
+            raise ValueError(f"{path} names {bad[0]}, which transformers would unpickle")
 
 
 def read_request(data: dict) -> tuple[dict, dict]:

@@ -17,6 +17,7 @@ from rsmclip.eval.build_index import build_index, kept_index
 from rsmclip.eval.image_sources import CorpusSource, Source, entry_image, open_source, source_of
 from rsmclip.eval.index import BadIndex, Index, nearest, open_index, read_record
 from rsmclip.eval.index_command import print_left_out
+from rsmclip.eval.index_files import read_entry
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.search import model_of
 from rsmclip.hub.handler import TURNS
@@ -40,7 +41,7 @@ class IndexGallery(Gallery):
         self.index, self.source = index, source
 
     def entry(self, place: int) -> Entry:
-        found = self.index.entry(place)
+        found = read_entry(self.index, place)
         captions, label = self.texts(found) if isinstance(self.source, CorpusSource) else ({}, None)
         return Entry(printable(found["path"]), captions, label, details(found))
 
@@ -54,7 +55,7 @@ class IndexGallery(Gallery):
         return first_captions(row.get("captions")), class_name(row.get("label"), classes)
 
     def content(self, place: int) -> bytes | None:
-        found = self.index.entry(place)
+        found = read_entry(self.index, place)
         if "box" in found:
             return None
         with unreadable():
@@ -62,7 +63,7 @@ class IndexGallery(Gallery):
 
     def image(self, place: int) -> Image.Image:
         with unreadable(), user_errors(*IMAGE_ERRORS):
-            image = entry_image(self.source, self.index.entry(place))
+            image = entry_image(self.source, read_entry(self.index, place))
             turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
         # Embeddings ignore EXIF data. The page turns images as browsers turn their files.
         image = image if turn is None else image.transpose(turn)

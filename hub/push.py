@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import get_token
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import is_local, read_json
-from rsmclip.core.uploads import create_tag, push_files
+from rsmclip.core.files import check_links, is_local, read_json, recover
+from rsmclip.core.tokens import find_token, hide_tokens
+from rsmclip.core.uploads import COPY, create_tag, push_files
 from rsmclip.models.folder import (
     LOCAL,
     PUBLISHED,
@@ -27,12 +27,6 @@ from rsmclip.models.folder import (
 )
 
 CARD = "README.md"
-TOKENS = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{30,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{22,}|glpat-[\w-]{20,}"
-    r"|AKIA[0-9A-Z]{16}|AIza[\w-]{35}|xox[abprs]-[\w-]{10,}|sk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}|npm_[A-Za-z0-9]{36}"
-    r"|pypi-[\w-]{50,})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-)
-SHORTEST_TOKEN = 8  # characters; a shorter one may be part of any text
 
 
 def push_model(
@@ -87,6 +81,7 @@ def push_checkpoint(folder: Path, repo_id: str, message: str, private: bool | No
 
 
 def published_files(folder: Path) -> dict[str, Path]:
+    recover(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
     is_whole = (folder / "config.json").is_file()
@@ -101,7 +96,9 @@ def published_files(folder: Path) -> dict[str, Path]:
         check_base(folder)
     found = sorted(path for pattern in PUBLISHED for path in folder.glob(pattern) if path.is_file())
     names = (path.relative_to(folder) for path in dict.fromkeys(found))
-    return {name.as_posix(): folder / name for name in names if name.parts[0] not in LOCAL}
+    files = {name.as_posix(): folder / name for name in names if name.parts[0] not in LOCAL}
+    check_links(files.values(), folder, COPY)
+    return files
 
 
 def check_base(folder: Path) -> None:
@@ -146,17 +143,23 @@ def content_tag(files: Mapping[str, Path]) -> str:
 def check_texts(files: Mapping[str, Path | bytes], folder: Path) -> None:
     places = {str(place) for place in (Path.home(), folder.absolute(), folder.resolve()) if place != Path("/")}
     local_path = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, places))})(?![\w.-])")
-    own_token = get_token() or ""
     for name, content in files.items():
-        if name.endswith(".safetensors"):
-            continue
-        with user_errors(OSError):
-            data = content if isinstance(content, bytes) else content.read_bytes()
-        text = data.decode("utf-8", errors="ignore")  # a picture may contain texts too
-        if found := TOKENS.search(text):
-            raise UserError(f"{name} contains what looks like a token ({found[0][:6]}…): nothing was pushed")
-        if len(own_token) >= SHORTEST_TOKEN and own_token in text:
-            raise UserError(f"{name} contains your token for the Hub: nothing was pushed")
+        text = f"{name}\n{published_text(name, content)}"
+        if found := find_token(text):
+            raise UserError(f"{hide_tokens(name)} contains what looks like a token ({found}): nothing was pushed")
         # The vocabulary of a tokenizer comes from captions and may contain "/root".
         if name != "tokenizer.json" and (found := local_path.search(text)):
             raise UserError(f"{name} contains a path of this machine, {found[0]}: nothing was pushed")
+
+
+def published_text(name: str, content: Path | bytes) -> str:
+    # A picture may contain texts too. Of weights, only the header is text: names of tensors, and any metadata.
+    with user_errors(OSError):
+        if isinstance(content, bytes):
+            data = content
+        elif name.endswith(".safetensors"):
+            with content.open("rb") as file:
+                data = file.read(int.from_bytes(file.read(8), "little"))
+        else:
+            data = content.read_bytes()
+    return data.decode("utf-8", errors="ignore")

@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import has_type, read_json
+from rsmclip.core.files import has_type, read_json, recover
 
 # Before this version, transformers leaves the weights of this remote code at their random initial values.
 LOWEST_TRANSFORMERS = "5.13"
@@ -60,6 +60,7 @@ FIELD_TYPES = {
 }
 TOKENIZER_FILES = ["tokenizer.json", "vocab.*", "*.model"]  # patterns; a tokenizer has one or more
 LARGEST_SIZE = 10_000_000  # of a field of SIZES: torch fails at tensors of more than 2 ** 63 bytes
+MOST_LAYERS = 200  # of a tower. Building a layer takes 10 ms, and a hostile config.json could describe millions.
 HANDLER = Path(__file__).parent.parent / "hub" / "handler.py"  # copied into model folders, not imported
 # For Inference Endpoints. They have torch; an entry here would download it again.
 REQUIREMENTS = f"transformers>={LOWEST_TRANSFORMERS}\npillow>=11.0\n"
@@ -130,6 +131,7 @@ def find_source(source: str, patterns: list[str], revision: str | None = None) -
     Raises:
         [`UserError`]: There is no such folder or repository, or the download fails.
     """
+    recover(Path(source))
     if source and Path(source).is_dir():
         if revision:
             raise UserError(f"{source} is a local folder, which has no revision {revision!r}: leave the revision out")
@@ -180,15 +182,28 @@ def check_types(fields: dict, types: dict[str, type], place: str) -> None:
 
 
 def check_descriptions(folder: Path) -> None:
-    """Raise [`UserError`] if a JSON file of a model folder is damaged in a way that transformers does not report."""
+    """Raise [`UserError`] if a JSON file of a model folder is damaged or hostile, and transformers does not say so."""
     for name, types in FIELD_TYPES.items():
         if (folder / name).is_file():
             fields = read_json(folder / name)
             if name == "tokenizer.json" and "model" not in fields:
                 raise UserError(f"{folder / name} has no tokenizer: the field model is missing")
             check_types(fields, types, str(folder / name))
+            if name == "config.json":
+                check_layers(fields, str(folder / name))
+    for index in folder.rglob("*.safetensors.index.json"):
+        indexed_files(index)
     if (folder / "tokenizer_config.json").is_file():
         check_tokenizer_files(str(folder), folder)
+
+
+def check_layers(fields: dict, place: str) -> None:
+    # Before a model is built, of any architecture and with any number of towers.
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            check_layers(value, f"{place}: {name}")
+        elif name == "num_hidden_layers" and isinstance(value, int) and value > MOST_LAYERS:
+            raise UserError(f"{place}: {name} is {value:,}, but must be at most {MOST_LAYERS}")
 
 
 def check_tokenizer_files(name: str, folder: Path) -> None:
@@ -239,6 +254,7 @@ def check_image_processor(images: RSMCLIPImageProcessor, image_size: int, place:
 
 def check_sizes(config: RSMCLIPConfig, place: str) -> None:
     # Without these checks torch fails later, with an error that does not name the field.
+    check_layers(config.to_dict(), f"{place} does not describe a model")
     parts = {"": config, "vision_config.": config.vision_config, "text_config.": config.text_config}
     head = config.self_distillation or {}
     sizes = {f"self_distillation.{name}": value for name, value in head.items()}
@@ -309,10 +325,13 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def indexed_files(index: Path) -> list[str]:
-    """Return the names of the files in `*.safetensors.index.json`."""
+    """Return the names of the files in `*.safetensors.index.json`. Raises [`UserError`] for other files' names."""
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise UserError(f"{index} has no weight_map with names of files")
+    for name in names.values():  # transformers would unpickle a .bin file
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise UserError(f"{index} names {name!r}, which is not a safetensors file beside it")
     return sorted(set(names.values()))
 
 

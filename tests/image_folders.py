@@ -8,6 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from rsmclip.core.errors import UserError
+from rsmclip.data.sources.protocol import Source, SourceRow
+
 
 def write_image(path: Path, color: tuple[int, int, int] = (10, 200, 30)) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -17,6 +20,15 @@ def write_image(path: Path, color: tuple[int, int, int] = (10, 200, 30)) -> byte
 
 def image_folder(root: Path, *lines: dict) -> None:
     (root / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def rows_of(source: Source) -> list[SourceRow]:
+    """Return all rows of a source. Raises the first error that stands in place of a row."""
+    rows = list(source.rows())
+    for row in rows:
+        if isinstance(row, UserError):
+            raise row
+    return rows
 
 
 def write_csv(path: Path, header: str, *lines: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """Building a corpus: rows and translations are complete, and a failed build leaves no files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,7 +18,8 @@ from rsmclip.data.schema import RAW_CAPTIONS, check_schema, features, load_corpu
 from rsmclip.data.sources import open_source
 from rsmclip.data.sources.protocol import Source
 from rsmclip.data.translation.translations import Translations
-from tests.image_folders import write_csv, write_image
+from tests.image_folders import write_csv, write_image, write_shard
+from tests.killed import is_killed
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -125,6 +127,45 @@ def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
     assert f"({problem}: 1)" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+GOOD = {"filename": "0.png", "split": "train", "sentences": [{"raw": "a road ."}]}
+MALFORMED = {
+    "rsitmd": ("dataset_RSITMD.json", json.dumps({"images": [GOOD, GOOD | {"sentences": [{"tokens": ["a"]}]}]})),
+    "nwpu": (
+        "dataset_nwpu.json",
+        json.dumps({"field": [GOOD | {"raw": "a road ."}, {"filename": "../0.png", "split": "train", "raw": "a"}]}),
+    ),
+    "imagefolder": ("metadata.jsonl", '{"file_name": "0.png", "text": "a road ."}\n{"file_name": "0.png", "te'),
+    "imagefolder,captions=text": ("metadata.csv", "file_name,text\n0.png,a road .\n0.png,a road, a field ."),
+    "imagefolder,label=label": (
+        "metadata.jsonl",
+        '{"file_name": "0.png", "text": "a ."}\n{"file_name": "1.png", "text": "a .", "label": "x"}\n'
+        '{"file_name": "1.png", "text": "b .", "label": "y"}',
+    ),
+    "webdataset": ("shard.tar", {"a.json": '{"text": "a road ."}', "b.json": '{"text": "a'}),
+    "webdataset,captions=txt": ("shard.tar", {"a.txt": "a road .", "b.txt": b"\xff\xfe"}),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_annotation_of_one_image_stops_the_build_or_is_left_out(tmp_path, kind):
+    (file, content), (name, *options) = MALFORMED[kind], kind.split(",")
+    home = tmp_path / "home" / "made"
+    encoded = write_image(
+        home / ("images/field" if name == "nwpu" else "images" if name == "rsitmd" else "") / "0.png"
+    )
+    if file.endswith(".tar"):
+        write_shard(home / file, dict(sorted(({"a.png": encoded, "b.png": encoded} | content).items())))
+    else:
+        (home / file).write_text(content)
+    source = ",".join([f"{name}={home}", *options])
+    with pytest.raises(UnusableRows, match="malformed annotation: 1.*--skip_bad") as error:
+        build_corpus([source], tmp_path / "out")
+    assert error.value.faults[0].place.startswith(file)
+    report = build_corpus([source], tmp_path / "out", skip_bad=True)
+    assert [fault.problem for fault in report.faults] == ["malformed annotation"] and report.rows.total() == 1
+    assert str(tmp_path) not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
 def test_images_of_one_name_are_refused(tmp_path):
     source = made_source(tmp_path / "made", file_name="1.jpg")
     Image.new("RGB", (5, 5)).save(tmp_path / "made" / "1.jpg")
@@ -151,6 +192,60 @@ def test_a_dataset_is_overwritten_only_by_a_complete_one(tmp_path):
     build_corpus([bad], tmp_path / "out", overwrite=True, skip_bad=True)
     assert load_corpus(tmp_path / "out")["train"]["source"][:] == ["bad"]
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize(("rename", "is_gone", "sources"), [(4, False, ["made"] * 2), (5, True, ["new"] * 2)])
+def test_a_kill_while_a_corpus_is_replaced_loses_nothing(tmp_path, rename, is_gone, sources):
+    build_corpus([made_source(tmp_path / "made")], tmp_path / "out")
+    made_source(tmp_path / "new")
+    code = "import sys; from rsmclip.data import build; build.build_corpus(sys.argv[1:2], sys.argv[2], overwrite=True)"
+    # Two shards get their names, the corpus is complete, the old one gives way, the new one takes its place.
+    assert is_killed(code, rename, tmp_path, f"imagefolder={tmp_path / 'new'}", tmp_path / "out")
+    assert (tmp_path / "out").exists() is not is_gone and leftovers(tmp_path)
+    assert load_corpus(tmp_path / "out")["train"]["source"][:] == sources
+    build_corpus([open_source("imagefolder", tmp_path / "made")], tmp_path / "out", overwrite=True)
+    assert load_corpus(tmp_path / "out")["train"]["source"][:] == ["made"] * 2 and not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["image", "folder of images", "annotations", "shard", "corpus"])
+def test_a_link_out_of_the_folder_of_a_source_is_refused_unless_an_option_allows_it(tmp_path, kind):
+    made_source(tmp_path / "disk" / "made")
+    encoded = (tmp_path / "disk" / "made" / "0.png").read_bytes()
+    write_shard(tmp_path / "disk" / "one.tar", {"a.png": encoded, "a.txt": "a road ."})
+    build_corpus([open_source("imagefolder", tmp_path / "disk" / "made")], tmp_path / "disk" / "corpus")
+    home = tmp_path / "downloaded"
+    home.mkdir()
+    name, link, target = {
+        "image": ("imagefolder", "0.png", "made/0.png"),
+        "annotations": ("imagefolder", "metadata.jsonl", "made/metadata.jsonl"),
+        "folder of images": ("rsitmd", "images", "made"),
+        "shard": ("webdataset", "one.tar", "one.tar"),
+        "corpus": ("hub", "train.parquet", "corpus/data/train-00000-of-00001.parquet"),
+    }[kind]
+    if kind in ("image", "annotations"):
+        shutil.copytree(tmp_path / "disk" / "made", home, dirs_exist_ok=True)
+        (home / link).unlink()
+    sentences = [{"raw": "a road ."}]
+    entry = {"filename": "0.png", "split": "train", "sentences": sentences}
+    (home / "dataset_RSITMD.json").write_text(json.dumps({"images": [entry]}))
+    (home / link).symlink_to(tmp_path / "disk" / target)
+    (home / "inside").symlink_to("dataset_RSITMD.json")  # no reason to refuse
+    with pytest.raises(UserError, match=f"{home / link} .*--follow_links"):
+        build_corpus([f"{name}={home}"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    build_corpus([f"{name}={home}"], tmp_path / "out", follow_links=True)
+    assert load_corpus(tmp_path / "out")["train"].num_rows
+
+
+def test_the_links_of_a_snapshot_in_the_cache_of_the_hub_are_read(tmp_path):
+    repository = tmp_path / "datasets--user--name"
+    made_source(repository / "snapshots" / ("0" * 40))
+    (repository / "blobs").mkdir()
+    for path in (repository / "snapshots" / ("0" * 40)).iterdir():
+        path.rename(repository / "blobs" / path.name)
+        path.symlink_to(f"../../blobs/{path.name}")
+    build_corpus([f"imagefolder={repository / 'snapshots' / ('0' * 40)}"], tmp_path / "out")
+    assert load_corpus(tmp_path / "out")["train"].num_rows == 2
 
 
 def test_only_a_corpus_is_overwritten(tmp_path):

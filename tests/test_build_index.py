@@ -84,6 +84,13 @@ def test_a_second_run_embeds_only_what_is_new_or_changed(folder, corpus, embedde
     assert len(list((tmp_path / "index").glob("*.npy"))) == 2  # embeddings and offsets; the older files are gone
 
 
+def test_folders_whose_names_have_characters_of_patterns_are_indexed(folder, embedder, tmp_path):
+    folder.rename(tmp_path / "tiles[v1]*")
+    build(tmp_path / "tiles[v1]*", embedder, tmp_path / "index[v1]")
+    assert build(tmp_path / "tiles[v1]*", embedder, tmp_path / "index[v1]").unchanged == 11
+    assert len(open_index(tmp_path / "index[v1]")) == 11
+
+
 def test_a_run_without_changes_leaves_the_files(folder, embedder, tmp_path):
     build(folder, embedder, tmp_path / "index")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "index").iterdir()}

@@ -37,6 +37,20 @@ COMMANDS = [
 ]
 
 
+def test_the_home_folder_is_expanded_in_every_argument_that_begins_with_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    parser = OneLineParser()
+    commands = parser.add_subparsers(dest="command", parser_class=OneLineParser)
+    command = commands.add_parser("build")
+    command.add_argument("texts", nargs="*")
+    command.add_argument("--source")
+    parsed = parser.parse_args(["build", "--source=~/a", "imagefolder=~/b,captions=x", "~/c", "a ~ b", "~", "x~/y"])
+    assert (parsed.source, parsed.texts) == (
+        "/home/me/a",
+        ["imagefolder=/home/me/b,captions=x", "/home/me/c", "a ~ b", "~", "x~/y"],
+    )
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_imports_nothing_heavy(command):
     heavy = {"torch", "datasets", "sklearn", "matplotlib", "gradio", "accelerate", "transformers.modeling_utils"}

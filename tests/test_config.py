@@ -26,6 +26,17 @@ def config_file(tmp_path):
     return write
 
 
+def test_the_home_folder_is_expanded_in_every_field_that_names_a_path(config_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "base.yaml").write_text("seed: 7\n")
+    path = config_file("base: ~/base.yaml\ndataset: ~/corpus\noutput_dir: ~/out\nbenchmarks: [rsscn7=~/rsscn7]\n")
+    for argument in (path, "~/config.yaml"):
+        config = parse_config([f"--config={argument}", "--model=~/model", "--resume_from_checkpoint", "~/out/step-1"])
+        found = [config.dataset, config.output_dir, config.model, config.resume_from_checkpoint, *config.benchmarks]
+        places = [f"{tmp_path}/{name}" for name in ("corpus", "out", "model", "out/step-1", "rsscn7")]
+        assert found == [*places[:4], f"rsscn7={places[4]}"] and config.seed == 7
+
+
 def test_without_arguments_it_is_the_demo():
     config = parse_config([])
     assert config.dataset == "demo" and config.output_dir == "outputs/demo"

@@ -254,6 +254,19 @@ def test_what_came_into_an_empty_folder_meanwhile_is_left_alone(tmp_path):
     assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
 
 
+@pytest.mark.parametrize("tower", ["visual", "text"])
+def test_a_model_of_absurdly_many_layers_is_refused_before_it_is_built(tower, tmp_path):
+    write_openclip(tmp_path / "source")
+    path = tmp_path / "source" / ("open_clip_config.json" if tower == "visual" else "text_model/config.json")
+    fields = json.loads(path.read_text())
+    changed = fields["model_cfg"]["vision_cfg"] if tower == "visual" else fields
+    changed["layers" if tower == "visual" else "num_hidden_layers"] = 100_000
+    path.write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="open_clip_config.json.*num_hidden_layers.*100,000"):
+        convert_openclip(str(tmp_path / "source"), tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path, capsys):
     write_openclip(tmp_path / "source")
     (tmp_path / "ours").mkdir()

@@ -141,6 +141,21 @@ def test_without_split_one_line_says_that_everything_is_train(own_data, monkeypa
     assert [rows.num_rows for rows in load_corpus("divided").values()] == [10, 6, 4]
 
 
+@pytest.mark.parametrize(("english", "unused"), [(["a road ."], 0), (["a road .", "a lake ."], 1), (["a lake ."], 1)])
+def test_translations_that_fit_no_caption_are_counted(tmp_path, made, capsys, english, unused):
+    (tmp_path / "t").mkdir()
+    lines = [json.dumps({"en": text, "pt": f"Uma frase sobre isto, número {n}."}) for n, text in enumerate(english)]
+    (tmp_path / "t" / "captions.jsonl").write_text("\n".join(lines))
+    (tmp_path / "t" / "translation.json").write_text(
+        json.dumps({"model": "m", "revision": "", "prompt": "", "counts": {}})
+    )
+    command = ["build", "--source", f"imagefolder={made}", "--translations", str(tmp_path / "t")]
+    cli.main([*command, "--output", str(tmp_path / "out")])
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note:")]
+    assert len(notes) == (1 if unused else 0)
+    assert all(f"{unused} of {len(english)} translated" in note and "'a lake.'" in note for note in notes)
+
+
 def test_a_split_in_vain_is_noted(tmp_path, made, capsys):
     command = ["build", "--source", f"imagefolder={made}", "--split", "80/10/10", "--output", str(tmp_path / "out")]
     cli.main(command)

@@ -239,6 +239,17 @@ def test_a_model_without_weights_or_with_pickled_ones_is_not_served(model_folder
             EndpointHandler(str(tmp_path / "cut"))
 
 
+def test_an_index_of_weights_that_names_a_pickle_is_not_served(model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "model")
+    state = AutoModel.from_pretrained(model_folder, trust_remote_code=True).state_dict()
+    torch.save(state, tmp_path / "model" / "evil.bin")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": dict.fromkeys(state, "evil.bin")}
+    (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="evil.bin"):
+        EndpointHandler(str(tmp_path / "model"))
+
+
 def test_a_folder_without_a_tokenizer_or_a_configuration_is_not_served(tiny_model, tiny_processor, tmp_path):
     save_model_folder(tiny_model, tiny_processor.image_processor, tmp_path)
     with pytest.raises(ValueError, match="tokenizer"):

@@ -10,7 +10,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.data.schema import features
 from rsmclip.data.sources import open_source
 from rsmclip.data.sources.protocol import SourceRow
-from tests.image_folders import write_image
+from tests.image_folders import rows_of, write_image
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -64,9 +64,9 @@ def test_rows_without_an_id_are_numbered(tmp_path):
     columns = {"image_id": [None, "ours/7"], "source": [None, "ours"], "label": [None, None]}
     captions = [{"en": ["A ."]}, {"en": ["B ."]}]
     ours = save_dataset(tmp_path / "ours", {"image": image, **columns, "captions": captions}, features(["en"]))
-    rows = list(open_source("hub", str(theirs)).rows())[:2]
+    rows = rows_of(open_source("hub", str(theirs)))[:2]
     assert [row["image_id"] for row in rows] == ["theirs/train/0", "theirs/train/1"]
-    rows = list(open_source("hub", str(ours)).rows())[:2]
+    rows = rows_of(open_source("hub", str(ours)))[:2]
     assert [(row["image_id"], row["source"]) for row in rows] == [("ours/train/0", "ours"), ("ours/7", "ours")]
 
 
@@ -86,7 +86,7 @@ def test_columns_of_a_dataset_can_be_named(tmp_path):
     types = {"before": ImageFeature(), "after": ImageFeature()} | texts
     folder = save_dataset(tmp_path / "theirs", columns, types, ("test",))
     with pytest.raises(UserError, match=",image=COLUMN.*before, after"):
-        list(open_source("hub", str(folder)).rows())
+        rows_of(open_source("hub", str(folder)))
     (only,) = open_source("hub", f"{folder},image=after,captions=long,id=key").rows()
     assert (only["captions_en"], only["image_id"], only["image"]) == (["B ."], "theirs/test/x/7", None)
 
@@ -105,16 +105,16 @@ def test_columns_of_a_dataset_can_be_named(tmp_path):
 def test_wrong_options_of_a_dataset_are_refused(tmp_path, options, culprit):
     folder = save_dataset(tmp_path / "theirs", {"image": [None], "text": ["A ."]}, IMAGE_AND_TEXT)
     with pytest.raises(UserError, match=culprit):
-        list(open_source("hub", f"{folder}{options}").rows())
+        rows_of(open_source("hub", f"{folder}{options}"))
 
 
 def test_a_dataset_without_captions_or_not_there_is_refused(tmp_path):
     types = {"image": ImageFeature(), "n": Value("int64")}
     folder = save_dataset(tmp_path / "theirs", {"image": [None], "n": [1]}, types)
     with pytest.raises(UserError, match="captions=COLUMN"):
-        list(open_source("hub", str(folder)).rows())
+        rows_of(open_source("hub", str(folder)))
     with pytest.raises(UserError, match="nothing"):
-        list(open_source("hub", str(tmp_path / "nothing")).rows())
+        rows_of(open_source("hub", str(tmp_path / "nothing")))
 
 
 def test_the_license_of_a_dataset_is_that_of_its_card(tmp_path):
@@ -128,7 +128,7 @@ def test_the_license_of_a_dataset_is_that_of_its_card(tmp_path):
 def test_labels_that_are_not_known_are_none_and_ids_keep_their_points(tmp_path):
     columns = {"image": [None] * 2, "text": ["A ."] * 2, "label": [-1, 0], "id": ["tile_0.1", "tile_0.2.TIF"]}
     types = IMAGE_AND_TEXT | {"label": ClassLabel(names=["beach"]), "id": Value("string")}
-    rows = list(open_source("hub", str(save_dataset(tmp_path / "theirs", columns, types, ("test",)))).rows())
+    rows = rows_of(open_source("hub", str(save_dataset(tmp_path / "theirs", columns, types, ("test",)))))
     assert [row["label"] for row in rows] == [None, "beach"]
     assert [row["image_id"] for row in rows] == ["theirs/test/tile_0.1", "theirs/test/tile_0.2"]
 
@@ -152,7 +152,7 @@ def test_rows_with_equal_images_are_one_image(tmp_path, capsys):
 def test_rows_of_different_names_are_different_images(tmp_path):
     columns = {"image": pictures(tmp_path, 1, 1, 1, 2), "text": ["A ."] * 4, "file_name": ["a", "b", "a", "a"]}
     types = IMAGE_AND_TEXT | {"file_name": Value("string")}
-    rows = list(open_source("hub", str(save_dataset(tmp_path / "theirs", columns, types, ("test",)))).rows())
+    rows = rows_of(open_source("hub", str(save_dataset(tmp_path / "theirs", columns, types, ("test",)))))
     # The last row has the name of the first and another image: a build refuses the equal ids.
     assert [row["image_id"][-1] for row in rows] == ["a", "b", "a"]
     assert [len(row["captions_en"]) for row in rows] == [2, 1, 1]
@@ -212,4 +212,4 @@ def test_a_dataset_of_tar_files_is_refused_beside_its_reader(tmp_path):
     types = {"jpg": ImageFeature()} | dict.fromkeys(("txt", "__key__", "__url__"), Value("string"))
     folder = save_dataset(tmp_path / "theirs", columns, types, ("train",))
     with pytest.raises(UserError, match="webdataset=DIR"):
-        list(open_source("hub", str(folder)).rows())
+        rows_of(open_source("hub", str(folder)))

@@ -114,6 +114,15 @@ def test_bad_sources_are_one_line(pictures, corpus_folder, corpus, tmp_path):
         open_source(str(tmp_path / "texts"))
 
 
+@pytest.mark.parametrize("box", [None, [0, 0, 4, 4]])
+def test_an_index_cannot_name_a_file_out_of_its_folder(pictures, tmp_path, box):
+    save_picture(tmp_path / "private.png")
+    source = open_source(str(pictures))
+    for path in ("../private.png", "a/../../private.png", str(tmp_path / "private.png")):
+        with pytest.raises(UserError, match="private.png"):
+            entry_image(source, {"path": path} | ({"box": box} if box else {}))
+
+
 def test_an_image_that_is_gone_is_an_error(pictures, corpus):
     source = open_source(str(pictures))
     (pictures / "b.PNG").unlink()

@@ -4,7 +4,7 @@ import pytest
 
 from rsmclip.core.errors import UserError
 from rsmclip.data.sources import open_source
-from tests.image_folders import image_folder, write_csv, write_image
+from tests.image_folders import image_folder, rows_of, write_csv, write_image
 
 
 def test_an_image_folder_is_read_with_captions_or_text(tmp_path):
@@ -36,7 +36,7 @@ def test_an_image_folder_is_read_with_captions_or_text(tmp_path):
 def test_a_malformed_metadata_line_is_named(tmp_path, entry, culprit):
     image_folder(tmp_path, {"file_name": "b.png", "text": "A."}, entry)
     with pytest.raises(UserError, match=f"line 2.*{culprit}"):
-        list(open_source("imagefolder", tmp_path).rows())
+        rows_of(open_source("imagefolder", tmp_path))
 
 
 def test_metadata_in_csv_is_read_with_one_or_several_lines_an_image(tmp_path):
@@ -65,7 +65,7 @@ def test_metadata_in_csv_is_read_with_one_or_several_lines_an_image(tmp_path):
 def test_a_damaged_csv_is_refused(tmp_path, content, culprit):
     (tmp_path / "metadata.csv").write_bytes(content)
     with pytest.raises(UserError, match=culprit):
-        list(open_source("imagefolder", tmp_path).rows())
+        rows_of(open_source("imagefolder", tmp_path))
 
 
 def test_files_of_an_image_folder_that_are_not_used_are_noted_once(tmp_path, capsys):
@@ -74,12 +74,12 @@ def test_files_of_an_image_folder_that_are_not_used_are_noted_once(tmp_path, cap
         (tmp_path / name).write_bytes(b"")
     image_folder(tmp_path, {"file_name": "./a.png", "text": "A."}, {"file_name": "train/c.jpg", "text": "C."})
     write_csv(tmp_path / "metadata.csv", "file_name,text", ("a.png", "A."), ("b.png", "B."))
-    assert len(list(open_source("imagefolder", tmp_path).rows())) == 2
+    assert len(rows_of(open_source("imagefolder", tmp_path))) == 2
     told = capsys.readouterr().err
     assert "metadata.csv" in told and ": 1 (b.png)" in told and told.count("\n") == 1
     (tmp_path / "metadata.csv").unlink()
     (tmp_path / "b.png").unlink()
-    assert len(list(open_source("imagefolder", tmp_path).rows())) == 2 and capsys.readouterr().err == ""
+    assert len(rows_of(open_source("imagefolder", tmp_path))) == 2 and capsys.readouterr().err == ""
 
 
 def test_splits_may_be_folders(tmp_path):
@@ -88,7 +88,7 @@ def test_splits_may_be_folders(tmp_path):
         (root / folder).mkdir(parents=True)
         image_folder(root / folder, {"file_name": "a.png", "text": folder})
     encoded = write_image(root / "validation" / "a.png")
-    rows = list(open_source("imagefolder", root).rows())
+    rows = rows_of(open_source("imagefolder", root))
     assert [row["image_id"] for row in rows] == ["mine/train/a", "mine/validation/a", "mine/test/a"]
     assert [row["split"] for row in rows] == ["train", "val", "test"]
     assert rows[1]["image"] == encoded
@@ -98,7 +98,7 @@ def test_images_without_a_line_are_counted_and_the_first_are_named(tmp_path, cap
     for number in range(6):
         write_image(tmp_path / "mine" / "sub" / f"{number}.png")
     image_folder(tmp_path / "mine", {"file_name": "sub/2.png", "text": "A."})
-    assert len(list(open_source("imagefolder", tmp_path / "mine").rows())) == 1
+    assert len(rows_of(open_source("imagefolder", tmp_path / "mine"))) == 1
     assert ": 5 (sub/0.png, sub/1.png, sub/3.png, …)" in capsys.readouterr().err
 
 
@@ -129,7 +129,7 @@ def test_options_name_the_columns_of_the_only_table(tmp_path):
 def test_an_option_that_names_no_column_is_refused(tmp_path, options, culprit):
     write_csv(tmp_path / "metadata.csv", "file_name,text", ("a.png", "A."))
     with pytest.raises(UserError, match=culprit):
-        list(open_source("imagefolder", f"{tmp_path}{options}").rows())
+        rows_of(open_source("imagefolder", f"{tmp_path}{options}"))
 
 
 def test_columns_named_by_language_are_aligned_by_line_and_empty_cells_are_null(tmp_path):
@@ -163,7 +163,7 @@ def test_without_an_english_column_there_are_no_english_captions(tmp_path):
 def test_two_columns_of_english_captions_are_refused(tmp_path):
     write_csv(tmp_path / "metadata.csv", "file_name,text,en", ("a.png", "A.", "B."))
     with pytest.raises(UserError, match="'text' and 'en'"):
-        list(open_source("imagefolder", tmp_path).rows())
+        rows_of(open_source("imagefolder", tmp_path))
     (only,) = open_source("imagefolder", f"{tmp_path},captions=en").rows()
     assert only["captions_en"] == ["B."]
 
@@ -179,14 +179,14 @@ def test_lines_of_an_image_that_contradict_each_other_are_named(tmp_path, column
     line = {"file_name": "a.png", "text": "A.", "split": "train", "label": "river"}
     image_folder(tmp_path, line, {"file_name": "b.png", "text": "B."}, line | {column: value})
     with pytest.raises(UserError, match=f"line 3: {column} is '{value}'.*line 1"):
-        list(open_source("imagefolder", tmp_path).rows())
+        rows_of(open_source("imagefolder", tmp_path))
 
 
 def test_one_table_is_read_and_several_are_refused(tmp_path):
     (tmp_path / "lines.jsonl").write_text('{"file_name": "a.png", "text": "A."}\n')
-    assert len(list(open_source("imagefolder", tmp_path).rows())) == 1
+    assert len(rows_of(open_source("imagefolder", tmp_path))) == 1
     write_csv(tmp_path / "more.csv", "file_name,text", ("a.png", "A."))
     with pytest.raises(UserError, match=r"lines.jsonl, more.csv"):
-        list(open_source("imagefolder", tmp_path).rows())
+        rows_of(open_source("imagefolder", tmp_path))
     write_csv(tmp_path / "metadata.csv", "file_name,text", ("b.png", "B."))
     assert [row["captions_en"] for row in open_source("imagefolder", tmp_path).rows()] == [["B."]]

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from rsmclip.core.errors import UserError
 from rsmclip.eval.image_sources import Picture
 from rsmclip.eval.index import FIELDS, BadIndex, Index, nearest, open_index
-from rsmclip.eval.index_files import Rows, write_index
+from rsmclip.eval.index_files import Rows, images_of, read_entry, write_index
+from tests.killed import is_killed
 
 NUMBERS = {"tile": None, "stride": None}
 
@@ -16,19 +18,23 @@ def unit(rows):
     return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
 
 
-@pytest.fixture
-def index_folder(tmp_path):
-    """An index of five images, the third of them in two tiles."""
+def make_index(folder, model):
+    """Write an index of five images, the third of them in two tiles."""
     paths = ["a.jpg", "b/c.jpg", "scene.tif", "scene.tif", "ü\udcff\n.png", "z.jpg"]
     entries = [{"path": path, "version": "1"} for path in paths]
     lines = [json.dumps(entry).encode() + b"\n" for entry in entries]
     text = np.frombuffer(b"".join(lines), np.uint8)
     offsets = np.cumsum([0, *map(len, lines)])
-    made = Index(tmp_path, {}, unit(np.eye(6, 8) + 0.1), text, offsets)
+    made = Index(folder, {}, unit(np.eye(6, 8) + 0.1), text, offsets)
     first = {"a.jpg": (0, 1), "b/c.jpg": (1, 1), "scene.tif": (2, 2), "ü\udcff\n.png": (4, 1), "z.jpg": (5, 1)}
     starts, counts = np.array(list(first.values())).T
     pictures, rows = [Picture(path, "1") for path in first], Rows([made], np.zeros(5, int), starts, counts)
-    write_index(tmp_path, dict.fromkeys(FIELDS, "") | NUMBERS | {"model": "a model"}, pictures, rows)
+    write_index(folder, dict.fromkeys(FIELDS, "") | NUMBERS | {"model": model}, pictures, rows)
+
+
+@pytest.fixture
+def index_folder(tmp_path):
+    make_index(tmp_path, "a model")
     return tmp_path
 
 
@@ -87,8 +93,26 @@ def test_a_damaged_entry_is_one_line(index_folder, line):
     index = open_index(index_folder)
     content = np.frombuffer(line.encode(), np.uint8)
     damaged = Index(index_folder, index.record, index.embeds, content, np.array([0, len(content)]))
-    with pytest.raises(BadIndex, match=f"{index_folder}.*entry 0"):
+    with pytest.raises(BadIndex, match=f"entry 0 of the index {index_folder}"):
         damaged.entry(0)
+
+
+NOISE = (b"\xff\x00", b"[" * 300, b'{"path": 7}', b'{"path": "a", "version": "1", "box": 3}', b"7", b"null")
+
+
+@pytest.mark.parametrize("noise", NOISE)
+def test_noise_of_the_same_length_in_the_entries_is_one_line(index_folder, noise):
+    path = next(index_folder.glob("*.jsonl"))
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    padded = noise[: len(first)].ljust(len(first) - 1) + b"\n" if len(noise) < len(first) else noise[: len(first)]
+    path.write_bytes(padded + b"".join(others))
+    index = open_index(index_folder)
+    assert index.entry(5)["path"] == "z.jpg"
+    for read, error in ((index.entry, BadIndex), (lambda row: read_entry(index, row), UserError)):
+        with pytest.raises(error, match=f"entry 0 of the index {index_folder}"):
+            read(0)
+    with pytest.raises(UserError, match="entry 0"):
+        list(images_of(index))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"files": null}', '{"files": "../x"}', "[" * 100_000])
@@ -112,3 +136,13 @@ def test_a_folder_without_a_record_is_not_an_index(tmp_path):
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(BadIndex, match="rsmclip index"):
             open_index(folder)
+
+
+def test_a_kill_leaves_the_old_index_and_the_next_run_deletes_what_is_left(index_folder):
+    code = "import sys, pathlib, tests.test_index as index; index.make_index(pathlib.Path(sys.argv[1]), 'another')"
+    assert is_killed(code, 1, index_folder, index_folder)
+    assert len(list(index_folder.iterdir())) == 8  # the old files, the new ones, and the record under a hidden name
+    index = open_index(index_folder)
+    assert index.record["model"] == "a model" and [index.entry(row)["path"] for row in (0, 5)] == ["a.jpg", "z.jpg"]
+    make_index(index_folder, "another")
+    assert open_index(index_folder).record["model"] == "another" and len(list(index_folder.iterdir())) == 4

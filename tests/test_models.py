@@ -17,11 +17,13 @@ from peft import LoraConfig, get_peft_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from rsmclip.benchmarks.openclip_reference import images as reference_images
 from rsmclip.core.errors import UserError
 from rsmclip.eval.models import load_embedder
-from rsmclip.models.folder import save_model_folder
+from rsmclip.models.folder import check_model_type, save_model_folder
+from rsmclip.models.towers import load_image_tower, load_text_tower
 
 SENTENCES = [
     "An airport with two white planes beside a long runway.",
@@ -327,6 +329,43 @@ def test_a_wrong_field_is_named_with_its_file(file, fields, named, model_folder,
     (folder / file).write_text(json.dumps(content))
     with pytest.raises(UserError, match=named):
         load_embedder(str(folder), device="cpu")
+
+
+def test_a_model_is_read_from_a_folder_whose_name_has_characters_of_patterns(model_folder, tmp_path):
+    shutil.copytree(model_folder, tmp_path / "m[v1]*")
+    assert load_embedder(str(tmp_path / "m[v1]*")).texts(["a road"]).shape == (1, 16)
+    assert check_model_type(tmp_path / "m[v1]*").projection_dim == 16
+
+
+@pytest.mark.parametrize("name", ["evil.bin", "../model.safetensors", "sub/model.safetensors"])
+@pytest.mark.parametrize("load", [load_embedder, lambda folder: check_model_type(Path(folder)), load_image_tower])
+def test_an_index_of_weights_that_names_another_kind_of_file_is_refused_before_it_is_read(
+    model_folder, tmp_path, load, name
+):
+    shutil.copytree(model_folder, tmp_path / "model")
+    if load is load_image_tower:
+        CLIPVisionModel(CLIPVisionConfig(**VISION)).save_pretrained(tmp_path / "model")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    save_file(weights, tmp_path / "model" / "other.safetensors", metadata={"format": "pt"})
+    (tmp_path / "model" / "sub").mkdir()
+    write = torch.save if name == "evil.bin" else save_file
+    write(weights, tmp_path / "model" / name)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, name)}
+    (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=name):
+        load(str(tmp_path / "model"))
+
+
+@pytest.mark.parametrize("load", [load_embedder, lambda folder: check_model_type(Path(folder)), load_text_tower])
+def test_a_model_of_absurdly_many_layers_is_refused_before_it_is_built(model_folder, tmp_path, load):
+    shutil.copytree(model_folder, tmp_path / "model")
+    fields = json.loads((tmp_path / "model" / "config.json").read_text())
+    fields = fields["text_config"] if load is load_text_tower else fields
+    (fields if load is load_text_tower else fields["text_config"])["num_hidden_layers"] = 100_000
+    (tmp_path / "model" / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=r"config.json.*num_hidden_layers.*100,000"):
+        load(str(tmp_path / "model"))
 
 
 @pytest.mark.parametrize("kind", [KeyError, TypeError, RuntimeError, ImportError])

@@ -182,6 +182,21 @@ def spoil(folder: Path, case: str) -> None:
         "no layers": lambda: edit_config(folder, vision_config={"num_hidden_layers": 0}),
         "unknown activation": lambda: edit_config(folder, vision_config={"hidden_act": "none such"}),
         "token": lambda: (folder / "train_log.jsonl").write_text(f'{{"note": "{"hf_" + "Zz9" * 11}x"}}'),
+        "escaped token": lambda: (folder / "train_log.jsonl").write_text(json.dumps({"a": f"line\nhf_{'Zz9' * 11}x"})),
+        "token in a name": lambda: (
+            (folder / "examples").mkdir(),
+            (folder / "examples" / f"hf_{'Zz9' * 11}x.jpg").write_bytes(b"an example"),
+        ),
+        "token in metadata": lambda: save_file(
+            load_file(folder / "model.safetensors"),
+            folder / "model.safetensors",
+            metadata={"format": "pt", "log": f"key=hf_{'Zz9' * 11}x"},
+        ),
+        "path in metadata": lambda: save_file(
+            load_file(folder / "model.safetensors"),
+            folder / "model.safetensors",
+            metadata={"format": "pt", "from": f"{Path.home()}/clip"},
+        ),
         "own token": lambda: (folder / "training_curve.png").write_bytes(b"\x89PNG\xff" + MY_TOKEN.encode()),
         "home": lambda: (folder / "eval_results.json").write_text(json.dumps({"base_model": f"{Path.home()}/clip"})),
         "own path": lambda: (folder / "README.md").write_text(f"{CARD} trained in {folder}, and it worked"),
@@ -209,6 +224,10 @@ def spoil(folder: Path, case: str) -> None:
         ("no layers", "num_hidden_layers is 0"),
         ("unknown activation", "config.json .*'none such'"),
         ("token", r"train_log.jsonl .*\(hf_Zz9…\)"),
+        ("escaped token", r"train_log.jsonl .*\(hf_Zz9…\)"),
+        ("token in a name", r"examples/hf_Zz9….jpg .*\(hf_Zz9…\)"),
+        ("token in metadata", r"model.safetensors .*\(hf_Zz9…\)"),
+        ("path in metadata", f"model.safetensors .*{Path.home()}"),
         ("own token", "training_curve.png .* token"),
         ("home", "eval_results.json"),
         ("own path", "README.md"),
@@ -374,6 +393,45 @@ def test_whether_a_run_may_push_is_known_at_its_start(hub, request_):
     hub.faults.append(Fault(request_, 403))
     with pytest.raises(UserError, match="user/other .*403 Forbidden"):
         check_may_push("user/other")
+
+
+@pytest.mark.parametrize("name", ["examples/1.jpg", "examples", "tokenizer.json", "data", "README.md"])
+def test_a_link_out_of_the_folder_is_not_followed(hub, folder, corpus_folder, tmp_path, name):
+    corpus_copy, private = shutil.copytree(corpus_folder, tmp_path / "corpus"), tmp_path / "private"
+    home = corpus_copy if name == "data" else folder
+    (folder / "examples").mkdir()
+    (folder / "examples" / "1.jpg").write_bytes(b"an example")
+    (home / name).rename(private)
+    (home / name).symlink_to(private)
+    with pytest.raises(UserError, match=f"{home / name}.* link .*{private}"):
+        push_corpus(corpus_copy, "user/corpus") if name == "data" else push(folder)
+    assert not hub.requests
+
+
+def test_a_folder_in_the_cache_of_the_hub_is_pushed(hub, folder, tmp_path):
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / ("0" * 40), tmp_path / "models--a--b" / "blobs"
+    shutil.copytree(folder, blobs)
+    snapshot.mkdir(parents=True)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
+    push(snapshot)
+    assert contents(hub.repositories[MODEL]).keys() == contents(folder).keys()
+
+
+def test_a_token_that_the_server_repeats_is_not_shown(hub, folder):
+    hub.faults += [Fault("POST .*/create", 403, message=f"the token {TOKEN} or {MY_TOKEN} is wrong")]
+    with pytest.raises(UserError, match="403|Forbidden") as error:
+        push(folder)
+    assert TOKEN not in str(error.value) and MY_TOKEN not in str(error.value)
+
+
+def test_a_corpus_with_a_token_in_its_card_is_not_pushed(hub, corpus_folder, tmp_path):
+    folder = shutil.copytree(corpus_folder, tmp_path / "corpus")
+    with (folder / "README.md").open("a") as card:
+        card.write(f"made with {TOKEN}")
+    with pytest.raises(UserError, match="README.md.*token"):
+        push_corpus(folder, "user/corpus")
+    assert not hub.requests
 
 
 def test_an_id_without_a_user_is_refused(folder):

@@ -4,6 +4,8 @@ import io
 import re
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as PILImage
@@ -117,10 +119,10 @@ def test_a_folder_without_a_dataset_is_refused(tmp_path):
 
 @pytest.mark.parametrize("fault", [ConnectionError, FileNotFoundError, RuntimeError])
 def test_a_dataset_that_is_nowhere_or_a_script_is_refused(monkeypatch, fault):
-    def load_dataset(name, *options, **more):
+    def load_dataset_builder(name, *options, **more):
         raise fault(name)
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
     with pytest.raises(UserError, match="someone/nothing"):
         load_corpus("someone/nothing")
 
@@ -197,3 +199,74 @@ def test_a_bug_in_our_code_is_not_reported_as_a_damaged_dataset(tmp_path, monkey
     monkeypatch.setattr(schema, "keep_encoded", lambda rows: {}["a bug"])
     with pytest.raises(KeyError):
         load_corpus(tmp_path)
+
+
+def private_picture(folder) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "private.png").write_bytes(encoded_png())
+    return str(folder / "private.png")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved to disk", "struct", "link"])
+def test_a_row_that_names_a_picture_of_this_machine_is_refused(tmp_path, kind):
+    path = private_picture(tmp_path / "home")
+    if kind == "link":
+        (tmp_path / "corpus").mkdir()
+        (tmp_path / "corpus" / "mine.png").symlink_to(path)
+        path = str(tmp_path / "corpus" / "mine.png")
+    struct = {"bytes": Value("binary"), "path": Value("string")}
+    images = [{"bytes": encoded_png(), "path": "a.png"}, {"bytes": None, "path": path}]
+    rows = corpus(image=(struct, images))["train"]
+    rows = rows if kind == "struct" else rows.cast_column("image", Image(decode=False))
+    if kind == "saved to disk":  # `save_to_disk` stores the bytes of the file: take them out again
+        rows.save_to_disk(tmp_path / "corpus")
+        [saved] = (tmp_path / "corpus").glob("*.arrow")
+        with pa.OSFile(str(saved), "wb") as file, pa.ipc.new_stream(file, rows.data.schema) as writer:
+            writer.write_table(rows.data.table)
+    else:
+        (tmp_path / "corpus").mkdir(exist_ok=True)
+        pq.write_table(rows.data.table, tmp_path / "corpus" / "train.parquet")
+    with pytest.raises(UserError, match=f"image.*{path}"):
+        load_corpus(tmp_path / "corpus")
+
+
+def test_rows_may_name_pictures_of_their_own_folder_and_missing_ones(tmp_path):
+    paths = [private_picture(tmp_path / "corpus" / "images"), str(tmp_path / "gone.png")]
+    rows = corpus(image=(Image(decode=False), [{"bytes": None, "path": path} for path in paths]))["train"]
+    pq.write_table(rows.data.table, tmp_path / "corpus" / "train.parquet")
+    assert [image["path"] for image in load_corpus(tmp_path / "corpus")["train"]["image"]] == paths
+
+
+@pytest.mark.parametrize("place", ["/home/*.parquet", "../home/*.parquet", "hf://datasets/me/private/*.parquet"])
+def test_a_card_that_names_data_files_of_another_place_is_refused(tmp_path, place):
+    (tmp_path / "home").mkdir()
+    corpus()["train"].to_parquet(tmp_path / "home" / "private.parquet")
+    (tmp_path / "corpus").mkdir()
+    corpus()["train"].to_parquet(tmp_path / "corpus" / "train.parquet")
+    place = place.replace("/home", f"{tmp_path}/home") if place.startswith("/") else place
+    files = f"  data_files:\n  - split: train\n    path: {place}\n"
+    (tmp_path / "corpus" / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n{files}---\n")
+    with pytest.raises(UserError, match="private" if "hf:" not in place else "corpus"):
+        load_corpus(tmp_path / "corpus")
+
+
+def test_a_folder_whose_owner_linked_its_shards_is_read(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "corpus").mkdir()
+    corpus()["train"].to_parquet(tmp_path / "disk" / "train.parquet")
+    (tmp_path / "corpus" / "data").symlink_to(tmp_path / "disk")
+    (tmp_path / "link").symlink_to("corpus")
+    (tmp_path / "corpus" / "x.parquet").symlink_to(tmp_path / "disk" / "train.parquet")
+    assert load_corpus(tmp_path / "link")["train"].num_rows
+
+
+@pytest.mark.parametrize("name", ["corp[v1]", "a*b?", "[!x]"])
+def test_a_folder_whose_name_has_characters_of_patterns_is_read(tmp_path, name):
+    for split in ("train", "test"):
+        corpus()["train"].to_parquet(tmp_path / name / "data" / f"{split}-00000-of-00001.parquet")
+    found = load_corpus(tmp_path / name)
+    assert list(found) == ["test", "train"] and found["train"]["image_id"][:] == ["made/0", "made/1"]
+    assert check_schema(found, "train", ["en"]).features["captions"] == corpus()["train"].features["captions"]
+    (tmp_path / name / "more.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match="more.parquet.*rename"):
+        load_corpus(tmp_path / name)

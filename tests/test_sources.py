@@ -11,7 +11,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.data.faults import encode_image
 from rsmclip.data.sources import READERS, open_source
 from rsmclip.data.sources.protocol import SourceRow, read_json_lines
-from tests.image_folders import write_image
+from tests.image_folders import rows_of, write_image
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -108,7 +108,7 @@ def test_nwpu_is_read_in_its_own_layout(tmp_path):
 def test_a_damaged_nwpu_annotation_is_refused(tmp_path, classes, culprit):
     nwpu(tmp_path, classes)
     with pytest.raises(UserError, match=culprit):
-        list(open_source("nwpu", tmp_path).rows())
+        rows_of(open_source("nwpu", tmp_path))
 
 
 def test_line_separators_within_a_caption_do_not_end_a_json_line(tmp_path):
@@ -136,7 +136,7 @@ def test_every_reader_has_its_name_and_refuses_missing_files(tmp_path, name):
     assert source.license is None
     assert source.name == tmp_path.name if name == "imagefolder" else "doi:10." in source.citation
     with pytest.raises(UserError, match="annotation file"):
-        list(source.rows())
+        rows_of(source)
     with pytest.raises(UserError, match=f"{name}.*nothing"):
         open_source(name, tmp_path / "nothing")
 
@@ -144,14 +144,14 @@ def test_every_reader_has_its_name_and_refuses_missing_files(tmp_path, name):
 def test_a_missing_folder_of_images_is_refused(tmp_path):
     karpathy(tmp_path, "dataset_rsicd.json", [{"file": "airport_1.jpg"}])
     with pytest.raises(UserError, match="RSICD_images"):
-        list(open_source("rsicd", tmp_path).rows())
+        rows_of(open_source("rsicd", tmp_path))
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"pictures": []}', "[]", '{"images": 3}'])
 def test_a_damaged_annotation_file_is_refused(tmp_path, text):
     (tmp_path / "dataset_rsicd.json").write_text(text)
     with pytest.raises(UserError, match="dataset_rsicd.json"):
-        list(open_source("rsicd", tmp_path).rows())
+        rows_of(open_source("rsicd", tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_malformed_entry_is_named(tmp_path, entry):
     (tmp_path / "images").mkdir()
     (tmp_path / "dataset_rsicd.json").write_text(json.dumps({"images": [entry]}))
     with pytest.raises(UserError, match=r"images\[0\] is malformed"):
-        list(open_source("rsicd", tmp_path).rows())
+        rows_of(open_source("rsicd", tmp_path))
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
@@ -179,6 +179,6 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
     karpathy(tmp_path, "dataset_rsicd.json", [{"file": "a_1.jpg"}])
     path = tmp_path / "dataset_rsicd.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert len(list(open_source("rsicd", tmp_path).rows())) == 1
+    assert len(rows_of(open_source("rsicd", tmp_path))) == 1
     (tmp_path / "metadata.jsonl").write_bytes(b'\xef\xbb\xbf{"file_name": "a.png", "text": "A."}\n')
-    assert len(list(open_source("imagefolder", tmp_path).rows())) == 1
+    assert len(rows_of(open_source("imagefolder", tmp_path))) == 1

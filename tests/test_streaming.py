@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -167,6 +168,19 @@ def test_a_row_without_captions_or_image_is_replaced_by_one_of_its_shard(sharded
     assert {example["image_id"] for example in examples} == {stream_id(row) for row in (18, *range(20, 27))}
     assert all(example["undecodable"] == named for example in examples)
     assert [path.name for path in (tmp_path / "cache").glob("*.arrow")] == ["000004.arrow"]
+
+
+def test_a_shard_that_names_a_picture_of_this_machine_is_refused(sharded_corpus, tmp_path):
+    folder, private = shutil.copytree(sharded_corpus, tmp_path / "corpus"), tmp_path / "private.jpg"
+    private.write_bytes(b"a picture")
+    path = folder / "data" / f"train-00004-of-{len(SHARDS):05d}.parquet"
+    table = pq.read_table(path)
+    images = pa.array([{"bytes": None, "path": str(private)}] * len(table), table.schema.field("image").type)
+    pq.write_table(table.set_column(table.schema.get_field_index("image"), "image", images), path)
+    stream = open_stream(folder, tmp_path / "cache")
+    assert stream[0]["image_id"] == stream_id(0)
+    with pytest.raises(UserError, match=f"{path.name}.*{private}"):
+        stream[sum(SHARDS[:4])]
 
 
 def test_a_shard_without_captions_is_an_error(sharded_corpus, tmp_path):

@@ -46,6 +46,18 @@ def test_translations_of_all_files_are_joined(tmp_path):
     assert read_translations(folder, "*.jsonl") == {"a road.": {"pt": "Uma estrada.", "fr": "Une route : large !"}}
 
 
+def test_two_translations_of_one_sentence_are_counted_and_the_last_is_taken(tmp_path, capsys):
+    other = RIVER | {"en": "a  river between trees.", "pt": "Um rio.", "fr": "Une rivière."}
+    folder = write_translations(tmp_path / "t", RIVER, RIVER, other)
+    (folder / "more.jsonl").write_text(json.dumps(RIVER | {"de": "Ein Fluss."}) + "\n")
+    [found] = read_translations(folder, "*.jsonl").values()
+    assert found == {"pt": RIVER["pt"], "de": "Ein Fluss.", "fr": "Une rivière."}
+    [note] = capsys.readouterr().err.splitlines()
+    assert note.startswith("note: ") and "3 translations" in note and "captions.jsonl, line 3 (pt)" in note
+    read_translations(write_translations(tmp_path / "u", RIVER, RIVER), "*.jsonl")
+    assert not capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "culprit"),
     [

@@ -5,7 +5,7 @@ import pytest
 from rsmclip.core.errors import UserError
 from rsmclip.data.sources import open_source
 from rsmclip.data.sources.protocol import SourceRow
-from tests.image_folders import write_image, write_shard
+from tests.image_folders import rows_of, write_image, write_shard
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -19,7 +19,7 @@ def test_a_folder_of_shards_is_read(tmp_path):
     for number, keys in enumerate((("a", "b"), ("c",), ("a",))):
         write_shard(tmp_path / "mine" / f"{number:03}.tar", captioned(encoded, *keys))
     (tmp_path / "mine" / "README.md").write_text("my shards")
-    rows = list(open_source("webdataset", tmp_path / "mine").rows())
+    rows = rows_of(open_source("webdataset", tmp_path / "mine"))
     assert rows[0] == SourceRow(
         image=encoded,
         file="000/a.jpg",
@@ -37,10 +37,13 @@ def test_a_pattern_chooses_shards(tmp_path):
     encoded = write_image(tmp_path / "a.jpg")
     for name in ("my set/a-0.tar", "my set/a-1.tgz", "my set/b-0.tar"):
         write_shard(tmp_path / name, captioned(encoded, "x"), "w:gz" if name.endswith("tgz") else "w")
-    rows = list(open_source("webdataset", f"{tmp_path}/my set/a-*,captions=txt").rows())
+    rows = rows_of(open_source("webdataset", f"{tmp_path}/my set/a-*,captions=txt"))
     assert [row["image_id"] for row in rows] == ["my set/a-0/x", "my set/a-1/x"]
     with pytest.raises(UserError, match="c-"):
         open_source("webdataset", f"{tmp_path}/my set/c-*.tar")
+    (tmp_path / "my set").rename(tmp_path / "set [v1]")
+    for place in ("set [v1]/a-*.t[ag][rz]", "set [[]v1]/a-*", "set*/a-*", "set [v1]"):
+        assert len(rows_of(open_source("webdataset", f"{tmp_path}/{place},captions=txt"))) >= 2
 
 
 def test_names_of_shards_or_folders_state_the_splits(tmp_path):
@@ -78,7 +81,7 @@ def test_options_name_the_image_and_the_keys(tmp_path):
     files = {"x.before.png": before, "x.after.png": after, "x.txt": "A .", "x.json": {"long": "B .", "kind": "sea"}}
     folder = write_shard(tmp_path / "mine" / "0.tar", files).parent
     with pytest.raises(UserError, match="image=SUFFIX.*before.png, after.png"):
-        list(open_source("webdataset", folder).rows())
+        rows_of(open_source("webdataset", folder))
     (only,) = open_source("webdataset", f"{folder},image=after.png,captions=long,label=kind").rows()
     assert (only["image"], only["captions_en"], only["label"]) == (after, ["B ."], "sea")
     for options, culprit in (
@@ -87,7 +90,7 @@ def test_options_name_the_image_and_the_keys(tmp_path):
         ("image=after.png,captions=none", "'none'.*kind"),
     ):
         with pytest.raises(UserError, match=culprit):
-            list(open_source("webdataset", f"{folder},{options}").rows())
+            rows_of(open_source("webdataset", f"{folder},{options}"))
 
 
 def test_text_is_the_caption_beside_json(tmp_path):
@@ -106,7 +109,7 @@ def test_a_suffix_that_appears_after_the_first_samples_is_refused_by_name(tmp_pa
     late = captioned(encoded, "8") | {"8.txt": "A .", f"8.{suffix}": "{}"}
     write_shard(tmp_path / "mine" / "1.tar", late)
     with pytest.raises(UserError, match=rf"1.tar: sample 8 has a file \.{suffix}, .*\.jpg, \.txt"):
-        list(open_source("webdataset", tmp_path / "mine").rows())
+        rows_of(open_source("webdataset", tmp_path / "mine"))
 
 
 def test_a_sample_may_lack_a_file(tmp_path):
@@ -133,7 +136,7 @@ def test_a_damaged_sample_is_named(tmp_path, files, culprit):
     first = {"a.jpg": write_image(tmp_path / "a.jpg"), "a.json": {"captions": "A ."}}
     write_shard(tmp_path / "mine" / "0.tar", first | files)
     with pytest.raises(UserError, match=culprit):
-        list(open_source("webdataset", tmp_path / "mine").rows())
+        rows_of(open_source("webdataset", tmp_path / "mine"))
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None])
@@ -141,7 +144,7 @@ def test_a_damaged_shard_is_named(tmp_path, content):
     shard = write_shard(tmp_path / "mine" / "0.tar", captioned(write_image(tmp_path / "a.jpg"), "a"))
     shard.write_bytes(shard.read_bytes()[:700] if content is None else content)
     with pytest.raises(UserError, match=f"the first sample of {shard} cannot be read"):
-        list(open_source("webdataset", tmp_path / "mine").rows())
+        rows_of(open_source("webdataset", tmp_path / "mine"))
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:2100], lambda c: c[:2048] + b"\1" * 512 + c[2560:]])
@@ -151,7 +154,7 @@ def test_a_shard_that_is_cut_or_damaged_after_some_samples_is_named(tmp_path, da
     shard = write_shard(tmp_path / "mine" / "0.tar", files)
     shard.write_bytes(damage(shard.read_bytes()))
     with pytest.raises(UserError, match=f"{shard}: the sample after a"):
-        list(open_source("webdataset", tmp_path / "mine").rows())
+        rows_of(open_source("webdataset", tmp_path / "mine"))
 
 
 def test_files_of_other_suffixes_are_not_decoded(tmp_path):
@@ -165,4 +168,4 @@ def test_a_folder_without_shards_or_captions_is_refused(tmp_path):
         open_source("webdataset", tmp_path)
     write_shard(tmp_path / "0.tar", {"a.jpg": write_image(tmp_path / "a.jpg"), "a.cls": "3"})
     with pytest.raises(UserError, match="'captions' or 'text'.*cls"):
-        list(open_source("webdataset", tmp_path).rows())
+        rows_of(open_source("webdataset", tmp_path))

@@ -12,6 +12,7 @@ import yaml
 
 from rsmclip.core.command_line import OneLineParser
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.files import expand_home
 from rsmclip.training.config import GROUPS, LENGTH, TrainingConfig, unknown_field
 
 RECIPES = Path(__file__).parent.parent / "configs"
@@ -126,7 +127,7 @@ def read_config(recipe: str | Path, **given: object) -> TrainingConfig:
 
 def recipe_file(name: str | Path) -> Path:
     """Return the YAML file of a recipe in `configs/`, or `name` itself if it is the name of a file."""
-    path = Path(name)
+    path = Path(expand_home(str(name)))
     return path if path.suffix or path.is_file() else RECIPES / f"{name}.yaml"
 
 
@@ -185,7 +186,7 @@ def read_yaml(path: Path, derived: tuple[Path, ...] = ()) -> dict:
         return values
     if path in derived:
         raise UserError(f"{path} is its own base")
-    return read_yaml(path.parent / base, (*derived, path)) | values
+    return read_yaml(path.parent / expand_home(base), (*derived, path)) | values
 
 
 def check_names(values: dict, place: object) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_origin, get_type_hints
 import yaml
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.files import has_type, is_local
+from rsmclip.core.files import expand_home, has_type, is_local
 from rsmclip.core.languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -321,8 +321,10 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
                 raise UserError(f"{name} has an unknown code {unknown[0]!r}; known codes: {' '.join(LANGUAGES)}")
             if not codes or len(set(codes)) < len(codes):
                 raise UserError(f"{name} must name at least one language, each once")
-        for name in (*SOURCES, "output_dir"):
-            value = getattr(self, name)
+        self.benchmarks = [*map(expand_home, self.benchmarks)]
+        for name in (*SOURCES, "output_dir", "resume_from_checkpoint"):
+            value = getattr(self, name) and expand_home(getattr(self, name))
+            setattr(self, name, value)
             if value == "":  # such as --model "$MODEL" without this variable: a run from random weights
                 raise UserError(f"{name} is empty: it must name a folder")
             if re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value or ""):  # or half a surrogate pair

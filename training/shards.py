@@ -25,6 +25,7 @@ from huggingface_hub.utils import disable_progress_bars
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import write_whole
+from rsmclip.data.own_files import check_image_paths
 from rsmclip.data.schema import column_faults, features
 
 ON_THE_HUB = "hf://"
@@ -138,9 +139,11 @@ class ShardCache:
                 del self.opened[old]  # the space of a deleted file is free only when no process maps it
             self.fetch(shard)
             try:
-                self.opened[shard] = Dataset.from_file(str(self.path(shard)))
+                rows = Dataset.from_file(str(self.path(shard)))
             except FileNotFoundError:  # another process has just deleted it
                 continue
+            check_image_paths(f"the shard {self.files[shard]}", rows)
+            self.opened[shard] = rows
         return self.opened[shard]
 
     def fetch(self, shard: int) -> None:

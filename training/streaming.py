@@ -13,12 +13,13 @@ from pathlib import Path
 from threading import Thread
 
 import numpy as np
-from datasets import DatasetDict, Features, load_dataset, load_dataset_builder
+from datasets import DatasetDict, Features, load_dataset
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.schema import check_split, keep_encoded, one_line_errors
+from rsmclip.data.own_files import check_image_paths
+from rsmclip.data.schema import check_split, keep_encoded, one_line_errors, open_builder
 from rsmclip.training.batches import StepSampler
 from rsmclip.training.interruption import start_workers
 from rsmclip.training.shards import ShardCache
@@ -133,8 +134,7 @@ def open_splits(
     Raises:
         [`UserError`]: The dataset or a split does not exist, or is not in the schema, or a file cannot be read.
     """
-    with one_line_errors(name):
-        builder = load_dataset_builder(name)
+    builder = open_builder(name)
     files = {split: list(found) for split, found in (builder.config.data_files or {}).items()}
     for split in (train_split, *other_splits):
         check_split(split, files)
@@ -149,6 +149,8 @@ def open_splits(
     with one_line_errors(name):  # file names, because `load_dataset(name)` would download all splits
         small = {split: files[split] for split in other_splits}
         loaded = load_dataset("parquet", data_files=small, features=declared)
+    for rows in loaded.values():
+        check_image_paths(name, rows)
     return corpus, DatasetDict({split: keep_encoded(rows) for split, rows in loaded.items()})
 
 

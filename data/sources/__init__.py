@@ -1,7 +1,8 @@
 """Readers of caption corpora in the layouts that their authors publish.
 
-A reader yields every row, usable or not; [`~rsmclip.data.faults.find_fault`] checks the rows of all corpora. It raises
-[`UserError`] only if it cannot read a file, for example damaged annotations.
+A reader yields every row, usable or not; [`~rsmclip.data.faults.find_fault`] checks the rows of all corpora. In place
+of a malformed annotation of one image, it yields a [`UserError`]. It raises [`UserError`] only if it cannot read a
+file.
 """
 
 from importlib import import_module

@@ -10,7 +10,7 @@ Rows with equal image files are one image, unless they have different labels or 
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import load_card
 from rsmclip.data.schema import RAW_CAPTIONS, column_faults, is_string, load_corpus
 from rsmclip.data.sources.columns import SPLIT_NAMES, Columns, caption_columns, join_lines
-from rsmclip.data.sources.protocol import SourceRow, parse_options
+from rsmclip.data.sources.protocol import SourceRow, attempt, parse_options
 
 OPTIONS = ("image", "captions", "label", "split", "id", "config", "revision")
 CAPTION_NAMES = ("captions", "caption", "sentences", "raw", "text", "texts")
@@ -52,6 +52,7 @@ class HubDataset:
     def __init__(self, place: str):
         self.dataset_id, self.options = parse_options("hub", place, OPTIONS)
         folder = Path(self.dataset_id)
+        self.root = folder if folder.is_dir() else None
         self.name = folder.resolve().name if folder.is_dir() else folder.name
 
     @property
@@ -72,7 +73,7 @@ class HubDataset:
         found = (self.columns(rows.features).table.languages for rows in self.corpus.values())
         return {language for languages in found for language in languages}
 
-    def rows(self) -> Iterator[SourceRow]:
+    def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all images of all splits."""
         # `datasets` calls a dataset without splits `train`.
         has_splits = "split" not in self.options and list(self.corpus) != ["train"]
@@ -80,24 +81,35 @@ class HubDataset:
             columns, name = self.columns(rows.features), SPLIT_NAMES.get(split, split)
             pictures, texts = rows.select_columns(columns.table.image), rows.remove_columns(columns.table.image)
             in_schema = not any(column_faults(rows.features))
+            make = partial(self.row, pictures, texts, columns, name, has_splits, in_schema)
             for numbers in self.images[split]:
-                lines = [
-                    (f"{self.name}/{name}[{n}]", as_line(texts[n], rows.features, columns.struct)) for n in numbers
-                ]
-                first, found = lines[0][1], join_lines(lines, columns.table)
-                row = SourceRow(
-                    image=encoded_image(pictures[numbers[0]][columns.table.image]),
-                    file=lines[0][0],
-                    image_id=f"{self.name}/{name}/{own_id(first.get(columns.id), numbers[0])}",
-                    source=self.name,
-                    label=found.label,
-                    split=name if has_splits else found.split,
-                    captions_en=found.captions_en,
-                    given=found.given,
-                )
-                if in_schema:  # a corpus of this project keeps its ids and sources
-                    row |= {key: first[key] for key in ("image_id", "source") if first[key]}
-                yield row
+                yield attempt(make, numbers)
+
+    def row(
+        self,
+        pictures: Dataset,
+        texts: Dataset,
+        columns: HubColumns,
+        split: str,
+        has_splits: bool,
+        in_schema: bool,
+        numbers: list[int],
+    ) -> SourceRow:
+        lines = [(f"{self.name}/{split}[{n}]", as_line(texts[n], texts.features, columns.struct)) for n in numbers]
+        first, found = lines[0][1], join_lines(lines, columns.table)
+        row = SourceRow(
+            image=encoded_image(pictures[numbers[0]][columns.table.image]),
+            file=lines[0][0],
+            image_id=f"{self.name}/{split}/{own_id(first.get(columns.id), numbers[0])}",
+            source=self.name,
+            label=found.label,
+            split=split if has_splits else found.split,
+            captions_en=found.captions_en,
+            given=found.given,
+        )
+        if in_schema:  # a corpus of this project keeps its ids and sources
+            row |= {key: first[key] for key in ("image_id", "source") if first[key]}
+        return row
 
     @cached_property
     def images(self) -> dict[str, list[list[int]]]:

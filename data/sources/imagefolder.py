@@ -11,7 +11,7 @@ All lines with one file name are one image. `columns.py` says how columns and li
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -23,12 +23,14 @@ from rsmclip.core.images import IMAGE_SUFFIXES
 from rsmclip.data.sources.columns import OPTIONS, Columns, Line, caption_columns, join_lines
 from rsmclip.data.sources.protocol import (
     SourceRow,
+    attempt,
     check_inside,
+    encoded_lines,
     existing_folder,
     make_row,
+    parse_line,
     parse_options,
     read_field,
-    read_json_lines,
 )
 
 SPLIT_FOLDERS = {".": None, "train": "train", "val": "val", "validation": "val", "test": "test"}
@@ -43,6 +45,7 @@ class Table(NamedTuple):
     folder: str  # one of `SPLIT_FOLDERS`
     columns: Columns
     images: dict[str, list[Line]]  # by path of the image, in the order of the first lines
+    malformed: list[UserError]  # in place of lines
 
 
 class ImageFolder:
@@ -70,14 +73,18 @@ class ImageFolder:
             tqdm.write(f"note: {self.name}: {'; '.join(unused)}", file=sys.stderr)
         return tables
 
-    def rows(self) -> Iterator[SourceRow]:
+    def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all rows in the order of the metadata."""
         for table in self.tables:
+            yield from table.malformed
             for name, lines in table.images.items():
-                found = join_lines(lines, table.columns)
-                split = found.split or SPLIT_FOLDERS[table.folder]
-                image, place = (PurePosixPath(table.folder) / name).as_posix(), lines[0][0]
-                yield make_row(self.name, self.root, image, split, found.captions_en, found.label, place, found.given)
+                yield attempt(self.row, table, name, lines)
+
+    def row(self, table: Table, name: str, lines: list[Line]) -> SourceRow:
+        found = join_lines(lines, table.columns)
+        split = found.split or SPLIT_FOLDERS[table.folder]
+        image, place = (PurePosixPath(table.folder) / name).as_posix(), lines[0][0]
+        return make_row(self.name, self.root, image, split, found.captions_en, found.label, place, found.given)
 
     def metadata_files(self) -> list[tuple[Path, str]]:
         """Return the files to read, each with its folder."""
@@ -94,16 +101,21 @@ class ImageFolder:
         return [(others[0], ".")]
 
     def read_table(self, path: Path, folder: str) -> Table:
-        lines = list(read_json_lines(path) if path.suffix.lower() in JSON_LINES else read_csv(path))
+        is_json = path.suffix.lower() in JSON_LINES
+        found = [attempt(parse_line, *line) for line in encoded_lines(path)] if is_json else list(read_csv(path))
+        malformed = [line for line in found if isinstance(line, UserError)]
+        lines = [line for line in found if not isinstance(line, UserError)]
         if not lines:
-            raise UserError(f"{path} has no lines")
+            raise malformed[0] if malformed else UserError(f"{path} has no lines")
         columns = self.find_columns(path, dict.fromkeys(column for _, entry in lines for column in entry))
         images: dict[str, list[Line]] = {}
         for place, entry in lines:
-            name = read_field(entry, columns.image, str, place)
-            check_inside(name, place)
-            images.setdefault(PurePosixPath(name).as_posix(), []).append((place, entry))
-        return Table(folder, columns, images)
+            name = attempt(image_name, entry, columns.image, place)
+            if isinstance(name, UserError):
+                malformed.append(name)
+            else:
+                images.setdefault(name, []).append((place, entry))
+        return Table(folder, columns, images, malformed)
 
     def find_columns(self, path: Path, present: dict[str, None]) -> Columns:
         named = DEFAULT_COLUMNS | {role: self.options[role] for role in DEFAULT_COLUMNS if role in self.options}
@@ -132,8 +144,19 @@ def first_metadata(folder: Path) -> Path | None:
     return next((path for path in (folder / "metadata.jsonl", folder / "metadata.csv") if path.is_file()), None)
 
 
-def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the place (file and number of the first line, for error lines) and the fields of each record of a CSV."""
+def image_name(entry: Mapping, column: str, place: str) -> str:
+    name = read_field(entry, column, str, place)
+    check_inside(name, place)
+    return PurePosixPath(name).as_posix()
+
+
+def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]] | UserError]:
+    """
+    Yield the place (file and number of the first line, for error lines) and the fields of each record of a CSV.
+
+    A record with too many or too few fields is yielded as an error. A wrong quote is raised, because it can hide all
+    lines after it.
+    """
     failed = "cannot be read as CSV in UTF-8"
     with user_errors(OSError, UnicodeDecodeError, prefix=f"{path} {failed}"):
         text = path.read_bytes().decode("utf-8-sig")
@@ -153,6 +176,6 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 raise UserError(f"{place} has the column {twice[0]!r} twice")
         elif len(fields) != len(header):
             found = f"{len(fields)} fields, but the header has {len(header)}"
-            raise UserError(f"{place} has {found}; write a text with a comma in double quotes")
+            yield UserError(f"{place} has {found}; write a text with a comma in double quotes")
         else:
             yield place, dict(zip(header, fields, strict=True))

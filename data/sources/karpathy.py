@@ -5,10 +5,11 @@ A corpus is a folder of images and a JSON file `{"images": [{"filename", "split"
 
 import re
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from rsmclip.core.errors import UserError
 from rsmclip.data.sources import protocol
-from rsmclip.data.sources.protocol import SourceRow, first_existing, read_field
+from rsmclip.data.sources.protocol import SourceRow, attempt, first_existing, read_field
 
 # Images are numbered in this order, 100 per class.
 UCM_CLASSES = """
@@ -35,17 +36,19 @@ class KarpathySource:
     def __init__(self, place: str):
         self.root = protocol.existing_folder(self.name, place)
 
-    def rows(self) -> Iterator[SourceRow]:
+    def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all rows in the order of the annotation file."""
         path = first_existing(self.name, "annotation file", self.root, self.annotations)
         entries = read_field(protocol.read_annotations(path), "images", list, str(path))
         folder = first_existing(self.name, "folder", self.root, self.images)
         for number, entry in enumerate(entries):
-            place = f"{path}: images[{number}]"
-            file_name, split = (read_field(entry, key, str, place) for key in ("filename", "split"))
-            sentences = read_field(entry, "sentences", list, place)
-            captions = [read_field(sentence, "raw", object, place) for sentence in sentences]
-            yield protocol.make_row(self.name, folder, file_name, split, captions, self.label_of(file_name), place)
+            yield attempt(self.row, folder, entry, f"{path}: images[{number}]")
+
+    def row(self, folder: Path, entry: object, place: str) -> SourceRow:
+        file_name, split = (read_field(entry, key, str, place) for key in ("filename", "split"))
+        sentences = read_field(entry, "sentences", list, place)
+        captions = [read_field(sentence, "raw", object, place) for sentence in sentences]
+        return protocol.make_row(self.name, folder, file_name, split, captions, self.label_of(file_name), place)
 
     def label_of(self, file_name: str) -> str | None:
         """Return the scene class in a file name: `airport` for `airport_1.jpg`, `None` for `00623.jpg`."""

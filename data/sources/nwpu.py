@@ -1,10 +1,11 @@
 """NWPU-Captions: the 31,500 images of NWPU-RESISC45 (256 pixels, 45 classes of 700), five captions each."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from rsmclip.core.errors import UserError
 from rsmclip.data.sources import protocol
-from rsmclip.data.sources.protocol import SourceRow, first_existing, read_field
+from rsmclip.data.sources.protocol import SourceRow, attempt, first_existing, read_field
 
 CAPTIONS = ("raw", "raw_1", "raw_2", "raw_3", "raw_4")
 
@@ -23,7 +24,7 @@ class NWPUCaptions:
     def __init__(self, place: str):
         self.root = protocol.existing_folder(self.name, place)
 
-    def rows(self) -> Iterator[SourceRow]:
+    def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all rows in the order of the annotation file."""
         path = first_existing(self.name, "annotation file", self.root, ("dataset_nwpu.json",))
         classes = protocol.read_annotations(path)
@@ -33,7 +34,9 @@ class NWPUCaptions:
         for scene in classes:
             protocol.check_inside(scene, str(path))
             for number, entry in enumerate(read_field(classes, scene, list, str(path))):
-                place = f"{path}: {scene}[{number}]"
-                file_name, split = (read_field(entry, key, str, place) for key in ("filename", "split"))
-                captions = [entry[key] for key in CAPTIONS if key in entry]
-                yield protocol.make_row(self.name, images / scene, file_name, split, captions, scene, place)
+                yield attempt(self.row, images, scene, entry, f"{path}: {scene}[{number}]")
+
+    def row(self, images: Path, scene: str, entry: object, place: str) -> SourceRow:
+        file_name, split = (read_field(entry, key, str, place) for key in ("filename", "split"))
+        captions = [entry[key] for key in CAPTIONS if key in entry]
+        return protocol.make_row(self.name, images / scene, file_name, split, captions, scene, place)

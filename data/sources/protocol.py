@@ -3,12 +3,14 @@
 import json
 import re
 import reprlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from types import UnionType
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, TypeVar
 
 from rsmclip.core.errors import UserError, user_errors
+
+Result = TypeVar("Result")
 
 
 class SourceRow(TypedDict):
@@ -32,14 +34,23 @@ class Source(Protocol):
     """
 
     name: str
+    root: Path | None  # folder of all files that are read; `None` if the corpus is on the Hub
     license: str | None  # as the authors state it; `None` if none is known
     citation: str | None  # paper to cite, in one line
     languages: Collection[str]  # of the field `given`
 
     def __init__(self, place: str): ...
 
-    def rows(self) -> Iterator[SourceRow]:
-        """Yield all rows in the order of the annotations."""
+    def rows(self) -> Iterator[SourceRow | UserError]:
+        """Yield all rows in the order of the annotations, and an error in place of a malformed annotation."""
+
+
+def attempt(function: Callable[..., Result], *arguments: object) -> Result | UserError:
+    """Return the result of a function, or the [`UserError`] that it raises: one bad row does not hide the others."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        return error
 
 
 def parse_options(source: str, argument: str, known: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -131,16 +142,25 @@ def read_annotations(path: Path) -> Any:
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
     """Yield the place (file and line number, for error lines) and the content of each line of a JSON Lines file."""
+    for place, line in encoded_lines(path):
+        yield parse_line(place, line)
+
+
+def encoded_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the place and the bytes of each line of a file that is not blank."""
     with user_errors(OSError, prefix=f"{path} cannot be read"):
         file = path.open("rb")
     with file:
         # Iterate over bytes: in text mode, U+2028 inside a caption would end a line.
         for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            place = f"{path}, line {number}"
-            with user_errors(ValueError, RecursionError, prefix=f"{place} is not JSON"):
-                entry = json.loads(line.decode("utf-8-sig"))
-            if not isinstance(entry, dict):
-                raise UserError(f"{place} is not a JSON object")
-            yield place, entry
+            if line.strip():
+                yield f"{path}, line {number}", line
+
+
+def parse_line(place: str, line: bytes) -> tuple[str, dict]:
+    """Return the place and the content of a line of JSON. Raises [`UserError`] if it is no JSON object."""
+    with user_errors(ValueError, RecursionError, prefix=f"{place} is not JSON"):
+        entry = json.loads(line.decode("utf-8-sig"))
+    if not isinstance(entry, dict):
+        raise UserError(f"{place} is not a JSON object")
+    return place, entry

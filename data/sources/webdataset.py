@@ -25,16 +25,16 @@ from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import IMAGE_SUFFIXES
 from rsmclip.data.faults import SPLITS
 from rsmclip.data.sources.columns import CAPTION_NAMES, OPTIONS, SPLIT_NAMES, Columns, caption_columns, join_lines
-from rsmclip.data.sources.protocol import SourceRow, parse_options
+from rsmclip.data.sources.protocol import SourceRow, attempt, parse_line, parse_options
 
 SHARD = re.compile(r"(.+)\.(?:tar|tar\.gz|tgz)")
 READ_ERRORS = (OSError, EOFError, ValueError, RecursionError, tarfile.TarError, zlib.error)
 
 
 class Reader(WebDataset):
-    """The reader of `datasets`. Files with other suffixes stay bytes: some decoders load arrays or weights."""
+    """The reader of `datasets`. All files stay bytes: some decoders load arrays or weights, and an error ends it."""
 
-    DECODERS = {suffix: WebDataset.DECODERS[suffix] for suffix in ("txt", "json", "cls")}
+    DECODERS = {}
 
 
 class WebDatasetShards:
@@ -46,7 +46,13 @@ class WebDatasetShards:
     def __init__(self, place: str):
         place, self.options = parse_options("webdataset", place, OPTIONS)
         is_folder = Path(place).is_dir()
-        found = Path(place).rglob("*") if is_folder else map(Path, glob.glob(place, recursive=True))
+        folder, pattern = os.path.split(place)
+        if is_folder:
+            found = Path(place).rglob("*")
+        elif os.path.isdir(folder or "."):  # its name may have characters of patterns
+            found = Path(folder).glob(pattern) if pattern else ()
+        else:
+            found = map(Path, glob.glob(place, recursive=True))
         self.shards = sorted(path for path in found if SHARD.fullmatch(path.name) and path.is_file())
         if not self.shards:
             raise UserError(f"webdataset: no shard (.tar, .tar.gz, .tgz) in {place}; a pattern has * and ?")
@@ -65,7 +71,8 @@ class WebDatasetShards:
         present: dict[str, None] = {}
         for shard, sample in self.samples():
             suffixes |= dict.fromkeys(suffixes_of(sample))
-            present |= dict.fromkeys(as_line(shard, sample)[1])
+            line = attempt(as_line, shard, sample)
+            present |= {} if isinstance(line, UserError) else dict.fromkeys(line[1])
         image = self.image_suffix(list(suffixes))
         for role in ("label", "split"):
             if (column := self.options.get(role, role)) not in present and role in self.options:
@@ -86,24 +93,26 @@ class WebDatasetShards:
             raise UserError(f"{self.root}: name the image with the option image=SUFFIX; suffixes of images: {found}")
         return chosen
 
-    def rows(self) -> Iterator[SourceRow]:
+    def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all samples, shard by shard."""
-        columns, splits = self.columns, {shard: shard_split(shard.relative_to(self.root)) for shard in self.shards}
+        splits = {shard: shard_split(shard.relative_to(self.root)) for shard in self.shards}
         has_splits = not {None, "train"}.issuperset(splits.values())
         for shard, sample in self.samples():
-            folder = SHARD.fullmatch(shard.relative_to(self.root).as_posix())[1]
-            line = as_line(shard, sample)
-            found = join_lines([line], columns)
-            yield SourceRow(
-                image=sample.get(columns.image),
-                file=f"{folder}/{sample['__key__']}.{columns.image}",
-                image_id=f"{self.name}/{folder}/{sample['__key__']}",
-                source=self.name,
-                label=found.label,
-                split=found.split or (splits[shard] if has_splits else None),
-                captions_en=found.captions_en,
-                given=found.given,
-            )
+            yield attempt(self.row, shard, sample, splits[shard] if has_splits else None)
+
+    def row(self, shard: Path, sample: dict, split: str | None) -> SourceRow:
+        folder = SHARD.fullmatch(shard.relative_to(self.root).as_posix())[1]
+        found = join_lines([as_line(shard, sample)], self.columns)
+        return SourceRow(
+            image=sample.get(self.columns.image),
+            file=f"{folder}/{sample['__key__']}.{self.columns.image}",
+            image_id=f"{self.name}/{folder}/{sample['__key__']}",
+            source=self.name,
+            label=found.label,
+            split=found.split or split,
+            captions_en=found.captions_en,
+            given=found.given,
+        )
 
     def samples(self) -> Iterator[tuple[Path, dict]]:
         """Yield the shard and the files of each sample by suffix, decoded. All samples have suffixes of the first."""
@@ -143,10 +152,13 @@ def suffixes_of(sample: dict) -> list[str]:
 
 def as_line(shard: Path, sample: dict) -> tuple[str, dict]:
     # Place, for error lines, and columns: decoded files by suffix, and the keys of the JSON file.
-    place, keys = f"{shard}: {sample['__key__']}", sample.get("json") or {}
-    if not isinstance(keys, dict):
-        raise UserError(f"{place}.json is not a JSON object")
-    return place, keys | {suffix: sample[suffix] for suffix in ("txt", "cls") if suffix in sample}
+    place = f"{shard}: {sample['__key__']}"
+    keys = parse_line(f"{place}.json", sample["json"])[1] if sample.get("json") else {}
+    for suffix, decode in (("txt", bytes.decode), ("cls", int)):
+        if suffix in sample:
+            with user_errors(ValueError, prefix=f"{place}.{suffix} cannot be read"):
+                keys[suffix] = decode(sample[suffix])
+    return place, keys
 
 
 def shard_split(shard: Path) -> str | None:

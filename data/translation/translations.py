@@ -1,10 +1,13 @@
 """Folders of translations: the output of `rsmclip data translate`, or your own translations."""
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tqdm import tqdm
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import read_json
@@ -92,15 +95,21 @@ def read_record(path: Path) -> dict:
 
 
 def read_translations(folder: Path, pattern: str) -> dict[str, dict[str, str]]:
-    # A later line replaces an earlier line with an equal English caption.
+    # A later line replaces an earlier line with an equal English caption. A note counts different translations.
     if not (files := sorted(folder.glob(pattern))):
         raise UserError(f"no {pattern} with translations in {folder}")
     translations: dict[str, dict[str, str]] = {}
+    replacing: list[str] = []  # places
     for place, entry in (line for path in files for line in read_json_lines(path)):
         english = check_entry(place, entry)
         # Keep a space before punctuation: it is right in French.
         texts = {code: " ".join(text.split()) for code, text in entry.items() if code != "en" and (text or "").strip()}
-        translations.setdefault(english, {}).update(texts)
+        known = translations.setdefault(english, {})
+        replacing += [f"{place} ({code})" for code, text in texts.items() if known.get(code, text) != text]
+        known.update(texts)
+    if replacing:
+        found = f"{len(replacing):,} translations differ from an earlier one of the same sentence"
+        tqdm.write(f"note: {folder}: {found}, and replace it; the first: {replacing[0]}", file=sys.stderr)
     return translations
 
 
