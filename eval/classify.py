@@ -18,12 +18,12 @@ from transformers.utils import logging as transformers_logging
 
 from rsmclip.core.command_line import printable
 from rsmclip.core.drawing import save
-from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.errors import UserError
 from rsmclip.core.files import write_whole
 from rsmclip.eval.build_index import build_index, kept_index
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.image_sources import open_source, source_of
-from rsmclip.eval.index import RECORD, BadIndex, Index, open_index
+from rsmclip.eval.index import RECORD, Index, open_index
 from rsmclip.eval.index_command import print_left_out
 from rsmclip.eval.index_files import read_entry
 from rsmclip.eval.models import as_embedder
@@ -153,7 +153,6 @@ def check_labels(labels: Iterable[str]) -> list[str]:
     return labels
 
 
-@user_errors(BadIndex)
 def run(arguments: argparse.Namespace) -> None:
     """Classify, and print or write a line for each image and a line for each label."""
     transformers_logging.disable_progress_bar()

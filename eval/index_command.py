@@ -7,13 +7,10 @@ from datasets import disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
 from rsmclip.core.command_line import printable
-from rsmclip.core.errors import user_errors
 from rsmclip.eval.build_index import IndexReport, build_index
 from rsmclip.eval.embed import processes
-from rsmclip.eval.index import BadIndex
 
 
-@user_errors(BadIndex)
 def run(arguments: argparse.Namespace) -> None:
     """Build or update an index. Images that cannot be used are named on standard error."""
     transformers_logging.disable_progress_bar()

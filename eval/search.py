@@ -132,7 +132,6 @@ def model_of(index: Index, model: str | Path | Embedder | None = None, revision:
     return embedder
 
 
-@user_errors(BadIndex)
 def run(arguments: argparse.Namespace) -> None:
     """Search, print the results, and draw them if asked."""
     transformers_logging.disable_progress_bar()
