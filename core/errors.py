@@ -35,7 +35,9 @@ def user_errors(*kinds: type[Exception], prefix: str = "") -> Iterator[None]:
     except UserError:
         raise
     except kinds as error:
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = " ".join(str(error).split())
+        if not message or isinstance(error, LookupError | TypeError | AttributeError):  # alone, they say little
+            message = f"{type(error).__name__}: {message}".removesuffix(": ")
         raise UserError(f"{prefix}: {message}" if prefix else message) from error
 
 

@@ -224,8 +224,8 @@ def load_processor(name: str, folder: Path, config: PreTrainedConfig) -> Process
         [`UserError`]: The folder has no tokenizer or no image processor, or they do not fit the model.
     """
     check_tokenizer_files(name, folder)
-    kinds = (OSError, ValueError, ImportError, RecursionError)  # the last: values of its files are nested too deeply
-    with user_errors(*kinds, prefix=f"the processor of {name} cannot be loaded"):
+    # transformers raises TypeError, KeyError and others for fields of other types, and tokenizers bare Exceptions.
+    with user_errors(Exception, prefix=f"the processor of {name} cannot be loaded"):
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     images, tokenizer = (getattr(processor, part, None) for part in ("image_processor", "tokenizer"))
     if images is None or tokenizer is None:
