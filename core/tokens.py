@@ -30,7 +30,7 @@ PATTERNS = [
         r"sk-(?:(?<![A-Za-z0-9]sk-)|(?<=\\nsk-))(?:proj-|ant-)?[A-Za-z0-9_-]{32,}",
         r"npm_[A-Za-z0-9]{36}",
         r"pypi-[\w-]{50,}",
-        r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",  # JSON Web Token
+        r"eyJ[\w-]{10,500}\.eyJ[\w-]{10,5000}\.[\w-]{10,}",  # JSON Web Token; unbounded, it would take quadratic time
         r"AccountKey=[A-Za-z0-9/+=]{80,}",  # Azure
         r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----",
         r"://[^\s/:@\"'<>]+:[^\s/:@\"'<>{}$]+@[\w.-]+",  # password in a URL

@@ -125,9 +125,9 @@ def test_a_sample_may_lack_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("files", "culprit"),
     [
-        ({"b.json": "{"}, "0.tar: the sample after a"),
-        ({"b.json": b"\xff\xfe"}, "0.tar: the sample after a"),
-        ({"b.json": "[" * 100_000}, "0.tar: the sample after a"),
+        ({"b.json": "{"}, "0.tar: b.json"),
+        ({"b.json": b"\xff\xfe"}, "0.tar: b.json"),
+        ({"b.json": "[" * 100_000}, "0.tar: b.json"),
         ({"b.json": "[1]"}, "0.tar: b.json"),
         ({"b.json": {"captions": 3}}, "0.tar: b .*'captions'"),
     ],

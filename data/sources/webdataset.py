@@ -95,17 +95,17 @@ class WebDatasetShards:
 
     def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all samples, shard by shard."""
-        splits = {shard: shard_split(shard.relative_to(self.root)) for shard in self.shards}
+        columns, splits = self.columns, {shard: shard_split(shard.relative_to(self.root)) for shard in self.shards}
         has_splits = not {None, "train"}.issuperset(splits.values())
         for shard, sample in self.samples():
-            yield attempt(self.row, shard, sample, splits[shard] if has_splits else None)
+            yield attempt(self.row, columns, shard, sample, splits[shard] if has_splits else None)
 
-    def row(self, shard: Path, sample: dict, split: str | None) -> SourceRow:
+    def row(self, columns: Columns, shard: Path, sample: dict, split: str | None) -> SourceRow:
         folder = SHARD.fullmatch(shard.relative_to(self.root).as_posix())[1]
-        found = join_lines([as_line(shard, sample)], self.columns)
+        found = join_lines([as_line(shard, sample)], columns)
         return SourceRow(
-            image=sample.get(self.columns.image),
-            file=f"{folder}/{sample['__key__']}.{self.columns.image}",
+            image=sample.get(columns.image),
+            file=f"{folder}/{sample['__key__']}.{columns.image}",
             image_id=f"{self.name}/{folder}/{sample['__key__']}",
             source=self.name,
             label=found.label,
