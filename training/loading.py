@@ -37,13 +37,6 @@ from rsmclip.training.views import ViewSpec
 OPEN_FILES = 1024  # limit that loading needs; 4 prefetched batches of a worker have about 150
 # In errors of the loader about a worker, and of receiving a tensor. Exceptions of our code begin with "Caught".
 LOST_WORKER = ("DataLoader worker", "Too many open files", "ancdata", "Connection re", "shared memory", "EOFError")
-    "DataLoader worker (pid",
-    "Too many open files",
-    "ancdata",
-    "Connection re",
-    "shared memory",
-    "EOFError",
-)
 
 
 def corpus_place(settings: DataSettings) -> str:
