@@ -40,6 +40,7 @@ MODEL = {
     "projection_dim": 16,
     "vision_config": {**TOWER, "image_size": 32, "patch_size": 16},
     "text_config": {**TOWER, "max_position_embeddings": 80},
+    "self_distillation": {"hidden_size": 16, "bottleneck_size": 8, "num_prototypes": 8},
 }
 CAPTIONS = ("A river and a bridge.", "Two planes stand near the terminal.", "A green forest beside a lake.")
 
