@@ -36,12 +36,13 @@ from rsmclip.benchmarks.training_tables import table
 from rsmclip.core.command_line import OneLineParser, run_command
 from rsmclip.core.files import new_folder, read_json, write_whole
 from rsmclip.core.images import decode_image, image_bytes
+from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.audit.same_picture import find_matches, make_thumbnail
 from rsmclip.data.schema import load_corpus
 from rsmclip.eval.image_folder import read_image_folder
 from rsmclip.eval.intervals import draw_statistics, interval
 from rsmclip.eval.models import load_embedder
-from rsmclip.eval.outcomes import Outcomes, statistics
+from rsmclip.eval.outcomes import Outcomes, chance_of, statistics
 from rsmclip.eval.probes import linear_probe, split_rows
 from rsmclip.training.checkpoints import checkpoints
 
@@ -310,6 +311,20 @@ def print_tables() -> None:
                 [f"{one} − {other}, {figure}", f"{np.mean(values):+.2f}", f"{low:+.2f} … {high:+.2f}", each, holds]
             )
     print("\n" + table(["difference", "mean", "95 % interval", "each seed", "holds"], rows))
+    print("\nlong, by language\n\n" + language_table("long-0"))
+
+
+def language_table(run: str) -> str:
+    """Return a table of the figures of a run in each language, their means, and those of a random answer."""
+    metrics = read_json(RESULTS / run / "run.json")["metrics"]
+    columns = [("corpus", "mean_recall"), ("corpus", "zero_shot_accuracy"), ("rsscn7", "zero_shot_accuracy")]
+    values = {code: [metrics[name][code][metric] for name, metric in columns] for code in LANGUAGES}
+    values["mean"] = np.mean(list(values.values()), axis=0).tolist()
+    found = [Outcomes.load(RESULTS / run / "outcomes" / f"{name}.npz") for name in ("corpus", "rsscn7")]
+    recalls = chance_of(found[0].retrieval["en"])
+    values["chance, en"] = [recalls["mean_recall"], *(100 / len(each.zero_shot["en"].classes) for each in found)]
+    rows = [[name, *(f"{value:.1f}" for value in row)] for name, row in values.items()]
+    return table(["language", "mean recall", "zero-shot", "RSSCN7"], rows)
 
 
 def make_parser() -> argparse.ArgumentParser:
