@@ -8,6 +8,7 @@ import io
 import string
 import textwrap
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 def fonts_for(text: str) -> list[str] | None:
     """Return names of installed fonts that together have all letters of a text; `None` if no such fonts exist."""
-    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+    from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
 
     def missing(letters: set[int], file: str) -> set[int]:
         return letters - get_font(file).get_charmap().keys()
@@ -51,8 +52,11 @@ def fonts_for(text: str) -> list[str] | None:
     letters = set(map(ord, text)) - set(map(ord, string.whitespace))  # line breaks are not drawn
     if not (letters := missing(letters, findfont(FontProperties(family=[FONT])))):
         return [FONT]
+    for file in set(findSystemFonts()) - {font.fname for font in fontManager.ttflist}:
+        with suppress(OSError, RuntimeError):  # a file that matplotlib cannot read
+            fontManager.addfont(file)  # matplotlib caches the list; a font may be installed or uninstalled since
     for font in fontManager.ttflist:
-        is_there = Path(font.fname).is_file()  # matplotlib caches the list; a font may be uninstalled since
+        is_there = Path(font.fname).is_file()
         if is_there and not font.name.startswith(NO_FONT) and not missing(letters, font.fname):
             return [FONT, font.name]
     return None

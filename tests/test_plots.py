@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.font_manager import fontManager
 from PIL import Image
 from sklearn.metrics import top_k_accuracy_score
 
@@ -131,6 +132,16 @@ def test_equal_figures_are_equal_files_of_1200_pixels(tmp_path):
 def test_fonts_have_all_letters():
     assert fonts_for("Ein Hafen,\nпорт") == [FONT]
     assert fonts_for("\U0010fffd") is None
+
+
+def test_a_font_that_was_installed_after_matplotlib_listed_the_fonts_is_found(monkeypatch):
+    letter = "\ue09c"  # in no other font
+    _, name = fonts_for(letter)
+    own = [font for font in fontManager.ttflist if font.name == name]
+    monkeypatch.setattr(fontManager, "ttflist", [font for font in fontManager.ttflist if font.name != name])
+    assert fonts_for(letter) is None
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [font.fname for font in own])
+    assert fonts_for(letter) == [FONT, name]
 
 
 def test_averages_are_points_with_their_alphas_and_the_chosen_one_is_marked():
