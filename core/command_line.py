@@ -72,10 +72,10 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
     except KeyboardInterrupt:
         tqdm.write(f"{prefix}interrupted", file=sys.stderr)
         sys.exit(130)
-    except OutputError as error:
+    except (OutputError, BrokenPipeError) as error:
         # The interpreter flushes standard output at its end, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error.__cause__, BrokenPipeError):
+        if BrokenPipeError in (type(error), type(error.__cause__)):
             sys.exit(128 + 13)  # as if SIGPIPE had ended the process
         tqdm.write(f"{prefix}{UserError.label}{error}", file=sys.stderr)
         sys.exit(UserError.exit_status)

@@ -1,7 +1,11 @@
 """`UserError`, for bad input and failures outside this project, and conversions of other exceptions to it."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent
 
 
 class UserError(ValueError):
@@ -39,6 +43,27 @@ def user_errors(*kinds: type[Exception], prefix: str = "") -> Iterator[None]:
         if not message or isinstance(error, LookupError | TypeError | AttributeError):  # alone, they say little
             message = f"{type(error).__name__}: {message}".removesuffix(": ")
         raise UserError(f"{prefix}: {message}" if prefix else message) from error
+
+
+@contextmanager
+def foreign_errors(prefix: str) -> Iterator[None]:
+    """
+    Raise every exception that is not raised in this package as a [`UserError`], see [`user_errors`].
+
+    For libraries that fail in any way at a file that they do not expect. A bug in our code keeps its traceback; the
+    remote code of a model is ours, too.
+    """
+    try:
+        with user_errors(OSError, ValueError, ImportError, prefix=prefix):
+            yield
+    except UserError:
+        raise
+    except Exception as error:
+        innermost = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if innermost.is_relative_to(PACKAGE) or innermost.name.endswith("_rsmclip.py"):
+            raise
+        with user_errors(Exception, prefix=prefix):
+            raise
 
 
 @contextmanager

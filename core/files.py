@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 
 from rsmclip.core.errors import UserError, user_errors
 
-LOCK = ".lock"  # in a hidden folder that is being written
+LOCK = ".lock"  # in a folder that is being written
+NO_LOCKS = (Timeout, OSError, NotImplementedError)  # a process has the lock, or the disk has no locks (some of NFS)
 # Ends of the names of hidden folders: one that will be put in its place, and one that it replaces.
 COMPLETE, OLD = ".rsmclip-complete", ".rsmclip-old"
 
@@ -46,8 +47,9 @@ def new_folder(folder: Path, check: Callable[[Path], object] | None = None) -> I
         is_kept = place.is_dir() and not any(place.iterdir())
         unfinished = (place if is_kept else place.parent) / f".{place.name}.{uuid4().hex}"
         unfinished.mkdir(parents=True)
-        lock = FileLock(unfinished / LOCK)
-        lock.acquire()
+    lock = FileLock(unfinished / LOCK)
+    with suppress(*NO_LOCKS):
+        lock.acquire(blocking=False)
     try:
         yield unfinished
         with user_errors(OSError, prefix=failed):
@@ -55,8 +57,9 @@ def new_folder(folder: Path, check: Callable[[Path], object] | None = None) -> I
                 check(folder)
             elif list(place.iterdir()) != [unfinished]:
                 raise UserError(f"{folder} has files of another program by now; choose another folder")
+            complete = unfinished.rename(unfinished.with_name(f".{place.name}{COMPLETE}"))
             lock.release()
-            put_in_place(unfinished.rename(unfinished.with_name(f".{place.name}{COMPLETE}")), place)
+            put_in_place(complete, place)
     finally:
         lock.release()
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -103,7 +106,7 @@ def delete_left(place: Path) -> None:
     # A process holds the lock of its unfinished folder until it ends, also if it is killed.
     for home in (place, place.parent):
         for lock in home.glob(f".{glob.escape(place.name)}.{'[0-9a-f]' * 32}/{LOCK}"):
-            with suppress(Timeout), FileLock(lock).acquire(blocking=False):
+            with suppress(*NO_LOCKS), FileLock(lock).acquire(blocking=False):
                 shutil.rmtree(lock.parent, ignore_errors=True)
     if place.exists():  # and so was not replaced, or was replaced to the end
         for left in (OLD, COMPLETE):

@@ -99,7 +99,8 @@ def check_cost(image: Image.Image, content: bytes) -> None:
             exif.get_ifd(directory)  # else read with the pixels, where more bytes are allowed
     if image.format in ("WEBP", "JPEG2000") and pixels > MAX_COSTLY_PIXELS:
         raise TooCostly(
-            f"{image.width:,} × {image.height:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in {image.format}"
+            f"{image.width:,} × {image.height:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in "
+            f"{image.format}; cut it into tiles, or save it as TIFF"
         )
     if image.format == "JPEG2000":
         check_blocks(content)
@@ -115,7 +116,10 @@ def check_blocks(content: bytes) -> None:
         width, height, bands = max(width, right - left), max(height, bottom - top), max(bands, count)
         tiles = max(tiles, (width // max(across, 1) + 1) * (height // max(down, 1) + 1))
     if width * height > MAX_COSTLY_PIXELS:
-        raise TooCostly(f"{width:,} × {height:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in JPEG 2000")
+        raise TooCostly(
+            f"{width:,} × {height:,} pixels: at most {MAX_COSTLY_PIXELS:,} are accepted in JPEG 2000; "
+            "cut it into tiles, or save it as TIFF"
+        )
     blocks = 2 * tiles
     for found in J2K_COD.finditer(content):
         levels, *sides = (found[group][0] for group in (3, 4, 5))

@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features, Image, Value
+from datasets import Dataset, Features, Image
 from huggingface_hub import constants
 
 from rsmclip.core.errors import UserError
@@ -33,11 +33,12 @@ def is_own_file(name: str, file: str) -> bool:
     return Path(name).is_dir() and Path(os.path.normpath(file)).is_relative_to(Path(name).resolve())
 
 
-def check_image_paths(name: str, rows: Dataset) -> None:
+def check_image_paths(name: str, rows: Dataset, place: str | None = None) -> None:
     """
     Raise [`UserError`] if a row has the path of a file in place of an image, and the file is not the dataset's.
 
-    The file of a dataset is in its folder, or in the caches of the Hub and of `datasets` for its repository.
+    The file of a dataset is in its folder, or in the caches of the Hub and of `datasets` for its repository. `place`,
+    by default the dataset, is named in the error line.
     """
     cache = Path(constants.HF_HUB_CACHE, "--".join(("datasets", *name.split("/"))))
     places = [Path(name) if Path(name).is_dir() else cache, Path(datasets.config.EXTRACTED_DATASETS_PATH)]
@@ -45,12 +46,14 @@ def check_image_paths(name: str, rows: Dataset) -> None:
         for chunk in rows.data.column(column).chunks:
             for path in lone_paths(chunk):
                 if Path(path).is_file() and not any(is_inside(Path(path), place) for place in places):
-                    raise UserError(f"a row of {name} names a file of another place as its {column}, {path}: {STORE}")
+                    raise UserError(
+                        f"a row of {place or name} names a file of another place as its {column}, {path}: {STORE}"
+                    )
 
 
 def image_columns(features: Features) -> Iterator[str]:
     for name, feature in features.items():
-        if isinstance(feature, Image) or (isinstance(feature, dict) and feature.get("path") == Value("string")):
+        if isinstance(feature, Image) or (isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()):
             yield name
 
 

@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from lzma import LZMAError
 from pathlib import Path
 from tarfile import TarError
@@ -91,29 +92,30 @@ def open_builder(name: str, config_name: str | None = None, revision: str | None
     Raises:
         [`UserError`]: The dataset does not exist, or its card names files of another place.
     """
-    source, files, cache = name, None, None
-    if Path(name).is_dir():
-        folder = Path(name).resolve()
-        cache = own_cache(folder)
-        if GLOB.search(str(folder)):
-            source, files = "parquet", escaped_files(folder)
+    source, files, is_local = name, None, Path(name).is_dir()
+    if is_local and GLOB.search(str(Path(name).resolve())):
+        source, files = "parquet", escaped_files(Path(name).resolve())
+    open_it = partial(datasets.load_dataset_builder, source, config_name, data_files=files, revision=revision)
     with one_line_errors(name):
-        builder = datasets.load_dataset_builder(
-            source, config_name, data_files=files, revision=revision, cache_dir=cache
-        )
-    check_data_files(name, builder.config.data_files or {})
-    return builder
+        builder = open_it()
+    found = builder.config.data_files or {}
+    check_data_files(name, found)
+    if not is_local:
+        return builder
+    files = [Path(name, "README.md"), *(Path(file) for split in found.values() for file in split)]
+    with one_line_errors(name):
+        return open_it(cache_dir=own_cache(files))
 
 
-def own_cache(folder: Path) -> str:
+def own_cache(files: Sequence[Path]) -> str:
     """
-    Return a cache for a local dataset in the present state of its files.
+    Return the folder of a cache for a local dataset in the present state of its files.
 
     `datasets` names the cache of a local folder by the folder's name and README.md alone. After a change of the same
     length, such as a corrected letter in a caption, or for another folder of that name, it would return the old rows.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    found = [(str(path.resolve()), path.stat()) for path in files if path.is_file()]
+    states = [(path, state.st_size, state.st_mtime_ns) for path, state in found]
     return os.path.join(datasets.config.HF_DATASETS_CACHE, "local", Hasher.hash(states))
 
 

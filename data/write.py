@@ -15,7 +15,7 @@ from datasets.splits import SplitDict
 from huggingface_hub import DatasetCard
 
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import new_folder, recover
+from rsmclip.core.files import delete_left, new_folder, recover
 from rsmclip.data.faults import SPLITS
 
 OURS = re.compile(r"README\.md|data/\w+-\d{5}-of-\d{5}\.parquet")
@@ -59,6 +59,7 @@ def check_output(output: Path, overwrite: bool) -> None:
     """Raise [`UserError`] unless a corpus may be written to `output`."""
     recover(output)
     with user_errors(OSError, prefix=f"{output} cannot be read"):
+        delete_left(output.resolve())
         if output.exists() and not output.is_dir():
             raise UserError(f"{output} is a file, not a folder")
         if not output.exists() or not any(output.iterdir()):

@@ -18,11 +18,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import write_whole
+from rsmclip.core.files import LOCK, write_whole
 from rsmclip.eval.image_sources import Picture
 from rsmclip.eval.index import RECORD, UNFINISHED, BadIndex, Index
 
-LOCK = ".lock"
 # Of an index, and what `write_whole` leaves if it is killed.
 INDEX_FILE = re.compile(r"[0-9a-f]{32}\.(npy|jsonl|offsets\.npy)|\.index\.json\.[0-9a-f]{32}")
 

@@ -15,7 +15,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, Pr
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from rsmclip import RSMCLIPConfig
-from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.errors import UserError, foreign_errors
 from rsmclip.core.files import read_json
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.embed import Embedder, TextInput, processes
@@ -104,9 +104,8 @@ def load(name: str, dtype: torch.dtype, revision: str | None) -> tuple[PreTraine
 
 
 def loading_errors(name: str) -> AbstractContextManager[None]:
-    # For fields and weights that do not fit, transformers and peft raise exceptions of any kind. Those of our model
-    # were raised before, see `build_on_meta`.
-    return user_errors(Exception, prefix=f"{name} cannot be loaded")
+    # For fields and weights that do not fit, transformers and peft raise exceptions of any kind.
+    return foreign_errors(f"{name} cannot be loaded")
 
 
 def load_model(name: str, folder: Path, dtype: torch.dtype) -> PreTrainedModel:

@@ -14,8 +14,8 @@ from transformers import AutoProcessor, CLIPProcessor, PreTrainedConfig, PreTrai
 from transformers.activations import ACT2FN
 
 from rsmclip import RSMCLIPConfig, RSMCLIPImageProcessor, RSMCLIPModel
-from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.files import has_type, read_json, recover
+from rsmclip.core.errors import UserError, foreign_errors, user_errors
+from rsmclip.core.files import LOCK, has_type, read_json, recover
 
 # Before this version, transformers leaves the weights of this remote code at their random initial values.
 LOWEST_TRANSFORMERS = "5.13"
@@ -29,7 +29,6 @@ PUBLISHED = (  # every file of a model repository on the Hub
 )
 PRIVATE = ("checkpoints", "trackers")  # folders of a run
 PICTURE = "dry_run.png"  # of a dry run; it shows images of the corpus
-LOCK = ".lock"  # of a run that has not ended
 LOCAL = (*PRIVATE, PICTURE, LOCK, ".gitignore")  # files of a run that are not published
 
 SIZES = (  # fields of a model and its towers that must be at least 1
@@ -63,7 +62,7 @@ LARGEST_SIZE = 10_000_000  # of a field of SIZES: torch fails at tensors of more
 MOST_LAYERS = 200  # of a tower. Building a layer takes 10 ms, and a hostile config.json could describe millions.
 HANDLER = Path(__file__).parent.parent / "hub" / "handler.py"  # copied into model folders, not imported
 # For Inference Endpoints. They have torch; an entry here would download it again.
-REQUIREMENTS = f"transformers>={LOWEST_TRANSFORMERS}\npillow>=11.0\n"
+REQUIREMENTS = f"transformers>={LOWEST_TRANSFORMERS}\npillow>=11.1\n"
 
 
 def make_image_processor(image_size: int) -> RSMCLIPImageProcessor:
@@ -225,7 +224,7 @@ def load_processor(name: str, folder: Path, config: PreTrainedConfig) -> Process
     """
     check_tokenizer_files(name, folder)
     # transformers raises TypeError, KeyError and others for fields of other types, and tokenizers bare Exceptions.
-    with user_errors(Exception, prefix=f"the processor of {name} cannot be loaded"):
+    with foreign_errors(f"the processor of {name} cannot be loaded"):
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     images, tokenizer = (getattr(processor, part, None) for part in ("image_processor", "tokenizer"))
     if images is None or tokenizer is None:

@@ -207,6 +207,16 @@ def test_a_kill_while_a_corpus_is_replaced_loses_nothing(tmp_path, rename, is_go
     assert load_corpus(tmp_path / "out")["train"]["source"][:] == ["made"] * 2 and not leftovers(tmp_path)
 
 
+def test_a_killed_build_into_an_empty_folder_does_not_block_it(tmp_path):
+    made_source(tmp_path / "made")
+    (tmp_path / "out").mkdir()
+    code = "import sys; from rsmclip.data import build; build.build_corpus(sys.argv[1:2], sys.argv[2])"
+    assert is_killed(code, 1, tmp_path, f"imagefolder={tmp_path / 'made'}", tmp_path / "out")
+    assert any((tmp_path / "out").iterdir())
+    build_corpus([f"imagefolder={tmp_path / 'made'}"], tmp_path / "out")
+    assert load_corpus(tmp_path / "out")["train"].num_rows == 2 and not leftovers(tmp_path / "out")
+
+
 @pytest.mark.parametrize("kind", ["image", "folder of images", "annotations", "shard", "corpus"])
 def test_a_link_out_of_the_folder_of_a_source_is_refused_unless_an_option_allows_it(tmp_path, kind):
     made_source(tmp_path / "disk" / "made")

@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
-from rsmclip.core.command_line import OneLineParser, run_command
-from rsmclip.core.errors import UserError, extra, user_errors
+from rsmclip.core.command_line import OneLineParser, printable, run_command
+from rsmclip.core.errors import UserError, extra, foreign_errors, user_errors
 from rsmclip.core.files import write_whole
 
 COMMANDS = [
@@ -197,3 +198,21 @@ def test_a_file_that_cannot_be_replaced_leaves_no_temporary_file(tmp_path):
     with pytest.raises(UserError, match="folder"):
         write_whole(tmp_path / "folder", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_any_failure_of_another_library_is_one_line_but_a_bug_of_ours_keeps_its_traceback():
+    with pytest.raises(UserError, match="a.yaml fails: AttributeError"), foreign_errors("a.yaml fails"):
+        yaml.safe_load(3)
+    with pytest.raises(TypeError), foreign_errors("a.yaml fails"):
+        printable(3)
+
+
+def test_a_closed_pipe_is_status_141_when_standard_output_was_replaced(monkeypatch, capfd):
+    def command():
+        raise BrokenPipeError
+
+    with capfd.disabled():
+        monkeypatch.setattr(sys, "stdout", open(os.dup(1), "w"))  # noqa: SIM115
+        with pytest.raises(SystemExit) as end:
+            run_command(command)
+    assert end.value.code == 141

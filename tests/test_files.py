@@ -1,5 +1,6 @@
 """Folders that are complete or absent, also after a kill at any moment."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path):
         assert (first / "a").read_text() == "first" and contents(place) == {"a": "second"}
         place.rename(tmp_path / "elsewhere")
     assert contents(place) == {"a": "first"}
+
+
+def test_a_folder_is_written_on_a_disk_without_locks(tmp_path, monkeypatch):
+    def refuse(*_: object):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for text in ("first", "second"):
+        with new_folder(tmp_path / "out", lambda folder: None) as unfinished:
+            (unfinished / "a").write_text(text)
+    assert contents(tmp_path / "out") == {"a": "second"} and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_folder_that_another_program_made_meanwhile_is_kept(tmp_path):

@@ -237,6 +237,21 @@ def test_rows_may_name_pictures_of_their_own_folder_and_missing_ones(tmp_path):
     assert [image["path"] for image in load_corpus(tmp_path / "corpus")["train"]["image"]] == paths
 
 
+def test_other_columns_may_have_a_path(tmp_path):
+    rows = corpus(about=({"path": Value("string")}, [{"path": "a"}] * 2))["train"]
+    (tmp_path / "corpus").mkdir()
+    rows.to_parquet(tmp_path / "corpus" / "train.parquet")
+    assert load_corpus(tmp_path / "corpus")["train"]["about"][0] == {"path": "a"}
+
+
+def test_a_file_beside_the_corpus_does_not_make_a_second_copy_of_it(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    corpus()["train"].to_parquet(tmp_path / "corpus" / "train.parquet")
+    first = load_corpus(tmp_path / "corpus")["train"].cache_files
+    (tmp_path / "corpus" / "notes.txt").write_text("mine")
+    assert load_corpus(tmp_path / "corpus")["train"].cache_files == first
+
+
 @pytest.mark.parametrize("place", ["/home/*.parquet", "../home/*.parquet", "hf://datasets/me/private/*.parquet"])
 def test_a_card_that_names_data_files_of_another_place_is_refused(tmp_path, place):
     (tmp_path / "home").mkdir()

@@ -183,6 +183,20 @@ def test_a_shard_that_names_a_picture_of_this_machine_is_refused(sharded_corpus,
         stream[sum(SHARDS[:4])]
 
 
+@pytest.mark.parametrize("name", ["corpus", "corpus[v1]"])
+def test_a_shard_may_name_pictures_of_its_own_folder(sharded_corpus, tmp_path, name):
+    folder = shutil.copytree(sharded_corpus, tmp_path / name)
+    (folder / "own.jpg").write_bytes(b"a picture")
+    path = folder / "data" / f"train-00000-of-{len(SHARDS):05d}.parquet"
+    table = pq.read_table(path)
+    images = pa.array(
+        [{"bytes": None, "path": str(folder / "own.jpg")}] * len(table), table.schema.field("image").type
+    )
+    pq.write_table(table.set_column(table.schema.get_field_index("image"), "image", images), path)
+    stream = open_stream(folder, tmp_path / "cache")
+    assert stream[0]["image"]["path"] == str(folder / "own.jpg")
+
+
 def test_a_shard_without_captions_is_an_error(sharded_corpus, tmp_path):
     folder = rewrite(sharded_corpus, tmp_path / "corpus", lambda row: {"captions": dict.fromkeys(row["captions"])})
     stream = open_stream(folder, tmp_path / "cache", languages=["en"])

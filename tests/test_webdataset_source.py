@@ -3,6 +3,7 @@
 import pytest
 
 from rsmclip.core.errors import UserError
+from rsmclip.data.build import build_corpus
 from rsmclip.data.sources import open_source
 from rsmclip.data.sources.protocol import SourceRow
 from tests.image_folders import rows_of, write_image, write_shard
@@ -44,6 +45,13 @@ def test_a_pattern_chooses_shards(tmp_path):
     (tmp_path / "my set").rename(tmp_path / "set [v1]")
     for place in ("set [v1]/a-*.t[ag][rz]", "set [[]v1]/a-*", "set*/a-*", "set [v1]"):
         assert len(rows_of(open_source("webdataset", f"{tmp_path}/{place},captions=txt"))) >= 2
+
+
+def test_files_beside_the_shards_of_a_pattern_do_not_matter(tmp_path):
+    write_shard(tmp_path / "a.tar", {"a.png": write_image(tmp_path / "image.png"), "a.txt": "a road ."})
+    (tmp_path / "._a.tar").write_bytes(b"left by another system")
+    (tmp_path / "unrelated").symlink_to("/usr")
+    build_corpus([f"webdataset={tmp_path}/*.tar"], tmp_path / "out")
 
 
 def test_names_of_shards_or_folders_state_the_splits(tmp_path):

@@ -1,7 +1,6 @@
 """Load and check the splits of a run, and yield its batches on the device."""
 
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from multiprocessing.queues import Queue
@@ -173,6 +172,10 @@ def batches(
 
 def allow_open_files() -> None:
     """Raise the limit of open files: workers send each tensor of a batch as an open file."""
+    if os.name != "posix":
+        return
+    import resource  # Windows has no such module
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
         raise UserError(

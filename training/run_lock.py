@@ -5,7 +5,6 @@ seconds, do not have it. Whether another machine sees it depends on the shared f
 """
 
 import errno
-import fcntl
 import os
 import platform
 from collections.abc import Iterator
@@ -30,6 +29,10 @@ def hold(folder: Path, create: bool) -> None:
     Raises:
         [`UserError`]: Another run has the lock. The line names its process and its machine.
     """
+    if os.name != "posix":
+        return
+    import fcntl  # Windows has no such module
+
     path = folder.resolve() / LOCK
     while path not in HELD and (create or path.is_file()):
         with user_errors(OSError, prefix=f"output_dir {folder} cannot be written"):

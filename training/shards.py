@@ -100,13 +100,15 @@ class ShardCache:
         files (`Sequence[str]`): Parquet files, as paths or `hf://` addresses.
         folder (`Path`): Folder of the Arrow files. If it has shards of another corpus, they are deleted.
         declared (`Features`, *optional*): Columns from the dataset's card. By default from the first file.
+        name (`str`, *optional*, defaults to `"unnamed"`):
+            Folder or Hub id of the dataset. A row may name a picture of it by its path.
 
     Raises:
         [`UserError`]: A file cannot be read, is not parquet, or lacks a column.
     """
 
-    def __init__(self, files: Sequence[str], folder: Path, declared: Features | None = None):
-        self.files, self.folder = list(files), folder
+    def __init__(self, files: Sequence[str], folder: Path, declared: Features | None = None, name: str = "unnamed"):
+        self.files, self.folder, self.name = list(files), folder, name
         self.opened: dict[int, Dataset] = {}
         self.kept: set[int] = set()
         with user_errors(OSError, prefix=f"the cache {folder} cannot be made"):
@@ -142,7 +144,7 @@ class ShardCache:
                 rows = Dataset.from_file(str(self.path(shard)))
             except FileNotFoundError:  # another process has just deleted it
                 continue
-            check_image_paths(f"the shard {self.files[shard]}", rows)
+            check_image_paths(self.name, rows, f"the shard {self.files[shard]}")
             self.opened[shard] = rows
         return self.opened[shard]
 

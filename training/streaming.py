@@ -6,6 +6,7 @@ the permuted shards form blocks, and rows are permuted within a block. So a step
 order depends on the seed and the epoch only (as in MosaicML's StreamingDataset).
 """
 
+import glob
 import math
 import queue
 from collections.abc import Iterator, Sequence
@@ -83,9 +84,15 @@ class StreamedCorpus(TorchDataset):
     """
 
     def __init__(
-        self, files: Sequence[str], folder: Path, shuffle_buffer: int, seed: int, declared: Features | None = None
+        self,
+        files: Sequence[str],
+        folder: Path,
+        shuffle_buffer: int,
+        seed: int,
+        declared: Features | None = None,
+        name: str = "unnamed",
     ):
-        self.cache = ShardCache(files, folder, declared)
+        self.cache = ShardCache(files, folder, declared, name)
         self.order = ShardOrder(self.cache.num_rows, shuffle_buffer, seed)
 
     def __len__(self) -> int:
@@ -141,13 +148,15 @@ def open_splits(
         if others := [file for file in files[split] if not file.endswith(".parquet")]:
             raise UserError(f"streaming reads parquet files, but split {split!r} of {name} has {others[0]}")
     declared = builder.info.features
-    corpus = StreamedCorpus(files[train_split], declared=declared, **stream)
+    corpus = StreamedCorpus(files[train_split], declared=declared, name=name, **stream)
     having = corpus.cache.features["captions"]
     if without := [language for language in languages if language not in having]:
         what = f"no captions in {', '.join(without)}; it has captions in {', '.join(having)}"
         raise UserError(f"split {train_split!r} has {what}: give --languages {' '.join(having)}")
     with one_line_errors(name):  # file names, because `load_dataset(name)` would download all splits
-        small = {split: files[split] for split in other_splits}
+        small = {
+            split: [file if "://" in file else glob.escape(file) for file in files[split]] for split in other_splits
+        }
         loaded = load_dataset("parquet", data_files=small, features=declared)
     for rows in loaded.values():
         check_image_paths(name, rows)
