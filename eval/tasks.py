@@ -225,7 +225,7 @@ def missing_prompts(benchmark: Benchmark, languages: Sequence[str]) -> list[str]
     lack = f"prompt set {benchmark.prompts!r} of benchmark {benchmark.name!r} has no {', '.join(unknown)}"
     if len(unknown) == len(languages):
         raise UserError(f"{lack}; choose from its languages: {', '.join(benchmark.templates)}")
-    known = f"{benchmark.name!r} has class names and prompts in {', '.join(benchmark.templates)}"
+    known = f"{benchmark.name!r} with prompt set {benchmark.prompts!r} has them in {', '.join(benchmark.templates)}"
     return [f"No zero-shot figures in {', '.join(unknown)}: {known}."]
 
 

@@ -433,4 +433,4 @@ def test_a_corpus_without_english_is_trained_and_evaluated(corpus, tmp_path):
     places = {"dataset": str(tmp_path / "corpus"), "output_dir": str(tmp_path / "run"), "num_workers": 0}
     results = train.train(TrainingConfig(**TINY_RUN | places, max_train_steps=10, languages=["pt"]))
     assert list(results.metrics) == ["pt"] and results.metrics["pt"]["mean_recall"] > 0
-    assert "1 language (pt)" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert "in one language only (pt)" in (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
