@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.demo.corpus import demo_examples
 from rsmclip.data.translation import checks
-from rsmclip.data.translation.checks import Judgement, Lengths, doubt, first_objection, judge
+from rsmclip.data.translation.checks import LENGTH, Judgement, Lengths, doubt, first_objection, judge
 from rsmclip.data.translation.wording import WORDING
 from tests.captions import CAPTIONS
 
@@ -44,6 +45,13 @@ def right_pairs(language: str) -> dict[str, str]:
 @pytest.fixture(scope="module", params=OTHERS)
 def judged(request) -> tuple[str, Judgement]:
     return request.param, judge(right_pairs(request.param), request.param)
+
+
+@pytest.mark.parametrize("english", ["x" * 1_000_000, "A road."])
+def test_a_text_that_is_no_caption_is_rejected_at_once(english):
+    began = time.process_time()
+    assert judge({english: "Uma estrada. " * 100_000}, "pt").reasons == {english: LENGTH}
+    assert time.process_time() - began < 5
 
 
 def test_all_of_two_thousand_right_translations_are_accepted(judged):

@@ -278,6 +278,7 @@ def number_words(language: str, loosely: bool) -> re.Pattern:
 
 
 LENGTH, CUT_OFF = "length ratio", "cut off"
+LONGEST = 5000  # characters; no caption is so long, and a check may take the square of the length
 CHECKS: dict[str, Callable[[str, str, str], bool]] = {
     "empty": is_empty,
     "chat residue": has_chat_residue,
@@ -363,6 +364,8 @@ def judge(pairs: Mapping[str, str | None], language: str, lengths: Lengths | Non
 
 
 def first_objection(english: str, translation: str, language: str) -> str | None:
+    if max(len(english), len(translation)) > LONGEST:
+        return LENGTH
     return next((name for name, check in CHECKS.items() if check(english, translation, language)), None)
 
 
