@@ -212,7 +212,7 @@ def test_an_endpoint_runs_from_the_model_folder_alone(model_folder, endpoint, pi
     assert "8,500 × 8,500" in answers[2]["error"] and growth[2] < 20_000  # KB
     assert "URLs" in answers[3]["error"]
     assert answers[4] == pytest.approx(answers[1][0], abs=1e-6)
-    assert (tmp_path / "repository" / "requirements.txt").read_text() == "transformers>=5.13\npillow>=11.0\n"
+    assert (tmp_path / "repository" / "requirements.txt").read_text() == "transformers>=5.13\npillow>=11.1\n"
 
 
 def test_a_model_without_a_tokenizer_has_no_handler(tiny_model, tiny_processor, tmp_path):
