@@ -7,7 +7,6 @@ import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from lzma import LZMAError
 from pathlib import Path
 from tarfile import TarError
@@ -92,19 +91,18 @@ def open_builder(name: str, config_name: str | None = None, revision: str | None
     Raises:
         [`UserError`]: The dataset does not exist, or its card names files of another place.
     """
-    source, files, is_local = name, None, Path(name).is_dir()
-    if is_local and GLOB.search(str(Path(name).resolve())):
-        source, files = "parquet", escaped_files(Path(name).resolve())
-    open_it = partial(datasets.load_dataset_builder, source, config_name, data_files=files, revision=revision)
+    source, files, cache, folder = name, None, None, Path(name).resolve()
     with one_line_errors(name):
-        builder = open_it()
-    found = builder.config.data_files or {}
-    check_data_files(name, found)
-    if not is_local:
-        return builder
-    files = [Path(name, "README.md"), *(Path(file) for split in found.values() for file in split)]
-    with one_line_errors(name):
-        return open_it(cache_dir=own_cache(files))
+        if folder.is_dir():
+            shards = sorted(folder.rglob("*.parquet"))
+            cache = own_cache([folder / "README.md", *shards])
+            if GLOB.search(str(folder)):
+                source, files = "parquet", escaped_files(shards)
+        builder = datasets.load_dataset_builder(
+            source, config_name, data_files=files, revision=revision, cache_dir=cache
+        )
+    check_data_files(name, builder.config.data_files or {})
+    return builder
 
 
 def own_cache(files: Sequence[Path]) -> str:
@@ -119,10 +117,10 @@ def own_cache(files: Sequence[Path]) -> str:
     return os.path.join(datasets.config.HF_DATASETS_CACHE, "local", Hasher.hash(states))
 
 
-def escaped_files(folder: Path) -> dict[str, list[str]]:
+def escaped_files(paths: Sequence[Path]) -> dict[str, list[str]]:
     # By split. `datasets` reads the path of a folder as a pattern, but it lets us name the files ourselves.
     files: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*.parquet")):
+    for path in paths:
         if not (shard := SHARD.fullmatch(path.name)):
             raise UserError(f"datasets cannot read {path}, because its path has one of [ ] * ?: rename its folder")
         files.setdefault(shard[1], []).append(glob.escape(str(path)))
