@@ -26,6 +26,7 @@ from rsmclip.data.write import write_corpus
 from rsmclip.eval.build_index import build_index
 from rsmclip.eval.class_file import read_class_file
 from rsmclip.eval.index import nearest
+from rsmclip.eval.index_files import read_entry
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.search import as_index
 from rsmclip.hub.handler import EndpointHandler, InputError
@@ -188,7 +189,7 @@ def read_index(folder: Path) -> None:
     index = as_index(folder / "index")
     nearest(index.embeds, np.ones(index.embeds.shape[1], np.float32), len(index))
     for place in range(len(index)):
-        index.entry(place)
+        read_entry(index, place)
 
 
 def write_request(folder: Path) -> None:

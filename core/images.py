@@ -1,6 +1,7 @@
 """Open and decode the images of corpora and users. Unknown formats and harmful files are refused."""
 
 import io
+import os
 import re
 import struct
 from pathlib import Path
@@ -232,9 +233,9 @@ def image_bytes(image: dict | None) -> bytes | None:
     """Return the encoded image of a row, from the row itself or from the file at its path; `None` if missing."""
     if image is None or image.get("bytes") is not None:
         return image and image["bytes"]
-    path = Path(image["path"]) if image.get("path") else None
-    if path is None or not path.is_file():
+    if not image.get("path") or not os.path.isfile(image["path"]):
         return None
+    path = Path(image["path"])
     with user_errors(OSError, prefix=f"{path} cannot be read"):
         return path.read_bytes()
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, Image
 from huggingface_hub import constants
 
-from rsmclip.core.errors import UserError
+from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import is_inside
 
 STORE = "store its images in the table (save_to_disk of datasets does), or build a corpus"
@@ -33,19 +33,22 @@ def is_own_file(name: str, file: str) -> bool:
     return Path(name).is_dir() and Path(os.path.normpath(file)).is_relative_to(Path(name).resolve())
 
 
-def check_image_paths(name: str, rows: Dataset, place: str | None = None) -> None:
+def check_rows(name: str, rows: Dataset, place: str | None = None) -> None:
     """
-    Raise [`UserError`] if a row has the path of a file in place of an image, and the file is not the dataset's.
+    Raise [`UserError`] if a row has the path of a file in place of an image, and the file is not the dataset's; or if
+    a text is not UTF-8, as which parquet files can declare any bytes.
 
     The file of a dataset is in its folder, or in the caches of the Hub and of `datasets` for its repository. `place`,
     by default the dataset, is named in the error line.
     """
+    with user_errors(pa.ArrowInvalid, prefix=f"{place or name} is damaged"):
+        rows.data.table.validate(full=True)  # looks into texts, not into images
     cache = Path(constants.HF_HUB_CACHE, "--".join(("datasets", *name.split("/"))))
     places = [Path(name) if Path(name).is_dir() else cache, Path(datasets.config.EXTRACTED_DATASETS_PATH)]
     for column in image_columns(rows.features):
         for chunk in rows.data.column(column).chunks:
             for path in lone_paths(chunk):
-                if Path(path).is_file() and not any(is_inside(Path(path), place) for place in places):
+                if os.path.isfile(path) and not any(is_inside(Path(path), place) for place in places):
                     raise UserError(
                         f"a row of {place or name} names a file of another place as its {column}, {path}: {STORE}"
                     )

@@ -23,7 +23,7 @@ from yaml import YAMLError
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import recover
-from rsmclip.data.own_files import check_data_files, check_image_paths
+from rsmclip.data.own_files import check_data_files, check_rows
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
 ARCHIVE_ERRORS = (BadZipFile, TarError, LZMAError, zlib.error, gzip.BadGzipFile, EOFError)
@@ -80,7 +80,7 @@ def load_corpus(
             builder.download_and_prepare()
             corpus = builder.as_dataset()
     for rows in corpus.values():
-        check_image_paths(name, rows)
+        check_rows(name, rows)
     return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
 
 

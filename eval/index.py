@@ -13,6 +13,7 @@ An entry is an image or a tile of an image. No file is read whole: an index may 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -101,10 +102,10 @@ def open_index(folder: Path) -> Index:
         embeds = np.load(folder / f"{name}.npy", mmap_mode="r")
         offsets = np.load(folder / f"{name}.offsets.npy", mmap_mode="r")
         lines = np.memmap(folder / f"{name}.jsonl", mode="r")
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, OverflowError, TokenError) as error:  # a damaged header is read as Python
         raise BadIndex(f"the index {folder} is damaged, {AGAIN}: {error}") from error
     if (
-        offsets.dtype.kind not in "iu"
+        (embeds.dtype, offsets.dtype) != (np.float32, np.int64)
         or embeds.ndim != 2
         or offsets.shape != (len(embeds) + 1,)
         or offsets[-1] != len(lines)

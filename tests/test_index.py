@@ -78,6 +78,16 @@ def test_a_damaged_index_is_one_line(index_folder, ending, damage):
         open_index(index_folder)
 
 
+@pytest.mark.parametrize("ending", ["npy", "offsets.npy"])
+@pytest.mark.parametrize(("was", "becomes"), [(b")", b"("), (b"(", b"(9" + b"9" * 20), (b"'<", b"'>")])
+def test_a_damaged_header_of_an_array_is_one_line(index_folder, ending, was, becomes):
+    path = next(path for path in index_folder.iterdir() if path.name.partition(".")[2] == ending)
+    length = len(path.read_bytes())
+    path.write_bytes(path.read_bytes().replace(was, becomes, 1)[:length])
+    with pytest.raises(BadIndex, match=str(index_folder)):
+        open_index(index_folder)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as PILImage
 
 from rsmclip.core.errors import UserError
+from rsmclip.core.images import image_bytes
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data import schema
 from rsmclip.data.demo.corpus import demo_card, demo_examples
@@ -250,6 +251,27 @@ def test_a_file_beside_the_corpus_does_not_make_a_second_copy_of_it(tmp_path):
     first = load_corpus(tmp_path / "corpus")["train"].cache_files
     (tmp_path / "corpus" / "notes.txt").write_text("mine")
     assert load_corpus(tmp_path / "corpus")["train"].cache_files == first
+
+
+def test_a_row_may_name_a_picture_by_a_path_that_no_file_can_have(tmp_path):
+    images = [{"bytes": None, "path": path} for path in ("x" * 5000, "a\0b")]
+    rows = corpus(image=(Image(decode=False), images))["train"]
+    (tmp_path / "corpus").mkdir()
+    pq.write_table(rows.data.table, tmp_path / "corpus" / "train.parquet")
+    found = load_corpus(tmp_path / "corpus")["train"]["image"]
+    assert [image_bytes(image) for image in found] == [None, None]
+
+
+@pytest.mark.parametrize("column", ["image_id", "captions", "image"])
+def test_texts_that_are_not_utf_8_are_refused_in_one_line(tmp_path, column):
+    (tmp_path / "corpus").mkdir()
+    path = tmp_path / "corpus" / "train.parquet"
+    marked = {"image_id": "made/", "captions": "A road", "image": "a.png"}[column].encode()
+    table = corpus(image=(Image(decode=False), [{"bytes": encoded_png(), "path": "a.png"}] * 2))["train"].data.table
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    path.write_bytes(path.read_bytes().replace(marked, b"\xff" + marked[1:]))
+    with pytest.raises(UserError, match="^[^\n]*damaged[^\n]*UTF8[^\n]*$"):
+        load_corpus(tmp_path / "corpus")
 
 
 @pytest.mark.parametrize("place", ["/home/*.parquet", "../home/*.parquet", "hf://datasets/me/private/*.parquet"])

@@ -23,9 +23,9 @@ from huggingface_hub import HfFileSystem, hf_hub_download
 from huggingface_hub.errors import HTTPError
 from huggingface_hub.utils import disable_progress_bars
 
-from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.errors import UserError, foreign_errors, user_errors
 from rsmclip.core.files import write_whole
-from rsmclip.data.own_files import check_image_paths
+from rsmclip.data.own_files import check_rows
 from rsmclip.data.schema import column_faults, features
 
 ON_THE_HUB = "hf://"
@@ -50,7 +50,8 @@ def cache_folder(output_dir: str) -> Path:
 def read_footers(files: Sequence[str], declared: Features | None) -> tuple[list[int], Features]:
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         num_rows, schemas = zip(*pool.map(read_footer, files), strict=True)
-    found = declared or Features.from_arrow_schema(schemas[0])
+    with foreign_errors(f"the metadata of the shard {files[0]} is damaged"):
+        found = declared or Features.from_arrow_schema(schemas[0])
     if faults := list(column_faults(found)):
         raise UserError(f"the dataset is not in the schema of rsmclip.data: {'; '.join(faults)}")
     columns = Features({name: found[name] for name in features(())} | {"image": Image(decode=False)})
@@ -144,7 +145,7 @@ class ShardCache:
                 rows = Dataset.from_file(str(self.path(shard)))
             except FileNotFoundError:  # another process has just deleted it
                 continue
-            check_image_paths(self.name, rows, f"the shard {self.files[shard]}")
+            check_rows(self.name, rows, f"the shard {self.files[shard]}")
             self.opened[shard] = rows
         return self.opened[shard]
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from rsmclip.core.errors import UserError
-from rsmclip.data.own_files import check_image_paths
+from rsmclip.data.own_files import check_rows
 from rsmclip.data.schema import check_split, keep_encoded, one_line_errors, open_builder
 from rsmclip.training.batches import StepSampler
 from rsmclip.training.interruption import start_workers
@@ -159,7 +159,7 @@ def open_splits(
         }
         loaded = load_dataset("parquet", data_files=small, features=declared)
     for rows in loaded.values():
-        check_image_paths(name, rows)
+        check_rows(name, rows)
     return corpus, DatasetDict({split: keep_encoded(rows) for split, rows in loaded.items()})
 
 
