@@ -19,7 +19,7 @@ from rsmclip.core.errors import UserError, foreign_errors
 from rsmclip.core.files import read_json
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.embed import Embedder, TextInput, processes
-from rsmclip.models.folder import build_on_meta, check_descriptions, find_source, load_processor
+from rsmclip.models.folder import build_on_meta, check_descriptions, check_shapes, find_source, load_processor
 from rsmclip.models.openclip import CONFIG, PICKLE, SAFETENSORS, load_openclip
 
 ADAPTER = "adapter_config.json"
@@ -91,8 +91,9 @@ def load(name: str, dtype: torch.dtype, revision: str | None) -> tuple[PreTraine
         model = load_adapted(name, find_source(name, WEIGHTS, revision), dtype)
     elif (folder / "config.json").is_file():
         if (fields := read_json(folder / "config.json")).get("model_type") == RSMCLIPConfig.model_type:
-            build_on_meta(fields, f"config.json of {name}")  # transformers does not name a wrong field
-        model = load_model(name, find_source(name, WEIGHTS, revision), dtype)
+            # transformers does not name a wrong field, and takes memory for the sizes of config.json.
+            check_shapes(build_on_meta(fields, f"config.json of {name}"), safetensors_folder(name, revision))
+        model = load_model(name, safetensors_folder(name, revision), dtype)
     elif (folder / CONFIG).is_file():
         found = load_openclip(str(find_source(name, [SAFETENSORS, PICKLE], revision)))
         if not found.has_tokenizer:
@@ -108,11 +109,16 @@ def loading_errors(name: str) -> AbstractContextManager[None]:
     return foreign_errors(f"{name} cannot be loaded")
 
 
-def load_model(name: str, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+def safetensors_folder(name: str, revision: str | None) -> Path:
+    folder = find_source(name, WEIGHTS, revision)
     if not any(folder.glob("*.safetensors")):
         raise UserError(
             f"{name} has no weights in safetensors; pickled weights are not loaded, since they can run code"
         )
+    return folder
+
+
+def load_model(name: str, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     with loading_errors(name):
         model, found = AutoModel.from_pretrained(
             folder, trust_remote_code=True, dtype=dtype, use_safetensors=True, output_loading_info=True

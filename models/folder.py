@@ -282,6 +282,12 @@ def check_model_type(folder: Path) -> RSMCLIPConfig:
     check_descriptions(folder)
     check_remote_code(folder)
     model = build_on_meta(fields, str(folder / "config.json"))
+    check_shapes(model, folder)
+    return model.config
+
+
+def check_shapes(model: RSMCLIPModel, folder: Path) -> None:
+    """Raise [`UserError`] if the headers of the weights do not have the tensors of a model on the meta device."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = weight_shapes(folder)
     if missing := [name for name in expected if name not in found]:  # transformers initializes them at random
@@ -290,7 +296,6 @@ def check_model_type(folder: Path) -> RSMCLIPConfig:
     for name, shape in expected.items():
         if found[name] != shape:
             raise UserError(f"{folder}: {name} has shape {found[name]}, but config.json describes {shape}")
-    return model.config
 
 
 def check_finite(weights: dict[str, torch.Tensor], place: str | Path) -> None:
