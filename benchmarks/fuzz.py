@@ -70,8 +70,9 @@ class Watch:
                 self.found.append(f"{event} {path!r}")
 
     def allows(self, path: str) -> bool:
-        # In memory, a relative path is inside a folder that is given as a file descriptor.
-        return os.path.realpath(path).startswith((self.folder, "/dev/", "/proc/")) or not os.path.isabs(path)
+        # A relative path is in the working directory, which is the folder, or in an open folder that was checked.
+        inside = any(Path(os.path.realpath(path)).is_relative_to(place) for place in (self.folder, "/dev", "/proc"))
+        return inside or not os.path.isabs(path)
 
 
 def writes(mode: str | None, flags: int | None) -> bool:

@@ -167,7 +167,7 @@ def run_arm(arguments: argparse.Namespace) -> None:
         sys.exit(status)  # the training has printed why
     trained = read_json(model / "eval_results.json")
     facts = {"minutes": trained["seconds"] / 60, "pairs_per_second": trained["pairs_per_second"]}
-    facts |= {"hyperparameters": trained["hyperparameters"], "dev": trained["metrics"]}
+    facts |= {"hyperparameters": trained["hyperparameters"], "dev": trained["metrics"], "start": trained["untrained"]}
     measured = evaluate(model, name, arguments)
     store(name, ["run", arguments.arm, *arguments.options], arguments, facts | {"metrics": measured})
 

@@ -76,8 +76,9 @@ def build_corpus(
     if twice := [name for name, count in names.items() if count > 1]:
         raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
     if not follow_links:
-        for root in filter(None, (getattr(source, "root", None) for source in sources)):
-            check_links(links_in(root), root, "--follow_links reads it")
+        for source in sources:
+            if source.root and not getattr(source, "chosen", False):
+                check_links(links_in(source.root), source.root, "--follow_links reads it")
     if stretch is not None:
         check_stretch(*stretch)
     output = Path(output)

@@ -36,7 +36,7 @@ def is_own_file(name: str, file: str) -> bool:
 def check_rows(name: str, rows: Dataset, place: str | None = None) -> None:
     """
     Raise [`UserError`] if a row has the path of a file in place of an image, and the file is not the dataset's; or if
-    a text is not UTF-8, as which parquet files can declare any bytes.
+    a text is not UTF-8: a parquet file can have any bytes in its place.
 
     The file of a dataset is in its folder, or in the caches of the Hub and of `datasets` for its repository. `place`,
     by default the dataset, is named in the error line.

@@ -166,6 +166,15 @@ def test_a_malformed_annotation_of_one_image_stops_the_build_or_is_left_out(tmp_
     assert str(tmp_path) not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_pattern_of_shards_shows_no_local_path_in_the_card(tmp_path):
+    encoded = write_image(tmp_path / "0.png")
+    files = {"a.json": '{"text": "a road ."}', "a.png": encoded, "b.json": '{"text": "a', "b.png": encoded}
+    write_shard(tmp_path / "home" / "shard.tar", files)
+    report = build_corpus([f"webdataset={tmp_path}/home/*.tar"], tmp_path / "out", skip_bad=True)
+    assert [fault.problem for fault in report.faults] == ["malformed annotation"]
+    assert str(tmp_path) not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
 def test_images_of_one_name_are_refused(tmp_path):
     source = made_source(tmp_path / "made", file_name="1.jpg")
     Image.new("RGB", (5, 5)).save(tmp_path / "made" / "1.jpg")

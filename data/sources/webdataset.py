@@ -57,9 +57,9 @@ class WebDatasetShards:
         self.shards = sorted(path for path in found if SHARD.fullmatch(path.name) and path.is_file())
         if not self.shards:
             raise UserError(f"webdataset: no shard (.tar, .tar.gz, .tgz) in {place}; a pattern has * and ?")
-        self.root = Path(place) if is_folder else None  # of the shards of a pattern, the caller chose each
-        self.folder = Path(place if is_folder else os.path.commonpath([path.parent for path in self.shards]))
-        self.name = self.folder.resolve().name
+        self.root = Path(place if is_folder else os.path.commonpath([path.parent for path in self.shards]))
+        self.chosen = not is_folder  # the caller named the shards, and nothing else of the folder is read
+        self.name = self.root.resolve().name
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -79,10 +79,10 @@ class WebDatasetShards:
         for role in ("label", "split"):
             if (column := self.options.get(role, role)) not in present and role in self.options:
                 raise UserError(
-                    f"{self.folder} has no column {column!r} ({role}); it has {', '.join(present) or 'none'}"
+                    f"{self.root} has no column {column!r} ({role}); it has {', '.join(present) or 'none'}"
                 )
         names = ("txt",) if "txt" in present else CAPTION_NAMES
-        place = f"{self.folder}, with samples of {', '.join(map('.{}'.format, suffixes))},"
+        place = f"{self.root}, with samples of {', '.join(map('.{}'.format, suffixes))},"
         captions, languages = caption_columns(place, present, self.options.get("captions"), names)
         label, split = (self.options.get(role, role) for role in ("label", "split"))
         return Columns(image, captions, languages, label, split)
@@ -92,18 +92,18 @@ class WebDatasetShards:
         chosen = self.options.get("image", images[0] if len(images) == 1 else None)
         if chosen not in images:
             found = ", ".join(images) or "none"
-            raise UserError(f"{self.folder}: name the image with the option image=SUFFIX; suffixes of images: {found}")
+            raise UserError(f"{self.root}: name the image with the option image=SUFFIX; suffixes of images: {found}")
         return chosen
 
     def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all samples, shard by shard."""
-        columns, splits = self.columns, {shard: shard_split(shard.relative_to(self.folder)) for shard in self.shards}
+        columns, splits = self.columns, {shard: shard_split(shard.relative_to(self.root)) for shard in self.shards}
         has_splits = not {None, "train"}.issuperset(splits.values())
         for shard, sample in self.samples():
             yield attempt(self.row, columns, shard, sample, splits[shard] if has_splits else None)
 
     def row(self, columns: Columns, shard: Path, sample: dict, split: str | None) -> SourceRow:
-        folder = SHARD.fullmatch(shard.relative_to(self.folder).as_posix())[1]
+        folder = SHARD.fullmatch(shard.relative_to(self.root).as_posix())[1]
         found = join_lines([as_line(shard, sample)], columns)
         return SourceRow(
             image=sample.get(columns.image),
