@@ -3,9 +3,6 @@
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-
-PACKAGE = Path(__file__).parent.parent
 
 
 class UserError(ValueError):
@@ -59,8 +56,9 @@ def foreign_errors(prefix: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        innermost = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if innermost.is_relative_to(PACKAGE) or innermost.name.endswith("_rsmclip.py"):
+        *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+        module = innermost.f_globals["__name__"]  # not the file: an environment may lie in this project's folder
+        if module.partition(".")[0] in ("rsmclip", "__main__") or module.endswith("_rsmclip"):
             raise
         with user_errors(Exception, prefix=prefix):
             raise
