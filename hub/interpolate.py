@@ -46,9 +46,16 @@ class Point:
         return float(np.mean([mean_over_languages(languages, ACCURACY) for languages in folders]))
 
 
-RULES = {  # `--choose` documents them
-    "mean": lambda point: (point.in_domain + point.out_of_domain) / 2,
-    "in_domain": lambda point: point.in_domain,
+def nearly_best(points: Sequence[Point]) -> Point:
+    """Return the point with the smallest alpha that has at least 99 % of the highest mean recall in domain."""
+    highest = max(point.in_domain for point in points)
+    return next(point for point in points if point.in_domain >= 0.99 * highest)
+
+
+RULES = {  # `--choose` documents them; points are sorted, so that of equal points the smallest alpha is chosen
+    "mean": lambda points: max(points, key=lambda point: (point.in_domain + point.out_of_domain) / 2),
+    "in_domain": lambda points: max(points, key=lambda point: point.in_domain),
+    "nearly_in_domain": nearly_best,
 }
 
 
@@ -95,7 +102,7 @@ def interpolate_best(
     with new_folder(folder) as unfinished:
         ingredients = read_ingredients([start, tuned])
         points = [measure(ingredients, alpha, tasks, batch_size) for alpha in sorted(set(alphas))]
-        best = max(points, key=RULES[rule])
+        best = RULES[rule](points)
         save_model_folder(ingredients.average([1 - best.alpha, best.alpha]), ingredients.processor, unfinished)
 
         # Leave the figures and their plot beside the model.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rsmclip.benchmarks import recipe
+from rsmclip.benchmarks.recipe_tables import differences, mean_and_interval
 from rsmclip.data.schema import load_corpus
 from rsmclip.training.batches import CaptionSampling
 
@@ -55,8 +56,8 @@ def test_the_interval_of_a_difference_covers_images_and_seeds():
     def arm(offsets):
         return {seed: {"recall": 20 + offset + images} for seed, offset in enumerate(offsets)}
 
-    values, (low, high) = recipe.difference(arm([1.0, 1.0, 4.0]), arm([0.0, 0.0, 0.0]), "recall")
-    assert values == pytest.approx([1.0, 1.0, 4.0])
-    assert low == pytest.approx(1.0) and high == pytest.approx(4.0)
-    values, (low, high) = recipe.difference(arm([1.0, 1.0]), {1: arm([0.0, 0.5])[1]}, "recall")
-    assert values == pytest.approx([0.5]) and low == high == pytest.approx(0.5)
+    mean, (low, high) = mean_and_interval(differences(arm([1.0, 1.0, 4.0]), arm([0.0, 0.0, 0.0]), "recall"))
+    assert mean == pytest.approx(2.0) and low == pytest.approx(1.0) and high == pytest.approx(4.0)
+    (only,) = differences(arm([1.0, 1.0]), {1: arm([0.0, 0.5])[1]}, "recall")
+    assert only == pytest.approx(np.full(recipe.SAMPLES + 1, 0.5))
+    assert differences(arm([1.0]), {}, "recall") == []

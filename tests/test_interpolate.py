@@ -114,12 +114,12 @@ def point(alpha, recall, *accuracies):
     return Point(alpha, {"corpus": recalls, **folders})
 
 
-@pytest.mark.parametrize("rule, best", [("mean", 0.5), ("in_domain", 1.0)])
+@pytest.mark.parametrize("rule, best", [("mean", 0.5), ("in_domain", 1.0), ("nearly_in_domain", 0.8)])
 def test_a_rule_chooses_by_the_mean_over_languages_and_folders(rule, best):
-    points = [point(0.0, 10, 70, 60), point(0.5, 17, 72, 56), point(1.0, 18, 60, 50)]
-    assert [each.out_of_domain for each in points] == [65, 64, 55]
-    assert [each.in_domain for each in points] == [10, 17, 18]
-    assert max(points, key=RULES[rule]).alpha == best
+    points = [point(0.0, 10, 70, 60), point(0.5, 17, 72, 56), point(0.8, 17.9, 60, 50), point(1.0, 18, 60, 50)]
+    assert [each.out_of_domain for each in points] == [65, 64, 55, 55]
+    assert [each.in_domain for each in points] == [10, 17, 17.9, 18]
+    assert RULES[rule](points).alpha == best
 
 
 @pytest.mark.parametrize(
