@@ -3,15 +3,18 @@ r"""The experiment of docs/recipe_figures.md: what translations and self-distill
     python -m rsmclip.benchmarks.recipe corpora CORPUS CORPORA
     python -m rsmclip.benchmarks.recipe run b --seed 0 --corpora CORPORA --rsscn7 FOLDER --runs RUNS \
         --image_tower M --text_tower M [--name NAME] [--options --field value …]
+    python -m rsmclip.benchmarks.recipe interpolate b --seed 0 --corpora CORPORA --rsscn7 FOLDER --runs RUNS
+    python -m rsmclip.benchmarks.recipe floors b --seed 0 --corpora CORPORA --rsscn7 FOLDER --runs RUNS
     python -m rsmclip.benchmarks.recipe probe --with d-0 --without a-0 --rsscn7 FOLDER --runs RUNS
-    python -m rsmclip.benchmarks.recipe table
+    python -m rsmclip.benchmarks.recipe table [--plot FILE]
 
 CORPUS is RSICD with translations, built by `rsmclip data build`; `corpora` makes the corpora of the arms of it, with a
 split `dev` of training images. Settings are chosen on `dev`. `val` and RSSCN7 are measured once for each finished run
 and choose nothing. The result of a run is the folder `benchmarks/results/recipe/ARM-SEED`: figures, outcomes of every
-image, command, machine and minutes. The trained models stay in RUNS. `probe` trains linear probes on the
-pooled output of two image towers, with and without self-distillation. `table` prints the tables of
-docs/recipe_figures.md.
+image, command, machine and minutes. The trained models stay in RUNS. `interpolate` averages a
+finished run with its probed start, `floors` measures this start and ridge regression with the frozen towers, and
+`probe` trains linear probes on the pooled output of two image towers, with and without self-distillation. `table`
+prints the tables of docs/recipe_figures.md.
 """
 
 import argparse
@@ -32,6 +35,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rsmclip.benchmarks.machine import describe_run
 from rsmclip.benchmarks.processes import run_training
+from rsmclip.benchmarks.recipe_floors import save_ridge_regression
 from rsmclip.benchmarks.recipe_tables import (
     RESULTS,
     SAMPLES,
@@ -52,6 +56,7 @@ from rsmclip.eval.image_folder import read_image_folder
 from rsmclip.eval.intervals import interval
 from rsmclip.eval.models import load_embedder
 from rsmclip.eval.probes import linear_probe, split_rows
+from rsmclip.hub.interpolate import interpolate
 from rsmclip.training.checkpoints import checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -80,7 +85,9 @@ ARMS = {  # corpus and options
     "long": ("all", LONG),
     **{f"translated_{share}": (f"translated_{share}", CONTRASTIVE_ONLY) for share in SHARES},
 }
-NAMES = {  # of the arms in the plot
+NAMES = {  # of floors and arms in the plot
+    "ridge": "ridge regression",
+    "probed": "probed projections",
     "a": "a: English",
     "b": "b: ten languages",
     "c": "c: b, self-distillation",
@@ -199,6 +206,24 @@ def run_interpolation(arguments: argparse.Namespace) -> None:
     store(name, ["interpolate", arguments.arm], arguments, facts | {"metrics": measured})
 
 
+def run_floors(arguments: argparse.Namespace) -> None:
+    """Store the figures of the probed start of a finished run, and of ridge regression with its frozen towers."""
+    checkpoint = arguments.runs / f"{arguments.arm}-{arguments.seed}" / "checkpoints" / "step-0"
+    splits = load_corpus(arguments.corpora / "ten")
+    for floor in ("probed", "ridge"):
+        name, began = f"{floor}-{arguments.seed}", time.perf_counter()
+        folder, facts = arguments.runs / name, {}
+        if floor == "probed":
+            interpolate(checkpoint, checkpoint, folder, alpha=0)
+        else:
+            facts["strength"] = save_ridge_regression(
+                checkpoint, splits["train"], splits["dev"], DEV_LANGUAGES, folder
+            )
+        facts["minutes"] = (time.perf_counter() - began) / 60
+        measured = evaluate(folder, name, arguments)
+        store(name, ["floors", arguments.arm], arguments, facts | {"metrics": measured})
+
+
 def store(name: str, command: list[str], arguments: argparse.Namespace, facts: dict) -> None:
     """Write the record of a run beside its figures and outcomes."""
     words = ["python -m rsmclip.benchmarks.recipe", *command, f"--seed {arguments.seed}"]
@@ -276,6 +301,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, help, run in (
         ("run", "train and evaluate one arm with one seed", run_arm),
         ("interpolate", "average a finished run with its start", run_interpolation),
+        ("floors", "measure the start of a finished run, and ridge regression with its towers", run_floors),
     ):
         command = commands.add_parser(name, help=help)
         command.add_argument("arm", choices=ARMS)
