@@ -35,7 +35,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
-	@echo "installing PyTorch, transformers and what else pyproject.toml names into $(VENV): 1.8 GB, one to five minutes"
+	@echo "installing PyTorch, transformers and what else pyproject.toml names into $(VENV): 1.8 GB (4 GB more with CUDA), one to five minutes"
 	@$(BIN)/pip install --quiet -e . -c constraints.txt
 	@touch $@
 

@@ -19,12 +19,13 @@ prints the tables of docs/recipe_figures.md.
 
 import argparse
 import json
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -186,7 +187,9 @@ def run_arm(arguments: argparse.Namespace) -> None:
     facts = {"minutes": trained["seconds"] / 60, "pairs_per_second": trained["pairs_per_second"]}
     facts |= {"hyperparameters": trained["hyperparameters"], "dev": trained["metrics"], "start": trained["untrained"]}
     measured = evaluate(model, name, arguments)
-    store(name, ["run", arguments.arm, *arguments.options], arguments, facts | {"metrics": measured})
+    named = ["--name", arguments.name] if arguments.name else []
+    further = ["--options", *arguments.options] if arguments.options else []  # they must be the last
+    store(name, ["run", arguments.arm, *named], arguments, facts | {"metrics": measured}, further)
 
 
 def run_interpolation(arguments: argparse.Namespace) -> None:
@@ -213,6 +216,7 @@ def run_floors(arguments: argparse.Namespace) -> None:
     for floor in ("probed", "ridge"):
         name, began = f"{floor}-{arguments.seed}", time.perf_counter()
         folder, facts = arguments.runs / name, {}
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier call
         if floor == "probed":
             interpolate(checkpoint, checkpoint, folder, alpha=0)
         else:
@@ -224,10 +228,12 @@ def run_floors(arguments: argparse.Namespace) -> None:
         store(name, ["floors", arguments.arm], arguments, facts | {"metrics": measured})
 
 
-def store(name: str, command: list[str], arguments: argparse.Namespace, facts: dict) -> None:
-    """Write the record of a run beside its figures and outcomes."""
-    words = ["python -m rsmclip.benchmarks.recipe", *command, f"--seed {arguments.seed}"]
-    record = describe_run(" ".join(words), "torch", "transformers", "accelerate") | facts
+def store(
+    name: str, command: list[str], arguments: argparse.Namespace, facts: dict, further: Sequence[str] = ()
+) -> None:
+    """Write the record of a run beside its figures and outcomes. `further` are words of the command after `--seed`."""
+    words = ["python", "-m", "rsmclip.benchmarks.recipe", *command, "--seed", str(arguments.seed), *further]
+    record = describe_run(shlex.join(words), "torch", "transformers", "accelerate") | facts
     (RESULTS / name / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

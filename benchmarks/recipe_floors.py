@@ -57,10 +57,9 @@ def save_ridge_regression(checkpoint: Path, train: Dataset, dev: Dataset, langua
     width = targets.shape[1]
     model.visual_projection = nn.Linear(images.shape[1], width, bias=False)
     model.visual_projection.weight.data.copy_(solutions[best].T)
-    model.text_projection = nn.Linear(width, width, bias=False)
-    nn.init.eye_(model.text_projection.weight)
+    model.text_projection = nn.Identity()
     model.self_distillation_head, model.config.self_distillation = None, None
-    model.config.projection_dim = width
+    model.config.projection_dim, model.config.text_projection_type = width, "none"
     save_model_folder(model, processor, folder)
     return best
 

@@ -121,8 +121,11 @@ def run(options: argparse.Namespace) -> None:
     runs = [(settings, seed) for seed in options.seeds for settings in combinations(options.grid)]
     for settings, seed in runs:  # before the first run
         parse_config(arguments_of(settings, seed, options))
-    for settings, seed in runs[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]:
+    rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    for settings, seed in runs[rank::count]:
         train(settings, seed, options)
+    if count > 1 and not any((folder_of(*each, options) / "eval_results.json").is_file() for each in runs):
+        return  # an error would make the launcher end the runs of the other processes
     write_whole(options.output / "table.md", make_table(options) + "\n")
     print(make_table(options))
 
@@ -133,7 +136,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True, help="recipe of all runs")
     parser.add_argument("--grid", nargs="+", required=True, metavar="FIELD=V,V", help="values of fields of train.py")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--figure", default="mean_recall", help="validation figure, of train_log.jsonl")
+    parser.add_argument("--figure", default="mean_recall", help="validation figure of train_log.jsonl: a mean over languages, such as zero_shot_accuracy")
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs and table.md")
     found = vars(parser.parse_args(arguments[:end]))
     found["seeds"] = list(dict.fromkeys(found["seeds"]))  # a seed that is counted twice would narrow the interval

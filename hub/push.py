@@ -49,7 +49,7 @@ def push_model(
         raise UserError(f"{repo_id!r} is not a repository of a model: give USER/NAME")
     paths = published_files(folder)
     if CARD not in paths:
-        raise UserError(f"{folder} has no {CARD}; rsmclip hub card {folder} writes it")
+        raise UserError(f"{folder} has no {CARD}: write one (rsmclip hub card writes that of a training run)")
     if others := other_files(folder, paths):
         print(f"not uploaded, since they are not part of a published model: {', '.join(others)}")
 

@@ -79,9 +79,7 @@ def make_processor(tokenizer: PreTrainedTokenizerBase, image_size: int) -> CLIPP
         tokenizer (`PreTrainedTokenizerBase`): Tokenizer of the text tower.
         image_size (`int`): Height and width of the image tower's input in pixels.
     """
-    crop = {"height": image_size, "width": image_size}
-    images = RSMCLIPImageProcessor(size={"shortest_edge": image_size}, crop_size=crop)
-    return CLIPProcessor(image_processor=images, tokenizer=tokenizer)
+    return CLIPProcessor(image_processor=make_image_processor(image_size), tokenizer=tokenizer)
 
 
 def save_model_folder(

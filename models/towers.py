@@ -64,6 +64,8 @@ def assemble(
     Raises:
         [`UserError`]: A tower does not exist, has another type, lacks weights, or has weights that are not finite.
     """
+    if fields.get("text_pooling") == "pooler":
+        raise UserError("text_pooling pooler does not work with a text tower: its pooling layer is not loaded")
     vision, image_processor = load_image_tower(image_tower)
     text, tokenizer = load_text_tower(text_tower)
     tokenizer.model_max_length = max_length
@@ -88,7 +90,7 @@ def load_image_tower(name: str) -> tuple[CLIPVisionModel, RSMCLIPImageProcessor]
         [`UserError`]: There is no such tower.
     """
     folder = find_source(name, [*FILES, SAFETENSORS, PICKLE])
-    if (folder / CONFIG).is_file():
+    if (folder / CONFIG).is_file() and not (folder / "config.json").is_file():  # many repositories have both layouts
         found = load_openclip(str(folder))
         processor = getattr(found.processor, "image_processor", found.processor)
         return found.model.vision_model.float(), processor

@@ -90,7 +90,7 @@ def test_bad_input_raises_an_error_of_one_line_and_writes_nothing(workplace, cal
 
 
 def test_every_function_that_the_page_names_exists():
-    table = PAGE[PAGE.index("## All commands") :]
+    table = PAGE[PAGE.index("## Commands as functions") :]
     named = re.findall(r"`(rsmclip(?:\.\w+)+)`", table)
     assert len(named) > 10
     for name in named:

@@ -108,7 +108,11 @@ class ModelSettings:
     title = "model"
 
     model: str | None = option(None, "Folder or Hub id of weights to start from; null: random, of model_config.")
-    model_config: dict = option({}, "Fields of RSMCLIPConfig for a random start; on the command line as JSON.")
+    model_config: dict = option(
+        {},
+        "Fields of RSMCLIPConfig (JSON on the command line). With towers, their vision_config and text_config count; "
+        "with model, only self_distillation is read, and only if the weights have no head.",
+    )
     image_tower: str | None = option(
         None, "Folder or Hub id of a pretrained image tower: CLIP's, DINOv2's, or OpenCLIP's layout."
     )
@@ -219,7 +223,7 @@ class OptimizationSettings:
     head_learning_rate: float | None = option(None, "Head's rate; null: learning_rate.", above=0, card=True)
     layer_decay: float = option(1.0, "Factor on the learning rate of a layer, for each layer above it.", **SHARE)
     weight_decay: float = option(0.1, "Weight decay, on matrices only.", low=0, card=True)
-    adam_beta2: float = option(0.98, "Second-moment decay of AdamW.", **SHARE, card=True)
+    adam_beta2: float = option(0.98, "Second-moment decay of AdamW.", low=0, high=0.99999, card=True)
     warmup_steps: float = option(
         50, "Steps of linear warm-up before the cosine decay; below 1: share of the run.", low=0, card=True, steps=True
     )
@@ -258,7 +262,7 @@ class OutputSettings:
     resume_from_checkpoint: str | None = option(None, "'latest', or the folder of a checkpoint.", may_change=True)
     evaluation_steps: float = option(
         500,
-        "Steps between validations (also after the last step); below 1: share.",
+        "Steps between validations; one more after the last step, unless the run is shorter; below 1: share.",
         above=0,
         may_change=True,
         steps=True,
@@ -346,11 +350,6 @@ class TrainingConfig(  # a dataclass has the fields of its last base first
             )
         if self.trim_vocabulary and not self.text_tower:
             raise UserError("trim_vocabulary needs image_tower and text_tower: it trims the text tower's tokenizer")
-        if self.lora and self.probe_steps:
-            raise UserError(
-                "probe_steps does not work with lora: checkpoints of adapters lack the probed projections. Train the "
-                "projections in a run of their own and give its folder as --model"
-            )
         if self.streaming and (self.trim_vocabulary or self.probe_steps):
             name = "trim_vocabulary" if self.trim_vocabulary else "probe_steps"
             raise UserError(

@@ -177,7 +177,9 @@ def gigabytes(size: int) -> str:
 def describe_schedule(config: TrainingConfig, model: RSMCLIPModel, num_rows: int) -> str:
     # Learning rates: peak rate of each part times the factor of the schedule.
     steps = config.max_train_steps
-    shown = {"first step": 0, f"step {config.warmup_steps + 1}": config.warmup_steps, "last step": steps - 1}
+    shown = {"first step": 0, "last step": steps - 1}
+    if config.warmup_steps < steps - 1:
+        shown = {"first step": 0, f"step {config.warmup_steps + 1}": config.warmup_steps, "last step": steps - 1}
     rows, factors = [["", *shown]], [learning_rate_factor(config, step) for step in shown.values()]
     rates = peak_learning_rates(config, model)
     if len(set(rates.values())) == 1:
