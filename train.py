@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from datasets import Dataset
 from peft import PeftModel
 from transformers import CLIPProcessor
@@ -159,6 +159,8 @@ def start(plan: Plan) -> Run:
     adamw = optimizer.make_optimizer(model, config)
     scheduler = torch.optim.lr_scheduler.LambdaLR(adamw, partial(schedules.learning_rate_factor, config))
     student, adamw, scheduler = accelerator.prepare(student, adamw, scheduler)
+    if accelerator.distributed_type == DistributedType.FSDP:
+        optimizer.initialize_moments(adamw)
     prepared = {"student": student, "optimizer": adamw, "scheduler": scheduler}
     return Run(**vars(plan), **prepared, teacher=teacher, centering=centering, upload=upload)
 
@@ -378,6 +380,8 @@ def stop_if_told(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> N
 def finish(run: Run, untrained: best.Metrics, log: TrainingLog) -> RunResults | None:
     """Save the model, evaluate it on the test split, and write results, curve and card."""
     folder = Path(run.config.output_dir)
+    if run.config.streaming and run.accelerator.is_local_main_process:
+        run.splits["train"].cache.remove()  # an early stop has left shards; a signal leaves them for the resumption
     if log.best is not None and log.best.step != run.step:  # the model is that of an earlier step
         restore(run, log.best.step)
     outcome.save_model(run, folder)

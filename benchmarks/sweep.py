@@ -136,7 +136,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True, help="recipe of all runs")
     parser.add_argument("--grid", nargs="+", required=True, metavar="FIELD=V,V", help="values of fields of train.py")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--figure", default="mean_recall", help="validation figure of train_log.jsonl: a mean over languages, such as zero_shot_accuracy")
+    parser.add_argument(
+        "--figure",
+        default="mean_recall",
+        help="validation figure of train_log.jsonl: a mean over languages, such as zero_shot_accuracy",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for the runs and table.md")
     found = vars(parser.parse_args(arguments[:end]))
     found["seeds"] = list(dict.fromkeys(found["seeds"]))  # a seed that is counted twice would narrow the interval

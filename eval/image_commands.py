@@ -51,7 +51,11 @@ def classify_parser() -> argparse.ArgumentParser:
     add("--language", choices=LANGUAGES, default="en", help="language of the labels (default: %(default)s)")
     add("--csv", type=Path, metavar="FILE.csv", help="write a row per image: path, label and all scores")
     add("--sheet", type=png_file, metavar="FILE.png", help="draw the images with the highest scores of each label")
-    add("--transductive", action="store_true", help="classify all images together (TransCLIP); give only labels that occur")
+    add(
+        "--transductive",
+        action="store_true",
+        help="classify all images together; every label must occur",
+    )
     add("--revision", help="branch, tag or commit of the model on the Hub")
     return parser
 

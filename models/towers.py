@@ -90,7 +90,7 @@ def load_image_tower(name: str) -> tuple[CLIPVisionModel, RSMCLIPImageProcessor]
         [`UserError`]: There is no such tower.
     """
     folder = find_source(name, [*FILES, SAFETENSORS, PICKLE])
-    if (folder / CONFIG).is_file() and not (folder / "config.json").is_file():  # many repositories have both layouts
+    if (folder / CONFIG).is_file() and not has_type(folder, IMAGE_TOWERS):  # many repositories have both layouts
         found = load_openclip(str(folder))
         processor = getattr(found.processor, "image_processor", found.processor)
         return found.model.vision_model.float(), processor
@@ -180,6 +180,11 @@ def convert_bert(bert: BertModel, tokenizer: PreTrainedTokenizerBase) -> XLMRobe
     tower = XLMRobertaModel(XLMRobertaConfig(**fields), add_pooling_layer=False)
     tower.load_state_dict(state)
     return tower
+
+
+def has_type(folder: Path, expected: tuple[str, ...]) -> bool:
+    path = folder / "config.json"
+    return path.is_file() and read_json(path).get("model_type") in expected
 
 
 def read_description(folder: Path, place: str, expected: tuple[str, ...]) -> tuple[str, dict]:

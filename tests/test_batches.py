@@ -138,6 +138,13 @@ def test_a_bad_sampling_is_refused_by_name(sampling):
         CaptionSampling.parse("english_anchor", ["en", "pt"], 1)
 
 
+def test_weights_that_cannot_matter_are_refused_because_every_language_is_drawn():
+    with pytest.raises(UserError, match="en=3.*captions_per_image 2"):
+        CaptionSampling.parse("en=3", ["en", "pt"], 2)
+    CaptionSampling.parse("en=3", ["en", "pt", "fr"], 2)
+    CaptionSampling.parse("en=0", ["en", "pt"], 2)
+
+
 def test_translations_of_a_sentence_share_its_number():
     captions = {"en": ["a lake", "a sea", None], "pt": ["um lago", "um mar", "um rio"]}
     other = {"en": ["a lake"], "de": ["ein See"]}

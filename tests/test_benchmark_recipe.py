@@ -2,11 +2,17 @@
 
 import numpy as np
 import pytest
+import torch.nn.functional as F
 
 from rsmclip.benchmarks import recipe
+from rsmclip.benchmarks.recipe_floors import STRENGTHS, caption_means, save_ridge_regression
 from rsmclip.benchmarks.recipe_tables import differences, mean_and_interval
 from rsmclip.data.schema import load_corpus
+from rsmclip.eval.cache import EmbeddingCache
+from rsmclip.eval.embed import Embedder
+from rsmclip.eval.models import load_embedder
 from rsmclip.training.batches import CaptionSampling
+from rsmclip.training.probe import without_projections
 
 
 @pytest.fixture
@@ -47,6 +53,21 @@ def test_a_share_of_the_captions_keeps_its_translations(corpora):
     for share in recipe.SHARES:
         kept = sum(bool(t) for row in corpora[f"translated_{share}"]["train"]["captions"] for t in row["pt"] or [])
         assert 0 < kept <= total * share / 100
+
+
+def test_ridge_regression_leaves_a_model_that_loads_and_maps_images_to_their_captions(
+    corpora, model_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("rsmclip.eval.tasks.EmbeddingCache", lambda: EmbeddingCache(tmp_path / "cache"))
+    splits = corpora["ten"]
+    strength = save_ridge_regression(model_folder, splits["train"], splits["dev"], ["en", "pt"], tmp_path / "ridge")
+    assert strength in STRENGTHS
+    embedder, start = load_embedder(str(tmp_path / "ridge")), load_embedder(str(model_folder))
+    images = F.normalize(embedder.images(splits["train"]), dim=-1)
+    towers = Embedder(without_projections(start.model), start.processor)
+    targets = F.normalize(caption_means(towers.texts, splits["train"]).float(), dim=-1)
+    assert images.shape == targets.shape
+    assert (images * targets).sum(-1).mean() > 0.9
 
 
 def test_the_interval_of_a_difference_covers_images_and_seeds():

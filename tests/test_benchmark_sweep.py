@@ -92,6 +92,15 @@ def test_processes_share_the_runs_and_each_has_its_gpu(options, monkeypatch):
     assert len(shares[0]) == len(shares[1]) == 3 and not shares[0] & shares[1]
 
 
+def test_a_process_without_a_run_does_not_end_those_of_the_others(options, monkeypatch):
+    started = fake_runs(monkeypatch)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("RANK", "7")
+    monkeypatch.setenv("LOCAL_RANK", "7")
+    run(options)
+    assert not started and not (options.output / "table.md").exists()
+
+
 def test_the_best_combination_comes_first_with_its_interval(options, monkeypatch, capsys):
     options.seeds = [0, 1, 2]
     fake_runs(monkeypatch, lambda run: float(run["--seed"]) + 5 * (run["--learning_rate"] == "1e-9"))

@@ -54,6 +54,12 @@ def test_it_prints_what_the_run_would_be_and_writes_the_picture_alone(config, tm
         assert np.asarray(image.convert("L")).std() > 20
 
 
+def test_a_run_that_ends_in_its_warm_up_shows_no_step_after_it(config, capsys):
+    train.train(replace(config, max_train_steps=4, warmup_steps=8))
+    (header,) = (line for line in capsys.readouterr().out.splitlines() if "first step" in line)
+    assert header.split() == ["first", "step", "last", "step"]
+
+
 def test_it_can_be_repeated_and_the_run_can_follow(config):
     train.train(config)
     train.train(config)

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import threading
 import tracemalloc
 from itertools import chain
 from pathlib import Path
@@ -136,6 +137,19 @@ def test_a_resumed_stream_fetches_nothing_of_what_was_done(sharded_corpus, token
             assert torch.equal(found["whole"][step][name], found["resumed"][step][name])
     order = ShardOrder(SHARDS, BUFFER, 0)
     assert fetched["resumed"] == {f"{shard:06d}.arrow" for shard in order.shards(1, 42, 60)} < fetched["whole"]
+
+
+def test_a_run_that_stops_early_ends_the_thread_that_fetches(sharded_corpus, tokenizer, tmp_path):
+    threads = set(threading.enumerate())
+    stream = open_stream(sharded_corpus, tmp_path)
+    batches = follow(make_loader(stream, tokenizer, 0, steps=20), stream)
+    next(batches)
+    (fetching,) = set(threading.enumerate()) - threads
+    batches.close()
+    fetching.join(20)
+    assert not fetching.is_alive()
+    stream.cache.remove()
+    assert not tmp_path.exists()
 
 
 def test_a_checkpoint_of_other_shards_is_refused(sharded_corpus, tmp_path):

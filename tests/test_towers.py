@@ -47,6 +47,16 @@ def test_the_image_tower_of_a_clip_is_taken(tmp_path):
     assert tower.eval()(pixels).pooler_output.equal(clip.vision_model(pixels).pooler_output)
 
 
+def test_an_image_tower_in_both_layouts_is_read_in_that_of_transformers(towers):
+    (Path(towers[0]) / "open_clip_config.json").write_text("{}")  # also of a text tower that is not XLM-RoBERTa
+    assert load_image_tower(towers[0])[0].config.image_size == 32
+
+
+def test_a_text_pooling_that_needs_weights_which_are_not_loaded_is_refused(towers):
+    with pytest.raises(UserError, match="text_pooling pooler"):
+        assemble(*towers, {"projection_dim": 16, "text_pooling": "pooler"})
+
+
 @pytest.mark.parametrize("size", [12, 20])
 def test_a_dinov2_gives_its_class_token_also_at_another_image_size(dinov2_folder, size):
     if size != 12:

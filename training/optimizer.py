@@ -93,6 +93,20 @@ def layers_above(model: RSMCLIPModel, name: str) -> int:
     return depth if below else 0
 
 
+def initialize_moments(optimizer: torch.optim.Optimizer) -> None:
+    """
+    Give every parameter the moments that its first gradient would give it: zeros.
+
+    FSDP cannot load a checkpoint in which a parameter has no moments, and prototypes have none while they are frozen.
+    """
+    for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+
+
 def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
     """Return the current learning rate of the last layer of each part."""
     rates: dict[str, float] = {}

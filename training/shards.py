@@ -186,6 +186,7 @@ class ShardCache:
             self.path(shard).unlink(missing_ok=True)
 
     def remove(self) -> None:
+        self.kept = set()  # so that a thread deletes what it is fetching
         self.opened.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 

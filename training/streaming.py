@@ -178,14 +178,16 @@ def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator[dict | UserEr
     fetcher = Thread(target=fetch_wanted, args=(corpus.cache, wanted), daemon=True)
     fetcher.start()
     window: list[int] = []
-    for step in range(sampler.first_step, sampler.max_steps):
-        done = max(sampler.first_step, step - 1)  # another process may still read the batch of the step before
-        if (needed := shards_of_steps(corpus.order, sampler, done, step + ahead)) != window:
-            window = needed
-            corpus.cache.keep(window)
-            wanted.put(window)
-        yield next(batches)
-    wanted.put([])
+    try:
+        for step in range(sampler.first_step, sampler.max_steps):
+            done = max(sampler.first_step, step - 1)  # another process may still read the batch of the step before
+            if (needed := shards_of_steps(corpus.order, sampler, done, step + ahead)) != window:
+                window = needed
+                corpus.cache.keep(window)
+                wanted.put(window)
+            yield next(batches)
+    finally:
+        wanted.put([])  # ends the thread, also of a run that stops early
     fetcher.join()
     corpus.cache.remove()
 

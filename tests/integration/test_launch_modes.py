@@ -25,7 +25,7 @@ RESUME = ("--resume_from_checkpoint", "latest")
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory, corpus_folder) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    fields = {"dataset": str(corpus_folder), "max_train_steps": STEPS, "num_workers": 0}
+    fields = {"dataset": str(corpus_folder), "max_train_steps": STEPS, "num_workers": 0, "freeze_prototypes_steps": 4}
     path.write_text(yaml.safe_dump(TINY_RUN | fields))
     return path
 
