@@ -98,6 +98,7 @@ NAMES = {  # of floors and arms in the plot
     "a_free": "a, captions drawn freely",
     **{f"translated_{share}": f"b, {share} % translated" for share in SHARES},
     "long": "long run",
+    "f_long": "long run averaged with its start",
 }
 ALPHAS = (0, 0.2, 0.4, 0.6, 0.8, 1)
 DEV_LANGUAGES = ("en", "pt", "zh")  # of the choices on dev; `val` is measured in all ten languages
@@ -193,20 +194,35 @@ def run_arm(arguments: argparse.Namespace) -> None:
 
 
 def run_interpolation(arguments: argparse.Namespace) -> None:
-    """Average a finished run with its probed start, the alpha chosen on `dev`, and store the result as arm `f`."""
+    """
+    Average a finished run with its probed start, and store the result as arm `f`.
+
+    The alpha is chosen on `dev`, or given: the long run has trained on `dev`, and takes the alpha of the short runs.
+    """
     tuned, name = arguments.runs / f"{arguments.arm}-{arguments.seed}", f"f_{arguments.arm}-{arguments.seed}"
-    command = ["interpolate", str(tuned / "checkpoints" / "step-0"), str(tuned), str(arguments.runs / name)]
-    command += ["--alphas", *map(str, ALPHAS), "--dataset", str(arguments.corpora / "ten"), "--split", "dev"]
-    command += ["--languages", *DEV_LANGUAGES, "--choose", "nearly_in_domain"]  # RSSCN7 is shown and chooses nothing
-    command += ["--benchmarks", "rsicd", f"rsscn7={arguments.rsscn7}"]
-    began = time.perf_counter()
+    start, averaged, began = tuned / "checkpoints" / "step-0", arguments.runs / name, time.perf_counter()
+    shutil.rmtree(averaged, ignore_errors=True)  # of an earlier call
+    command = ["interpolate", arguments.arm]
+    if arguments.alpha is not None:
+        interpolate(start, tuned, averaged, arguments.alpha)
+        command += ["--alpha", str(arguments.alpha)]
+        facts = {"alpha": arguments.alpha}
+    else:
+        facts = choose_alpha(start, tuned, averaged, arguments)
+    facts["minutes"] = (time.perf_counter() - began) / 60
+    facts["metrics"] = evaluate(averaged, name, arguments)
+    store(name, command, arguments, facts)
+
+
+def choose_alpha(start: Path, tuned: Path, averaged: Path, arguments: argparse.Namespace) -> dict:
+    """Write the average with the best alpha on `dev`. RSSCN7 is shown and chooses nothing."""
+    command = ["interpolate", str(start), str(tuned), str(averaged), "--alphas", *map(str, ALPHAS)]
+    command += ["--dataset", str(arguments.corpora / "ten"), "--split", "dev", "--languages", *DEV_LANGUAGES]
+    command += ["--choose", "nearly_in_domain", "--benchmarks", "rsicd", f"rsscn7={arguments.rsscn7}"]
     if status := run_training([sys.executable, "-m", "rsmclip.hub", *command], cwd=ROOT):
         sys.exit(status)
-    minutes = (time.perf_counter() - began) / 60
-    found = read_json(arguments.runs / name / "alphas.json")  # it names local folders, which are not stored
-    facts = {"minutes": minutes, "alpha": found["alpha"], "points": found["points"]}
-    measured = evaluate(arguments.runs / name, name, arguments)
-    store(name, ["interpolate", arguments.arm], arguments, facts | {"metrics": measured})
+    found = read_json(averaged / "alphas.json")  # it names local folders, which are not stored
+    return {"alpha": found["alpha"], "points": found["points"]}
 
 
 def run_floors(arguments: argparse.Namespace) -> None:
@@ -292,7 +308,7 @@ def print_tables(arguments: argparse.Namespace) -> None:
     """Print the figures of the arms, the claims and the languages of the long run; draw the plot of the arms."""
     found = arm_names()
     draws = {arm: read_draws(arm) for arm in [*(arm for arm in NAMES if arm in found), *(set(found) - NAMES.keys())]}
-    print(arm_table(draws), claim_table(draws), "long, by language", language_table("long-0"), sep="\n\n")
+    print(arm_table(draws), claim_table(draws), "f_long, by language", language_table("f_long-0"), sep="\n\n")
     if arguments.plot:
         save(arm_plot(draws, NAMES), arguments.plot)
 
@@ -316,6 +332,8 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument("--rsscn7", type=Path, required=True, help="folder of RSSCN7's images by class")
         command.add_argument("--runs", type=Path, required=True, help="folder for the trained models")
         command.set_defaults(run=run)
+        if name == "interpolate":
+            command.add_argument("--alpha", type=float, help="share of the tuned model; by default chosen on dev")
         if name == "run":
             command.add_argument("--image_tower", required=True)
             command.add_argument("--text_tower", required=True)
