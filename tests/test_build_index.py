@@ -246,6 +246,14 @@ def test_an_index_from_known_embeddings_is_current_for_the_command(corpus_folder
     np.testing.assert_allclose(open_index(tmp_path / "index").embeds, unit(embeds.flip(1).numpy()), atol=1e-6)
 
 
+def test_known_embeddings_replace_no_index_of_other_images(folder, corpus_folder, embedder, tmp_path):
+    build(folder, embedder, tmp_path / "index")
+    source = open_source(str(corpus_folder), "test")
+    with pytest.raises(UserError, match=str(folder)):
+        write_corpus_index(tmp_path / "index", source, embedder, embedder.images(source.corpus["test"]))
+    assert len(open_index(tmp_path / "index")) == 11
+
+
 def test_scenes_are_indexed_in_tiles(tmp_path, embedder):
     (tmp_path / "scenes").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (150, 210, 3), dtype=np.uint8)

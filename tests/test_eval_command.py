@@ -93,6 +93,20 @@ def test_tables_outcomes_pictures_and_index_are_left(output, corpus):
     assert (output.parent / "index" / "index.json").is_file()
 
 
+def test_an_index_of_other_images_is_refused_before_the_evaluation(
+    model_folder, corpus_folder, scenes, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("rsmclip.eval.evaluate.embed_corpus", None)  # so that a call would fail
+    rsmclip.build_index(scenes, model_folder, tmp_path / "index")
+    before = sorted((tmp_path / "index").iterdir())
+    data = ("--dataset", corpus_folder, "--split", "val", "--index", tmp_path / "index")
+    with pytest.raises(SystemExit):
+        command(model_folder, *data, "--output", tmp_path / "out")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert str(scenes) in error and str(corpus_folder) in error
+    assert sorted((tmp_path / "index").iterdir()) == before
+
+
 def test_a_second_run_computes_no_embedding_and_says_the_same(options, output, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("rsmclip.eval.embed.Embedder.compute", None)  # so that a call would fail
     command(*options, "--output", tmp_path / "again")
