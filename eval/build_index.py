@@ -5,6 +5,7 @@ next run continues: it uses the rows of all shards. At the end the main process 
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -156,7 +157,8 @@ def check_tiles(source: Source, tile: int | None, stride: int | None) -> None:
 
 def kept_index(source: Source, embedder: Embedder) -> Path:
     """Return a folder in `HF_HOME/rsmclip/indexes` for the index of a source by a model."""
-    key = json.dumps([source.name, source.split, embedder.hash])
+    name = os.path.realpath(source.name) if os.path.exists(source.name) else source.name
+    key = json.dumps([name, source.split, embedder.hash])
     return KEPT / blake2b(key.encode(), digest_size=12).hexdigest()
 
 
@@ -211,7 +213,7 @@ class Update:
         with writing(self.output):
             write_whole(self.output / UNFINISHED / RECORD, json.dumps(self.record | {"files": None, "images": None}))
         rows = self.find_rows()
-        if self.old and (rows.index < 0).all() and self.old.record["source"] != self.record["source"]:
+        if self.old and (rows.index < 0).all() and not same_source(self.old.record, self.record):
             raise UserError(f"{self.output} is an index of {self.old.record['source']}: {OTHER}")
         return [self.listing.pictures[number] for number in np.flatnonzero(rows.index < 0)]
 
@@ -286,10 +288,18 @@ def check_settings(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> No
     if [old[name] for name in ("tile", "stride")] != [new[name] for name in ("tile", "stride")]:
         raise UserError(f"{folder} is an index of {describe_tiles(old)}, not of {describe_tiles(new)}: {OTHER}")
     is_moved = old["kind"] == new["kind"] == "folder" and not Path(old["source"]).exists()
-    if old["source"] != new["source"] and not is_moved:
+    if not same_source(old, new) and not is_moved:
         raise UserError(f"{folder} is an index of {old['source']}, not of {new['source']}: {OTHER}")
     if old["split"] != new["split"]:
         raise UserError(f"{folder} is an index of {old['split'] or 'all splits'}: {OTHER}")
+
+
+def same_source(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether two records are of one folder or corpus. A folder has several names: links, names with `..`."""
+    if old["source"] == new["source"]:
+        return True
+    exist = old["kind"] == new["kind"] and os.path.exists(old["source"]) and os.path.exists(new["source"])
+    return exist and os.path.samefile(old["source"], new["source"])
 
 
 def describe_tiles(record: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import rsmclip
 from rsmclip.__main__ import main
 from rsmclip.core.errors import UserError
 from rsmclip.eval import build_index as module
-from rsmclip.eval.build_index import build_index, write_corpus_index
+from rsmclip.eval.build_index import build_index, kept_index, write_corpus_index
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.image_sources import open_source
 from rsmclip.eval.index import BadIndex, open_index
@@ -198,6 +198,17 @@ def test_a_folder_that_was_moved_keeps_its_embeddings(folder, embedder, tmp_path
     report = build(tmp_path / "moved", embedder, tmp_path / "index")
     assert (report.new, report.unchanged) == (0, 11)
     assert open_index(tmp_path / "index").record["source"] == str(tmp_path / "moved")
+
+
+def test_a_folder_with_another_name_keeps_its_embeddings(folder, embedder, tmp_path):
+    build(folder, embedder, tmp_path / "index")
+    (tmp_path / "link").symlink_to(folder)
+    for name in (tmp_path / "link", tmp_path / "index" / ".." / folder.name):
+        report = build(name, embedder, tmp_path / "index")
+        assert (report.new, report.unchanged) == (0, 11)
+        assert kept_index(open_source(str(name)), embedder) == kept_index(open_source(str(folder)), embedder)
+    (tmp_path / "copy").mkdir()
+    assert kept_index(open_source(str(tmp_path / "copy")), embedder) != kept_index(open_source(str(folder)), embedder)
 
 
 def test_another_folder_does_not_replace_the_index_of_one_that_is_gone(folder, corpus, embedder, tmp_path):
