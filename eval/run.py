@@ -15,7 +15,7 @@ from rsmclip.data.schema import hub_revision
 from rsmclip.eval import evaluate as measuring
 from rsmclip.eval.build_index import check_older, write_corpus_index
 from rsmclip.eval.build_index import describe as describe_index
-from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
+from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint, text_fingerprint
 from rsmclip.eval.embed import Embedder, processes
 from rsmclip.eval.image_sources import CorpusSource
 from rsmclip.eval.index_files import check_place
@@ -253,6 +253,8 @@ def describe(task: Task, content_hash: str, capitalize: bool) -> DatasetFacts:
         capitalize=capitalize,
         notes=[],
     )
+    if task.train is not None:
+        facts.probed_on = text_fingerprint([fingerprint(task.train), *(label or "" for label in task.train["label"])])
     if (benchmark := task.benchmark) is not None:
         if benchmark.images not in (None, len(task.rows)):
             facts.notes.append(f"{benchmark.title} has {benchmark.images} images ({benchmark.split}).")

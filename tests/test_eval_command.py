@@ -78,7 +78,7 @@ def test_the_results_are_those_of_the_functions_beneath(output, model_folder, co
     assert dataclasses.asdict(EvalResults.read(output)) == json.loads((output / "eval_results.json").read_text())
     assert set(results["datasets"]["scenes"]) == {
         *("dataset", "split", "revision", "rows", "fingerprint", "languages", "capitalize", "notes"),
-        *("benchmark", "prompts", "templates", "class_names", "citation", "license"),
+        *("benchmark", "prompts", "templates", "class_names", "probed_on", "citation", "license"),
     }
 
 
