@@ -295,7 +295,7 @@ def test_evaluations_of_the_same_split_give_a_figure_once():
     assert two.task_type == three.task_type == "zero-shot-image-classification"
     assert (two.dataset_type, two.metric_type) == ("rsscn7", "accuracy")
     assert (three.dataset_type, three.metric_type) == ("rsscn7", "transductive_accuracy")
-    with pytest.raises(ValueError, match="org/corpus, split test"):
+    with pytest.raises(UserError, match=r"org/corpus, split test.*mean_recall.*12\.3.*1\.0.*prompts"):
         model_index([first, replace(again, figures=[record | {"value": 1.0}])])
 
 
