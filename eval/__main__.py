@@ -66,7 +66,7 @@ def comparison_parser() -> argparse.ArgumentParser:
     parser.add_argument("a", type=Path, metavar="A", help="output folder of an evaluation")
     parser.add_argument("b", type=Path, metavar="B", help="output folder of another model on the same data")
     parser.add_argument("--samples", type=positive, default=1000, help="draws of the bootstrap (default: %(default)s)")
-    parser.add_argument("--all", action="store_true", help="compare every figure, not only the main ones")
+    parser.add_argument("--all", action="store_true", help="compare every figure but those between sentences")
     parser.add_argument("--output", type=Path, metavar="OUT", help="folder for the table in Markdown and JSON")
     return parser
 

@@ -5,6 +5,7 @@ next run continues: it uses the rows of all shards. At the end the main process 
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ from rsmclip.eval.tiles import Box, read_tiles, scene_size, tile_boxes, tile_coo
 
 KEPT = Path(HF_HOME) / "rsmclip" / "indexes"
 TILES_AT_ONCE = 16  # of one row of a scene, read by one thread
+OTHER = "choose another folder for the index"
 
 Result = TypeVar("Result")
 
@@ -155,7 +157,8 @@ def check_tiles(source: Source, tile: int | None, stride: int | None) -> None:
 
 def kept_index(source: Source, embedder: Embedder) -> Path:
     """Return a folder in `HF_HOME/rsmclip/indexes` for the index of a source by a model."""
-    key = json.dumps([source.name, source.split, embedder.hash])
+    name = os.path.realpath(source.name) if os.path.exists(source.name) else source.name
+    key = json.dumps([name, source.split, embedder.hash])
     return KEPT / blake2b(key.encode(), digest_size=12).hexdigest()
 
 
@@ -202,18 +205,16 @@ class Update:
     def plan(self) -> list[Picture]:
         """Lock the folder, and return the images to embed."""
         take_folder(self.output, self.lock)
+        check_older(self.output, self.record)
         with user_errors(BadIndex):
             self.old = open_index(self.output) if read_record(self.output) else None
-            begun = read_record(self.output / UNFINISHED) if any(open_shards(self.output / UNFINISHED)) else None
-        for record in filter(None, [self.old and self.old.record, begun]):
-            check_settings(self.output, record, self.record)
         self.listing = self.source.list()
         self.compare(self.old)
         with writing(self.output):
             write_whole(self.output / UNFINISHED / RECORD, json.dumps(self.record | {"files": None, "images": None}))
         rows = self.find_rows()
-        if self.old and (rows.index < 0).all() and self.old.record["source"] != self.record["source"]:
-            raise UserError(f"{self.output} is an index of {self.old.record['source']}: choose another --output")
+        if self.old and (rows.index < 0).all() and not same_source(self.old.record, self.record):
+            raise UserError(f"{self.output} is an index of {self.old.record['source']}: {OTHER}")
         return [self.listing.pictures[number] for number in np.flatnonzero(rows.index < 0)]
 
     def compare(self, old: Index | None) -> None:
@@ -265,18 +266,40 @@ class Update:
         return same_names and self.source.kind == "folder"
 
 
+def check_older(folder: Path, record: dict[str, Any]) -> None:
+    """
+    Raise [`UserError`] if a folder has an index, complete or begun, that another record describes.
+
+    Args:
+        folder (`Path`): Folder of an index; it may be missing.
+        record (`dict[str, Any]`): The result of [`describe`] for the new index.
+    """
+    with user_errors(BadIndex):
+        begun = read_record(folder / UNFINISHED) if any(open_shards(folder / UNFINISHED)) else None
+        found = [read_record(folder), begun]
+    for old in filter(None, found):
+        check_settings(folder, old, record)
+
+
 def check_settings(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Raise [`UserError`] if an index was made with other settings. A folder that was moved may have a new name."""
-    other = "choose another --output"
     if old["model_hash"] != new["model_hash"]:
-        raise UserError(f"{folder} is an index by another model, {old['model']}: {other}")
+        raise UserError(f"{folder} is an index by another model, {old['model']}: {OTHER}")
     if [old[name] for name in ("tile", "stride")] != [new[name] for name in ("tile", "stride")]:
-        raise UserError(f"{folder} is an index of {describe_tiles(old)}, not of {describe_tiles(new)}: {other}")
+        raise UserError(f"{folder} is an index of {describe_tiles(old)}, not of {describe_tiles(new)}: {OTHER}")
     is_moved = old["kind"] == new["kind"] == "folder" and not Path(old["source"]).exists()
-    if old["source"] != new["source"] and not is_moved:
-        raise UserError(f"{folder} is an index of {old['source']}, not of {new['source']}: {other}")
+    if not same_source(old, new) and not is_moved:
+        raise UserError(f"{folder} is an index of {old['source']}, not of {new['source']}: {OTHER}")
     if old["split"] != new["split"]:
-        raise UserError(f"{folder} is an index of {old['split'] or 'all splits'}: {other}")
+        raise UserError(f"{folder} is an index of {old['split'] or 'all splits'}: {OTHER}")
+
+
+def same_source(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return whether two records are of one folder or corpus. A folder has several names: links, names with `..`."""
+    if old["source"] == new["source"]:
+        return True
+    exist = old["kind"] == new["kind"] and os.path.exists(old["source"]) and os.path.exists(new["source"])
+    return exist and os.path.samefile(old["source"], new["source"])
 
 
 def describe_tiles(record: dict[str, Any]) -> str:
@@ -379,7 +402,7 @@ def append_batch(embedder: Embedder, batch: list[Prepared], shard: Shard) -> Non
 
 def write_corpus_index(folder: Path, source: Source, embedder: Embedder, image_embeds: torch.Tensor) -> None:
     """
-    Write the index of a corpus from embeddings that are computed already, in place of an older index.
+    Write the index of a corpus from embeddings that are computed already, in place of its older index.
 
     Args:
         folder (`Path`): Folder of the index.
@@ -400,6 +423,7 @@ def write_corpus_index(folder: Path, source: Source, embedder: Embedder, image_e
     lock = FileLock(folder / LOCK)
     try:
         take_folder(folder, lock)
+        check_older(folder, record)
         with writing(folder):
             write_index(folder, record, pictures, rows)
     finally:

@@ -15,13 +15,15 @@ import numpy as np
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import write_whole
-from rsmclip.eval.intervals import check_samples, draw_statistics, interval
+from rsmclip.eval.intervals import check_samples, described, draw_statistics, interval
 from rsmclip.eval.outcomes import Outcomes, statistics
 from rsmclip.eval.report import Table, as_markdown, as_text
 from rsmclip.eval.results import DatasetFacts, EvalResults
 
 # Fields of `DatasetFacts`
 MUST_AGREE = ("fingerprint", "split", "prompts", "templates", "class_names", "capitalize", "languages")
+FEWEST_DRAWS = 40  # with fewer, a 95 % interval has all draws
+FEWEST_IMAGES = 6  # if 5 images change alike, a sign test has p = 0.06
 MAIN = ("mean_recall", "zero_shot_accuracy", "transductive_accuracy")
 
 
@@ -75,8 +77,8 @@ def compare(
         a (`str` or `Path`): Output folder of an evaluation.
         b (`str` or `Path`): Output folder of another model on the same data.
         samples (`int`, *optional*, defaults to 1000): Draws of the bootstrap.
-        every (`bool`, *optional*, defaults to `False`): Whether to compare every figure. By default, mean recall and
-            the accuracies (zero-shot, transductive, probes) are compared.
+        every (`bool`, *optional*, defaults to `False`): Whether to compare every figure but those between
+            sentences. By default, mean recall and the accuracies (zero-shot, transductive, probes) are compared.
         output (`str` or `Path`, *optional*): Folder for the table in Markdown and JSON; by default no file is written.
 
     Raises:
@@ -109,7 +111,8 @@ def differences(
 
     Returns:
         `list[dict]`: Records of `dataset`, `language`, `metric`, `values` (of both models), `difference` (second minus
-            first), `interval` (95 %, of the difference), and `real` (whether the interval excludes zero).
+            first), `interval` (95 %, of the difference), and `real` (whether the interval excludes zero, of at
+            least 6 images and 40 draws).
 
     Raises:
         [`UserError`]: The rows of a dataset differ, or are in another order. Draws take the same rows of both.
@@ -125,8 +128,11 @@ def differences(
                 key = language, metric
                 values = [float(first[key][0]), float(second[key][0])]
                 low, high = interval(drawn_second[key] - drawn_first[key])
+                images = described(one[dataset], language, metric)["rows"]
+                is_tested = samples >= FEWEST_DRAWS and images >= FEWEST_IMAGES
                 record = {"dataset": dataset, "language": language, "metric": metric, "values": values}
-                record |= {"difference": values[1] - values[0], "interval": [low, high], "real": low > 0 or high < 0}
+                record |= {"difference": values[1] - values[0], "interval": [low, high]}
+                record["real"] = is_tested and (low > 0 or high < 0)
                 records.append(record)
     return records
 
@@ -156,6 +162,12 @@ def check_same(one: dict[str, DatasetFacts], other: dict[str, DatasetFacts], nam
                 raise UserError(
                     f"{names[0]} and {names[1]} differ in the {field} of {dataset}: evaluate both in the same way"
                 )
+        probed_on = {facts[dataset].probed_on for facts in (one, other)} - {None}
+        if len(probed_on) > 1:
+            raise UserError(
+                f"the probes of {names[0]} and {names[1]} learn from different rows of {dataset}: evaluate both with "
+                "one --train_split of one corpus"
+            )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -135,9 +135,11 @@ def measure_english(
     for language in sorted(captions.keys() - {"en"}):
         translated = set(zip(captions[language].rows.tolist(), captions[language].numbers.tolist(), strict=True))
         kept = np.array([pair in translated for pair in pairs])
+        if kept.sum() != len(translated):  # a caption has no English original: the galleries would differ
+            continue
         if kept.all():
             measured[language] = outcomes.retrieval["en"]
-        elif kept.sum() == len(translated):  # otherwise a caption has no English original: the galleries would differ
+        else:
             measured[language] = measure_retrieval(image_embeds, english.embeds[kept], english.rows[kept])
     return measured
 

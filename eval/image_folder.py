@@ -26,7 +26,8 @@ def read_image_folder(folder: Path) -> Dataset:
             class folder), ordered by label and file name.
 
     Raises:
-        [`UserError`]: The folder has no class folders, a class has no images, or two folders have the same class.
+        [`UserError`]: The folder has no class folders, a class has no images or has images beside a folder, or two
+            folders have the same class.
     """
     files = [(name, file) for name, place in sorted(class_folders(folder).items()) for file in images_of(place)]
     types = Features({"image": Image(decode=False), "image_id": Value("string"), "label": Value("string")})
@@ -70,7 +71,12 @@ def is_unicode(text: str) -> bool:
 
 
 def images_of(folder: Path) -> list[Path]:
-    files = [file for file in visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+    entries = visible(folder)
+    files = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir()]
+    if files and (inner := next((entry.name for entry in entries if entry.is_dir()), None)):
+        raise UserError(
+            f"class folder {folder} has images and the folder {inner!r}, which would be left out: move its images up"
+        )
     if not files:
         raise UserError(f"class folder {folder} contains no images; remove it if it is not a class")
     return files

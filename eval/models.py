@@ -43,7 +43,7 @@ ROBERTA = {"roberta", "xlm-roberta", "altclip_text_model"}  # positions start af
 
 
 def load_embedder(
-    name: str,
+    name: str | Path,
     batch_size: int = 128,
     dtype: str = "float32",
     device: str | torch.device | None = None,
@@ -55,8 +55,8 @@ def load_embedder(
     Load a model with its processor. Code in the model folder is run.
 
     Args:
-        name (`str`): Folder or Hub id of an RS-M-CLIP, of an adapter to it, of a model of `transformers` with
-            `get_image_features` and `get_text_features`, or of a model in OpenCLIP's layout.
+        name (`str` or `Path`): Folder or Hub id of an RS-M-CLIP, of an adapter to it, of a model of `transformers`
+            with `get_image_features` and `get_text_features`, or of a model in OpenCLIP's layout.
         batch_size (`int`, *optional*, defaults to 128): Images or texts per batch.
         dtype (`str`, *optional*, defaults to `"float32"`): Type of weights and activations: `"float32"`, `"bfloat16"`
             or `"float16"`. Embeddings are float32.
@@ -69,6 +69,7 @@ def load_embedder(
         [`UserError`]: There is no such model; it cannot be loaded; or it lacks a tower, a tokenizer or weights in
             safetensors.
     """
+    name = str(name)
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
     if batch_size < 1:
@@ -81,7 +82,7 @@ def load_embedder(
 
 def as_embedder(model: str | Path | Embedder, **options: object) -> Embedder:
     """Load a model by its name, see [`load_embedder`]. A model that is loaded already is returned unchanged."""
-    return model if isinstance(model, Embedder) else load_embedder(str(model), **options)
+    return model if isinstance(model, Embedder) else load_embedder(model, **options)
 
 
 def load(name: str, dtype: torch.dtype, revision: str | None) -> tuple[PreTrainedModel, ProcessorMixin]:

@@ -55,12 +55,11 @@ class Outcomes:
     agreement: dict[str, np.ndarray] = field(default_factory=dict)  # "pt>de": rank of each sentence's translation
 
     def save(self, path: Path) -> None:
-        """Write the outcomes to a `.npz` file."""
+        """Write the outcomes to a `.npz` file, without `agreement`."""
         arrays = {"ids": np.array(self.ids)}
         for kind in ("retrieval", "duplicates_right", "english", *CLASSIFICATIONS):
             for name, outcome in getattr(self, kind).items():
                 arrays |= {f"{kind}/{name}/{key}": value for key, value in vars(outcome).items() if value is not None}
-        arrays |= {f"agreement/{name}/": ranks for name, ranks in self.agreement.items()}
         with user_errors(OSError, prefix=f"{path} could not be written"):
             np.savez_compressed(path, **arrays)
 
@@ -77,7 +76,7 @@ class Outcomes:
             nested.setdefault((kind, name), {})[key] = array
         for (kind, name), values in nested.items():
             record = Classification if kind in CLASSIFICATIONS else Retrieval
-            getattr(outcomes, kind)[name] = values[""] if kind == "agreement" else record(**values)
+            getattr(outcomes, kind)[name] = record(**values)
         return outcomes
 
 

@@ -45,6 +45,7 @@ class DatasetFacts(Results):
     prompts: str | None = None  # name of the prompt set
     templates: dict[str, list[str]] | None = None  # by language
     class_names: dict[str, dict[str, str]] | None = None  # by language and class, if they are from `--classes`
+    probed_on: str | None = None  # hash of the rows of a corpus that probes learn from
     citation: str | None = None
     license: str | None = None
 

@@ -13,8 +13,9 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.files import absolute_name
 from rsmclip.data.schema import hub_revision
 from rsmclip.eval import evaluate as measuring
-from rsmclip.eval.build_index import write_corpus_index
-from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint
+from rsmclip.eval.build_index import check_older, write_corpus_index
+from rsmclip.eval.build_index import describe as describe_index
+from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint, text_fingerprint
 from rsmclip.eval.embed import Embedder, processes
 from rsmclip.eval.image_sources import CorpusSource
 from rsmclip.eval.index_files import check_place
@@ -85,7 +86,8 @@ def evaluate(
             A loaded model has its own cache, if any.
         no_cache (`bool`, *optional*, defaults to `False`): Whether to neither read nor write cached embeddings.
         samples (`int`, *optional*, defaults to 1000): Draws of the bootstrap.
-        index (`str` or `Path`, *optional*): Folder in which to also write a search index of the corpus.
+        index (`str` or `Path`, *optional*): Folder in which to also write a search index of the corpus: new,
+            empty, or an index of this split by this model.
         output (`str` or `Path`, *optional*): Folder for figures, tables and pictures; by default no file is written.
         command (`str`, *optional*): Recorded in the results.
 
@@ -95,7 +97,8 @@ def evaluate(
 
     Raises:
         [`UserError`]: There is nothing to evaluate on, an argument needs another one, a dataset, a split, a language,
-            a benchmark or the model does not exist, or `output` cannot be written.
+            a benchmark or the model does not exist, `index` is of other images or another model, or `output` cannot be
+            written.
     """
     # Check the arguments, because reading the datasets may take minutes.
     zero_shot, index, output = zero_shot or {}, index and Path(index), output and Path(output)
@@ -126,6 +129,8 @@ def evaluate(
     cache = EmbeddingCache(Path(cache_dir)) if cache_dir else EmbeddingCache()
     options = {"batch_size": batch_size, "dtype": dtype, "revision": revision, "shared": True}
     embedder = as_embedder(model, cache=None if no_cache else cache, **options)
+    if index:  # before the evaluation, which may take hours
+        check_older(index, describe_index(source_of(tasks[0]), embedder))
 
     # All processes embed and measure. The main process writes.
     measured = []
@@ -176,13 +181,17 @@ def measure_split(
     if task.train is not None:
         outcomes.probes = probe_split(embedder, task.train, rows, embedded)
     if index and processes().is_main_process:
-        corpus = DatasetDict({task.split: rows})
-        source = CorpusSource(absolute_name(task.dataset), corpus, task.split, hub_revision(rows))
-        write_corpus_index(index, source, embedder, embedded.image_embeds)
+        write_corpus_index(index, source_of(task), embedder, embedded.image_embeds)
     texts = [text for captions in embedded.captions.values() for text in captions.texts]
     facts = describe(task, corpus_fingerprint(rows, texts), capitalize=capitalize)
     sentences = measuring.measure_agreement(embedder, rows, task.languages)
     return Measured("corpus", facts, outcomes, task.benchmark, sentences, examples_of(rows, embedded))
+
+
+def source_of(task: Task) -> CorpusSource:
+    # The evaluated split, for its index.
+    corpus = DatasetDict({task.split: task.rows})
+    return CorpusSource(absolute_name(task.dataset), corpus, task.split, hub_revision(task.rows))
 
 
 def measure_images(embedder: Embedder, task: Task, transductive: bool, probes: bool, with_names: bool) -> Measured:
@@ -244,6 +253,8 @@ def describe(task: Task, content_hash: str, capitalize: bool) -> DatasetFacts:
         capitalize=capitalize,
         notes=[],
     )
+    if task.train is not None:
+        facts.probed_on = text_fingerprint([fingerprint(task.train), *(label or "" for label in task.train["label"])])
     if (benchmark := task.benchmark) is not None:
         if benchmark.images not in (None, len(task.rows)):
             facts.notes.append(f"{benchmark.title} has {benchmark.images} images ({benchmark.split}).")

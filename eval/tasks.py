@@ -222,11 +222,11 @@ def missing_prompts(benchmark: Benchmark, languages: Sequence[str]) -> list[str]
     unknown = [code for code in languages if code not in benchmark.templates]
     if not unknown:
         return []
-    lack = f"prompt set {benchmark.prompts!r} of benchmark {benchmark.name!r} has no {', '.join(unknown)}"
+    codes, known = ", ".join(unknown), ", ".join(benchmark.templates)
+    lack = f"{benchmark.name!r} has no {codes} class names with prompts of the set {benchmark.prompts!r}, only {known}"
     if len(unknown) == len(languages):
-        raise UserError(f"{lack}; choose from its languages: {', '.join(benchmark.templates)}")
-    known = f"{benchmark.name!r} with prompt set {benchmark.prompts!r} has them in {', '.join(benchmark.templates)}"
-    return [f"No zero-shot figures in {', '.join(unknown)}: {known}."]
+        raise UserError(f"{lack}; name the classes of your own folder with rsmclip eval --classes")
+    return [f"No zero-shot figures in {codes}: {lack}."]
 
 
 def measure_folder(embedder: Embedder, task: Task) -> tuple[torch.Tensor, Outcomes]:

@@ -4,6 +4,7 @@ make train                             # once: the model outputs/demo
 python examples/lora.py
 """
 
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
 from rsmclip import build_corpus, train_model
+from rsmclip.data.schema import load_corpus
 
 MODEL, ADAPTER, CORPUS = "outputs/demo", "outputs/adapter", "outputs/pictures_corpus"
 FOLDER = demo_pictures()  # or the name of your folder, with metadata.csv
@@ -40,7 +42,7 @@ base = AutoModel.from_pretrained(MODEL, trust_remote_code=True, use_safetensors=
 model = PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().eval()
 processor = AutoProcessor.from_pretrained(ADAPTER, trust_remote_code=True)
 texts = ["an airport", "a beach", "a forest"]
-image = Image.open(sorted(FOLDER.glob("*.jpg"))[0])
+image = Image.open(BytesIO(load_corpus(CORPUS)["test"][0]["image"]["bytes"]))
 inputs = processor(text=texts, images=image, padding=True, return_tensors="pt")
 with torch.no_grad():
     scores = model(**inputs).logits_per_image.softmax(dim=-1)

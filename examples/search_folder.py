@@ -4,19 +4,21 @@ make train                             # once: the model outputs/demo
 python examples/search_folder.py
 """
 
+from pathlib import Path
+
 from demo_pictures import demo_pictures
 
 from rsmclip import build_index, load_embedder, search
 
 MODEL = "outputs/demo"  # or the Hub id of a model
-FOLDER = demo_pictures()  # or the name of your folder
+FOLDER = Path(demo_pictures())  # or Path("your folder"), with any folders inside
 INDEX = "outputs/pictures_index"
 
 model = load_embedder(MODEL)
 report = build_index(FOLDER, model, INDEX)  # a second run embeds new images only
 print(f"{report.new} new images, {report.unchanged} unchanged, {len(report.left_out)} left out")
 
-image = sorted(FOLDER.glob("*.jpg"))[0]
+image = FOLDER / search(INDEX, "a stadium", top=1, model=model)[0].entry["path"]
 queries = {
     "text": {"text": "um rio ao lado de uma floresta"},
     "image": {"image": image},

@@ -69,8 +69,9 @@ def model_index(evaluations: Sequence[Evaluation]) -> list[EvalResult]:
             # Fingerprints also differ if other languages were evaluated, so the values must differ too.
             if first.dataset_args != entry.dataset_args and abs(first.metric_value - entry.metric_value) > SAME:
                 raise UserError(
-                    f"two evaluations of {entry.dataset_name}, split {entry.dataset_split}, are of different images; "
-                    "rename the folder of one"
+                    f"two evaluations of {entry.dataset_name}, split {entry.dataset_split}, differ in "
+                    f"{entry.metric_name}: {first.metric_value:.1f} and {entry.metric_value:.1f}. Leave one out if "
+                    "captions, languages or prompts differ; rename the folder of one if the images differ"
                 )
     return list(found.values())
 

@@ -40,9 +40,11 @@ class Point:
         return mean_over_languages(next(iter(self.metrics.values())), RECALL)
 
     @property
-    def out_of_domain(self) -> float:
-        """Return the zero-shot accuracy over the folders and their languages."""
+    def out_of_domain(self) -> float | None:
+        """Return the zero-shot accuracy over the folders and their languages; `None` without folders."""
         _, *folders = self.metrics.values()
+        if not folders:
+            return None
         return float(np.mean([mean_over_languages(languages, ACCURACY) for languages in folders]))
 
 
@@ -84,28 +86,34 @@ def interpolate_best(
     start: Path, tuned: Path, folder: Path, alphas: Sequence[float], tasks: list[Task], rule: str, batch_size: int
 ) -> tuple[Point, Table]:
     """
-    Measure the average at each alpha, and write the model folder of the best one with a JSON file and a plot.
+    Measure the average at each alpha, and write the model folder of the best one with a JSON file.
+
+    With folders out of domain, a plot is written too.
 
     Args:
         start, tuned, folder: See [`interpolate`].
         alphas (`Sequence[float]`): Shares of the tuned model, from 0 to 1.
         tasks (`list[Task]`): Datasets of [`read_tasks`].
-        rule (`str`): Key of `RULES`. Of equal alphas the smallest is the best.
+        rule (`str`): Key of `RULES`. Of alphas with equal figures, the smallest is the best.
         batch_size (`int`): Images or texts per batch.
 
     Returns:
         `tuple[Point, Table]`: The best point, and a table of all.
 
     Raises:
-        [`UserError`]: As [`interpolate`]; nothing is left.
+        [`UserError`]: As [`interpolate`], or the rule `"mean"` has no folder out of domain; nothing is left.
     """
+    if rule == "mean" and len(tasks) == 1:
+        raise UserError(
+            "--choose mean needs images out of domain: give --benchmarks NAME=FOLDER, or --choose nearly_in_domain"
+        )
     with new_folder(folder) as unfinished:
         ingredients = read_ingredients([start, tuned])
         points = [measure(ingredients, alpha, tasks, batch_size) for alpha in sorted(set(alphas))]
         best = RULES[rule](points)
         save_model_folder(ingredients.average([1 - best.alpha, best.alpha]), ingredients.processor, unfinished)
 
-        # Leave the figures and their plot beside the model.
+        # Leave the figures and, with figures out of domain, their plot beside the model.
         corpus, *folders = tasks
         facts = {"start": str(start), "tuned": str(tuned), "rule": rule, "alpha": best.alpha}
         facts |= {"dataset": corpus.dataset, "split": corpus.split, "folders": {t.name: t.dataset for t in folders}}
@@ -113,8 +121,9 @@ def interpolate_best(
         values = [{field: getattr(point, field) for field in fields} for point in points]
         text = json.dumps(facts | {"points": values}, indent=2, ensure_ascii=False)
         write_whole(unfinished / FIGURES, text + "\n")
-        curve = [(point.alpha, point.in_domain, point.out_of_domain) for point in points]
-        save(trade_off(curve, best.alpha, [task.name for task in folders]), unfinished / PLOT)
+        if folders:
+            curve = [(point.alpha, point.in_domain, point.out_of_domain) for point in points]
+            save(trade_off(curve, best.alpha, [task.name for task in folders]), unfinished / PLOT)
     return best, point_table(points, tasks)
 
 
@@ -129,14 +138,12 @@ def read_tasks(dataset: str | None, split: str, languages: list[str] | None, ben
         benchmarks (`Sequence[str]`): `NAME=FOLDER` for each folder; `NAME` for the classes of the corpus.
 
     Raises:
-        [`UserError`]: A dataset or benchmark does not exist, or one is missing.
+        [`UserError`]: A dataset or benchmark does not exist, or the corpus is missing.
     """
     named = [entry for entry in benchmarks if "=" not in entry]
     folders = named_folders([entry for entry in benchmarks if "=" in entry], "--benchmarks")
-    if not dataset or not folders:
-        raise UserError(
-            "--alphas needs a corpus in domain and a folder out of domain: give --dataset and --benchmarks NAME=FOLDER"
-        )
+    if not dataset:
+        raise UserError("--alphas needs a corpus in domain: give --dataset")
     if len(named) > 1:
         raise UserError(f"--benchmarks: {named[0]!r} and {named[1]!r} have no folder; the corpus takes one of them")
     corpus = read_corpus(dataset, split, languages, named[0] if named else None)

@@ -45,18 +45,21 @@ def not_measured(results: RunResults, further: Sequence[Evaluation]) -> list[str
 
 
 def on_the_start(results: RunResults) -> Iterator[str]:
-    """Yield a sentence for each dataset and metric in which the model is worse than before its training."""
+    """Yield a sentence for each dataset and metric with languages that are below their figure before training."""
     own = {"figures": results.figures, "untrained": results.untrained}
     for name, found in {results.dataset: own, **results.benchmarks}.items():
         for metric, what in COMPARED.items():
-            worse = [
+            lower = [
                 f"`{record['language']}` {shown(record)}, {start[metric]:.1f} before"
                 for record in found["figures"]
                 if record["metric"] == metric
                 and (start := found["untrained"].get(record["language"], {})).get(metric, 0) >= record["value"] + 0.05
             ]
-            if worse:
-                yield f"Training made the {what} on `{name}` worse in these languages: {'; '.join(worse)}."
+            if lower:
+                yield (
+                    f"The {what} on `{name}` is below its value before training in these languages: "
+                    f"{'; '.join(lower)}. No test says which of these differences are real."
+                )
 
 
 def on_chance(by_key: dict, languages: list[str]) -> Iterator[str]:

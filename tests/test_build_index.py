@@ -15,7 +15,7 @@ import rsmclip
 from rsmclip.__main__ import main
 from rsmclip.core.errors import UserError
 from rsmclip.eval import build_index as module
-from rsmclip.eval.build_index import build_index, write_corpus_index
+from rsmclip.eval.build_index import build_index, kept_index, write_corpus_index
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.image_sources import open_source
 from rsmclip.eval.index import BadIndex, open_index
@@ -200,6 +200,17 @@ def test_a_folder_that_was_moved_keeps_its_embeddings(folder, embedder, tmp_path
     assert open_index(tmp_path / "index").record["source"] == str(tmp_path / "moved")
 
 
+def test_a_folder_with_another_name_keeps_its_embeddings(folder, embedder, tmp_path):
+    build(folder, embedder, tmp_path / "index")
+    (tmp_path / "link").symlink_to(folder)
+    for name in (tmp_path / "link", tmp_path / "index" / ".." / folder.name):
+        report = build(name, embedder, tmp_path / "index")
+        assert (report.new, report.unchanged) == (0, 11)
+        assert kept_index(open_source(str(name)), embedder) == kept_index(open_source(str(folder)), embedder)
+    (tmp_path / "copy").mkdir()
+    assert kept_index(open_source(str(tmp_path / "copy")), embedder) != kept_index(open_source(str(folder)), embedder)
+
+
 def test_another_folder_does_not_replace_the_index_of_one_that_is_gone(folder, corpus, embedder, tmp_path):
     build(folder, embedder, tmp_path / "index")
     folder.rename(tmp_path / "unmounted")
@@ -244,6 +255,14 @@ def test_an_index_from_known_embeddings_is_current_for_the_command(corpus_folder
     assert build_index(source, embedder, tmp_path / "index").unchanged == 36
     write_corpus_index(tmp_path / "index", source, embedder, embeds.flip(1))
     np.testing.assert_allclose(open_index(tmp_path / "index").embeds, unit(embeds.flip(1).numpy()), atol=1e-6)
+
+
+def test_known_embeddings_replace_no_index_of_other_images(folder, corpus_folder, embedder, tmp_path):
+    build(folder, embedder, tmp_path / "index")
+    source = open_source(str(corpus_folder), "test")
+    with pytest.raises(UserError, match=str(folder)):
+        write_corpus_index(tmp_path / "index", source, embedder, embedder.images(source.corpus["test"]))
+    assert len(open_index(tmp_path / "index")) == 11
 
 
 def test_scenes_are_indexed_in_tiles(tmp_path, embedder):

@@ -78,7 +78,7 @@ def test_the_results_are_those_of_the_functions_beneath(output, model_folder, co
     assert dataclasses.asdict(EvalResults.read(output)) == json.loads((output / "eval_results.json").read_text())
     assert set(results["datasets"]["scenes"]) == {
         *("dataset", "split", "revision", "rows", "fingerprint", "languages", "capitalize", "notes"),
-        *("benchmark", "prompts", "templates", "class_names", "citation", "license"),
+        *("benchmark", "prompts", "templates", "class_names", "probed_on", "citation", "license"),
     }
 
 
@@ -91,6 +91,20 @@ def test_tables_outcomes_pictures_and_index_are_left(output, corpus):
     assert {"corpus_confusion_pt.png", "scenes_confusion_en.png"} <= names
     assert Outcomes.load(output / "outcomes" / "corpus.npz").ids == list(corpus["val"]["image_id"])
     assert (output.parent / "index" / "index.json").is_file()
+
+
+def test_an_index_of_other_images_is_refused_before_the_evaluation(
+    model_folder, corpus_folder, scenes, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("rsmclip.eval.evaluate.embed_corpus", None)  # so that a call would fail
+    rsmclip.build_index(scenes, model_folder, tmp_path / "index")
+    before = sorted((tmp_path / "index").iterdir())
+    data = ("--dataset", corpus_folder, "--split", "val", "--index", tmp_path / "index")
+    with pytest.raises(SystemExit):
+        command(model_folder, *data, "--output", tmp_path / "out")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert str(scenes) in error and str(corpus_folder) in error
+    assert sorted((tmp_path / "index").iterdir()) == before
 
 
 def test_a_second_run_computes_no_embedding_and_says_the_same(options, output, tmp_path, monkeypatch, capsys):

@@ -12,7 +12,9 @@ from rsmclip.eval.embed import Embedder
 from rsmclip.eval.evaluate import (
     check_labels,
     embed_captions,
+    embed_corpus,
     evaluate_corpus,
+    measure_corpus,
     measure_retrieval,
     measure_transductive,
 )
@@ -83,6 +85,19 @@ def test_rows_without_a_caption_in_the_language_are_left_out(embedder):
     assert retrieval.rows.tolist() == retrieval.text_rows.tolist() == [0, 2]
     with pytest.raises(UserError, match="'nl'"):
         embed_captions(embedder, [None, [None], []], "nl")
+
+
+def test_the_gap_to_english_is_measured_over_one_gallery(embedder, corpus):
+    rows = corpus["val"].select(range(8))
+    captions = list(rows["captions"])
+    for row in range(4, 8):
+        captions[row] = captions[row] | {"en": None, "fr": None}  # pt has more images than en, fr has as many
+        captions[row - 4] = captions[row - 4] | {"de": None}
+    rows = rows.remove_columns("captions").add_column("captions", captions, feature=rows.features["captions"])
+    rows = rows.remove_columns("label").add_column("label", [None] * 8)
+    embedded = embed_corpus(embedder, rows, ["en", "pt", "fr", "de"])
+    outcomes = measure_corpus(embedder, rows, embedded, thorough=True)
+    assert outcomes.english.keys() == {"fr"} and outcomes.english["fr"].rows.tolist() == [0, 1, 2, 3]
 
 
 def test_the_table_has_languages_mean_and_floors():

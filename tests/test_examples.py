@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import rsmclip
+from rsmclip.core.images import decode_image
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.hub.export_onnx import export_onnx
 
@@ -63,6 +64,33 @@ def test_a_folder_is_searched(checkout, capsys):
     assert "36 new" in found[0] and [part.split(":")[0] for part in found[1:]] == ["text", "image", "text and image"]
     first = found[2].splitlines()
     assert Path(first[0].rpartition(" ")[2]).name == first[1].split()[1] and "1.000" in first[1]
+
+
+@pytest.fixture
+def folder_of_folders(corpus):
+    """A folder of a user: three images, none of which is a JPEG in the folder itself."""
+    place = Path("mine") / "more of them"
+    place.mkdir(parents=True)
+    for row, name in enumerate(("a.tif", "b.png", "c.webp")):
+        decode_image(corpus["test"][row]["image"], name).save(place / name)
+    return 'Path("mine")'
+
+
+def test_the_search_takes_a_folder_with_folders(checkout, folder_of_folders, capsys):
+    script = Path("examples/search_folder.py")
+    script.write_text(re.sub(r"(?m)^FOLDER = .*", f"FOLDER = {folder_of_folders}", script.read_text()))
+    runpy.run_path(str(script))
+    printed = capsys.readouterr().out
+    assert "3 new" in printed and printed.count("c.webp") >= 3
+
+
+def test_the_notebook_takes_a_folder_with_folders(checkout, folder_of_folders, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    book = json.loads(Path("examples/rsmclip.ipynb").read_text(encoding="utf-8"))
+    first, search = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"][:2]
+    first = re.sub(r"(?m)^FOLDER = .*", f"FOLDER = {folder_of_folders}", first)
+    Path("cells.py").write_text("\n".join((first, search)), encoding="utf-8")
+    assert len(runpy.run_path("cells.py")["found"]) == 3
 
 
 def test_a_csv_of_captions_fine_tunes_a_model(checkout, capsys):

@@ -1,6 +1,7 @@
 """Folders of images by class: rows, and the classes of folder names."""
 
 import os
+import shutil
 
 import pytest
 from PIL import Image
@@ -54,6 +55,19 @@ def test_a_folder_without_images_is_named(tmp_path):
     draw(tmp_path, "River/a.png")
     (tmp_path / "Forest").mkdir()
     (tmp_path / "Forest" / "notes.txt").write_text("")
+    with pytest.raises(UserError, match="Forest"):
+        read_image_folder(tmp_path)
+
+
+def test_a_folder_beside_the_images_of_a_class_is_named(tmp_path):
+    draw(tmp_path, "River/a.png", "Forest/a.png", "Forest/2019/b.png")
+    with pytest.raises(UserError, match="Forest.*'2019'"):
+        read_image_folder(tmp_path)
+    shutil.rmtree(tmp_path / "Forest" / "2019")
+    (tmp_path / "Forest" / ".cache").mkdir()
+    assert len(read_image_folder(tmp_path)) == 2
+    (tmp_path / "Forest" / "a.png").unlink()
+    (tmp_path / "Forest" / "folder.png").mkdir()
     with pytest.raises(UserError, match="Forest"):
         read_image_folder(tmp_path)
 

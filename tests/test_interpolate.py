@@ -108,6 +108,17 @@ def test_weights_are_read_once(model_folder, tuned, corpus_folder, scenes, tmp_p
     assert read == [folder / "model.safetensors" for folder in (model_folder, tuned)]
 
 
+@pytest.mark.parametrize("rule", ["in_domain", "nearly_in_domain"])
+def test_a_rule_without_folders_needs_none(rule, model_folder, tuned, corpus_folder, tmp_path, capsys):
+    options = ["--dataset", str(corpus_folder), "--languages", "en", "--choose", rule, "--alphas", "0", "1"]
+    main(["interpolate", str(model_folder), str(tuned), str(tmp_path / "out"), *options])
+    record = json.loads((tmp_path / "out" / "alphas.json").read_text())
+    recalls = [each["in_domain"] for each in record["points"]]
+    assert recalls[[0.0, 1.0].index(record["alpha"])] >= (0.99 if rule == "nearly_in_domain" else 1) * max(recalls)
+    assert record["folders"] == {} and [each["out_of_domain"] for each in record["points"]] == [None, None]
+    assert (tmp_path / "out" / "model.safetensors").is_file() and not (tmp_path / "out" / "alphas.png").exists()
+
+
 def point(alpha, recall, *accuracies):
     folders = {f"folder {n}": {"en": {"zero_shot_accuracy": value}} for n, value in enumerate(accuracies)}
     recalls = {"en": {"mean_recall": recall + 1, "zero_shot_accuracy": 0.0}, "pt": {"mean_recall": recall - 1}}
@@ -125,7 +136,7 @@ def test_a_rule_chooses_by_the_mean_over_languages_and_folders(rule, best):
 @pytest.mark.parametrize(
     ("options", "culprit"),
     [
-        (["--alphas", "0", "1"], "--benchmarks"),
+        (["--alphas", "0", "1"], "--dataset"),
         (["--alphas", "0", "1", "--benchmarks", "scenes=SCENES"], "--dataset"),
         (["--alphas", "0", "1", "--dataset", "CORPUS", "--benchmarks", "demo"], "NAME=FOLDER"),
         (["--alphas", "0", "1", "--dataset", "CORPUS", "--benchmarks", "demo", "rsicd", "s=SCENES"], "'rsicd'"),

@@ -257,6 +257,10 @@ def test_an_openclip_folder_gives_what_openclip_gives(tmp_path):
         load_embedder(str(reference))
 
 
+def test_results_can_record_the_name_of_a_model_that_was_given_as_a_path(model_folder):
+    assert load_embedder(model_folder, device="cpu").name == str(model_folder)
+
+
 def test_a_model_without_a_tower_is_refused(tmp_path):
     transformers.ViTModel(transformers.ViTConfig(**VISION)).save_pretrained(tmp_path / "vit")
     with pytest.raises(UserError, match="vit.*get_text_features.*get_image_features"):

@@ -106,7 +106,6 @@ def test_the_lower_median_counts_weights():
 
 def test_outcomes_are_read_as_they_were_written(tmp_path):
     outcomes = random_outcomes(4)
-    outcomes.agreement["en>pt"] = np.arange(40)
     outcomes.save(tmp_path / "o.npz")
     read, ones = Outcomes.load(tmp_path / "o.npz"), np.ones((1, 40))
     assert read.ids == outcomes.ids
@@ -147,6 +146,20 @@ def test_models_of_equal_skill_rarely_have_a_real_difference():
     assert real <= 9  # of 60, at 5 %
 
 
+@pytest.mark.parametrize(
+    ("images", "samples", "real"), [(6, 40, True), (5, 40, False), (6, 39, False), (1, 1000, False), (300, 1, False)]
+)
+def test_few_images_or_draws_make_no_difference_real(images, samples, real):
+    rows = np.arange(images)
+    ids = [str(row) for row in range(300)]  # most have no label
+    one, other = (
+        Outcomes(ids, probes={"p_probe": Classification(rows, rows * 0, np.arange(1), np.full(images, hit))})
+        for hit in (False, True)
+    )
+    records = differences({"d": one}, {"d": other}, samples)
+    assert [record["real"] for record in records] == [real] and records[0]["difference"] == 100
+
+
 @pytest.mark.parametrize("change", [lambda ids: ids[::-1], lambda ids: ids[:-1], lambda ids: [*ids[:-1], "another"]])
 def test_rows_that_are_not_in_pairs_are_not_compared(change):
     one, other = random_outcomes(1), random_outcomes(2)
@@ -163,6 +176,10 @@ def test_different_measurements_are_not_compared():
     named = replace(facts, class_names={"pt": {"a": "rio"}})
     with pytest.raises(UserError, match="class_names.*corpus"):
         check_same({"corpus": facts}, {"corpus": named}, ("a", "b"))
+    probed = replace(facts, probed_on="rows")
+    check_same({"corpus": facts}, {"corpus": probed}, ("a", "b"))  # then no probe is compared
+    with pytest.raises(UserError, match="train_split"):
+        check_same({"corpus": probed}, {"corpus": replace(facts, probed_on="other rows")}, ("a", "b"))
     with pytest.raises(UserError, match="a and b"):
         check_same({"corpus": facts}, {"rsscn7": facts}, ("a", "b"))
 

@@ -267,9 +267,10 @@ def test_comparison_puts_the_user_s_language_first_and_counts_what_is_shared(ans
     [
         (lambda a, code: a.classify(None, "red", "{}", code), "no_image"),
         (lambda a, code: a.classify("x", " ,; ，\n", "{}", code), "no_labels"),
+        (lambda a, code: a.classify("x", "red, red", "{}", code), "no_labels"),
         (lambda a, code: a.classify("x", '["red", "green"]', "{}", code), "bad_labels"),
-        (lambda a, code: a.classify("x", "red", "{} and {}", code), "bad_sentence"),
-        (lambda a, code: a.classify("x", "red", "{0.__class__} {}", code), "bad_sentence"),
+        (lambda a, code: a.classify("x", "red, blue", "{} and {}", code), "bad_sentence"),
+        (lambda a, code: a.classify("x", "red, blue", "{0.__class__} {}", code), "bad_sentence"),
         (lambda a, code: a.search_text("  ", code), "no_query"),
         (lambda a, code: a.search_image(None, code), "no_query"),
         (lambda a, code: a.compare({"en": "", "ko": " "}, code), "no_queries"),
@@ -347,7 +348,7 @@ def test_markup_in_captions_labels_and_queries_stays_text(tmp_path):
         answers.search_text(evil, "en"),
         answers.search_like(0, "en"),
         answers.compare({"en": evil}, "en"),
-        answers.classify(str(tmp_path / "a"), evil, "{}", "en"),
+        answers.classify(str(tmp_path / "a"), f"{evil}, red", "{}", "en"),
         answers.search_like(1, "en"),
         answers.example_list("en"),
     ):

@@ -78,7 +78,7 @@ def test_benchmarks_that_cannot_be_read_are_refused(corpus, folder, benchmarks, 
 
 
 def test_a_folder_without_names_in_the_languages_of_the_run_is_refused(corpus, folder):
-    with pytest.raises(UserError, match="'mine' has no pt.*en"):
+    with pytest.raises(UserError, match="'mine' has no pt class names.*'small'.* en;.*--classes"):
         load_run_tasks([f"mine={folder}"], ["pt"], {})
 
 

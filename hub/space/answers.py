@@ -71,7 +71,7 @@ class Answers:
 
         Args:
             path (`str`, *optional*): File of the image.
-            labels (`str`): Labels, separated by commas of any script, semicolons or line breaks.
+            labels (`str`): Two or more labels, separated by commas of any script, semicolons or line breaks.
             sentence (`str`): Hypothesis template with `{}` in place of the label; empty for the labels alone.
             language (`str`): Language of the answer.
         """
@@ -82,7 +82,7 @@ class Answers:
         names = [name.strip() for name in re.split(r"[,;\n，、；]", labels or "")]
         names = list(dict.fromkeys(name for name in names if name))
         sentence = (sentence or "").strip() or "{}"
-        if not names:
+        if len(names) < 2:  # one label has 100 % for any image
             raise Refusal(say(language, "no_labels"))
         if len(names) > MAX_LABELS:
             raise Refusal(say(language, "too_many_labels", found=len(names), limit=MAX_LABELS))
