@@ -185,7 +185,8 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     shares = "percent of train, val and test, for images without a stated split: 80/10/10 (default: all are train)"
     parser.add_argument("--split", metavar="PERCENT", help=shares)
     parser.add_argument("--seed", type=whole_number, default=0, help="seed of --split (default: 0)")
-    parser.add_argument("--translations", type=Path, metavar="DIR", help="output of translate, or your own *.jsonl")
+    given = "folder: output of translate, or *.jsonl files of yours"
+    parser.add_argument("--translations", type=Path, metavar="DIR", help=given)
     parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
     links = "read links that lead out of the folder of a source"
     parser.add_argument("--follow_links", action="store_true", help=links)

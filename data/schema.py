@@ -73,7 +73,10 @@ def load_corpus(
         with one_line_errors(name):
             corpus = DatasetDict(train=Dataset.load_from_disk(name))
     elif folder.is_dir() and not any(folder.rglob("*.parquet")):
-        raise UserError(f"the folder {name} has no dataset: make one with rsmclip data build")
+        raise UserError(
+            f"the folder {name} has neither parquet files nor the output of save_to_disk: make a corpus of it with "
+            f"rsmclip data build --source imagefolder={name} (or webdataset={name}) --output DIR"
+        )
     else:
         builder = open_builder(name, config_name, revision)
         with one_line_errors(name):
@@ -142,17 +145,16 @@ def one_line_errors(name: str) -> Iterator[None]:
     except ARCHIVE_ERRORS as error:
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"the dataset {name} has a damaged archive ({cause}): fetch the dataset again") from error
-    except (OSError, HTTPError, HFValidationError) as error:  # no such folder or id, or the Hub is out of reach
-        cause = type(error).__name__
+    except (OSError, HTTPError, HFValidationError) as error:  # no such folder or id, no access or network, a full disk
+        cause = " ".join(str(error).split()) or type(error).__name__
         if Path(name).is_dir():
-            raise UserError(f"the dataset {name} cannot be read: {' '.join(str(error).split()) or cause}") from error
-        raise UserError(
-            f"no folder {name}, and no dataset of this name could be read from the Hub ({cause})"
-        ) from error
+            raise UserError(f"the dataset {name} cannot be read: {cause}") from error
+        raise UserError(f"there is no folder {name}, and reading it from the Hub failed: {cause}") from error
     except YAMLError as error:  # of the card; a tag is no plain value
         raise UserError(f"the metadata in README.md of {name} is not valid: {' '.join(str(error).split())}") from error
-    except (DatasetsError, pa.ArrowException) as error:
-        raise UserError(f"the dataset {name} is damaged: {' '.join(str(error.__cause__ or error).split())}") from error
+    except (DatasetsError, pa.ArrowException) as error:  # damaged files, or a full disk
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"the dataset {name} cannot be read: {cause}") from error
     except (ValueError, RuntimeError, IndexError) as error:  # no such configuration, bad JSON; a script; no rows
         raise UserError(f"the dataset {name} cannot be read: {' '.join(str(error).split())}") from error
 
@@ -186,8 +188,14 @@ def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str], opt
     check_split(split, dataset)
     rows = dataset[split]
     if faults := list(column_faults(rows.features)):
-        raise UserError(f"the dataset does not have the columns of rsmclip.data: {'; '.join(faults)}")
-    counts = count_captions(rows)
+        raise UserError(
+            f"split {split!r} does not have the columns of a corpus ({'; '.join(faults)}): make a corpus with "
+            "rsmclip data build --source hub=DATASET --output DIR"
+        )
+    try:
+        counts = count_captions(rows)
+    except UserError as error:
+        raise UserError(f"split {split!r}, {error}: their lists need one length") from error
     if missing := [language for language in languages if not counts.get(language)]:
         present = [language for language, count in counts.items() if count]
         advice = f": give {option} {' '.join(present)}" if option and present else ""
