@@ -48,7 +48,7 @@ class WebDatasetShards:
         is_folder = Path(place).is_dir()
         folder, pattern = os.path.split(place)
         if is_folder:
-            found = Path(place).rglob("*")
+            found = Path(place).rglob("[!.]*")
         elif os.path.isdir(folder or "."):  # its name may have characters of patterns
             names = glob.glob(pattern, root_dir=folder or None, recursive=True) if pattern else []
             found = (Path(folder, name) for name in names)
@@ -156,10 +156,10 @@ def as_line(shard: Path, sample: dict) -> tuple[str, dict]:
     # Place, for error lines, and columns: decoded files by suffix, and the keys of the JSON file.
     place = f"{shard}: {sample['__key__']}"
     keys = parse_line(f"{place}.json", sample["json"])[1] if sample.get("json") else {}
-    for suffix, decode in (("txt", bytes.decode), ("cls", int)):
+    for suffix in ("txt", "cls"):
         if suffix in sample:
             with user_errors(ValueError, prefix=f"{place}.{suffix} cannot be read"):
-                keys[suffix] = decode(sample[suffix])
+                keys[suffix] = sample[suffix].decode("utf-8-sig").strip()
     return place, keys
 
 
