@@ -23,11 +23,13 @@ from yaml import YAMLError
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import recover
+from rsmclip.core.images import IMAGE_SUFFIXES
 from rsmclip.data.own_files import check_data_files, check_rows
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
 ARCHIVE_ERRORS = (BadZipFile, TarError, LZMAError, zlib.error, gzip.BadGzipFile, EOFError)
 GLOB = re.compile(r"[][*?]")
+SAVED = ("dataset_dict.json", "state.json")  # by `save_to_disk`, for several splits or one
 SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}\.parquet")
 ROWS_PER_BATCH = 10_000  # rows with captions in memory at once, while they are checked
 
@@ -85,6 +87,29 @@ def load_corpus(
     for rows in corpus.values():
         check_rows(name, rows)
     return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
+
+
+def is_corpus(folder: Path) -> bool:
+    """
+    Return whether a folder is a corpus rather than a folder of pictures.
+
+    A corpus was written by `rsmclip data build` or by `save_to_disk`, or has parquet files and no pictures. Hidden
+    files do not count.
+    """
+    if is_built(folder) or any((folder / name).is_file() for name in SAVED):
+        return True
+    suffixes, visited = set(), set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        visited.add(os.path.realpath(place))  # a link may lead to a folder above it
+        suffixes |= {Path(name).suffix.lower() for name in files if not name.startswith(".")}
+        new = (name for name in folders if os.path.realpath(os.path.join(place, name)) not in visited)
+        folders[:] = [name for name in new if not name.startswith(".")]
+    return ".parquet" in suffixes and not suffixes & set(IMAGE_SUFFIXES)
+
+
+def is_built(folder: Path) -> bool:
+    """Return whether a folder has the files that `rsmclip data build` writes."""
+    return (folder / "README.md").is_file() and any(folder.glob("data/*.parquet"))
 
 
 def open_builder(name: str, config_name: str | None = None, revision: str | None = None) -> DatasetBuilder:

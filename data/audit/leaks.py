@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from rsmclip.core.errors import UserError
 from rsmclip.core.images import IMAGE_SUFFIXES, image_bytes
 from rsmclip.data.audit.same_picture import INVERSE_TURNS, THUMBNAIL, Match, describe, find_matches
-from rsmclip.data.schema import check_schema, features, keep_encoded, load_corpus
+from rsmclip.data.schema import check_schema, features, is_corpus, keep_encoded, load_corpus
 
 PICTURES_PER_BATCH = 64  # encoded pictures that a process receives at once
 CAPTIONS_PER_BATCH = 1000
@@ -83,7 +83,7 @@ class Pictures:
 def load_audited(place: str) -> DatasetDict:
     """Load a corpus; if the folder has no corpus, load the pictures in it and its subfolders as one split."""
     folder = Path(place)
-    if folder.is_dir() and not any(path.suffix in (".parquet", ".arrow") for path in folder.rglob("*")):
+    if folder.is_dir() and not is_corpus(folder):
         return DatasetDict(pictures=picture_rows(folder))
     corpus = load_corpus(place)
     for split in corpus:
