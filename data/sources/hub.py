@@ -48,6 +48,7 @@ class HubDataset:
     """A dataset; `place` is its folder or id, then options, separated by commas."""
 
     citation = None
+    chosen = False
 
     def __init__(self, place: str):
         self.dataset_id, self.options = parse_options("hub", place, OPTIONS)

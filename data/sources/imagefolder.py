@@ -53,6 +53,7 @@ class ImageFolder:
 
     license = None
     citation = None
+    chosen = False
 
     def __init__(self, place: str):
         place, self.options = parse_options("imagefolder", place, OPTIONS)

@@ -58,7 +58,7 @@ class WebDatasetShards:
         if not self.shards:
             raise UserError(f"webdataset: no shard (.tar, .tar.gz, .tgz) in {place}; a pattern has * and ?")
         self.root = Path(place if is_folder else os.path.commonpath([path.parent for path in self.shards]))
-        self.chosen = not is_folder  # the caller named the shards, and nothing else of the folder is read
+        self.chosen = not is_folder
         self.name = self.root.resolve().name
 
     @property
