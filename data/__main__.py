@@ -89,6 +89,7 @@ def audit(arguments: argparse.Namespace) -> None:
     from rsmclip.data.audit import leaks
     from rsmclip.data.audit.remove import note_audit, remove_rows
     from rsmclip.data.audit.report import summary, write_report
+    from rsmclip.data.schema import is_built
 
     # An audit takes minutes. Check the arguments first.
     folder = Path(arguments.dataset)
@@ -113,11 +114,8 @@ def audit(arguments: argparse.Namespace) -> None:
         print(f"removed from train: {len(dropped):,} rows")
 
 
-def is_built(folder: Path) -> bool:
-    return (folder / "README.md").is_file() and any(folder.glob("data/*.parquet"))
-
-
 def check_audit(folder: Path, arguments: argparse.Namespace) -> None:
+    from rsmclip.data.schema import is_built
     from rsmclip.data.write import check_output
 
     if arguments.remove:
@@ -185,7 +183,8 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     shares = "percent of train, val and test, for images without a stated split: 80/10/10 (default: all are train)"
     parser.add_argument("--split", metavar="PERCENT", help=shares)
     parser.add_argument("--seed", type=whole_number, default=0, help="seed of --split (default: 0)")
-    parser.add_argument("--translations", type=Path, metavar="DIR", help="output of translate, or your own *.jsonl")
+    given = "folder: output of translate, or *.jsonl files of yours"
+    parser.add_argument("--translations", type=Path, metavar="DIR", help=given)
     parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
     links = "read links that lead out of the folder of a source"
     parser.add_argument("--follow_links", action="store_true", help=links)
@@ -201,12 +200,13 @@ def add_translate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DIR", help="corpus: folder or Hub id")
     parser.add_argument("--model", default=DEFAULT_MODEL, help=f"folder or Hub id (default: {DEFAULT_MODEL})")
     parser.add_argument("--revision", help="branch, tag or commit of the model on the Hub")
-    parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
+    library = "library that runs the model; vllm: chat models only (default: transformers)"
+    parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers", help=library)
     codes = f"languages to translate into (default: {' '.join(targets)})"
     parser.add_argument("--languages", nargs="+", choices=targets, default=targets, metavar="CODE", help=codes)
     variety = "variety of Portuguese that a chat model is asked for (default: Portuguese)"
     parser.add_argument("--portuguese", choices=PORTUGUESE, help=variety)
-    parser.add_argument("--batch_size", type=positive, help="sentences per batch")
+    parser.add_argument("--batch_size", type=positive, help="sentences per batch (default: 64, with vllm 4096)")
     output = "folder of translations; a second run continues an interrupted one"
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help=output)
     parser.add_argument("--dry_run", action="store_true", help="only count sentences and tokens")
@@ -214,7 +214,7 @@ def add_translate(parser: argparse.ArgumentParser) -> None:
 
 def add_audit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=audit)
-    parser.add_argument("dataset", metavar="DIR", help="corpus: folder or Hub id")
+    parser.add_argument("dataset", metavar="DIR", help="corpus (folder or Hub id), or folder of pictures")
     others = "corpora or folders of pictures to compare with DIR"
     parser.add_argument("--against", nargs="+", action="extend", default=[], metavar="DIR", help=others)
     report = "report to write, with REPORT.md and REPORT_pairs/ beside it"

@@ -72,13 +72,7 @@ def build_corpus(
             not empty and may not be overwritten.
     """
     sources = [named_source(source) if isinstance(source, str) else source for source in sources]
-    names = Counter(source.name for source in sources)
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
-    if not follow_links:
-        for source in sources:
-            if source.root and not getattr(source, "chosen", False):
-                check_links(links_in(source.root), source.root, "--follow_links reads it")
+    check_sources(sources, follow_links)
     if stretch is not None:
         check_stretch(*stretch)
     output = Path(output)
@@ -115,6 +109,16 @@ def build_corpus(
     return report
 
 
+def check_sources(sources: Sequence[Source], follow_links: bool) -> None:
+    """Raise [`UserError`] if two sources have one name, or a folder has a link out of it that may not be followed."""
+    names = Counter(source.name for source in sources)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UserError(f"two sources have the name {twice[0]}, so their image ids would be equal: rename one folder")
+    for source in sources:
+        if source.root and not source.chosen and not follow_links:
+            check_links(links_in(source.root), source.root, "--follow_links reads it")
+
+
 def usable_rows(
     sources: Iterable[Source], faults: list[Fault], skip_bad: bool, stretch: tuple[float, float] | None
 ) -> Iterator[tuple[SourceRow, bytes]]:
@@ -122,8 +126,9 @@ def usable_rows(
     seen: set[str] = set()
     for origin, row in ((source, row) for source in sources for row in source.rows()):
         if isinstance(row, UserError):
-            # The dataset card shows the place, so it is not the local path.
-            faults.append(Fault("malformed annotation", origin.name, str(row).replace(f"{origin.root}/", "")))
+            # The dataset card shows the place, so it is not the local path. Places in "." have none.
+            place = str(row) if str(origin.root) == "." else str(row).replace(f"{origin.root}/", "")
+            faults.append(Fault("malformed annotation", origin.name, place))
             continue
         if fault := find_fault(row, seen):
             faults.append(fault)

@@ -23,11 +23,13 @@ from yaml import YAMLError
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import recover
+from rsmclip.core.images import IMAGE_SUFFIXES
 from rsmclip.data.own_files import check_data_files, check_rows
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
 ARCHIVE_ERRORS = (BadZipFile, TarError, LZMAError, zlib.error, gzip.BadGzipFile, EOFError)
 GLOB = re.compile(r"[][*?]")
+SAVED = ("dataset_dict.json", "state.json")  # by `save_to_disk`, for several splits or one
 SHARD = re.compile(r"(\w+)-\d{5}-of-\d{5}\.parquet")
 ROWS_PER_BATCH = 10_000  # rows with captions in memory at once, while they are checked
 
@@ -73,7 +75,10 @@ def load_corpus(
         with one_line_errors(name):
             corpus = DatasetDict(train=Dataset.load_from_disk(name))
     elif folder.is_dir() and not any(folder.rglob("*.parquet")):
-        raise UserError(f"the folder {name} has no dataset: make one with rsmclip data build")
+        raise UserError(
+            f"the folder {name} has neither parquet files nor the output of save_to_disk: make a corpus of it with "
+            f"rsmclip data build --source imagefolder={name} (or webdataset={name}) --output DIR"
+        )
     else:
         builder = open_builder(name, config_name, revision)
         with one_line_errors(name):
@@ -82,6 +87,29 @@ def load_corpus(
     for rows in corpus.values():
         check_rows(name, rows)
     return DatasetDict({split: keep_encoded(rows) for split, rows in corpus.items()})
+
+
+def is_corpus(folder: Path) -> bool:
+    """
+    Return whether a folder is a corpus rather than a folder of pictures.
+
+    A corpus was written by `rsmclip data build` or by `save_to_disk`, or has parquet files and no pictures. Hidden
+    files do not count.
+    """
+    if is_built(folder) or any((folder / name).is_file() for name in SAVED):
+        return True
+    suffixes, visited = set(), set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        visited.add(os.path.realpath(place))  # a link may lead to a folder above it
+        suffixes |= {Path(name).suffix.lower() for name in files if not name.startswith(".")}
+        new = (name for name in folders if os.path.realpath(os.path.join(place, name)) not in visited)
+        folders[:] = [name for name in new if not name.startswith(".")]
+    return ".parquet" in suffixes and not suffixes & set(IMAGE_SUFFIXES)
+
+
+def is_built(folder: Path) -> bool:
+    """Return whether a folder has the files that `rsmclip data build` writes."""
+    return (folder / "README.md").is_file() and any(folder.glob("data/*.parquet"))
 
 
 def open_builder(name: str, config_name: str | None = None, revision: str | None = None) -> DatasetBuilder:
@@ -142,17 +170,16 @@ def one_line_errors(name: str) -> Iterator[None]:
     except ARCHIVE_ERRORS as error:
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"the dataset {name} has a damaged archive ({cause}): fetch the dataset again") from error
-    except (OSError, HTTPError, HFValidationError) as error:  # no such folder or id, or the Hub is out of reach
-        cause = type(error).__name__
+    except (OSError, HTTPError, HFValidationError) as error:  # no such folder or id, no access or network, a full disk
+        cause = " ".join(str(error).split()) or type(error).__name__
         if Path(name).is_dir():
-            raise UserError(f"the dataset {name} cannot be read: {' '.join(str(error).split()) or cause}") from error
-        raise UserError(
-            f"no folder {name}, and no dataset of this name could be read from the Hub ({cause})"
-        ) from error
+            raise UserError(f"the dataset {name} cannot be read: {cause}") from error
+        raise UserError(f"there is no folder {name}, and reading it from the Hub failed: {cause}") from error
     except YAMLError as error:  # of the card; a tag is no plain value
         raise UserError(f"the metadata in README.md of {name} is not valid: {' '.join(str(error).split())}") from error
-    except (DatasetsError, pa.ArrowException) as error:
-        raise UserError(f"the dataset {name} is damaged: {' '.join(str(error.__cause__ or error).split())}") from error
+    except (DatasetsError, pa.ArrowException) as error:  # damaged files, or a full disk
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"the dataset {name} cannot be read: {cause}") from error
     except (ValueError, RuntimeError, IndexError) as error:  # no such configuration, bad JSON; a script; no rows
         raise UserError(f"the dataset {name} cannot be read: {' '.join(str(error).split())}") from error
 
@@ -186,8 +213,14 @@ def check_schema(dataset: DatasetDict, split: str, languages: Sequence[str], opt
     check_split(split, dataset)
     rows = dataset[split]
     if faults := list(column_faults(rows.features)):
-        raise UserError(f"the dataset does not have the columns of rsmclip.data: {'; '.join(faults)}")
-    counts = count_captions(rows)
+        raise UserError(
+            f"split {split!r} does not have the columns of a corpus ({'; '.join(faults)}): make a corpus with "
+            "rsmclip data build --source hub=DATASET --output DIR"
+        )
+    try:
+        counts = count_captions(rows)
+    except UserError as error:
+        raise UserError(f"split {split!r}, {error}: their lists need one length") from error
     if missing := [language for language in languages if not counts.get(language)]:
         present = [language for language, count in counts.items() if count]
         advice = f": give {option} {' '.join(present)}" if option and present else ""

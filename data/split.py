@@ -1,13 +1,13 @@
 """Divide images into train, val and test. Images that show one picture, as in the leakage audit, stay together."""
 
 import math
-import os
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+from joblib import cpu_count
 
 from rsmclip.core.errors import UserError
 from rsmclip.data.audit.leaks import (
@@ -88,7 +88,7 @@ def divide(rows: Iterable[tuple[SourceRow, bytes]], division: Division) -> dict[
 
 def same_pictures(batches: Iterable[list[tuple[AuditedRow, bytes]]]) -> list[list[str]]:
     """Return the ids of the images that show each picture."""
-    processes = os.cpu_count() or 1
+    processes = cpu_count()
     decoded = list(map_in_order(decode_batch, batches, processes))
     if not decoded:
         return []

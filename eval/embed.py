@@ -8,7 +8,6 @@ computes a whole batch. Embeddings are therefore bitwise equal for any number of
 a CPU the number of threads of a process, `OMP_NUM_THREADS`, must be equal too.)
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from datasets import Dataset
+from joblib import cpu_count
 from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
@@ -28,7 +28,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.images import decode_image
 from rsmclip.eval.cache import EmbeddingCache, cache_key, fingerprint, model_hash, text_fingerprint
 
-DECODERS = min(8, os.cpu_count() or 1)  # threads
+DECODERS = min(8, cpu_count())  # threads
 PIECE = 16  # images that a thread decodes at a time
 
 

@@ -15,12 +15,11 @@ from PIL import Image
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import absolute_name
 from rsmclip.core.images import IMAGE_SUFFIXES, decode_rgb, image_bytes
-from rsmclip.data.schema import load_corpus
+from rsmclip.data.schema import is_corpus, load_corpus
 from rsmclip.eval.index import Index
 from rsmclip.eval.tiles import read_tiles
 
 ROWS_PER_BATCH = 256
-CORPUS_FILES = ("dataset_dict.json", "state.json")
 
 
 class Picture(NamedTuple):
@@ -179,8 +178,8 @@ def open_source(name: str, split: str | None = None, revision: str | None = None
     Open a folder of images, or a corpus.
 
     Args:
-        name (`str`): Folder of images; folder of a corpus; or Hub id of a corpus. A folder is a corpus if `datasets`
-            saved it, or if it has parquet files and no images.
+        name (`str`): Folder of images; folder of a corpus; or Hub id of a corpus. See
+            [`~rsmclip.data.schema.is_corpus`].
         split (`str`, *optional*): Split of a corpus; all splits by default.
         revision (`str`, *optional*): Branch, tag or commit of a corpus on the Hub.
 
@@ -220,12 +219,3 @@ def entry_image(source: Source, entry: dict[str, Any]) -> Image.Image:
     if "box" in entry:
         return read_tiles(source.file(entry["path"]), [entry["box"]])[0]
     return decode_rgb(source.read(entry["path"], entry.get("split"), entry.get("row")))
-
-
-def is_corpus(folder: Path) -> bool:
-    """Return whether a folder is a corpus rather than a folder of images."""
-    if any((folder / name).is_file() for name in CORPUS_FILES):
-        return True
-    listing = Listing()
-    suffixes = {Path(entry.name).suffix.lower() for entry in walk(folder, listing)}
-    return ".parquet" in suffixes and not suffixes & set(IMAGE_SUFFIXES)

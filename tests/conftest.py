@@ -1,5 +1,7 @@
 """Fixtures of several test files: a tiny model, tokenizer and corpus."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -56,6 +58,17 @@ SHARDS = [7, 5, 0, 6, 9, 4, 8, 6, 7, 8]  # rows of each shard of `sharded_corpus
 def own_cache(tmp_path, monkeypatch) -> None:
     """Keep files out of the user's cache of datasets."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """Let this process use one core, as in a small job on a large machine."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("the system has no affinity")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 @pytest.fixture

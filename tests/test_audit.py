@@ -81,7 +81,7 @@ def split_of(images: Iterable[Image.Image | bytes], captions: Iterable[list[str]
     return Dataset.from_dict(columns, features=FEATURES)
 
 
-def audit_one(num_processes: int = 1, **splits: Dataset) -> audit_module.AuditReport:
+def audit_one(num_processes: int | None = 1, **splits: Dataset) -> audit_module.AuditReport:
     return audit({"corpus": DatasetDict(splits)}, "corpus", num_processes)
 
 
@@ -259,6 +259,11 @@ def test_a_summary_counts_pairs_by_split(audited):
     text = summary(audited[0])
     assert "9 rows" in text and "2 pairs" in text
     assert text.endswith("| my corpus, train | my corpus, test | 1 |\n| my corpus, train | other, test | 1 |")
+
+
+def test_an_audit_takes_no_more_cores_than_its_job_has(pictures, monkeypatch, one_core):
+    monkeypatch.setattr(audit_module, "ProcessPoolExecutor", lambda count: pytest.fail(f"{count} processes"))
+    assert audit_one(None, train=split_of(pictures[:2])).pairs == []
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])

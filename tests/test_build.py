@@ -166,6 +166,14 @@ def test_a_malformed_annotation_of_one_image_stops_the_build_or_is_left_out(tmp_
     assert str(tmp_path) not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_path_of_a_line_is_shown_as_it_is_written(tmp_path, monkeypatch):
+    source = made_source(tmp_path / "made", file_name="../a.png")
+    monkeypatch.chdir(tmp_path / "made")
+    for folder in (source, "imagefolder=."):
+        report = build_corpus([folder], tmp_path / "out", skip_bad=True, overwrite=True)
+        assert report.faults[0].place.startswith("metadata.jsonl, line 1 ") and "'../a.png'" in report.faults[0].place
+
+
 def test_a_pattern_of_shards_shows_no_local_path_in_the_card(tmp_path):
     encoded = write_image(tmp_path / "0.png")
     files = {"a.json": '{"text": "a road ."}', "a.png": encoded, "b.json": '{"text": "a', "b.png": encoded}
@@ -308,7 +316,7 @@ def test_sources_of_one_name_or_without_usable_rows_are_refused(tmp_path):
     sources = [made_source(tmp_path / "one" / "same"), made_source(tmp_path / "two" / "same", rows=1, captions=[])]
     with pytest.raises(UserError, match="same"):
         build_corpus(sources, tmp_path / "out")
-    with pytest.raises(UserError, match="no usable rows"):
+    with pytest.raises(UserError, match="rows"):
         build_corpus(sources[1:], tmp_path / "out", skip_bad=True)
 
 

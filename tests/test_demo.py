@@ -5,6 +5,7 @@ import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from operator import itemgetter
 
 import datasets
 import numpy as np
@@ -35,6 +36,14 @@ def test_rows_are_a_function_of_seed_and_split():
     longer = list(demo_examples(seed=1, rows={"train": 30, "val": 4}))
     assert longer[:20] == first[:20] and longer[30:] == first[20:]
     assert first[0] != next(demo_examples(seed=2, rows={"train": 1}))
+
+
+def test_the_demo_takes_no_more_cores_than_its_job_has(tmp_path, monkeypatch, one_core):
+    started = []
+    monkeypatch.setattr(demo, "ProcessPoolExecutor", lambda *count: started.append(count) or ThreadPoolExecutor(1))
+    monkeypatch.setattr(demo, "write_corpus", lambda *arguments: None)
+    demo.build_demo(tmp_path)
+    assert started == [(1,)]
 
 
 def test_two_runs_that_start_at_once_draw_the_cached_corpus_once(tmp_path, monkeypatch):
@@ -101,7 +110,7 @@ def test_captions_tell_scenes_apart():
     """Two scenes of different number, color, kind or neighbor have different captions."""
     for language, captions in GRAMMARS.items():
         facts = {(s.kind, s.count, s.color, s.beside) for s in all_scenes()}
-        sentences = {(captions(s)[0], captions(s)[4]) for s in all_scenes()}
+        sentences = {itemgetter(0, 4)(captions(scene)) for scene in all_scenes()}
         assert len(sentences) == len(facts), language
 
 

@@ -193,6 +193,29 @@ def test_a_column_may_state_the_splits(tmp_path):
     assert [row["split"] for row in open_source("hub", str(folder)).rows()] == [None, None]
 
 
+def test_a_column_split_states_the_splits_of_a_dataset_that_is_not_divided(tmp_path):
+    columns = {"image": pictures(tmp_path, 1, 2), "text": ["A .", "B ."], "split": ["test", ""]}
+    types = IMAGE_AND_TEXT | {"split": Value("string")}
+    folder = save_dataset(tmp_path / "theirs", columns, types, ("train",))
+    assert [row["split"] for row in open_source("hub", str(folder)).rows()] == ["test", None]
+    divided = save_dataset(tmp_path / "divided", columns, types, ("train", "validation"))
+    assert [row["split"] for row in open_source("hub", str(divided)).rows()] == ["train", "train", "val", "val"]
+
+
+@pytest.mark.parametrize("more", ["description", "keywords"])
+def test_a_list_of_texts_of_an_unknown_name_is_not_taken_for_captions(tmp_path, more):
+    kind = List(Value("string"))
+    columns = {
+        "image": [None],
+        "tags": [["sea", "boat"]],
+        more: [["A boat ."]] if more == "keywords" else ["A boat ."],
+    }
+    types = {"image": ImageFeature(), "tags": kind, more: kind if more == "keywords" else Value("string")}
+    folder = save_dataset(tmp_path / "theirs", columns, types)
+    with pytest.raises(UserError, match=f"captions=COLUMN.*tags.*{more}"):
+        rows_of(open_source("hub", str(folder)))
+
+
 def test_columns_and_fields_named_by_language_are_captions(tmp_path):
     image, texts = pictures(tmp_path, 1), {"en": ["A .", "B ."], "pt": ["C .", None]}
     types = {"image": ImageFeature(), "en": List(Value("string")), "pt": List(Value("string"))}

@@ -7,6 +7,8 @@ from datasets import Dataset, DatasetDict, Image
 from PIL import Image as Pillow
 
 from rsmclip.core.errors import UserError
+from rsmclip.data.demo.corpus import demo_card
+from rsmclip.data.write import write_corpus
 from rsmclip.eval.image_sources import CorpusSource, FolderSource, entry_image, open_source
 
 
@@ -96,6 +98,20 @@ def test_a_folder_with_parquet_files_and_images_is_a_folder_of_images(pictures, 
     (pictures.parent / "tables").mkdir()
     (pictures / "table.parquet").rename(pictures.parent / "tables" / "train.parquet")
     assert isinstance(open_source(str(pictures.parent / "tables")), CorpusSource)
+
+
+def test_a_built_corpus_may_have_a_picture_beside_it(tmp_path, corpus):
+    rows = [("val", row) for row in corpus["val"].select(range(2))]
+    write_corpus(rows, corpus["val"].features, tmp_path / "built", False, demo_card)
+    save_picture(tmp_path / "built" / "preview.png")
+    assert len(open_source(str(tmp_path / "built")).list().pictures) == 2
+
+
+def test_a_table_beside_a_link_to_pictures_is_no_corpus(tmp_path, pictures, corpus):
+    (tmp_path / "linked").mkdir()
+    corpus["val"].select(range(2)).to_parquet(tmp_path / "linked" / "labels.parquet")
+    (tmp_path / "linked" / "up").symlink_to(tmp_path)
+    assert isinstance(open_source(str(tmp_path / "linked")), FolderSource)
 
 
 def test_bad_sources_are_one_line(pictures, corpus_folder, corpus, tmp_path):

@@ -68,6 +68,22 @@ def test_a_damaged_csv_is_refused(tmp_path, content, culprit):
         rows_of(open_source("imagefolder", tmp_path))
 
 
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("between", [";", "\t", ", ", "; "])
+def test_a_csv_may_be_separated_as_excel_does_in_any_country(tmp_path, between, ends):
+    lines = (("file_name", "text", "label"), ("a.png", '"A, road; wide."', "river"))
+    (tmp_path / "metadata.csv").write_bytes(ends.join(map(between.join, lines)).encode())
+    (only,) = open_source("imagefolder", tmp_path).rows()
+    assert (only["image_id"], only["captions_en"]) == (f"{tmp_path.name}/a", ["A, road; wide."])
+    assert only["label"] == "river"
+
+
+def test_the_sign_that_needs_quotes_is_named(tmp_path):
+    (tmp_path / "metadata.csv").write_text("file_name;text\na.png;A road; wide.\n")
+    with pytest.raises(UserError, match="line 2.*';'"):
+        rows_of(open_source("imagefolder", tmp_path))
+
+
 def test_files_of_an_image_folder_that_are_not_used_are_noted_once(tmp_path, capsys):
     for name in ("a.png", "b.png", "train/c.jpg", "d.txt", "._e.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -92,6 +108,33 @@ def test_splits_may_be_folders(tmp_path):
     assert [row["image_id"] for row in rows] == ["mine/train/a", "mine/validation/a", "mine/test/a"]
     assert [row["split"] for row in rows] == ["train", "val", "test"]
     assert rows[1]["image"] == encoded
+
+
+@pytest.mark.parametrize("name", ["valid", "dev"])
+def test_a_folder_may_have_any_name_of_a_split(tmp_path, capsys, name):
+    for folder in ("train", name):
+        write_image(tmp_path / folder / "a.png")
+        image_folder(tmp_path / folder, {"file_name": "a.png", "text": folder})
+    rows = rows_of(open_source("imagefolder", tmp_path))
+    assert [row["split"] for row in rows] == ["train", "val"] and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("train/1.png", "./valid/2.png", "test/x/3.png", "more/test/4.png"), ["train", "val", "test", None]),
+        (("train/1.png", "plane/2.png"), [None, None]),  # as shards or a dataset of `train` only
+    ],
+)
+def test_the_folder_of_an_image_states_its_split_in_a_table_of_all_images(tmp_path, names, splits):
+    write_csv(tmp_path / "captions.csv", "file_name,text", *((name, "A.") for name in names))
+    assert [row["split"] for row in open_source("imagefolder", tmp_path).rows()] == splits
+
+
+def test_the_column_split_comes_before_the_folder(tmp_path):
+    lines = [("train/1.png", "A.", "test"), ("test/2.png", "B.", "")]
+    write_csv(tmp_path / "metadata.csv", "file_name,text,split", *lines)
+    assert [row["split"] for row in open_source("imagefolder", tmp_path).rows()] == ["test", "test"]
 
 
 def test_images_without_a_line_are_counted_and_the_first_are_named(tmp_path, capsys):

@@ -7,11 +7,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from rsmclip.core.errors import UserError
+from rsmclip.data.audit import leaks
 from rsmclip.data.build import UnusableRows, build_corpus
 from rsmclip.data.demo.corpus import demo_examples
 from rsmclip.data.schema import load_corpus
 from rsmclip.data.sources import open_source
-from rsmclip.data.split import Division, draw_parts, whole_numbers
+from rsmclip.data.split import Division, draw_parts, same_pictures, whole_numbers
 from tests.image_folders import image_folder, write_csv, write_image
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -55,6 +56,12 @@ def test_no_split_is_empty_when_sets_are_large():
 def test_the_seed_draws_another_split():
     first, again, other = (draw_parts([1] * 100, Division((50, 25, 25), seed)) for seed in (0, 0, 1))
     assert first == again != other
+
+
+def test_a_split_takes_no_more_cores_than_its_job_has(tmp_path, monkeypatch, one_core):
+    monkeypatch.setattr(leaks, "ProcessPoolExecutor", lambda count: pytest.fail(f"{count} processes"))
+    encoded = write_image(tmp_path / "a.png")
+    assert same_pictures([[(leaks.AuditedRow("corpus", "", name), encoded) for name in "ab"]]) == [["a", "b"]]
 
 
 @pytest.mark.parametrize("text", ["80/10", "80/10/20", "a/b/c", "110/-10/0", "nan/50/50", "", "80,10,10"])

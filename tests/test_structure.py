@@ -1,10 +1,13 @@
 """The parts of the package import each other in one direction only."""
 
 import ast
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 REMOTE_CODE = {"configuration_rsmclip", "modeling_rsmclip", "image_processing_rsmclip"}
@@ -68,3 +71,11 @@ def test_the_light_ground_floor_imports_the_image_processor_only_inside_function
     for path in files_of("core"):
         top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
         assert not [node.module for node in top if (node.module or "").startswith("rsmclip.image_processing")]
+
+
+def test_the_oldest_suite_pins_the_lower_bounds_of_the_hugging_face_libraries():
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "constraints-oldest.txt").read_text(), flags=re.MULTILINE))
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    bounds = dict(dependency.split(">=") for dependency in dependencies)
+    for name in ("accelerate", "datasets", "evaluate", "huggingface_hub", "peft", "safetensors", "transformers"):
+        assert Version(pins[name]) == Version(bounds[name]), name

@@ -1,6 +1,7 @@
 """Translation of a corpus: every sentence once, resumable, checked, with reasons for rejections."""
 
 import json
+import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -177,6 +178,16 @@ def test_ready_translations_and_files_are_not_written_over(corpus, engine, tmp_p
         translate_corpus(corpus, ["pt"], engine, tmp_path / "captions.jsonl", 3)
     with pytest.raises(UserError, match="English"):
         translate_corpus(make_corpus(["."], ["1."]), ["pt"], engine, tmp_path / "out", 3)
+
+
+def test_a_missing_detector_of_languages_is_named_before_a_sentence_is_translated(
+    corpus, engine, tmp_path, monkeypatch
+):
+    calls = asked_for(engine, monkeypatch)
+    monkeypatch.setitem(sys.modules, "lingua", None)
+    with pytest.raises(UserError, match=r"lingua.*\[translate\]"):
+        translate_corpus(corpus, ["pt"], engine, tmp_path / "out", 3)
+    assert not calls and not (tmp_path / "out").exists()
 
 
 def test_the_cost_counts_captions_sentences_translations_and_tokens(corpus, engine):

@@ -5,6 +5,7 @@ import math
 import re
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,15 @@ DATA = Path(__file__).with_name("translations")
 every_translation = pytest.mark.parametrize("row", CAPTIONS, ids=lambda row: row["en"][:20])
 
 
+@cache
+def rows_of_the_demo() -> list[dict]:
+    return [row for _, row in demo_examples(rows={"train": 54})]
+
+
 def captions_of_the_demo(language: str) -> dict[str, str]:
     """Map English captions of the demo corpus to those of another language."""
     pairs: dict[str, str] = {}
-    for _, row in demo_examples(rows={"train": 54}):
+    for row in rows_of_the_demo():
         pairs |= dict(zip(row["captions"]["en"], row["captions"][language], strict=True))
     return pairs
 

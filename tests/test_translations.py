@@ -79,6 +79,12 @@ def test_a_folder_without_translations_is_refused(tmp_path):
         read_translations(tmp_path, "*.jsonl")
 
 
+def test_a_file_of_translations_is_refused_beside_its_folder(tmp_path):
+    file = write_translations(tmp_path / "t", RIVER) / "captions.jsonl"
+    with pytest.raises(UserError, match=f"{file} is a file.*folder"):
+        load_translations(file)
+
+
 def test_ready_translations_are_judged(tmp_path):
     spoiled = {"en": "many planes .", "pt": "many planes.", "de": "Sure! Viele Flugzeuge."}
     translations = load_translations(write_translations(tmp_path / "t", RIVER, spoiled))

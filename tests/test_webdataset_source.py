@@ -54,6 +54,26 @@ def test_files_beside_the_shards_of_a_pattern_do_not_matter(tmp_path):
     build_corpus([f"webdataset={tmp_path}/*.tar"], tmp_path / "out")
 
 
+def test_hidden_files_of_a_folder_of_shards_do_not_matter(tmp_path):
+    write_shard(tmp_path / "mine" / "a.tar", captioned(write_image(tmp_path / "image.png"), "x"))
+    (tmp_path / "mine" / "._a.tar").write_bytes(b"left by another system")
+    assert len(rows_of(open_source("webdataset", tmp_path / "mine"))) == 1
+
+
+@pytest.mark.parametrize(("content", "label"), [("river\n", "river"), ("7", "7"), (b"\xef\xbb\xbf7\r\n", "7")])
+def test_a_class_is_a_name_or_a_number(tmp_path, content, label):
+    files = captioned(write_image(tmp_path / "a.jpg"), "a") | {"a.cls": content}
+    folder = write_shard(tmp_path / "mine" / "0.tar", files).parent
+    (only,) = open_source("webdataset", f"{folder},label=cls").rows()
+    assert only["label"] == label
+
+
+def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path):
+    files = {"a.jpg": write_image(tmp_path / "a.jpg"), "a.txt": "A road .\r\n".encode("utf-8-sig")}
+    (only,) = open_source("webdataset", write_shard(tmp_path / "mine" / "0.tar", files).parent).rows()
+    assert only["captions_en"] == ["A road ."]
+
+
 def test_names_of_shards_or_folders_state_the_splits(tmp_path):
     encoded = write_image(tmp_path / "a.jpg")
     for name in ("train/0.tar", "validation/0.tar", "test-0.tar", "more.tar"):
@@ -151,7 +171,7 @@ def test_a_damaged_sample_is_named(tmp_path, files, culprit):
 def test_a_damaged_shard_is_named(tmp_path, content):
     shard = write_shard(tmp_path / "mine" / "0.tar", captioned(write_image(tmp_path / "a.jpg"), "a"))
     shard.write_bytes(shard.read_bytes()[:700] if content is None else content)
-    with pytest.raises(UserError, match=f"the first sample of {shard} cannot be read"):
+    with pytest.raises(UserError, match=str(shard)):
         rows_of(open_source("webdataset", tmp_path / "mine"))
 
 
@@ -161,7 +181,7 @@ def test_a_shard_that_is_cut_or_damaged_after_some_samples_is_named(tmp_path, da
     files = captioned(write_image(tmp_path / "a.png"), "a", "b")  # four blocks of 512 bytes for each sample
     shard = write_shard(tmp_path / "mine" / "0.tar", files)
     shard.write_bytes(damage(shard.read_bytes()))
-    with pytest.raises(UserError, match=f"{shard}: the sample after a"):
+    with pytest.raises(UserError, match=rf"{shard}.* a\b"):
         rows_of(open_source("webdataset", tmp_path / "mine"))
 
 

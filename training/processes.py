@@ -23,6 +23,7 @@ from accelerate.utils import (
     ProjectConfiguration,
     broadcast_object_list,
 )
+from joblib import cpu_count
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, StateDictType
 
@@ -61,9 +62,8 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     if config.batch_size % accelerator.num_processes:
         raise UserError(f"batch_size {config.batch_size} is not a multiple of {accelerator.num_processes} processes")
     if accelerator.device.type == "cpu":  # launchers give each process one thread
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes))  # of this machine
-        torch.set_num_threads(config.cpu_threads or max(1, cores // processes))
+        torch.set_num_threads(config.cpu_threads or max(1, cpu_count() // processes))
     torch.backends.cudnn.benchmark = True  # otherwise the patch embedding takes a tenth of a step on an H100
     return accelerator
 

@@ -5,7 +5,6 @@ pictures are the same. The result does not depend on the number of processes.
 """
 
 import hashlib
-import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features
+from joblib import cpu_count
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from rsmclip.core.errors import UserError
 from rsmclip.core.images import IMAGE_SUFFIXES, image_bytes
 from rsmclip.data.audit.same_picture import INVERSE_TURNS, THUMBNAIL, Match, describe, find_matches
-from rsmclip.data.schema import check_schema, features, keep_encoded, load_corpus
+from rsmclip.data.schema import check_schema, features, is_corpus, keep_encoded, load_corpus
 
 PICTURES_PER_BATCH = 64  # encoded pictures that a process receives at once
 CAPTIONS_PER_BATCH = 1000
@@ -83,7 +83,7 @@ class Pictures:
 def load_audited(place: str) -> DatasetDict:
     """Load a corpus; if the folder has no corpus, load the pictures in it and its subfolders as one split."""
     folder = Path(place)
-    if folder.is_dir() and not any(path.suffix in (".parquet", ".arrow") for path in folder.rglob("*")):
+    if folder.is_dir() and not is_corpus(folder):
         return DatasetDict(pictures=picture_rows(folder))
     corpus = load_corpus(place)
     for split in corpus:
@@ -112,12 +112,13 @@ def audit(datasets: Mapping[str, DatasetDict], audited: str, num_processes: int 
     Args:
         datasets (`Mapping[str, DatasetDict]`): Outputs of [`load_audited`] by name.
         audited (`str`): Name of the dataset that may lose rows. Pairs without a row of it are left out.
-        num_processes (`int`, *optional*): Processes that decode, and threads that search; by default one per core.
+        num_processes (`int`, *optional*): Processes that decode, and threads that search; by default one per core
+            that this process may use.
 
     Raises:
         [`UserError`]: A picture cannot be decoded.
     """
-    num_processes = num_processes or os.cpu_count() or 1
+    num_processes = num_processes or cpu_count()
     report = AuditReport(audited, evaluated=set(evaluated_splits(datasets, audited)))
     for name, dataset in datasets.items():
         report.rows.update({(name, split): len(rows) for split, rows in dataset.items()})

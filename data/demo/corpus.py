@@ -15,6 +15,7 @@ import numpy as np
 from datasets import config as datasets_config
 from filelock import FileLock
 from huggingface_hub import DatasetCard, DatasetCardData
+from joblib import cpu_count
 from PIL import Image, ImageDraw, ImageFont
 
 from rsmclip.core.errors import user_errors
@@ -58,7 +59,7 @@ def demo_example(seed: int, split: str, split_number: int, index: int) -> tuple[
 
 def build_demo(output: Path, seed: int = 0, overwrite: bool = False) -> None:
     """Draw the demo corpus on all cores into a folder. `overwrite` replaces a corpus in this folder."""
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(cpu_count()) as pool:
         examples = demo_examples(seed, mapper=partial(pool.map, chunksize=20))
         write_corpus(examples, features(LANGUAGES), output, overwrite, demo_card)
 

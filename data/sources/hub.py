@@ -48,6 +48,7 @@ class HubDataset:
     """A dataset; `place` is its folder or id, then options, separated by commas."""
 
     citation = None
+    chosen = False
 
     def __init__(self, place: str):
         self.dataset_id, self.options = parse_options("hub", place, OPTIONS)
@@ -68,6 +69,11 @@ class HubDataset:
         return load_corpus(self.dataset_id, self.options.get("config"), self.options.get("revision"))
 
     @property
+    def states_splits(self) -> bool:
+        """Whether the dataset is divided. `datasets` calls a dataset without splits `train`."""
+        return list(self.corpus) != ["train"]
+
+    @property
     def languages(self) -> set[str]:
         """Languages of the columns, or of the fields of captions, that are named by a language code."""
         found = (self.columns(rows.features).table.languages for rows in self.corpus.values())
@@ -75,8 +81,7 @@ class HubDataset:
 
     def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all images of all splits."""
-        # `datasets` calls a dataset without splits `train`.
-        has_splits = "split" not in self.options and list(self.corpus) != ["train"]
+        has_splits = "split" not in self.options and self.states_splits
         for split, rows in self.corpus.items():
             columns, name = self.columns(rows.features), SPLIT_NAMES.get(split, split)
             pictures, texts = rows.select_columns(columns.table.image), rows.remove_columns(columns.table.image)
@@ -145,7 +150,7 @@ class HubDataset:
         image = self.choose("image", images, likely if len(likely) == 1 else [])
         label = self.choose("label", features, ["label"] if "label" in features else [None])
         single = [name for name, feature in features.items() if isinstance(feature, Value | ClassLabel)]
-        split = self.choose("split", single, [None])
+        split = self.choose("split", single, ["split" if "split" in single and not self.states_splits else None])
         named = next((name for name in NAMES_OF_IMAGES if name in single), None)
         key = self.choose("id", single, [named or ("id" if "id" in single else None)])
         captions, languages, struct = self.caption_columns(features)
@@ -154,9 +159,8 @@ class HubDataset:
 
     def caption_columns(self, features: Features) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
         captions = [name for name, feature in features.items() if holds_captions(feature)]
-        # A list of texts is likely captions under any name, a single text only under a known name.
         likely = [name for name in (*CAPTION_NAMES, *LANGUAGES) if name in captions]
-        likely += [name for name in captions if not is_string(features[name])]
+        likely += [name for name in captions if isinstance(features[name], dict)]
         chosen = self.choose("captions", captions, likely)
         if isinstance(features[chosen], dict):
             raw = not any(column_faults(features)) and RAW_CAPTIONS in features

@@ -1,8 +1,9 @@
 """Your own images: a folder with a CSV or JSON Lines file, as for `imagefolder` in `datasets`.
 
-`imagefolder=DIR` reads `metadata.jsonl` or `metadata.csv` in DIR and in its folders `train`, `val` (or `validation`)
-and `test`, or else the only CSV or JSON Lines file in DIR. By default the columns are `file_name` (path of the image),
-`text` (one caption) or in JSON `captions` (a list), and optionally `label` and `split`. Options name other columns:
+`imagefolder=DIR` reads `metadata.jsonl` or `metadata.csv` in DIR and in its folders `train`, `val` (or `validation`,
+`valid`, `dev`) and `test`, or else the only CSV or JSON Lines file in DIR. These folders state the split of their
+images. By default the columns are `file_name` (path of the image), `text` (one caption) or in JSON `captions` (a
+list), and optionally `label` and `split`. Options name other columns:
 `imagefolder=DIR,image=COLUMN,captions=COLUMN,label=COLUMN,split=COLUMN`.
 
 All lines with one file name are one image. `columns.py` says how columns and lines are read.
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.images import IMAGE_SUFFIXES
-from rsmclip.data.sources.columns import OPTIONS, Columns, Line, caption_columns, join_lines
+from rsmclip.data.sources.columns import OPTIONS, SPLIT_NAMES, Columns, Line, caption_columns, join_lines
 from rsmclip.data.sources.protocol import (
     SourceRow,
     attempt,
@@ -33,7 +34,7 @@ from rsmclip.data.sources.protocol import (
     read_field,
 )
 
-SPLIT_FOLDERS = {".": None, "train": "train", "val": "val", "validation": "val", "test": "test"}
+SPLIT_FOLDERS = {".": None, "train": "train", "val": "val", **SPLIT_NAMES, "test": "test"}
 DEFAULT_COLUMNS = {"image": "file_name", "label": "label", "split": "split"}
 JSON_LINES = (".jsonl", ".ndjson")
 SHOWN = 3  # names of images in a note
@@ -42,9 +43,8 @@ SHOWN = 3  # names of images in a note
 class Table(NamedTuple):
     """The lines of a metadata file."""
 
-    folder: str  # one of `SPLIT_FOLDERS`
     columns: Columns
-    images: dict[str, list[Line]]  # by path of the image, in the order of the first lines
+    images: dict[str, list[Line]]  # by path of the image in DIR, in the order of the first lines
     malformed: list[UserError]  # in place of lines
 
 
@@ -53,6 +53,7 @@ class ImageFolder:
 
     license = None
     citation = None
+    chosen = False
 
     def __init__(self, place: str):
         place, self.options = parse_options("imagefolder", place, OPTIONS)
@@ -68,23 +69,24 @@ class ImageFolder:
     def tables(self) -> list[Table]:
         """All metadata. Files that are not used are named in a note when this is read."""
         tables = [self.read_table(path, folder) for path, folder in self.metadata_files()]
-        listed = {self.root / table.folder / name for table in tables for name in table.images}
+        listed = {self.root / name for table in tables for name in table.images}
         if unused := [*self.ignored_metadata(), *self.images_except(listed)]:
             tqdm.write(f"note: {self.name}: {'; '.join(unused)}", file=sys.stderr)
         return tables
 
     def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all rows in the order of the metadata."""
+        splits = {name: SPLIT_FOLDERS.get(name.partition("/")[0]) for table in self.tables for name in table.images}
+        has_splits = not {None, "train"}.issuperset(splits.values())  # a folder `train` alone states no split
         for table in self.tables:
             yield from table.malformed
             for name, lines in table.images.items():
-                yield attempt(self.row, table, name, lines)
+                yield attempt(self.row, table.columns, name, lines, splits[name] if has_splits else None)
 
-    def row(self, table: Table, name: str, lines: list[Line]) -> SourceRow:
-        found = join_lines(lines, table.columns)
-        split = found.split or SPLIT_FOLDERS[table.folder]
-        image, place = (PurePosixPath(table.folder) / name).as_posix(), lines[0][0]
-        return make_row(self.name, self.root, image, split, found.captions_en, found.label, place, found.given)
+    def row(self, columns: Columns, name: str, lines: list[Line], split: str | None) -> SourceRow:
+        found, place = join_lines(lines, columns), lines[0][0]
+        split = found.split or split
+        return make_row(self.name, self.root, name, split, found.captions_en, found.label, place, found.given)
 
     def metadata_files(self) -> list[tuple[Path, str]]:
         """Return the files to read, each with its folder."""
@@ -114,8 +116,8 @@ class ImageFolder:
             if isinstance(name, UserError):
                 malformed.append(name)
             else:
-                images.setdefault(name, []).append((place, entry))
-        return Table(folder, columns, images, malformed)
+                images.setdefault((PurePosixPath(folder) / name).as_posix(), []).append((place, entry))
+        return Table(columns, images, malformed)
 
     def find_columns(self, path: Path, present: dict[str, None]) -> Columns:
         named = DEFAULT_COLUMNS | {role: self.options[role] for role in DEFAULT_COLUMNS if role in self.options}
@@ -160,7 +162,9 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]] | UserError]:
     failed = "cannot be read as CSV in UTF-8"
     with user_errors(OSError, UnicodeDecodeError, prefix=f"{path} {failed}"):
         text = path.read_bytes().decode("utf-8-sig")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    # Excel separates by `;` where the decimal sign is a comma.
+    delimiter = max(",;\t", key=text.lstrip("\r\n").partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter, skipinitialspace=True)
     header = None
     while True:
         place = f"{path}, line {reader.line_num + 1}"
@@ -176,6 +180,6 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]] | UserError]:
                 raise UserError(f"{place} has the column {twice[0]!r} twice")
         elif len(fields) != len(header):
             found = f"{len(fields)} fields, but the header has {len(header)}"
-            yield UserError(f"{place} has {found}; write a text with a comma in double quotes")
+            yield UserError(f"{place} has {found}; write a text with {delimiter!r} in double quotes")
         else:
             yield place, dict(zip(header, fields, strict=True))

@@ -28,6 +28,7 @@ class KarpathySource:
 
     name: str
     license = None
+    chosen = False
     citation: str
     languages = ()
     annotations: tuple[str, ...]  # possible names of the annotation file

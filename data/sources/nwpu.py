@@ -15,6 +15,7 @@ class NWPUCaptions:
 
     name = "nwpu"
     license = None
+    chosen = False
     languages = ()
     citation = (
         "Q. Cheng, H. Huang, Y. Xu, Y. Zhou, H. Li, Z. Wang: NWPU-Captions Dataset and MLCA-Net for Remote Sensing "

@@ -38,6 +38,7 @@ class Source(Protocol):
     license: str | None  # as the authors state it; `None` if none is known
     citation: str | None  # paper to cite, in one line
     languages: Collection[str]  # of the field `given`
+    chosen: bool  # whether the caller named the files, so that links among them are the caller's own
 
     def __init__(self, place: str): ...
 

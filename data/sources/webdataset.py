@@ -48,7 +48,7 @@ class WebDatasetShards:
         is_folder = Path(place).is_dir()
         folder, pattern = os.path.split(place)
         if is_folder:
-            found = Path(place).rglob("*")
+            found = Path(place).rglob("[!.]*")
         elif os.path.isdir(folder or "."):  # its name may have characters of patterns
             names = glob.glob(pattern, root_dir=folder or None, recursive=True) if pattern else []
             found = (Path(folder, name) for name in names)
@@ -58,7 +58,7 @@ class WebDatasetShards:
         if not self.shards:
             raise UserError(f"webdataset: no shard (.tar, .tar.gz, .tgz) in {place}; a pattern has * and ?")
         self.root = Path(place if is_folder else os.path.commonpath([path.parent for path in self.shards]))
-        self.chosen = not is_folder  # the caller named the shards, and nothing else of the folder is read
+        self.chosen = not is_folder
         self.name = self.root.resolve().name
 
     @property
@@ -156,10 +156,10 @@ def as_line(shard: Path, sample: dict) -> tuple[str, dict]:
     # Place, for error lines, and columns: decoded files by suffix, and the keys of the JSON file.
     place = f"{shard}: {sample['__key__']}"
     keys = parse_line(f"{place}.json", sample["json"])[1] if sample.get("json") else {}
-    for suffix, decode in (("txt", bytes.decode), ("cls", int)):
+    for suffix in ("txt", "cls"):
         if suffix in sample:
             with user_errors(ValueError, prefix=f"{place}.{suffix} cannot be read"):
-                keys[suffix] = decode(sample[suffix])
+                keys[suffix] = sample[suffix].decode("utf-8-sig").strip()
     return place, keys
 
 

@@ -24,7 +24,7 @@ from datasets import DatasetDict
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.errors import UserError, extra, user_errors
 from rsmclip.core.files import write_whole
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.schema import check_schema
@@ -144,13 +144,15 @@ def translate_corpus(
 
     Raises:
         [`~rsmclip.core.errors.UserError`]: `output` has translations by another model or cannot be written, the corpus
-            has no captions in English, or the model cannot be loaded.
+            has no captions in English, the model cannot be loaded, or Lingua is not installed.
     """
     sentences = distinct_sentences(corpus)
     if not sentences:
         raise UserError("the corpus has no captions in English")
     journal, state = Journal(output / "journal", engine), PartialState()
     check_model(output, journal)
+    with extra("translate"):
+        import lingua  # noqa: F401  # the checks need it, hours later
     run_batches({language: list(sentences) for language in languages}, GREEDY, engine, journal, batch_size)
 
     # One process selects the sentences to sample, because another run may write to the journals at any time.

@@ -96,6 +96,8 @@ def read_record(path: Path) -> dict:
 
 def read_translations(folder: Path, pattern: str) -> dict[str, dict[str, str]]:
     # A later line replaces an earlier line with an equal English caption. A note counts different translations.
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give its folder")
     if not (files := sorted(folder.glob(pattern))):
         raise UserError(f"no {pattern} with translations in {folder}")
     translations: dict[str, dict[str, str]] = {}
