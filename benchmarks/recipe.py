@@ -86,15 +86,19 @@ ARMS = {  # corpus and options
     "long": ("all", LONG),
     **{f"translated_{share}": (f"translated_{share}", CONTRASTIVE_ONLY) for share in SHARES},
 }
-NAMES = {  # of floors and arms in the plot
+NAMES = {  # of floors and arms in table and plot
     "ridge": "ridge regression",
-    "probed": "probed projections",
+    "probed": "projections alone",
     "a": "a: English",
     "b": "b: ten languages",
     "c": "c: b, self-distillation",
     "d": "d: a, self-distillation",
+    "b_long": "b, twice the steps",
+    "c_mild": "c, strong and mild views",
+    "c_global": "c, strong views",
     "e": "e: b, image tower frozen",
     "f_b": "f: b averaged with its start",
+    "distance1": "b, kept near its start",
     "a_free": "a, captions drawn freely",
     **{f"translated_{share}": f"b, {share} % translated" for share in SHARES},
     "long": "long run",
@@ -308,7 +312,7 @@ def print_tables(arguments: argparse.Namespace) -> None:
     """Print the figures of the arms, the claims and the languages of the long run; draw the plot of the arms."""
     found = arm_names()
     draws = {arm: read_draws(arm) for arm in [*(arm for arm in NAMES if arm in found), *(set(found) - NAMES.keys())]}
-    print(arm_table(draws), claim_table(draws), "f_long, by language", language_table("f_long-0"), sep="\n\n")
+    print(arm_table(draws, NAMES), claim_table(draws), "f_long, by language", language_table("f_long-0"), sep="\n\n")
     if arguments.plot:
         save(arm_plot(draws, NAMES), arguments.plot)
 

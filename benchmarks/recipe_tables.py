@@ -73,7 +73,7 @@ def differences(one: Draws, other: Draws, figure: str) -> list[np.ndarray]:
     return [one[seed][figure] - other[seed][figure] for seed in sorted(one.keys() & other.keys())]
 
 
-def arm_table(draws: Mapping[str, Draws]) -> str:
+def arm_table(draws: Mapping[str, Draws], names: Mapping[str, str]) -> str:
     """Return a table with a row for each arm: means over seeds, with half of the width of their intervals."""
     rows = []
     for arm, seeds in draws.items():
@@ -82,7 +82,7 @@ def arm_table(draws: Mapping[str, Draws]) -> str:
         for column in FIGURES:
             mean, (low, high) = mean_and_interval([values[column] for values in seeds.values()])
             cells.append(f"{mean:.1f} ± {(high - low) / 2:.1f}")
-        rows.append([arm, len(seeds), f"{np.mean(minutes):.0f}", *cells])
+        rows.append([names.get(arm, arm), len(seeds), f"{np.mean(minutes):.0f}", *cells])
     return table(["arm", "seeds", "minutes", *FIGURES], rows)
 
 

@@ -1,12 +1,16 @@
 """The corpora of the experiment's arms, and the interval of a difference between two arms."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import torch.nn.functional as F
 
-from rsmclip.benchmarks import recipe
+from rsmclip.benchmarks import recipe, recipe_tables
 from rsmclip.benchmarks.recipe_floors import STRENGTHS, caption_means, save_ridge_regression
 from rsmclip.benchmarks.recipe_tables import differences, mean_and_interval
+from rsmclip.core.files import write_whole
 from rsmclip.data.schema import load_corpus
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.embed import Embedder
@@ -82,3 +86,21 @@ def test_the_interval_of_a_difference_covers_images_and_seeds():
     (only,) = differences(arm([1.0, 1.0]), {1: arm([0.0, 0.5])[1]}, "recall")
     assert only == pytest.approx(np.full(recipe.SAMPLES + 1, 0.5))
     assert differences(arm([1.0]), {}, "recall") == []
+
+
+def test_table_and_plot_have_each_arm_with_its_mean_and_interval(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe_tables, "RESULTS", tmp_path)
+    rng = np.random.default_rng(0)
+    draws = {}
+    for arm, level in (("b", 20.0), ("f_b", 30.0)):
+        values = {figure: level + np.append(0, rng.normal(size=recipe.SAMPLES)) for figure in recipe_tables.FIGURES}
+        draws[arm] = {seed: values for seed in (0, 1)}
+        for seed in (0, 1):
+            write_whole(tmp_path / f"{arm}-{seed}" / "run.json", json.dumps({"minutes": 4 + 2 * seed}))
+    lines = recipe_tables.arm_table(draws, {"b": "ten languages"}).splitlines()[2:]
+    assert [line.split(" | ")[:3] for line in lines] == [["| ten languages", "2", "5"], ["| f_b", "2", "5"]]
+    assert re.search(r"\b20\.0 ± (1\.9|2\.0)", lines[0]) and "30.0 ±" in lines[1]
+    panels = recipe_tables.arm_plot(draws, {"b": "ten languages"}).axes
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["ten languages", "f_b"]
+    for panel in panels:
+        assert [sorted(line.get_xdata()) for line in panel.lines] == [[20.0, 30.0]] * 2
