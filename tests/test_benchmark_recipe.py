@@ -94,7 +94,7 @@ def test_table_and_plot_have_each_arm_with_its_mean_and_interval(tmp_path, monke
     draws = {}
     for arm, level in (("b", 20.0), ("f_b", 30.0)):
         values = {figure: level + np.append(0, rng.normal(size=recipe.SAMPLES)) for figure in recipe_tables.FIGURES}
-        draws[arm] = {seed: values for seed in (0, 1)}
+        draws[arm] = dict.fromkeys((0, 1), values)
         for seed in (0, 1):
             write_whole(tmp_path / f"{arm}-{seed}" / "run.json", json.dumps({"minutes": 4 + 2 * seed}))
     lines = recipe_tables.arm_table(draws, {"b": "ten languages"}).splitlines()[2:]
