@@ -82,7 +82,7 @@ ARMS = {  # corpus and options
     "b": ("ten", CONTRASTIVE_ONLY),
     "c": ("ten", []),
     "d": ("english", []),
-    "a_free": ("english_only", CONTRASTIVE_ONLY),
+    "a_free": ("english_only", [*CONTRASTIVE_ONLY, "--languages", "en"]),
     "long": ("all", LONG),
     **{f"translated_{share}": (f"translated_{share}", CONTRASTIVE_ONLY) for share in SHARES},
 }
