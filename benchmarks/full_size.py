@@ -1,4 +1,4 @@
-"""Run rs_m_clip.yaml and the recipes derived from it at full size, from the dry run to the exports, and measure each stage.
+"""Run rs_m_clip.yaml and recipes derived from it at full size, from the dry run to the exports; measure each stage.
 
     python -m rsmclip.benchmarks.full_size [RECIPE …] --tokenizer TOKENIZER --output RESULT.json
 
