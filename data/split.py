@@ -7,8 +7,8 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from joblib import cpu_count
 
+from rsmclip.core.cores import cpu_count
 from rsmclip.core.errors import UserError
 from rsmclip.data.audit.leaks import (
     PICTURES_PER_BATCH,

@@ -20,10 +20,10 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from datasets import Dataset
-from joblib import cpu_count
 from tqdm.auto import tqdm
 from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
+from rsmclip.core.cores import cpu_count
 from rsmclip.core.errors import UserError
 from rsmclip.core.images import decode_image
 from rsmclip.eval.cache import EmbeddingCache, cache_key, fingerprint, model_hash, text_fingerprint

@@ -23,11 +23,11 @@ from accelerate.utils import (
     ProjectConfiguration,
     broadcast_object_list,
 )
-from joblib import cpu_count
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, StateDictType
 
 from rsmclip import RSMCLIPModel
+from rsmclip.core.cores import cpu_count
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import is_local
 from rsmclip.training.config import SOURCES, TrainingConfig

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 from datasets import Dataset, DatasetDict, Features
-from joblib import cpu_count
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
+from rsmclip.core.cores import cpu_count
 from rsmclip.core.errors import UserError
 from rsmclip.core.images import IMAGE_SUFFIXES, image_bytes
 from rsmclip.data.audit.same_picture import INVERSE_TURNS, THUMBNAIL, Match, describe, find_matches

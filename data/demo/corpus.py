@@ -15,9 +15,9 @@ import numpy as np
 from datasets import config as datasets_config
 from filelock import FileLock
 from huggingface_hub import DatasetCard, DatasetCardData
-from joblib import cpu_count
 from PIL import Image, ImageDraw, ImageFont
 
+from rsmclip.core.cores import cpu_count
 from rsmclip.core.errors import user_errors
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import AUDIT_HEADING, NOT_AUDITED, SOURCES_HEADING, SPLITS_HEADING, TRANSLATION_HEADING
