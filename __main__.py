@@ -17,11 +17,12 @@ USAGE = f"usage: rsmclip {{{','.join(PARTS)}}} … (rsmclip PART --help lists th
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the part that the first argument names."""
+    """Run `rsmclip`. Bad input ends with one line and status 2."""
     run_command(lambda: run_part(sys.argv[1:] if arguments is None else arguments))
 
 
 def run_part(arguments: list[str]) -> None:
+    """Run the part that the first argument names. Only this part is imported."""
     part, *arguments = arguments or ["--help"]
     if part in ("-h", "--help"):
         print(USAGE + "\n\n" + "\n".join(f"  {name:10}{text}" for name, text in PARTS.items()))
@@ -49,6 +50,7 @@ def run_part(arguments: list[str]) -> None:
 
 
 def train(arguments: list[str]) -> None:
+    """Run train.py, or print its options."""
     if {"-h", "--help"} & set(arguments):  # train.py would import torch
         from rsmclip.training.command_line import ConfigParser
 

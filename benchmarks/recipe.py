@@ -311,7 +311,8 @@ def tower_hits(folder: Path, rows: Dataset, labels: np.ndarray) -> np.ndarray:
 def print_tables(arguments: argparse.Namespace) -> None:
     """Print the figures of the arms, the claims and the languages of the long run; draw the plot of the arms."""
     found = arm_names()
-    draws = {arm: read_draws(arm) for arm in [*(arm for arm in NAMES if arm in found), *(set(found) - NAMES.keys())]}
+    ordered = [*(arm for arm in NAMES if arm in found), *(arm for arm in found if arm not in NAMES)]
+    draws = {arm: read_draws(arm) for arm in ordered}
     print(arm_table(draws, NAMES), claim_table(draws), "f_long, by language", language_table("f_long-0"), sep="\n\n")
     if arguments.plot:
         save(arm_plot(draws, NAMES), arguments.plot)

@@ -57,7 +57,7 @@ def foreign_errors(prefix: str) -> Iterator[None]:
         raise
     except Exception as error:
         *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
-        module = innermost.f_globals["__name__"]  # not the file: an environment may lie in this project's folder
+        module = innermost.f_globals.get("__name__", "")  # an environment may lie in our folder
         if module.partition(".")[0] in ("rsmclip", "__main__") or module.endswith("_rsmclip"):
             raise
         with user_errors(Exception, prefix=prefix):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import FunctionType
 
 import pytest
 import yaml
@@ -205,6 +206,8 @@ def test_a_file_that_cannot_be_replaced_leaves_no_temporary_file(tmp_path):
 def test_any_failure_of_another_library_is_one_line_but_a_bug_of_ours_keeps_its_traceback():
     with pytest.raises(UserError, match="a.yaml fails: AttributeError"), foreign_errors("a.yaml fails"):
         yaml.safe_load(3)
+    with pytest.raises(UserError, match="a.yaml fails: .*zero"), foreign_errors("a.yaml fails"):
+        FunctionType(compile("1 // 0", "template", "eval"), {})()  # code of a template engine belongs to no module
     with pytest.raises(TypeError), foreign_errors("a.yaml fails"):
         printable(3)
 
