@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
 from datasets import Dataset
 from peft import PeftModel
@@ -371,8 +371,6 @@ def stop_if_told(run: Run, log: TrainingLog, stop: interruption.StopSignal) -> N
     if signal := stop.agreed():
         saved = save(run, log)
         log.close()
-        run.student = stop.group = None  # their groups of processes must have no other reference
-        processes.leave_group(run.accelerator)
         raise interruption.Stopped(signal, saved) if run.accelerator.is_main_process else SystemExit(128 + signal)
 
 
@@ -393,7 +391,6 @@ def main(arguments: list[str] | None = None, prog: str = "train.py") -> None:
     """Run the training. Bad input gives one line and status 2, a signal gives status 128 + its number."""
     transformers_logging.disable_progress_bar()
     run_command(lambda: train(command_line.parse_config(arguments, prog)), prog)
-    PartialState().destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """Shared parts of the command lines: usage errors of one line, types of arguments, exit status."""
 
 import argparse
+import atexit
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -50,6 +52,43 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
         command (`Callable`): The command.
         name (`str`, *optional*): Name of the program, printed before an error line.
     """
+    status = 0
+    try:
+        run_and_report(command, name)
+    except SystemExit as end:
+        if not in_group():
+            raise
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as bug:
+        if not in_group():
+            raise
+        sys.excepthook(type(bug), bug, bug.__traceback__)
+        status = 1
+    if in_group():
+        end_process(status)
+
+
+def in_group() -> bool:
+    """Return whether this process has joined a group of processes of `torch.distributed`."""
+    distributed = sys.modules.get("torch.distributed")  # most commands do not need torch
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def end_process(status: int) -> NoReturn:
+    """
+    End a process that has joined a group, without the end of the interpreter.
+
+    After an exchange, gloo's threads free its tensors, and need Python's lock (the GIL) for it. While the interpreter
+    ends, they abort the process, and if DDP holds the last reference to the group, they make it hang.
+    """
+    atexit._run_exitfuncs()  # what multiprocessing and others do at the end
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    os._exit(status)
+
+
+def run_and_report(command: Callable[[], object], name: str) -> None:
+    """Run a command. Its errors are printed and become `SystemExit`."""
     prefix = f"{name}: " if name else ""
     if sys.stdout is None:  # closed, as by `>&-`
         sys.stdout = io.StringIO()

@@ -2,9 +2,7 @@
 
 import os
 import resource
-import signal
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from accelerate import Accelerator
@@ -12,13 +10,13 @@ from datasets import Dataset, Image
 from torch import nn
 from torch.optim import Optimizer
 
+from rsmclip.core.command_line import end_process
 from rsmclip.core.errors import UserError
 from rsmclip.eval.cache import EmbeddingCache
 from rsmclip.eval.models import load_embedder
 from rsmclip.training.checkpoints import save_checkpoint
-from rsmclip.training.interruption import StopSignal
 from rsmclip.training.losses import Centering, clip_loss, sinkhorn_knopp
-from rsmclip.training.processes import leave_group, names_lost_peer
+from rsmclip.training.processes import names_lost_peer
 
 
 def join_processes(rank: int, processes: int, folder: Path) -> None:
@@ -31,7 +29,7 @@ def join_processes(rank: int, processes: int, folder: Path) -> None:
 
 def leave_processes() -> None:
     torch.distributed.barrier()  # a process that leaves early would break the exchange of the others
-    torch.distributed.destroy_process_group()
+    end_process(0)
 
 
 def one_of_several_processes(rank: int, processes: int, folder: Path) -> None:
@@ -73,8 +71,7 @@ def one_of_two(rank: int, folder: Path) -> None:
         save_checkpoint(accelerator, folder / "checkpoints", 10, keep=2)
     except UserError as error:
         (folder / f"{rank}.txt").write_text(str(error))
-    torch.distributed.barrier()
-    leave_group(accelerator)
+    leave_processes()
 
 
 def loses_its_peer(rank: int, folder: Path) -> None:
@@ -90,26 +87,7 @@ def loses_its_peer(rank: int, folder: Path) -> None:
                 torch.distributed.all_reduce(torch.ones(3))
     except UserError as error:
         (folder / "error.txt").write_text(str(error))
-
-
-def is_stopped(rank: int, folder: Path) -> None:
-    """Stop a run by a signal. Write the names of the threads before, and after when the process is about to end."""
-    from rsmclip import train  # takes seconds, which the other functions do not need
-
-    def threads() -> str:
-        return " ".join(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
-
-    join_processes(rank, 2, folder)
-    run = SimpleNamespace(step=5, saved=5, config=SimpleNamespace(output_dir=folder))
-    run.accelerator, run.student, _ = make_run()
-    log = SimpleNamespace(flush=lambda: None, close=lambda: None)
-    before = threads()
-    try:
-        with StopSignal(run.accelerator) as stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-            train.stop_if_told(run, log, stop)
-    except (UserError, SystemExit):
-        (folder / f"{rank}.txt").write_text(f"{before}\n{threads()}")
+    end_process(0)
 
 
 def embeds_its_share(rank: int, processes: int, folder: Path) -> None:

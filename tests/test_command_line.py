@@ -221,3 +221,41 @@ def test_a_closed_pipe_is_status_141_when_standard_output_was_replaced(monkeypat
         with pytest.raises(SystemExit) as end:
             run_command(command)
     assert end.value.code == 141
+
+
+IN_A_GROUP = """
+import atexit, os, sys
+import torch
+from rsmclip.core.command_line import run_command
+from rsmclip.core.errors import UserError
+
+class Witness:
+    def __del__(self, write=os.write):
+        write(2, b"interpreter ended")
+
+def command():
+    print("output")
+    if sys.argv[2] == "error":
+        raise UserError("bad")
+    if sys.argv[2] == "bug":
+        raise KeyError("a bug")
+    sys.exit(int(sys.argv[2]))
+
+sys.witness = Witness()
+atexit.register(print, "exit handlers")
+if sys.argv[1]:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+run_command(command)
+"""
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("0", 0), ("3", 3), ("error", 2), ("bug", 1)])
+@pytest.mark.parametrize("group", [False, True])
+def test_a_process_of_a_group_ends_before_its_interpreter(tmp_path, group, outcome, status):
+    # While the interpreter ends, gloo's threads would abort the process, or make it hang.
+    command = [sys.executable, "-c", IN_A_GROUP, str(tmp_path / "store") if group else "", outcome]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == status, ended.stderr
+    assert "output" in ended.stdout and "exit handlers" in ended.stdout
+    assert ("bad" in ended.stderr) == (outcome == "error") and ("Traceback" in ended.stderr) == (outcome == "bug")
+    assert ("interpreter ended" in ended.stderr) == (not group)

@@ -176,18 +176,6 @@ def whole_model(model: RSMCLIPModel, student: nn.Module, accelerator: Accelerato
     return whole.to(accelerator.device)
 
 
-def leave_group(accelerator: Accelerator) -> None:
-    """
-    Leave the group of processes before this process ends. The caller must not refer to a group or a prepared model.
-
-    After an exchange, gloo's threads free its tensors, and need Python's lock (the GIL) for it. If the interpreter
-    ends first, they abort the process. The end of the group waits for them. It releases the lock, unless DDP held the
-    last reference to the group: then the process hangs.
-    """
-    accelerator.free_memory()
-    PartialState().destroy_process_group()
-
-
 def describe_device(accelerator: Accelerator) -> str:
     """Return number and kind of the devices, like `2 × NVIDIA H100` or `1 × CPU (x86_64, 2 threads)`."""
     if accelerator.device.type == "cuda":
