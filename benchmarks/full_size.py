@@ -4,7 +4,8 @@
 
 Each stage is a command line of the project. The model has 366 M random parameters; a run has three steps of batch 8
 with all views on drawn images. A second run gets SIGTERM after its first step and is resumed: its weights and losses
-must equal those of the first run bit for bit. The result is written after each stage, and a second call continues.
+must equal those of the first run bit for bit. The result is written after each stage, and a second call continues. A
+call with a complete result prints its table.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import yaml
 from rsmclip.benchmarks.machine import describe_run
 from rsmclip.benchmarks.processes import measured
 from rsmclip.benchmarks.soak import RECIPE, steps_of
+from rsmclip.benchmarks.training_tables import table
 from rsmclip.core.command_line import OneLineParser, run_command
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import new_folder, read_json, write_whole
@@ -123,8 +125,20 @@ def run_recipe(recipe: str, precision: str, options: argparse.Namespace, record:
     shutil.rmtree(folder)
 
 
+def make_table(runs: dict[str, dict[str, dict]]) -> str:
+    """Return a row for each run: seconds and peak memory of its stages, disk, and whether the resumed run is equal."""
+    rows = []
+    for name, found in runs.items():
+        stages = [f"{stage['seconds']:.0f} s, {stage['peak_bytes'] / 1e9:.1f} GB" for stage in found.values()]
+        disk = f"{found['dry_run']['disk'].split(' (')[0]}, {found['training']['disk_bytes'] / 1e9:.1f} GB"
+        equal = "yes" if found["resumed"]["equal_weights"] and found["resumed"]["equal_losses"] else "no"
+        rows.append([name, *stages, disk, equal])
+    stages = [stage.replace("_", " ") for stage in next(iter(runs.values()))]
+    return table(["recipe, precision", *stages, "disk: dry run, found", "resumed equal"], rows)
+
+
 def run(options: argparse.Namespace) -> None:
-    """Run all stages and write the result. Exit with status 1 if a resumed run differs from the whole run."""
+    """Run all stages, write the result, print it. Exit with status 1 if a resumed run differs from the whole run."""
     record = read_json(options.output) if options.output.is_file() else {"tiny": options.tiny, "runs": {}}
     if record["tiny"] != options.tiny:
         raise UserError(f"{options.output} has results of the other size of the model: give another --output")
@@ -139,6 +153,7 @@ def run(options: argparse.Namespace) -> None:
     for recipe in options.recipes:
         for precision in options.precision:
             run_recipe(recipe, precision, options, record)
+    print(make_table(record["runs"]))
     resumed = [found["resumed"] for found in record["runs"].values() if "resumed" in found]
     sys.exit(0 if all(found["equal_weights"] and found["equal_losses"] for found in resumed) else 1)
 

@@ -27,7 +27,7 @@ def options(tokenizer, tmp_path):
 
 
 def test_an_interrupted_run_ends_like_the_whole_run(options, monkeypatch):
-    make_stages, wanted = full_size.make_stages, ("training", "interrupted", "resumed")
+    make_stages, wanted = full_size.make_stages, ("dry_run", "training", "interrupted", "resumed")
     monkeypatch.setattr(full_size, "make_stages", lambda config: {name: make_stages(config)[name] for name in wanted})
     with pytest.raises(SystemExit, match="0"):
         full_size.run(options)
@@ -39,14 +39,15 @@ def test_an_interrupted_run_ends_like_the_whole_run(options, monkeypatch):
     assert all(stages[name]["seconds"] > 0 and stages[name]["peak_bytes"] > 1e8 for name in wanted)
 
 
-def test_a_second_call_continues_after_the_last_stage_with_a_result(options, monkeypatch):
+def test_a_second_call_continues_after_the_last_stage_with_a_result(options, monkeypatch, capsys):
     ran = []
 
     def run_stage(name: str, *_: object) -> dict:
         ran.append(name)
         if name == "evaluation" and ran.count(name) == 1:
             raise UserError("no space left")
-        return {"equal_weights": True, "equal_losses": False}
+        found = {"seconds": 1.2, "peak_bytes": 2e9, "disk_bytes": 6.6e9, "equal_weights": True, "equal_losses": False}
+        return found | {"disk": "6.7 GB (checkpoints)"}
 
     monkeypatch.setattr(full_size, "run_stage", run_stage)
     with pytest.raises(UserError, match="no space left"):
@@ -55,6 +56,9 @@ def test_a_second_call_continues_after_the_last_stage_with_a_result(options, mon
         full_size.run(options)
     before = ["dry_run", "training", "interrupted", "resumed", "card"]
     assert ran == [*before, "evaluation", "evaluation", "export_openclip", "export_onnx"]
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("| no_self_distillation no |") and row.endswith("| 6.7 GB, 6.6 GB | no |")
+    assert row.count("1 s, 2.0 GB") == 8
     options.tiny = False
     with pytest.raises(UserError, match="other size"):
         full_size.run(options)
