@@ -379,7 +379,7 @@ def finish(run: Run, untrained: best.Metrics, log: TrainingLog) -> RunResults | 
     """Save the model, evaluate it on the test split, and write results, curve and card."""
     folder = Path(run.config.output_dir)
     if run.config.streaming and run.accelerator.is_local_main_process:
-        run.splits["train"].cache.remove()  # an early stop has left shards; a signal leaves them for the resumption
+        run.splits["train"].cache.remove()  # a run that a signal ends leaves its shards for the resumption
     if log.best is not None and log.best.step != run.step:  # the model is that of an earlier step
         restore(run, log.best.step)
     outcome.save_model(run, folder)

@@ -40,15 +40,17 @@ from rsmclip.benchmarks.recipe_floors import save_ridge_regression
 from rsmclip.benchmarks.recipe_tables import (
     RESULTS,
     SAMPLES,
-    arm_names,
     arm_plot,
     arm_table,
     claim_table,
+    exploratory_table,
     language_table,
     read_draws,
+    results,
 )
 from rsmclip.core.command_line import OneLineParser, run_command
 from rsmclip.core.drawing import save
+from rsmclip.core.errors import UserError
 from rsmclip.core.files import new_folder, read_json, write_whole
 from rsmclip.core.images import decode_image, image_bytes
 from rsmclip.data.audit.same_picture import find_matches, make_thumbnail
@@ -87,8 +89,8 @@ ARMS = {  # corpus and options
     **{f"translated_{share}": (f"translated_{share}", CONTRASTIVE_ONLY) for share in SHARES},
 }
 NAMES = {  # of floors and arms in table and plot
-    "ridge": "ridge regression",
-    "probed": "projections alone",
+    "ridge_b": "ridge regression",
+    "probed_b": "projections alone",
     "a": "a: English",
     "b": "b: ten languages",
     "c": "c: b, self-distillation",
@@ -197,6 +199,14 @@ def run_arm(arguments: argparse.Namespace) -> None:
     store(name, ["run", arguments.arm, *named], arguments, facts | {"metrics": measured}, further)
 
 
+def probed_start(arguments: argparse.Namespace) -> Path:
+    """Return the checkpoint that a run wrote after its probe."""
+    folder = arguments.runs / f"{arguments.arm}-{arguments.seed}" / "checkpoints" / "step-0"
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist: first run the arm {arguments.arm} with seed {arguments.seed}")
+    return folder
+
+
 def run_interpolation(arguments: argparse.Namespace) -> None:
     """
     Average a finished run with its probed start, and store the result as arm `f`.
@@ -204,7 +214,7 @@ def run_interpolation(arguments: argparse.Namespace) -> None:
     The alpha is chosen on `dev`, or given: the long run has trained on `dev`, and takes the alpha of the short runs.
     """
     tuned, name = arguments.runs / f"{arguments.arm}-{arguments.seed}", f"f_{arguments.arm}-{arguments.seed}"
-    start, averaged, began = tuned / "checkpoints" / "step-0", arguments.runs / name, time.perf_counter()
+    start, averaged, began = probed_start(arguments), arguments.runs / name, time.perf_counter()
     shutil.rmtree(averaged, ignore_errors=True)  # of an earlier call
     command = ["interpolate", arguments.arm]
     if arguments.alpha is not None:
@@ -231,10 +241,10 @@ def choose_alpha(start: Path, tuned: Path, averaged: Path, arguments: argparse.N
 
 def run_floors(arguments: argparse.Namespace) -> None:
     """Store the figures of the probed start of a finished run, and of ridge regression with its frozen towers."""
-    checkpoint = arguments.runs / f"{arguments.arm}-{arguments.seed}" / "checkpoints" / "step-0"
+    checkpoint = probed_start(arguments)
     splits = load_corpus(arguments.corpora / "ten")
     for floor in ("probed", "ridge"):
-        name, began = f"{floor}-{arguments.seed}", time.perf_counter()
+        name, began = f"{floor}_{arguments.arm}-{arguments.seed}", time.perf_counter()
         folder, facts = arguments.runs / name, {}
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier call
         if floor == "probed":
@@ -310,10 +320,11 @@ def tower_hits(folder: Path, rows: Dataset, labels: np.ndarray) -> np.ndarray:
 
 def print_tables(arguments: argparse.Namespace) -> None:
     """Print the figures of the arms, the claims and the languages of the long run; draw the plot of the arms."""
-    found = arm_names()
+    found = results()
     ordered = [*(arm for arm in NAMES if arm in found), *(arm for arm in found if arm not in NAMES)]
-    draws = {arm: read_draws(arm) for arm in ordered}
-    print(arm_table(draws, NAMES), claim_table(draws), "f_long, by language", language_table("f_long-0"), sep="\n\n")
+    draws = {arm: read_draws(found[arm]) for arm in ordered}
+    tables = [arm_table(draws, NAMES), claim_table(draws), exploratory_table(draws, NAMES)]
+    print(*tables, "f_long, by language", language_table("f_long-0"), sep="\n\n")
     if arguments.plot:
         save(arm_plot(draws, NAMES), arguments.plot)
 

@@ -122,10 +122,10 @@ def run(options: argparse.Namespace) -> None:
     for settings, seed in runs:  # before the first run
         parse_config(arguments_of(settings, seed, options))
     rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    for settings, seed in runs[rank::count]:
+    if not (own := runs[rank::count]):
+        return  # an error, as there is no result yet, would make the launcher end the runs of the other processes
+    for settings, seed in own:
         train(settings, seed, options)
-    if count > 1 and not any((folder_of(*each, options) / "eval_results.json").is_file() for each in runs):
-        return  # an error would make the launcher end the runs of the other processes
     write_whole(options.output / "table.md", make_table(options) + "\n")
     print(make_table(options))
 

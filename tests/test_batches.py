@@ -138,11 +138,15 @@ def test_a_bad_sampling_is_refused_by_name(sampling):
         CaptionSampling.parse("english_anchor", ["en", "pt"], 1)
 
 
-def test_weights_that_cannot_matter_are_refused_because_every_language_is_drawn():
-    with pytest.raises(UserError, match="en=3.*captions_per_image 2"):
-        CaptionSampling.parse("en=3", ["en", "pt"], 2)
-    CaptionSampling.parse("en=3", ["en", "pt", "fr"], 2)
-    CaptionSampling.parse("en=0", ["en", "pt"], 2)
+def test_weights_also_choose_the_language_of_a_caption_more_than_there_are_languages():
+    captions = {"en": ["one", "two", "three"], "pt": ["um", "dois", "três"]}
+
+    def share(sampling: str) -> float:
+        rng, parsed = np.random.default_rng(0), CaptionSampling.parse(sampling, ["en", "pt"], 3)
+        return np.mean([text in captions["en"] for _ in range(500) for text in parsed.draw(captions, rng)[0]])
+
+    assert share("uniform") == pytest.approx(0.5, abs=0.03)
+    assert share("en=30") > 0.62
 
 
 def test_translations_of_a_sentence_share_its_number():

@@ -88,6 +88,37 @@ def test_the_interval_of_a_difference_covers_images_and_seeds():
     assert differences(arm([1.0]), {}, "recall") == []
 
 
+@pytest.mark.parametrize(
+    ("offsets", "holds"), [([1.0, 2.0, 3.0], "yes"), ([-1.0, 2.0, 3.0], "no"), ([2.0], "no"), ([-9.0, -8.0], "yes")]
+)
+def test_a_claim_holds_if_the_interval_excludes_zero_and_several_seeds_agree(offsets, holds, monkeypatch):
+    one, other, figure = recipe_tables.CLAIMS[0]
+    monkeypatch.setattr(recipe_tables, "CLAIMS", [(one, other, figure)])
+    noise = np.append(0, np.random.default_rng(0).normal(size=recipe.SAMPLES) / 9)
+    draws = {one: {seed: {figure: 20 + offset + noise} for seed, offset in enumerate(offsets)}}
+    draws[other] = {seed: {figure: np.full(recipe.SAMPLES + 1, 20.0)} for seed in range(3)}
+    (row,) = recipe_tables.claim_table(draws).splitlines()[2:]
+    cells = row.strip("| ").split(" | ")
+    assert cells[1] == f"{np.mean(offsets):+.2f}" and cells[3].count(".") == len(offsets) and cells[4] == holds
+
+
+def test_an_exploratory_arm_is_compared_on_the_seeds_that_both_have():
+    def arm(offsets):
+        values = {seed: np.full(recipe.SAMPLES + 1, 20.0 + offset) for seed, offset in offsets.items()}
+        return {seed: dict.fromkeys(recipe_tables.FIGURES, value) for seed, value in values.items()}
+
+    draws = {"b": arm({0: 0.0, 1: 5.0}), "b_long": arm({1: 7.0}), "c_mild": arm({0: 1.0})}
+    (row,) = recipe_tables.exploratory_table(draws, {"b_long": "b, longer"}).splitlines()[2:]
+    assert row.startswith("| b, longer − b | 1 | +2.0 (+2.0 … +2.0) |")
+
+
+def test_arms_whose_names_begin_alike_are_kept_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe_tables, "RESULTS", tmp_path)
+    for name in ("b-0", "b-2x-0", "b-10", "probes", "pilots.json"):
+        (tmp_path / name).mkdir()
+    assert {arm: sorted(seeds) for arm, seeds in recipe_tables.results().items()} == {"b": [0, 10], "b-2x": [0]}
+
+
 def test_table_and_plot_have_each_arm_with_its_mean_and_interval(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe_tables, "RESULTS", tmp_path)
     rng = np.random.default_rng(0)

@@ -101,6 +101,15 @@ def test_a_process_without_a_run_does_not_end_those_of_the_others(options, monke
     assert not started and not (options.output / "table.md").exists()
 
 
+def test_a_process_whose_runs_all_fail_ends_with_an_error(options, monkeypatch):
+    fake_runs(monkeypatch, status=lambda arguments: 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UserError, match="no run"):
+        run(options)
+
+
 def test_the_best_combination_comes_first_with_its_interval(options, monkeypatch, capsys):
     options.seeds = [0, 1, 2]
     fake_runs(monkeypatch, lambda run: float(run["--seed"]) + 5 * (run["--learning_rate"] == "1e-9"))

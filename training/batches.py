@@ -216,14 +216,7 @@ class CaptionSampling:
             if "en" not in languages or count < 2:
                 raise UserError("language_sampling english_anchor needs en in languages and captions_per_image >= 2")
             return cls(dict.fromkeys(languages, 1.0), count, anchor="en")
-        weights = parse_weights("language_sampling", sampling, languages)
-        drawn = [weight for weight in weights.values() if weight > 0]
-        if len(drawn) <= count and len(set(drawn)) > 1:
-            raise UserError(
-                f"language_sampling {sampling!r} has no effect: captions_per_image {count} draws each of "
-                f"{len(drawn)} languages in every step; lower captions_per_image"
-            )
-        return cls(weights, count)
+        return cls(parse_weights("language_sampling", sampling, languages), count)
 
     def available(self, captions: Captions) -> dict[str, list[int]]:
         """Return the languages that can be drawn, and the indices of the captions in each of them."""

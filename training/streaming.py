@@ -189,7 +189,6 @@ def follow(loader: DataLoader, corpus: StreamedCorpus) -> Iterator[dict | UserEr
     finally:
         wanted.put([])  # ends the thread, also of a run that stops early
     fetcher.join()
-    corpus.cache.remove()
 
 
 def steps_ahead(loader: DataLoader, corpus: StreamedCorpus) -> int:

@@ -112,20 +112,24 @@ def test_a_stream_from_the_hub_outlives_faults_and_continues_after_an_outage(pad
         assert done + lines[1:] == expected, errors
 
 
-def test_a_run_on_a_stream_logs_the_same_losses_for_any_number_of_workers(sharded_corpus, tokenizer, tmp_path):
+def test_a_run_on_a_stream_logs_the_same_losses_for_any_number_of_workers_and_leaves_no_shard(
+    sharded_corpus, tokenizer, tmp_path
+):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     data = {"dataset": str(sharded_corpus), "tokenizer": str(tmp_path / "tokenizer"), "languages": ["en", "ko"]}
     fields = {"streaming": True, "shuffle_buffer": 16, "benchmarks": ["demo"], "max_train_steps": 8}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(TINY_RUN | data | fields))
-    losses = []
-    for workers in ("0", "2"):
-        output = tmp_path / workers
-        arguments = ["--config", tmp_path / "config.yaml", "--output_dir", output, "--num_workers", workers]
+    unchanged = "--learning_rate 1e-30 --best_figure mean_recall --evaluation_steps 1 --early_stop_evaluations 1"
+    losses = {}
+    for name, options in (("0", "--num_workers 0"), ("2", "--num_workers 2"), ("early stop", unchanged)):
+        output = tmp_path / name
+        arguments = ["--config", tmp_path / "config.yaml", "--output_dir", output, *options.split()]
         environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
         command = [sys.executable, str(ROOT / "train.py"), *map(str, arguments)]
         run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=100)
         assert run.returncode == 0, run.stderr
         log = map(json.loads, (output / "train_log.jsonl").read_text().splitlines())
-        losses.append([record["loss"] for record in log if "loss" in record])
-    assert len(losses[0]) == 8 and losses[0] == losses[1]
-    assert not list((tmp_path / "cache" / "rsmclip_streams").iterdir())
+        losses[name] = [record["loss"] for record in log if "loss" in record]
+        assert not list((tmp_path / "cache" / "rsmclip_streams").iterdir())
+    assert len(losses["0"]) == 8 and losses["0"] == losses["2"]
+    assert len(losses["early stop"]) == 2
