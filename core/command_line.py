@@ -58,6 +58,8 @@ def run_command(command: Callable[[], object], name: str = "") -> None:
     except SystemExit as end:
         if not in_group():
             raise
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as bug:
         if not in_group():
@@ -79,7 +81,8 @@ def end_process(status: int) -> NoReturn:
     End a process that has joined a group, without the end of the interpreter.
 
     After an exchange, gloo's threads free its tensors, and need Python's lock (the GIL) for it. While the interpreter
-    ends, they abort the process, and if DDP holds the last reference to the group, they make it hang.
+    ends, they abort the process, and if DDP holds the last reference to the group, they make it hang. So exit handlers
+    run, but no thread is waited for.
     """
     atexit._run_exitfuncs()  # what multiprocessing and others do at the end
     for stream in filter(None, (sys.stdout, sys.stderr)):

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -145,6 +145,14 @@ def read_json(path: Path) -> dict:
     if not isinstance(fields, dict):
         raise UserError(f"{path} contains a {type(fields).__name__}, not an object with fields")
     return fields
+
+
+def visible_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
+    """Yield the files with one of the suffixes in a folder and its subfolders, but no hidden ones."""
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+            yield path
 
 
 def has_type(value: object, expected: type) -> bool:

@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from datasets import Dataset, DatasetBuilder, DatasetDict, Features, Image, LargeList, List, Value
 from datasets.exceptions import DatasetsError, NonMatchingSplitsSizesError
 from datasets.fingerprint import Hasher
@@ -22,8 +23,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError  # HTTPError: of
 from yaml import YAMLError
 
 from rsmclip.core.errors import UserError
-from rsmclip.core.files import recover
-from rsmclip.core.images import IMAGE_SUFFIXES
+from rsmclip.core.files import recover, visible_files
 from rsmclip.data.own_files import check_data_files, check_rows
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
@@ -91,20 +91,21 @@ def load_corpus(
 
 def is_corpus(folder: Path) -> bool:
     """
-    Return whether a folder is a corpus rather than a folder of pictures.
+    Return whether a folder is a corpus rather than a folder of pictures, which may have tables beside them.
 
-    A corpus was written by `rsmclip data build` or by `save_to_disk`, or has parquet files and no pictures. Hidden
-    files do not count.
+    A corpus was written by `save_to_disk`, or has a parquet file with a column `image`. Hidden files do not count.
     """
-    if is_built(folder) or any((folder / name).is_file() for name in SAVED):
+    if any((folder / name).is_file() for name in SAVED):
         return True
-    suffixes, visited = set(), set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        visited.add(os.path.realpath(place))  # a link may lead to a folder above it
-        suffixes |= {Path(name).suffix.lower() for name in files if not name.startswith(".")}
-        new = (name for name in folders if os.path.realpath(os.path.join(place, name)) not in visited)
-        folders[:] = [name for name in new if not name.startswith(".")]
-    return ".parquet" in suffixes and not suffixes & set(IMAGE_SUFFIXES)
+    return any(map(has_images, sorted(visible_files(folder, {".parquet"}))))
+
+
+def has_images(path: Path) -> bool:
+    """Return whether a parquet file has a column `image`, or is damaged, which the loading of the corpus says."""
+    try:
+        return "image" in pq.read_schema(path).names
+    except pa.ArrowException:
+        return True
 
 
 def is_built(folder: Path) -> bool:

@@ -7,6 +7,7 @@ both models, so the intervals are of paired differences.
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -128,13 +129,18 @@ def differences(
                 key = language, metric
                 values = [float(first[key][0]), float(second[key][0])]
                 low, high = interval(drawn_second[key] - drawn_first[key])
-                images = described(one[dataset], language, metric)["rows"]
+                images = min(described(one[dataset], code, metric)["rows"] for code in parts(first, *key))
                 is_tested = samples >= FEWEST_DRAWS and images >= FEWEST_IMAGES
                 record = {"dataset": dataset, "language": language, "metric": metric, "values": values}
                 record |= {"difference": values[1] - values[0], "interval": [low, high]}
                 record["real"] = is_tested and (low > 0 or high < 0)
                 records.append(record)
     return records
+
+
+def parts(figures: Iterable[tuple[str, str]], language: str, metric: str) -> list[str]:
+    # The languages of a mean over languages, which is as uncertain as the one with the fewest images.
+    return [code for code, name in figures if name == metric and code != "mean"] if language == "mean" else [language]
 
 
 def check_rows(dataset: str, one: list[str], other: list[str]) -> None:

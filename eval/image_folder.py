@@ -9,6 +9,7 @@ from pathlib import Path
 from datasets import Dataset, Features, Image, Value
 
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.files import visible_files
 from rsmclip.core.images import IMAGE_SUFFIXES
 from rsmclip.eval.protocol import DEFAULT_PROMPTS, Benchmark, known_benchmarks, load_benchmark, load_prompts
 
@@ -73,7 +74,8 @@ def is_unicode(text: str) -> bool:
 def images_of(folder: Path) -> list[Path]:
     entries = visible(folder)
     files = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.is_dir()]
-    if files and (inner := next((entry.name for entry in entries if entry.is_dir()), None)):
+    inner = (entry.name for entry in entries if entry.is_dir() and any(visible_files(entry, IMAGE_SUFFIXES)))
+    if files and (inner := next(inner, None)):
         raise UserError(
             f"class folder {folder} has images and the folder {inner!r}, which would be left out: move its images up"
         )

@@ -89,6 +89,10 @@ def on_languages(by_key: dict, languages: list[str]) -> Iterator[str]:
         )
     behind = [f"`{code}`" for code in languages if code in gaps and gaps[code]["interval"][0] > 0]
     yield f"Languages behind English by more than chance explains: {', '.join(behind) or 'none'}."
+    others = [code for code in languages if code != "en" and (code, "mean_recall") in by_key and code not in gaps]
+    if others:
+        named = ", ".join(f"`{code}`" for code in others)
+        yield f"Not compared, because some of their captions have no English original: {named}."
 
 
 def shown(record: dict) -> str:

@@ -90,7 +90,7 @@ def load_image_tower(name: str) -> tuple[CLIPVisionModel, RSMCLIPImageProcessor]
         [`UserError`]: There is no such tower.
     """
     folder = find_source(name, [*FILES, SAFETENSORS, PICKLE])
-    if (folder / CONFIG).is_file() and not has_type(folder, IMAGE_TOWERS):  # many repositories have both layouts
+    if (folder / CONFIG).is_file() and not has_tower(folder, IMAGE_TOWERS):  # many repositories have both layouts
         found = load_openclip(str(folder))
         processor = getattr(found.processor, "image_processor", found.processor)
         return found.model.vision_model.float(), processor
@@ -182,9 +182,10 @@ def convert_bert(bert: BertModel, tokenizer: PreTrainedTokenizerBase) -> XLMRobe
     return tower
 
 
-def has_type(folder: Path, expected: tuple[str, ...]) -> bool:
+def has_tower(folder: Path, expected: tuple[str, ...]) -> bool:
     path = folder / "config.json"
-    return path.is_file() and read_json(path).get("model_type") in expected
+    weights = (folder / name for name in ("model.safetensors", "model.safetensors.index.json"))
+    return path.is_file() and read_json(path).get("model_type") in expected and any(map(Path.is_file, weights))
 
 
 def read_description(folder: Path, place: str, expected: tuple[str, ...]) -> tuple[str, dict]:

@@ -192,7 +192,7 @@ def test_without_rasterio_the_error_of_stretch_names_the_extra(tmp_path, made, c
         (["translate", "x", "--output", "out", "--batch_size", "0"], "--batch_size"),
         (["audit", "./nowhere", "--output", "report.json"], "./nowhere"),
         (["audit", "nowhere", "--output", "report"], "'report'"),
-        (["audit", "nowhere", "--output", "r.json", "--remove"], "nowhere"),
+        (["audit", ".", "--output", "../r.json", "--remove"], "--remove"),
         (["build", "--output", "out"], "--source"),
         (["build", "--source", "rsicd", "--output", "out"], "'rsicd'"),
         (["build", "--source", "rsicd=x"], "--output"),

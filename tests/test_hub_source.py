@@ -202,6 +202,15 @@ def test_a_column_split_states_the_splits_of_a_dataset_that_is_not_divided(tmp_p
     assert [row["split"] for row in open_source("hub", str(divided)).rows()] == ["train", "train", "val", "val"]
 
 
+@pytest.mark.parametrize(("kind", "values"), [("string", ["fold1", "train"]), ("int64", [0, 1])])
+def test_a_column_split_of_another_meaning_is_ignored_with_a_note(tmp_path, capsys, kind, values):
+    columns = {"image": pictures(tmp_path, 1, 2), "text": ["A .", "B ."], "split": values}
+    folder = save_dataset(tmp_path / "theirs", columns, IMAGE_AND_TEXT | {"split": Value(kind)}, ("train",))
+    assert [row["split"] for row in open_source("hub", str(folder)).rows()] == [None, None]
+    note = capsys.readouterr().err
+    assert note.count("'split' is ignored") == 1 and repr(values[0]) in note
+
+
 @pytest.mark.parametrize("more", ["description", "keywords"])
 def test_a_list_of_texts_of_an_unknown_name_is_not_taken_for_captions(tmp_path, more):
     kind = List(Value("string"))

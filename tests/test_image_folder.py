@@ -59,6 +59,13 @@ def test_a_folder_without_images_is_named(tmp_path):
         read_image_folder(tmp_path)
 
 
+def test_a_folder_without_images_beside_those_of_a_class_does_not_matter(tmp_path):
+    (tmp_path / "Forest" / "annotations").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "Forest" / "a.png")
+    (tmp_path / "Forest" / "annotations" / "a.xml").write_text("<a/>")
+    assert read_image_folder(tmp_path)["label"][:] == ["Forest"]
+
+
 def test_a_folder_beside_the_images_of_a_class_is_named(tmp_path):
     draw(tmp_path, "River/a.png", "Forest/a.png", "Forest/2019/b.png")
     with pytest.raises(UserError, match="Forest.*'2019'"):

@@ -92,11 +92,17 @@ def test_a_row_without_a_text_as_image_id_is_named_by_its_number(tmp_path, corpu
     assert source.read(names[2], "val", 2) == corpus["val"][2]["image"]["bytes"]
 
 
-def test_a_folder_with_parquet_files_and_images_is_a_folder_of_images(pictures, corpus):
-    corpus["val"].to_parquet(pictures / "table.parquet")
+def test_a_folder_with_a_parquet_file_is_a_corpus_if_the_file_has_the_images(pictures, corpus):
+    (pictures / "data").mkdir()
+    (pictures / "README.md").write_text("my pictures")
+    corpus["val"].remove_columns("image").to_parquet(pictures / "data" / "labels.parquet")
+    assert isinstance(open_source(str(pictures)), FolderSource)
+    (pictures / ".hidden").mkdir()
+    corpus["val"].to_parquet(pictures / ".hidden" / "train.parquet")
     assert isinstance(open_source(str(pictures)), FolderSource)
     (pictures.parent / "tables").mkdir()
-    (pictures / "table.parquet").rename(pictures.parent / "tables" / "train.parquet")
+    corpus["val"].to_parquet(pictures.parent / "tables" / "train.parquet")
+    save_picture(pictures.parent / "tables" / "preview.png")
     assert isinstance(open_source(str(pictures.parent / "tables")), CorpusSource)
 
 
@@ -109,7 +115,7 @@ def test_a_built_corpus_may_have_a_picture_beside_it(tmp_path, corpus):
 
 def test_a_table_beside_a_link_to_pictures_is_no_corpus(tmp_path, pictures, corpus):
     (tmp_path / "linked").mkdir()
-    corpus["val"].select(range(2)).to_parquet(tmp_path / "linked" / "labels.parquet")
+    corpus["val"].remove_columns("image").to_parquet(tmp_path / "linked" / "labels.parquet")
     (tmp_path / "linked" / "up").symlink_to(tmp_path)
     assert isinstance(open_source(str(tmp_path / "linked")), FolderSource)
 

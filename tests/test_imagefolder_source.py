@@ -78,6 +78,27 @@ def test_a_csv_may_be_separated_as_excel_does_in_any_country(tmp_path, between, 
     assert only["label"] == "river"
 
 
+@pytest.mark.parametrize(
+    ("content", "captions"),
+    [
+        ('file_name,"text;more;of;it"\na.png,A road.\n', "A road."),  # signs in a quoted name of a column
+        ('file_name,text\na.png, "old" houses\n', ' "old" houses'),
+        ("sep=;\r\nfile_name;text\r\na.png;A road, wide.\r\n", "A road, wide."),
+    ],
+)
+def test_quotes_spaces_and_a_stated_separator_of_a_csv_are_read(tmp_path, content, captions):
+    (tmp_path / "metadata.csv").write_text(content, newline="")
+    place = f"{tmp_path},captions=text;more;of;it" if "more" in content else tmp_path
+    (only,) = open_source("imagefolder", place).rows()
+    assert only["captions_en"] == [captions]
+
+
+def test_a_stated_separator_counts_as_a_line(tmp_path):
+    (tmp_path / "metadata.csv").write_text("sep=;\nfile_name;text\na.png;A road; wide.\n")
+    with pytest.raises(UserError, match="line 3"):
+        rows_of(open_source("imagefolder", tmp_path))
+
+
 def test_the_sign_that_needs_quotes_is_named(tmp_path):
     (tmp_path / "metadata.csv").write_text("file_name;text\na.png;A road; wide.\n")
     with pytest.raises(UserError, match="line 2.*';'"):

@@ -160,6 +160,21 @@ def test_few_images_or_draws_make_no_difference_real(images, samples, real):
     assert [record["real"] for record in records] == [real] and records[0]["difference"] == 100
 
 
+def test_a_mean_over_languages_is_tested_on_the_images_of_the_language_with_the_fewest():
+    ids = [str(row) for row in range(300)]
+
+    def outcomes(hit: bool) -> Outcomes:
+        found = {}
+        for code, images in (("en", 100), ("pt", 3)):
+            rows = np.arange(images)
+            found[code] = Classification(rows, rows * 0, np.arange(1), np.full(images, hit))
+        return Outcomes(ids, zero_shot=found)
+
+    records = differences({"d": outcomes(False)}, {"d": outcomes(True)}, 100)
+    real = {record["language"]: record["real"] for record in records if record["metric"] == "zero_shot_accuracy"}
+    assert real == {"en": True, "pt": False, "mean": False}
+
+
 @pytest.mark.parametrize("change", [lambda ids: ids[::-1], lambda ids: ids[:-1], lambda ids: [*ids[:-1], "another"]])
 def test_rows_that_are_not_in_pairs_are_not_compared(change):
     one, other = random_outcomes(1), random_outcomes(2)

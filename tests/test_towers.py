@@ -50,6 +50,9 @@ def test_the_image_tower_of_a_clip_is_taken(tmp_path):
 def test_an_image_tower_in_both_layouts_is_read_in_that_of_transformers(towers):
     (Path(towers[0]) / "open_clip_config.json").write_text("{}")  # also of a text tower that is not XLM-RoBERTa
     assert load_image_tower(towers[0])[0].config.image_size == 32
+    (Path(towers[0]) / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="open_clip"):  # only that layout may have the weights
+        load_image_tower(towers[0])
 
 
 def test_a_text_pooling_that_needs_weights_which_are_not_loaded_is_refused(towers):

@@ -57,6 +57,7 @@ def test_files_beside_the_shards_of_a_pattern_do_not_matter(tmp_path):
 def test_hidden_files_of_a_folder_of_shards_do_not_matter(tmp_path):
     write_shard(tmp_path / "mine" / "a.tar", captioned(write_image(tmp_path / "image.png"), "x"))
     (tmp_path / "mine" / "._a.tar").write_bytes(b"left by another system")
+    write_shard(tmp_path / "mine" / ".trash" / "b.tar", captioned(write_image(tmp_path / "image.png"), "y"))
     assert len(rows_of(open_source("webdataset", tmp_path / "mine"))) == 1
 
 

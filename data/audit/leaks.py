@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 
 from rsmclip.core.cores import cpu_count
 from rsmclip.core.errors import UserError
+from rsmclip.core.files import visible_files
 from rsmclip.core.images import IMAGE_SUFFIXES, image_bytes
 from rsmclip.data.audit.same_picture import INVERSE_TURNS, THUMBNAIL, Match, describe, find_matches
 from rsmclip.data.schema import check_schema, features, is_corpus, keep_encoded, load_corpus
@@ -92,8 +93,7 @@ def load_audited(place: str) -> DatasetDict:
 
 
 def picture_rows(folder: Path) -> Dataset:
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES)
-    paths = [path for path in found if path.is_file() and not path.name.startswith(".")]
+    paths = sorted(visible_files(folder, IMAGE_SUFFIXES))
     if not paths:
         raise UserError(f"{folder} has neither a corpus nor pictures")
     columns = {

@@ -21,6 +21,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.images import IMAGE_SUFFIXES, image_bytes
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import load_card
+from rsmclip.data.faults import SPLITS
 from rsmclip.data.schema import RAW_CAPTIONS, column_faults, is_string, load_corpus
 from rsmclip.data.sources.columns import SPLIT_NAMES, Columns, caption_columns, join_lines
 from rsmclip.data.sources.protocol import SourceRow, attempt, parse_options
@@ -72,6 +73,19 @@ class HubDataset:
     def states_splits(self) -> bool:
         """Whether the dataset is divided. `datasets` calls a dataset without splits `train`."""
         return list(self.corpus) != ["train"]
+
+    @cached_property
+    def split_column(self) -> str | None:
+        """The column `split` of a dataset that is not divided, if its values are names of splits."""
+        rows = self.corpus["train"] if not self.states_splits else None
+        if rows is None or not isinstance(feature := rows.features.get("split"), Value | ClassLabel):
+            return None
+        values = feature.names if isinstance(feature, ClassLabel) else rows.unique("split")
+        if other := [value for value in values if value not in (None, "", *SPLITS, *SPLIT_NAMES)]:
+            if "split" not in self.options:
+                tqdm.write(f"note: {self.name}: column 'split' is ignored: {other[0]!r} is no split", file=sys.stderr)
+            return None
+        return "split"
 
     @property
     def languages(self) -> set[str]:
@@ -150,7 +164,7 @@ class HubDataset:
         image = self.choose("image", images, likely if len(likely) == 1 else [])
         label = self.choose("label", features, ["label"] if "label" in features else [None])
         single = [name for name, feature in features.items() if isinstance(feature, Value | ClassLabel)]
-        split = self.choose("split", single, ["split" if "split" in single and not self.states_splits else None])
+        split = self.choose("split", single, [self.split_column])
         named = next((name for name in NAMES_OF_IMAGES if name in single), None)
         key = self.choose("id", single, [named or ("id" if "id" in single else None)])
         captions, languages, struct = self.caption_columns(features)

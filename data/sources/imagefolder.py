@@ -11,6 +11,7 @@ All lines with one file name are one image. `columns.py` says how columns and li
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -162,9 +163,14 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]] | UserError]:
     failed = "cannot be read as CSV in UTF-8"
     with user_errors(OSError, UnicodeDecodeError, prefix=f"{path} {failed}"):
         text = path.read_bytes().decode("utf-8-sig")
-    # Excel separates by `;` where the decimal sign is a comma.
-    delimiter = max(",;\t", key=text.lstrip("\r\n").partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter, skipinitialspace=True)
+    # Excel separates by `;` where the decimal sign is a comma, and may say so in a first line.
+    stated = re.match(r"sep=([,;\t])\r?\n", text)
+    line = text[stated.end() if stated else 0 :].lstrip("\r\n").partition("\n")[0]
+    delimiter = stated[1] if stated else max(",;\t", key=re.sub('"[^"]*"', "", line).count)
+    spaced = f"{delimiter} " in line  # in other files a space belongs to the text
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter, skipinitialspace=spaced)
+    if stated:
+        next(reader)
     header = None
     while True:
         place = f"{path}, line {reader.line_num + 1}"

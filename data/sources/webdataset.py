@@ -22,6 +22,7 @@ from datasets import DownloadManager
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
 from rsmclip.core.errors import UserError, user_errors
+from rsmclip.core.files import visible_files
 from rsmclip.core.images import IMAGE_SUFFIXES
 from rsmclip.data.faults import SPLITS
 from rsmclip.data.sources.columns import CAPTION_NAMES, OPTIONS, SPLIT_NAMES, Columns, caption_columns, join_lines
@@ -48,7 +49,7 @@ class WebDatasetShards:
         is_folder = Path(place).is_dir()
         folder, pattern = os.path.split(place)
         if is_folder:
-            found = Path(place).rglob("[!.]*")
+            found = visible_files(Path(place), {".tar", ".gz", ".tgz"})
         elif os.path.isdir(folder or "."):  # its name may have characters of patterns
             names = glob.glob(pattern, root_dir=folder or None, recursive=True) if pattern else []
             found = (Path(folder, name) for name in names)
