@@ -16,7 +16,7 @@ from rsmclip.models.average import read_ingredients
 from rsmclip.models.folder import save_model_folder
 from rsmclip.training.probe import without_projections
 
-STRENGTHS = [10.0**exponent for exponent in range(-7, 1)]  # of the ridge, as shares of the mean squared feature
+STRENGTHS = [10.0**exponent for exponent in range(-11, 1)]  # of the ridge, as shares of the mean squared feature
 BATCH_SIZE = 128
 
 
