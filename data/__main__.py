@@ -185,7 +185,9 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole_number, default=0, help="seed of --split (default: 0)")
     given = "folder: output of translate, or *.jsonl files of yours"
     parser.add_argument("--translations", type=Path, metavar="DIR", help=given)
-    parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
+    parser.add_argument(
+        "--skip_bad", action="store_true", help="leave out unusable rows and empty captions instead of stopping"
+    )
     links = "read links that lead out of the folder of a source"
     parser.add_argument("--follow_links", action="store_true", help=links)
     stretch = "stretch images of more than 8 bits between two percentiles, for example 2 98"

@@ -38,6 +38,7 @@ class ImageLines(NamedTuple):
     given: dict[str, list[str | None]]
     label: str | None
     split: str | None
+    places: list[str]  # of each caption
 
 
 def caption_columns(
@@ -83,6 +84,7 @@ def join_lines(lines: Sequence[Line], columns: Columns) -> ImageLines:
     """
     published: list[str | None] = []
     given: dict[str, list[str | None]] = {language: [] for language in columns.languages}
+    places: list[str] = []
     for place, entry in lines:
         own = next((name for name in columns.captions if name in entry), None)
         texts = {name: read_captions(entry.get(name), name, place) for name in (own, *given) if name is not None}
@@ -91,13 +93,14 @@ def join_lines(lines: Sequence[Line], columns: Columns) -> ImageLines:
             if found and len(found) != count:
                 other = next(name for name in texts if len(texts[name]) == count)
                 raise UserError(f"{place}: {name!r} has {len(found)} captions, but {other!r} has {count}")
+        places += [place] * count
         published += texts.get(own) or [None] * count
         for language, known in given.items():
             known += texts[language] or [None] * count
     if not columns.captions:
         published = given.get("en")
     split = agreed(lines, columns.split)
-    return ImageLines(published, given, agreed(lines, columns.label), SPLIT_NAMES.get(split, split))
+    return ImageLines(published, given, agreed(lines, columns.label), SPLIT_NAMES.get(split, split), places)
 
 
 def read_captions(value: object, column: str, place: str) -> list[str | None]:

@@ -87,7 +87,8 @@ class ImageFolder:
     def row(self, columns: Columns, name: str, lines: list[Line], split: str | None) -> SourceRow:
         found, place = join_lines(lines, columns), lines[0][0]
         split = found.split or split
-        return make_row(self.name, self.root, name, split, found.captions_en, found.label, place, found.given)
+        row = make_row(self.name, self.root, name, split, found.captions_en, found.label, place, found.given)
+        return row | {"places": found.places}
 
     def metadata_files(self) -> list[tuple[Path, str]]:
         """Return the files to read, each with its folder."""
@@ -107,7 +108,9 @@ class ImageFolder:
         is_json = path.suffix.lower() in JSON_LINES
         found = [attempt(parse_line, *line) for line in encoded_lines(path)] if is_json else list(read_csv(path))
         malformed = [line for line in found if isinstance(line, UserError)]
-        lines = [line for line in found if not isinstance(line, UserError)]
+        # The dataset card shows the places of lines, so they do not have the local path.
+        local = f"{self.root}/"
+        lines = [(line[0].removeprefix(local), line[1]) for line in found if not isinstance(line, UserError)]
         if not lines:
             raise malformed[0] if malformed else UserError(f"{path} has no lines")
         columns = self.find_columns(path, dict.fromkeys(column for _, entry in lines for column in entry))
