@@ -7,7 +7,7 @@ on one line, or at one place of the lists of a line, are translations of each ot
 import json
 import re
 import reprlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rsmclip.core.errors import UserError, user_errors
@@ -29,6 +29,14 @@ class Columns(NamedTuple):
     languages: tuple[str, ...]  # columns that are named by a language code
     label: str | None
     split: str | None
+
+    def unused_note(self, present: Iterable[str]) -> str | None:
+        """Return a line about the columns of a table that are not read."""
+        used = {self.image, *self.captions, *self.languages, self.label, self.split, ""}
+        if not (unused := [name for name in present if name not in used]):
+            return None
+        advice = "name captions in another language by its code, such as pt, others with label=COLUMN, captions=COLUMN"
+        return f"columns that are not used: {', '.join(unused)} ({advice})"
 
 
 class ImageLines(NamedTuple):
@@ -64,7 +72,7 @@ def caption_columns(
         raise UserError(f"{place} has no column {missing[0]!r}; its columns are {', '.join(present) or 'none'}")
     if not published and not languages:
         known = " or ".join(map(repr, names)) or "text"
-        advice = "name the column of English captions with the option captions=COLUMN, others by a language code"
+        advice = "name the column of English captions with the option captions=COLUMN, others by a language code (pt)"
         raise UserError(
             f"{place} has no column of captions, {known}: {advice}; its columns are {', '.join(present) or 'none'}"
         )
