@@ -106,6 +106,7 @@ def audit(arguments: argparse.Namespace) -> None:
     # The result goes into the card of a built corpus, which is written again if rows are removed.
     dropped = [row.image_id for row in report.to_remove]
     if arguments.remove and dropped:
+        leaks.check_train_remains(report)
         note = f"These {len(dropped):,} rows were removed from `train`. The counts above include them."
         remove_rows(folder, datasets[report.audited], dropped, f"{findings}\n\n{note}")
     elif is_built(folder):
