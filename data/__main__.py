@@ -106,6 +106,7 @@ def audit(arguments: argparse.Namespace) -> None:
     # The result goes into the card of a built corpus, which is written again if rows are removed.
     dropped = [row.image_id for row in report.to_remove]
     if arguments.remove and dropped:
+        leaks.check_train_remains(report)
         note = f"These {len(dropped):,} rows were removed from `train`. The counts above include them."
         remove_rows(folder, datasets[report.audited], dropped, f"{findings}\n\n{note}")
     elif is_built(folder):
@@ -185,7 +186,9 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole_number, default=0, help="seed of --split (default: 0)")
     given = "folder: output of translate, or *.jsonl files of yours"
     parser.add_argument("--translations", type=Path, metavar="DIR", help=given)
-    parser.add_argument("--skip_bad", action="store_true", help="leave unusable rows out instead of stopping")
+    parser.add_argument(
+        "--skip_bad", action="store_true", help="leave out unusable rows and empty captions instead of stopping"
+    )
     links = "read links that lead out of the folder of a source"
     parser.add_argument("--follow_links", action="store_true", help=links)
     stretch = "stretch images of more than 8 bits between two percentiles, for example 2 98"

@@ -11,7 +11,7 @@ from rsmclip.core.errors import UserError
 from rsmclip.core.files import check_links, links_in
 from rsmclip.core.languages import LANGUAGES
 from rsmclip.data.card import BuildReport, corpus_card
-from rsmclip.data.faults import Fault, encode_image, fault_summary, find_fault
+from rsmclip.data.faults import Fault, encode_image, fault_summary, find_fault, without_empty_captions
 from rsmclip.data.schema import RAW_CAPTIONS, features
 from rsmclip.data.sources import named_source
 from rsmclip.data.sources.protocol import Source, SourceRow
@@ -50,7 +50,8 @@ def build_corpus(
         translations (`str`, `Path` or `Translations`, *optional*): Folder of translations, or the output of
             `load_translations`. Captions that a source has in another language come first.
         skip_bad (`bool`, *optional*, defaults to `False`):
-            Whether to leave unusable rows out. By default, an unusable row is an error and nothing is written.
+            Whether to leave out unusable rows, and empty captions of other rows. By default, they are an error and
+            nothing is written.
         overwrite (`bool`, *optional*, defaults to `False`): Whether to replace a corpus in `output`.
         split (`str`, *optional*):
             Percent of train, val and test (`"80/10/10"`) among the images that state no split. By default they are
@@ -122,12 +123,12 @@ def check_sources(sources: Sequence[Source], follow_links: bool) -> None:
 def usable_rows(
     sources: Iterable[Source], faults: list[Fault], skip_bad: bool, stretch: tuple[float, float] | None
 ) -> Iterator[tuple[SourceRow, bytes]]:
-    """Yield rows with their encoded images, and add the unusable rows to `faults`. These are an error at the end."""
+    """Yield usable rows with their images, and add what is left out to `faults`. Faults are an error at the end."""
     seen: set[str] = set()
     for origin, row in ((source, row) for source in sources for row in source.rows()):
         if isinstance(row, UserError):
-            # The dataset card shows the place, so it is not the local path. Places in "." have none.
-            place = str(row) if str(origin.root) == "." else str(row).replace(f"{origin.root}/", "")
+            # The dataset card shows the place, so it is not the local path.
+            place = str(row).removeprefix(f"{origin.root}/")
             faults.append(Fault("malformed annotation", origin.name, place))
             continue
         if fault := find_fault(row, seen):
@@ -140,6 +141,8 @@ def usable_rows(
             faults.append(Fault(problem, row["image_id"], f"{row['file']}: {reason}"))
             continue
         seen.add(row["image_id"])
+        row, empty = without_empty_captions(row)
+        faults += empty
         yield row, encoded
     if faults and not skip_bad:
         raise UnusableRows(faults)

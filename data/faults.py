@@ -5,7 +5,7 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import compress, zip_longest
 from typing import NamedTuple
 
 from PIL import Image
@@ -18,19 +18,24 @@ from rsmclip.data.stretch import stretch_to_8_bit
 SPLITS = ("train", "val", "test")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 8 bits per channel, convertible to RGB
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a single surrogate, which JSON allows and UTF-8 does not
+EMPTY_CAPTION = "empty caption"  # in all languages
 SHOWN = 20  # faults in a table
 
 
 class Fault(NamedTuple):
-    """The reason why a row is unusable."""
+    """The reason why a row, or one of its captions, is unusable."""
 
     problem: str
     image_id: str
-    place: str  # file of the image, or the invalid value
+    place: str  # file of the image, line of the caption, or the invalid value
 
 
 def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
-    """Return the first fault of a row, or `None`. `seen` has the ids of earlier rows. [`encode_image`] decodes."""
+    """
+    Return the first fault that makes a row unusable, or `None`. `seen` has the ids of earlier rows.
+
+    A row is usable if one caption is left by [`without_empty_captions`]. [`encode_image`] finds faults of the image.
+    """
     problem, place = None, row["file"]
     lists = [row["captions_en"] or [], *row["given"].values()]
     captions = [caption for texts in lists for caption in texts if caption is not None]
@@ -42,8 +47,8 @@ def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
         problem = "no captions"
     elif wrong := [caption for caption in captions if not isinstance(caption, str)]:
         problem, place = "caption that is not text", f"{place}: {reprlib.repr(wrong[0])}"
-    elif not all(any(text and text.strip() for text in texts) for texts in zip_longest(*lists)):
-        problem = "empty caption"  # in all languages
+    elif not any(caption.strip() for caption in captions):
+        problem, place = EMPTY_CAPTION, row.get("places", [place])[0]
     elif any(HALF_CHARACTER.search(text) for text in (*captions, row["image_id"], row["label"] or "")):
         problem = "text that is not Unicode"
     elif row["image"] is None:
@@ -51,10 +56,27 @@ def find_fault(row: SourceRow, seen: set[str]) -> Fault | None:
     return Fault(problem, row["image_id"], place) if problem else None
 
 
+def without_empty_captions(row: SourceRow) -> tuple[SourceRow, list[Fault]]:
+    """Return a row without the captions that are empty in all languages, and a fault for each of them."""
+    lists = [row["captions_en"] or [], *row["given"].values()]
+    full = [any(text and text.strip() for text in texts) for texts in zip_longest(*lists)]
+    if all(full):
+        return row, []
+    places = row.get("places", [row["file"]] * len(full))
+    faults = [
+        Fault(EMPTY_CAPTION, row["image_id"], place) for place, kept in zip(places, full, strict=True) if not kept
+    ]
+    english = row["captions_en"] and list(compress(row["captions_en"], full))
+    given = {language: list(compress(texts, full)) for language, texts in row["given"].items()}
+    return row | {"captions_en": english, "given": given}, faults
+
+
 def fault_summary(faults: Sequence[Fault]) -> str:
     """Return the numbers of faults by problem, in one line."""
-    counts = Counter(fault.problem for fault in faults).most_common()
-    return f"{len(faults):,} unusable rows ({', '.join(f'{problem}: {count:,}' for problem, count in counts)})"
+    counts = Counter(fault.problem for fault in faults)
+    kinds = "rows or captions" if EMPTY_CAPTION in counts else "rows"
+    numbers = ", ".join(f"{problem}: {count:,}" for problem, count in counts.most_common())
+    return f"{len(faults):,} unusable {kinds} ({numbers})"
 
 
 def fault_table(faults: Sequence[Fault]) -> str:

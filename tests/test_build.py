@@ -107,7 +107,7 @@ def test_rows_are_read_one_row_group_ahead_at_most(tmp_path, monkeypatch):
     [
         ({"file_name": "gone.png"}, "image missing"),
         ({"captions": []}, "no captions"),
-        ({"captions": ["a road .", " "]}, "empty caption"),
+        ({"captions": [None, " "]}, "empty caption"),
         ({"captions": ["a road .", ["a"]]}, "caption that is not text"),
         ({"split": "holdout"}, "unknown split"),
         ({"file_name": "metadata.jsonl"}, "image undecodable"),
@@ -125,6 +125,19 @@ def test_a_bad_row_stops_the_build_or_is_left_out(tmp_path, changes, problem):
     assert [fault.problem for fault in report.faults] == [problem]
     assert sum(report.rows.values()) == 2
     assert f"({problem}: 1)" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_empty_caption_stops_the_build_or_is_left_out_alone(tmp_path):
+    write_image(tmp_path / "made" / "a.png")
+    write_csv(tmp_path / "made" / "captions.csv", "file_name,text", ("a.png", "A."), ("a.png", ""), ("a.png", "B."))
+    source = f"imagefolder={tmp_path / 'made'}"
+    with pytest.raises(UnusableRows, match="empty caption: 1.*--skip_bad") as error:
+        build_corpus([source], tmp_path / "out")
+    assert error.value.faults == [("empty caption", "made/a", "captions.csv, line 3")]
+    report = build_corpus([source], tmp_path / "out", skip_bad=True)
+    assert report.faults == error.value.faults
+    [row] = load_corpus(tmp_path / "out")["train"]
+    assert row["captions"] == {"en": ["A.", "B."]} and row[RAW_CAPTIONS] == ["A.", "B."]
 
 
 GOOD = {"filename": "0.png", "split": "train", "sentences": [{"raw": "a road ."}]}
@@ -172,6 +185,20 @@ def test_a_path_of_a_line_is_shown_as_it_is_written(tmp_path, monkeypatch):
     for folder in (source, "imagefolder=."):
         report = build_corpus([folder], tmp_path / "out", skip_bad=True, overwrite=True)
         assert report.faults[0].place.startswith("metadata.jsonl, line 1 ") and "'../a.png'" in report.faults[0].place
+
+
+@pytest.mark.parametrize("name", ["/d/n/Höfe & Häfen/river.jpg", "n/../b.png", "o" * 300])
+def test_only_the_folder_of_a_source_is_left_out_of_a_place(tmp_path, monkeypatch, name):
+    made_source(tmp_path / "n", file_name=name)
+    with (tmp_path / "n" / "metadata.jsonl").open("a") as lines:
+        lines.write('{"file_name": "1.png", "text": "a .", "split": "test"}')
+    monkeypatch.chdir(tmp_path)
+    for folder in ("n", tmp_path / "n"):
+        report = build_corpus([f"imagefolder={folder}"], tmp_path / "out", skip_bad=True, overwrite=True)
+        [of_name, of_split] = sorted(fault.place for fault in report.faults)
+        assert of_name.startswith("metadata.jsonl, line 1") and repr(name) in of_name
+        assert of_split.startswith("metadata.jsonl, line 4: split") and of_split.endswith("in metadata.jsonl, line 2")
+        assert all(str(tmp_path) not in place for place in (of_name, of_split))
 
 
 def test_a_pattern_of_shards_shows_no_local_path_in_the_card(tmp_path):

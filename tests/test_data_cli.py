@@ -305,6 +305,21 @@ def test_audit_compares_with_the_pictures_in_any_folder(tmp_path, leaking, capsy
     assert "aid, pictures: river/b.jpg" in refusal(capsys, *command).splitlines()[-1]
 
 
+@pytest.mark.parametrize(("against", "named"), [(True, "is leaking_source the folder"), (False, "its other splits")])
+def test_a_removal_that_would_empty_train_is_refused(tmp_path, leaking, capsys, against, named):
+    source = tmp_path / "leaking_source"
+    if not against:
+        lines = [{"file_name": f"{n}.png", "text": "a", "split": split} for n, split in ((0, "test"), (2, "train"))]
+        (source / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        cli.main(["build", "--source", f"imagefolder={source}", "--output", str(leaking), "--overwrite_output_dir"])
+    before = {path: path.read_bytes() for path in leaking.rglob("*") if path.is_file()}
+    command = ["audit", leaking, *(["--against", source] if against else []), "--output", tmp_path / "report.json"]
+    told = refusal(capsys, *command, "--remove").splitlines()[-1]
+    assert "leaking: no row of train would remain" in told and named in told
+    assert {path: path.read_bytes() for path in leaking.rglob("*") if path.is_file()} == before
+    assert json.loads((tmp_path / "report.json").read_text())["to_remove"]
+
+
 def test_an_audit_of_what_was_not_built_changes_no_file(tmp_path):
     pictures = tmp_path / "pictures"
     pictures.mkdir()

@@ -14,7 +14,7 @@ from rsmclip.core import images
 from rsmclip.core.errors import UserError
 from rsmclip.core.images import FORMATS, IMAGE_ERRORS, decode_image, decode_rgb, open_encoded
 from rsmclip.data.audit.same_picture import make_thumbnail
-from rsmclip.data.faults import encode_image, fault_table, find_fault
+from rsmclip.data.faults import encode_image, fault_table, find_fault, without_empty_captions
 from rsmclip.data.sources.protocol import SourceRow
 from rsmclip.hub import handler
 
@@ -46,6 +46,7 @@ def row(**changes) -> SourceRow:
         {"split": None},
         {"captions_en": None, "given": {"pt": ["Uma estrada."]}},
         {"captions_en": [None, "A."], "given": {"pt": ["Uma estrada.", None]}},
+        {"captions_en": ["A.", "  "]},
     ],
 )
 def test_a_usable_row_has_no_fault(changes):
@@ -58,12 +59,11 @@ def test_a_usable_row_has_no_fault(changes):
         ({"image_id": "made/seen"}, "duplicate id"),
         ({"split": "valid"}, "unknown split"),
         ({"captions_en": []}, "no captions"),
-        ({"captions_en": ["A.", "  "]}, "empty caption"),
-        ({"captions_en": [None]}, "empty caption"),
+        ({"captions_en": ["", None]}, "empty caption"),
         ({"captions_en": [3]}, "caption that is not text"),
         ({"captions_en": [["a"]]}, "caption that is not text"),
         ({"captions_en": None}, "no captions"),
-        ({"captions_en": [None, "A."], "given": {"pt": [" ", "B."]}}, "empty caption"),
+        ({"captions_en": [None, "  "], "given": {"pt": [" ", ""]}}, "empty caption"),
         ({"given": {"pt": [3]}}, "caption that is not text"),
         ({"given": {"pt": ["half of \ud83d"]}}, "text that is not Unicode"),
         ({"image": None}, "image missing"),
@@ -73,6 +73,18 @@ def test_a_usable_row_has_no_fault(changes):
 def test_every_fault_of_a_row_is_found(changes, problem):
     fault = find_fault(row(**changes), {"made/seen"})
     assert fault.problem == problem and fault.image_id == row(**changes)["image_id"]
+
+
+def test_captions_that_are_empty_in_all_languages_are_left_out_and_named_by_their_lines():
+    given = {"pt": ["Um rio.", " ", None, None], "zh": ["", None, "路", ""]}
+    whole = row(captions_en=[None, "", "A.", "B."], given=given, places=[f"a.csv, line {n}" for n in range(4)])
+    left, faults = without_empty_captions(whole)
+    assert left["captions_en"] == [None, "A.", "B."]
+    assert left["given"] == {"pt": ["Um rio.", None, None], "zh": ["", "路", ""]}
+    assert faults == [("empty caption", "made/a", "a.csv, line 1")]
+    assert without_empty_captions(left) == (left, [])
+    [fault] = without_empty_captions(row(captions_en=["A.", None]))[1]
+    assert fault.place == "a.jpg" and "rows or captions" in fault_table([fault])
 
 
 def test_the_table_counts_all_faults_and_lists_the_first():

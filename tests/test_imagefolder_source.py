@@ -51,7 +51,10 @@ def test_metadata_in_csv_is_read_with_one_or_several_lines_an_image(tmp_path):
 @pytest.mark.parametrize(
     ("content", "culprit"),
     [
-        (b"file_name,text\na.png,for\xeat\n", "metadata.csv"),
+        (b"file_name,text\na.png,for\xeat\n", "metadata.csv, line 2 .*CSV UTF-8"),
+        (b"\xef\xbb\xbffile_name,text\na.png,A\nb.png,for\xeat\n", "metadata.csv, line 3 .*CSV UTF-8"),
+        ("file_name\ttext\na.png\tA\n".encode("utf-16"), "metadata.csv is in UTF-16.*CSV UTF-8"),
+        (b"file_name;text\na.png;A.\n;A road.\n", "metadata.csv, line 3.*'file_name' is empty"),
         (b"name,text\na.png,A\n", "'file_name'.*image=COLUMN.*name, text"),
         (b"file_name\na.png\n", "'text'.*captions=COLUMN.*file_name"),
         (b"file_name,text,text\na.png,A,B\n", "metadata.csv, line 1.*'text'"),
@@ -91,6 +94,63 @@ def test_quotes_spaces_and_a_stated_separator_of_a_csv_are_read(tmp_path, conten
     place = f"{tmp_path},captions=text;more;of;it" if "more" in content else tmp_path
     (only,) = open_source("imagefolder", place).rows()
     assert only["captions_en"] == [captions]
+
+
+def test_empty_rows_of_a_spreadsheet_are_left_out_and_count_as_lines(tmp_path):
+    (tmp_path / "metadata.csv").write_text(";;\nfile_name;text;\na.png;A.;\n;;\n ; \nb.png;B.;\n;;;\n")
+    rows = rows_of(open_source("imagefolder", tmp_path))
+    assert [row["captions_en"] for row in rows] == [["A."], ["B."]]
+    assert rows[1]["places"] == ["metadata.csv, line 6"]
+
+
+@pytest.mark.parametrize(
+    ("name", "similar"),
+    [
+        ("sub\\a.png", "sub/a.png"),
+        ("sub/a.PNG", "sub/a.png"),
+        ("SUB/a", "sub/a.png"),
+        ("sub/a.tif", "sub/a.png"),
+        ("v1.5", "v1.5.JPG"),
+        ("v1.jpg", None),
+        ("a.png", None),
+    ],
+)
+def test_a_missing_image_is_named_with_the_file_that_the_folder_has_instead(tmp_path, name, similar):
+    write_image(tmp_path / "sub" / "a.png")
+    write_image(tmp_path / "v1.5.JPG")
+    write_csv(tmp_path / "metadata.csv", "file_name,text", (name, "A."))
+    [row] = rows_of(open_source("imagefolder", tmp_path))
+    assert row["image"] is None and (f"has {similar!r}" in row["file"] if similar else " has " not in row["file"])
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "unused"),
+    [
+        ("file_name,english,Portuguese,PT,pt-BR,", ",captions=english", "Portuguese, PT, pt-BR "),
+        ("file_name,text,class,,pt,split", "", "class "),
+        ("file_name,text,class,label,split,en", ",captions=en,label=class", "text, label "),
+        ("file_name,text,label,split,pt,", "", None),
+    ],
+)
+def test_columns_that_are_not_used_are_noted_once(tmp_path, capsys, header, options, unused):
+    for folder in ("train", "test"):
+        line = ["a.png", *("" if name == "split" else "A." for name in header.split(",")[1:])]
+        write_csv(tmp_path / folder / "metadata.csv", header, tuple(line))
+    source = open_source("imagefolder", f"{tmp_path}{options}")
+    assert len(rows_of(source)) == len(rows_of(source)) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == (1 if unused else 0)
+    if unused:
+        assert f": {unused}(" in told and all(advice in told for advice in ("pt", "label=COLUMN", "captions=COLUMN"))
+
+
+def test_lines_that_equal_another_line_are_counted_in_a_note_and_kept(tmp_path, capsys):
+    lines = [("a.png", "A."), ("b.png", "A."), ("a.png", "A."), ("a.png", "B."), ("a.png", "A.")]
+    write_csv(tmp_path / "metadata.csv", "file_name,text", *lines)
+    first, second = open_source("imagefolder", tmp_path).rows()
+    assert (first["captions_en"], second["captions_en"]) == (["A.", "A.", "B.", "A."], ["A."])
+    told = capsys.readouterr().err
+    assert ": 2 lines" in told and "metadata.csv, line 4" in told and told.count("\n") == 1
 
 
 def test_a_stated_separator_counts_as_a_line(tmp_path):

@@ -69,6 +69,15 @@ def test_a_class_is_a_name_or_a_number(tmp_path, content, label):
     assert only["label"] == label
 
 
+def test_keys_and_files_that_are_not_used_are_noted_once(tmp_path, capsys):
+    keys = {"text": "A road .", "pt": "Uma estrada .", "height": 5}
+    files = {"a.jpg": write_image(tmp_path / "a.jpg"), "a.cls": "river", "a.json": keys}
+    source = open_source("webdataset", write_shard(tmp_path / "mine" / "0.tar", files).parent)
+    assert len(rows_of(source)) == len(rows_of(source)) == 1
+    told = capsys.readouterr().err
+    assert "note: mine: " in told and ": height, cls (" in told and told.count("\n") == 1
+
+
 def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path):
     files = {"a.jpg": write_image(tmp_path / "a.jpg"), "a.txt": "A road .\r\n".encode("utf-8-sig")}
     (only,) = open_source("webdataset", write_shard(tmp_path / "mine" / "0.tar", files).parent).rows()

@@ -134,6 +134,18 @@ def audit(datasets: Mapping[str, DatasetDict], audited: str, num_processes: int 
     return report
 
 
+def check_train_remains(report: AuditReport) -> None:
+    """Raise [`UserError`] if all rows of the audited `train` are to be removed."""
+    if len(report.to_remove) < report.rows[report.audited, "train"]:
+        return
+    found = (row.dataset for pair in report.pairs if report.leaks(pair[:2]) for row in pair[:2])
+    others = " or ".join(name for name in dict.fromkeys(found) if name != report.audited)
+    cause = (
+        f"is {others} the folder that it was built from?" if others else "its other splits show all of its pictures"
+    )
+    raise UserError(f"{report.audited}: no row of train would remain, so nothing was removed: {cause}")
+
+
 def evaluated_splits(datasets: Mapping[str, DatasetDict], audited: str) -> Iterator[tuple[str, str]]:
     for name, dataset in datasets.items():
         for split in dataset:

@@ -7,7 +7,7 @@ on one line, or at one place of the lists of a line, are translations of each ot
 import json
 import re
 import reprlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rsmclip.core.errors import UserError, user_errors
@@ -30,6 +30,14 @@ class Columns(NamedTuple):
     label: str | None
     split: str | None
 
+    def unused_note(self, present: Iterable[str]) -> str | None:
+        """Return a line about the columns of a table that are not read."""
+        used = {self.image, *self.captions, *self.languages, self.label, self.split, ""}
+        if not (unused := [name for name in present if name not in used]):
+            return None
+        advice = "name captions in another language by its code, such as pt, others with label=COLUMN, captions=COLUMN"
+        return f"columns that are not used: {', '.join(unused)} ({advice})"
+
 
 class ImageLines(NamedTuple):
     """What the lines of one image say. The fields are those of a [`~rsmclip.data.sources.protocol.SourceRow`]."""
@@ -38,6 +46,7 @@ class ImageLines(NamedTuple):
     given: dict[str, list[str | None]]
     label: str | None
     split: str | None
+    places: list[str]  # of each caption
 
 
 def caption_columns(
@@ -63,7 +72,7 @@ def caption_columns(
         raise UserError(f"{place} has no column {missing[0]!r}; its columns are {', '.join(present) or 'none'}")
     if not published and not languages:
         known = " or ".join(map(repr, names)) or "text"
-        advice = "name the column of English captions with the option captions=COLUMN, others by a language code"
+        advice = "name the column of English captions with the option captions=COLUMN, others by a language code (pt)"
         raise UserError(
             f"{place} has no column of captions, {known}: {advice}; its columns are {', '.join(present) or 'none'}"
         )
@@ -83,6 +92,7 @@ def join_lines(lines: Sequence[Line], columns: Columns) -> ImageLines:
     """
     published: list[str | None] = []
     given: dict[str, list[str | None]] = {language: [] for language in columns.languages}
+    places: list[str] = []
     for place, entry in lines:
         own = next((name for name in columns.captions if name in entry), None)
         texts = {name: read_captions(entry.get(name), name, place) for name in (own, *given) if name is not None}
@@ -91,13 +101,14 @@ def join_lines(lines: Sequence[Line], columns: Columns) -> ImageLines:
             if found and len(found) != count:
                 other = next(name for name in texts if len(texts[name]) == count)
                 raise UserError(f"{place}: {name!r} has {len(found)} captions, but {other!r} has {count}")
+        places += [place] * count
         published += texts.get(own) or [None] * count
         for language, known in given.items():
             known += texts[language] or [None] * count
     if not columns.captions:
         published = given.get("en")
     split = agreed(lines, columns.split)
-    return ImageLines(published, given, agreed(lines, columns.label), SPLIT_NAMES.get(split, split))
+    return ImageLines(published, given, agreed(lines, columns.label), SPLIT_NAMES.get(split, split), places)
 
 
 def read_captions(value: object, column: str, place: str) -> list[str | None]:

@@ -9,12 +9,14 @@ list), and optionally `label` and `split`. Options name other columns:
 All lines with one file name are one image. `columns.py` says how columns and lines are read.
 """
 
+import codecs
 import csv
 import io
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -45,6 +47,7 @@ class Table(NamedTuple):
     """The lines of a metadata file."""
 
     columns: Columns
+    present: dict[str, None]  # names of all columns
     images: dict[str, list[Line]]  # by path of the image in DIR, in the order of the first lines
     malformed: list[UserError]  # in place of lines
 
@@ -68,12 +71,27 @@ class ImageFolder:
 
     @cached_property
     def tables(self) -> list[Table]:
-        """All metadata. Files that are not used are named in a note when this is read."""
+        """All metadata. Notes name what is not used, and repeated lines, when this is read."""
         tables = [self.read_table(path, folder) for path, folder in self.metadata_files()]
-        listed = {self.root / name for table in tables for name in table.images}
-        if unused := [*self.ignored_metadata(), *self.images_except(listed)]:
-            tqdm.write(f"note: {self.name}: {'; '.join(unused)}", file=sys.stderr)
+        listed = {name for table in tables for name in table.images}
+        files = "; ".join([*self.ignored_metadata(), *self.images_except(listed)])
+        columns = dict.fromkeys(table.columns.unused_note(table.present) for table in tables)
+        for note in filter(None, (files, *columns, repeated_lines(tables))):
+            tqdm.write(f"note: {self.name}: {note}", file=sys.stderr)
         return tables
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Paths of all images in the folder."""
+        with user_errors(OSError, prefix=f"{self.root} cannot be read"):
+            paths = [path for path in self.root.rglob("[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES]
+        return sorted(path.relative_to(self.root).as_posix() for path in paths)
+
+    @cached_property
+    def similar(self) -> dict[str, str]:
+        """Paths of images by path in lower case without backslashes, with and without suffix."""
+        whole = {folded(path): path for path in self.files}
+        return {without_suffix(name): path for name, path in whole.items()} | whole
 
     def rows(self) -> Iterator[SourceRow | UserError]:
         """Yield all rows in the order of the metadata."""
@@ -87,7 +105,16 @@ class ImageFolder:
     def row(self, columns: Columns, name: str, lines: list[Line], split: str | None) -> SourceRow:
         found, place = join_lines(lines, columns), lines[0][0]
         split = found.split or split
-        return make_row(self.name, self.root, name, split, found.captions_en, found.label, place, found.given)
+        row = make_row(self.name, self.root, name, split, found.captions_en, found.label, place, found.given)
+        if row["image"] is None and (similar := self.similar_image(name)):
+            row["file"] += f", but the folder has {similar!r}"
+        return row | {"places": found.places}
+
+    def similar_image(self, name: str) -> str | None:
+        """Return an image whose path differs from `name` by backslashes, case or suffix."""
+        wanted = folded(name)
+        found = self.similar.get(wanted) or self.similar.get(without_suffix(wanted))
+        return found if found != name else None  # equal for a folder or a broken link
 
     def metadata_files(self) -> list[tuple[Path, str]]:
         """Return the files to read, each with its folder."""
@@ -107,10 +134,13 @@ class ImageFolder:
         is_json = path.suffix.lower() in JSON_LINES
         found = [attempt(parse_line, *line) for line in encoded_lines(path)] if is_json else list(read_csv(path))
         malformed = [line for line in found if isinstance(line, UserError)]
-        lines = [line for line in found if not isinstance(line, UserError)]
+        # The dataset card shows the places of lines, so they do not have the local path.
+        local = f"{self.root}/"
+        lines = [(line[0].removeprefix(local), line[1]) for line in found if not isinstance(line, UserError)]
         if not lines:
             raise malformed[0] if malformed else UserError(f"{path} has no lines")
-        columns = self.find_columns(path, dict.fromkeys(column for _, entry in lines for column in entry))
+        present = dict.fromkeys(column for _, entry in lines for column in entry)
+        columns = self.find_columns(path, present)
         images: dict[str, list[Line]] = {}
         for place, entry in lines:
             name = attempt(image_name, entry, columns.image, place)
@@ -118,7 +148,7 @@ class ImageFolder:
                 malformed.append(name)
             else:
                 images.setdefault((PurePosixPath(folder) / name).as_posix(), []).append((place, entry))
-        return Table(columns, images, malformed)
+        return Table(columns, present, images, malformed)
 
     def find_columns(self, path: Path, present: dict[str, None]) -> Columns:
         named = DEFAULT_COLUMNS | {role: self.options[role] for role in DEFAULT_COLUMNS if role in self.options}
@@ -134,11 +164,9 @@ class ImageFolder:
             if (folder / "metadata.jsonl").is_file() and (folder / "metadata.csv").is_file():
                 yield f"{folder / 'metadata.jsonl'} is read, and metadata.csv beside it is not"
 
-    def images_except(self, listed: set[Path]) -> Iterator[str]:
-        with user_errors(OSError, prefix=f"{self.root} cannot be read"):
-            paths = [path for path in self.root.rglob("[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES]
-        if others := sorted(set(paths) - listed):
-            first = ", ".join(str(path.relative_to(self.root)) for path in others[:SHOWN])
+    def images_except(self, listed: set[str]) -> Iterator[str]:
+        if others := [path for path in self.files if path not in listed]:
+            first = ", ".join(others[:SHOWN])
             more = ", …" if len(others) > SHOWN else ""
             yield f"images left out, because no line names them: {len(others):,} ({first}{more})"
 
@@ -149,20 +177,53 @@ def first_metadata(folder: Path) -> Path | None:
 
 def image_name(entry: Mapping, column: str, place: str) -> str:
     name = read_field(entry, column, str, place)
+    if not name.strip():
+        raise UserError(f"{place}: the column {column!r} is empty: write the path of the image")
     check_inside(name, place)
     return PurePosixPath(name).as_posix()
+
+
+def folded(path: str) -> str:
+    return path.replace("\\", "/").lower()
+
+
+def without_suffix(path: str) -> str:
+    stem, dot, suffix = path.rpartition(".")
+    return stem if f"{dot}{suffix}" in IMAGE_SUFFIXES else path
+
+
+def repeated_lines(tables: Iterable[Table]) -> str | None:
+    """Return a note about lines that equal an earlier line of their image."""
+    repeated: list[str] = []  # places
+    for lines in chain(*(table.images.values() for table in tables)):
+        seen: set[str] = set()
+        for place, entry in lines:
+            if (content := repr(entry)) in seen:
+                repeated.append(place)
+            seen.add(content)
+    return f"{len(repeated):,} lines repeat another line and are kept; the first: {repeated[0]}" if repeated else None
+
+
+def decode_csv(path: Path) -> str:
+    with user_errors(OSError, prefix=f"{path} cannot be read"):
+        encoded = path.read_bytes()
+    try:
+        return encoded.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        is_utf16 = encoded.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        number = 1 + error.object.count(b"\n", 0, error.start)
+        found = f"{path} is in UTF-16" if is_utf16 else f"{path}, line {number} is not in UTF-8"
+        raise UserError(f'{found}: save the table as "CSV UTF-8"') from error
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]] | UserError]:
     """
     Yield the place (file and number of the first line, for error lines) and the fields of each record of a CSV.
 
-    A record with too many or too few fields is yielded as an error. A wrong quote is raised, because it can hide all
-    lines after it.
+    Records whose fields are all empty are left out, as blank lines. A record with too many or too few fields is
+    yielded as an error. A wrong quote is raised, because it can hide all lines after it.
     """
-    failed = "cannot be read as CSV in UTF-8"
-    with user_errors(OSError, UnicodeDecodeError, prefix=f"{path} {failed}"):
-        text = path.read_bytes().decode("utf-8-sig")
+    text = decode_csv(path)
     # Excel separates by `;` where the decimal sign is a comma, and may say so in a first line.
     stated = re.match(r"sep=([,;\t])\r?\n", text)
     line = text[stated.end() if stated else 0 :].lstrip("\r\n").partition("\n")[0]
@@ -174,11 +235,11 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]] | UserError]:
     header = None
     while True:
         place = f"{path}, line {reader.line_num + 1}"
-        with user_errors(csv.Error, prefix=f"{place} {failed}"):
+        with user_errors(csv.Error, prefix=f"{place} cannot be read as CSV"):
             fields = next(reader, None)
         if fields is None:
             return
-        if not fields:  # a blank line
+        if not any(map(str.strip, fields)):  # a blank line, or an empty row of a spreadsheet
             continue
         if header is None:
             header = fields

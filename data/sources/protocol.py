@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from types import UnionType
-from typing import Any, Protocol, TypedDict, TypeVar
+from typing import Any, NotRequired, Protocol, TypedDict, TypeVar
 
 from rsmclip.core.errors import UserError, user_errors
 
@@ -24,6 +24,7 @@ class SourceRow(TypedDict):
     split: str | None  # `train`, `val` or `test`; `None` if the corpus states no split
     captions_en: list[str | None] | None  # English captions as published; `None` if the corpus has none
     given: dict[str, list[str | None]]  # captions by language that are stored as the corpus has them, aligned
+    places: NotRequired[list[str]]  # of each caption, for error lines: file in the corpus, and line
 
 
 class Source(Protocol):
@@ -114,8 +115,10 @@ def make_row(
     """Return the row of the image `file_name` in `folder`; error lines begin with `place`, the annotation's place."""
     check_inside(file_name, place)
     path = folder / file_name
-    with user_errors(OSError, prefix=place):
+    try:
         encoded = path.read_bytes() if path.is_file() else None
+    except OSError as error:  # its text has the local path
+        raise UserError(f"{place}: {file_name!r} cannot be read: {error.strerror}") from error
     return SourceRow(
         image=encoded,
         file=f"{folder.name}/{file_name}",  # not the local path, because the dataset card shows it

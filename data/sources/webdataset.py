@@ -12,6 +12,7 @@ from the first five samples, drops suffixes and keys that appear later, and turn
 import glob
 import os
 import re
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from datasets import DownloadManager
 from datasets.packaged_modules.webdataset.webdataset import WebDataset
+from tqdm import tqdm
 
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import visible_files
@@ -86,7 +88,10 @@ class WebDatasetShards:
         place = f"{self.root}, with samples of {', '.join(map('.{}'.format, suffixes))},"
         captions, languages = caption_columns(place, present, self.options.get("captions"), names)
         label, split = (self.options.get(role, role) for role in ("label", "split"))
-        return Columns(image, captions, languages, label, split)
+        columns = Columns(image, captions, languages, label, split)
+        if note := columns.unused_note(present):
+            tqdm.write(f"note: {self.name}: {note}", file=sys.stderr)
+        return columns
 
     def image_suffix(self, suffixes: list[str]) -> str:
         images = [suffix for suffix in suffixes if f".{suffix.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES]
