@@ -75,6 +75,16 @@ def test_the_command_prints_paths_with_scores_and_draws_only_if_asked(
         assert image.width == 1200 and np.asarray(image.convert("L")).std() > 20
 
 
+@pytest.mark.parametrize(
+    "order", ["I T --top 3 --image F", "I --image F --top 3 T", "--top 3 I T --image F", "--top 3 I --image F T"]
+)
+def test_index_text_and_options_have_any_order(order, index_folder, picture, embedder, capsys):
+    values = {"I": str(index_folder), "T": "a port", "F": str(picture)}
+    main(["search", *(values.get(part, part) for part in order.split()), "--json"])
+    found = search(index_folder, "a port", picture, top=3, model=embedder)
+    assert [result["path"] for result in json.loads(capsys.readouterr().out)] == paths(found)
+
+
 def test_json_is_one_list_on_standard_output_and_nothing_else(index_folder, picture, tmp_path, capsys):
     sheet = str(tmp_path / "sheet.png")
     main(["search", str(index_folder), "--image", str(picture), "--json", "--sheet", sheet, "--top", "3"])
