@@ -23,6 +23,7 @@ from filelock import FileLock
 from huggingface_hub.constants import HF_HOME
 from tqdm.auto import tqdm
 
+from rsmclip.core.arguments import check_count, check_type
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import absolute_name, write_whole
 from rsmclip.core.images import check_size, decode_rgb
@@ -127,12 +128,14 @@ def build_index(
         [`UserError`]: The images or the model do not exist; the folder has other content, or an index of other images,
             another model or tile size; another process writes it; no image can be read; or the disk is full.
     """
+    check_type("images", images, str | Path | Source, "a folder of images, or a folder or Hub id of a corpus")
+    check_type("output", output, str | Path, "the folder of the index")
     output = Path(output)
     check_place(output)
     source = open_source(str(images), split) if isinstance(images, str | Path) else images
-    check_tiles(source, tile, stride)
+    tiles = check_tiles(source, tile, stride)
     embedder = as_embedder(model, batch_size=batch_size, dtype=dtype, revision=revision)
-    record = describe(source, embedder) | {"tile": tile, "stride": tile and (stride or tile)}
+    record = describe(source, embedder) | tiles
     update = Update(source, output, record)
     try:
         todo = from_main(update.plan)
@@ -142,9 +145,10 @@ def build_index(
         update.lock.release()
 
 
-def check_tiles(source: Source, tile: int | None, stride: int | None) -> None:
-    if min(tile or 1, stride or 1) < 1:
-        raise UserError("tile and stride must be at least 1 pixel")
+def check_tiles(source: Source, tile: int | None, stride: int | None) -> dict[str, int | None]:
+    """Return the fields of a record, see [`describe`]. Raises [`UserError`] for tiles that cannot be cut."""
+    tile = None if tile is None else check_count("tile", tile)
+    stride = None if stride is None else check_count("stride", stride)
     if stride and not tile:
         raise UserError("stride needs tile")
     if tile and (stride or 0) > tile:
@@ -153,6 +157,7 @@ def check_tiles(source: Source, tile: int | None, stride: int | None) -> None:
         raise UserError(f"{source.name} is a corpus: tiles can only be cut from the images of a folder")
     if tile:
         import_rasterio()
+    return {"tile": tile, "stride": tile and (stride or tile)}
 
 
 def kept_index(source: Source, embedder: Embedder) -> Path:

@@ -171,6 +171,46 @@ def test_a_query_that_is_no_text_is_refused_in_python_too(index_folder):
             search(index_folder, text)
 
 
+def test_a_query_image_can_be_an_array(index_folder, picture, embedder):
+    pixels = np.asarray(Image.open(picture))
+    assert search(index_folder, image=pixels, model=embedder) == search(index_folder, image=picture, model=embedder)
+
+
+@pytest.mark.parametrize(
+    ("image", "culprit"),
+    [
+        ([Image.new("L", (9, 9))], "image.*list.*PIL"),
+        (np.zeros(512, np.float32), "512"),
+        (np.zeros((9, 9, 7), np.uint8), r"image.*\(9, 9, 7\)"),
+        (np.full((9, 9), 300, np.uint16), "image.*16-bit"),
+    ],
+)
+def test_a_query_that_is_no_image_is_refused(image, culprit, index_folder, embedder):
+    with pytest.raises(UserError, match=culprit):
+        search(index_folder, image=image, model=embedder)
+
+
+def test_a_query_image_that_is_closed_is_refused(index_folder, picture, embedder):
+    with Image.open(picture) as image:
+        pass
+    with pytest.raises(UserError, match="image.*open"):
+        search(index_folder, image=image, model=embedder)
+
+
+@pytest.mark.parametrize("top", [0, -1, 2.5, "5", None])
+def test_a_number_of_results_that_is_no_number_is_refused(top, index_folder, embedder):
+    with pytest.raises(UserError, match=f"top.*{top!r}.*1"):
+        search(index_folder, "a port", top=top, model=embedder)
+    assert len(search(index_folder, "a port", top=np.int64(3), model=embedder)) == 3
+
+
+def test_arguments_of_other_types_are_named(index_folder, embedder):
+    with pytest.raises(UserError, match=f"model.*{type(embedder.model).__name__}.*load_embedder"):
+        search(index_folder, "a port", model=embedder.model)
+    with pytest.raises(UserError, match="index.*Embedder.*index"):
+        search(embedder, "a port", model=index_folder)
+
+
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
