@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -141,6 +142,9 @@ def build_index(
         todo = from_main(update.plan)
         left_out = embed_share(source, embedder, todo, output / UNFINISHED, record["tile"], record["stride"])
         return from_main(partial(update.finish, left_out))
+    except UserError:
+        update.clear()
+        raise
     finally:
         update.lock.release()
 
@@ -206,6 +210,7 @@ class Update:
     def __init__(self, source: Source, output: Path, record: dict[str, Any]):
         self.source, self.output, self.record = source, output, record
         self.lock = FileLock(output / LOCK)
+        self.is_new = not output.exists()
 
     def plan(self) -> list[Picture]:
         """Lock the folder, and return the images to embed."""
@@ -264,6 +269,17 @@ class Update:
                 write_index(self.output, self.record, self.listing.pictures, rows)
             shutil.rmtree(self.output / UNFINISHED)
         return report
+
+    def clear(self) -> None:
+        """Remove what a failed run made, unless it embedded images, which the next run uses."""
+        if not self.lock.is_locked or any(open_shards(self.output / UNFINISHED)):
+            return
+        with suppress(OSError):
+            shutil.rmtree(self.output / UNFINISHED, ignore_errors=True)
+            if not (self.output / RECORD).exists():
+                (self.output / LOCK).unlink()
+                if self.is_new:
+                    self.output.rmdir()
 
     def is_current(self) -> bool:
         """Return whether the old index has the names of source and model. Rows of a corpus may have moved."""
