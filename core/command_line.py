@@ -111,8 +111,8 @@ def run_and_report(command: Callable[[], object], name: str) -> None:
         # tqdm moves progress bars below the line.
         tqdm.write(printable(f"{prefix}{error.label}{message}{shortened}"), file=sys.stderr)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        tqdm.write(f"{prefix}interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        tqdm.write(prefix + ": ".join(filter(None, ["interrupted", str(stop)])), file=sys.stderr)
         sys.exit(130)
     except (OutputError, BrokenPipeError) as error:
         # The interpreter flushes standard output at its end, which would fail again.

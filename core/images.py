@@ -39,7 +39,7 @@ J2K_COD = re.compile(
     rb"\xff(?:\x52\0.([\0-\7])[\0-\4]..[\0\1]|\x53\0..([\0\1]))([\0-\x20])([\0-\10])([\0-\10]).[\0\1]", re.DOTALL
 )
 
-RESCALE = "rescale it with gdal_translate -ot Byte -scale IN OUT, or build a corpus with --stretch 2 98"
+RESCALE = "rescale it with gdal_translate -ot Byte -scale IN OUT"
 
 # Exceptions of Pillow for bytes that are not an image, for half an image, and for an image of absurd size. Those in
 # the second line come from TIFF fields that are missing or have a wrong type. Catch them only around calls of Pillow.

@@ -77,8 +77,12 @@ def check_header(file: Bounded) -> None:
             tags.load(file)
 
 
-def picture_bands(raster: "DatasetReader") -> list[int]:
-    """Return the bands to read: gray, palette or red, green and blue, with alpha. Raises [`UserError`] for others."""
+def picture_bands(raster: "DatasetReader", command: str = "gdal_translate") -> list[int]:
+    """
+    Return the bands to read: gray, palette or red, green and blue, with alpha.
+
+    Raises [`UserError`] for others. `command` begins the command that chooses three bands.
+    """
     names = [color.name for color in raster.colorinterp]
     bands = [names.index(color) + 1 for color in ("red", "green", "blue") if color in names]
     if len(bands) < 3:
@@ -86,6 +90,6 @@ def picture_bands(raster: "DatasetReader") -> list[int]:
     if not bands:
         raise UserError(
             f"none of its {raster.count} bands is marked as red, green and blue: "
-            "choose three with gdal_translate -b 3 -b 2 -b 1 -colorinterp red,green,blue IN OUT"
+            f"choose three with {command} -b 3 -b 2 -b 1 -colorinterp red,green,blue IN OUT"
         )
     return [*bands, names.index("alpha") + 1] if "alpha" in names else bands

@@ -30,7 +30,7 @@ class UnusableRows(UserError):
 
 
 def build_corpus(
-    sources: Sequence[str | Source],
+    sources: str | Sequence[str | Source],
     output: str | Path,
     translations: str | Path | Translations | None = None,
     skip_bad: bool = False,
@@ -45,7 +45,7 @@ def build_corpus(
 
     Args:
         sources (`Sequence[str | Source]`): Corpora, concatenated in this order. They keep the splits that they state.
-            A string is written as for `rsmclip data build --source`: `"NAME=DIR"`.
+            A string is written as for `rsmclip data build --source`: `"NAME=DIR"`. One string is a list of one.
         output (`str` or `Path`): Folder to write.
         translations (`str`, `Path` or `Translations`, *optional*): Folder of translations, or the output of
             `load_translations`. Captions that a source has in another language come first.
@@ -72,7 +72,8 @@ def build_corpus(
         [`UserError`]: A corpus cannot be read or has a link out of its folder, `split` is malformed, or `output` is
             not empty and may not be overwritten.
     """
-    sources = [named_source(source) if isinstance(source, str) else source for source in sources]
+    listed = [sources] if isinstance(sources, str | Path) else sources
+    sources = [source if hasattr(source, "rows") else named_source(source) for source in listed]
     check_sources(sources, follow_links)
     if stretch is not None:
         check_stretch(*stretch)

@@ -20,6 +20,7 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 8
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a single surrogate, which JSON allows and UTF-8 does not
 EMPTY_CAPTION = "empty caption"  # in all languages
 SHOWN = 20  # faults in a table
+OR_STRETCH = "or build a corpus with --stretch 2 98"
 
 
 class Fault(NamedTuple):
@@ -102,11 +103,11 @@ def load_image(encoded: bytes, draft_side: int | None = None) -> Image.Image:
     try:
         image = load_pixels(encoded, "L", draft_side)
     except TooManyBits as error:
-        raise UserError(f"image not in 8 bits per channel: {error}") from error
+        raise UserError(f"image not in 8 bits per channel: {error}, {OR_STRETCH}") from error
     except UserError as error:
         raise UserError(f"image undecodable: {error}") from error
     if image.mode not in MODES:
-        raise UserError(f"image not in 8 bits per channel: mode {image.mode}; {RESCALE}")
+        raise UserError(f"image not in 8 bits per channel: mode {image.mode}; {RESCALE}, {OR_STRETCH}")
     return image
 
 

@@ -33,10 +33,10 @@ class Division(NamedTuple):
     seed: int = 0
 
     @classmethod
-    def parse(cls, text: str, seed: int = 0) -> "Division":
+    def parse(cls, text: object, seed: int = 0) -> "Division":
         """Read `"80/10/10"`. Raises [`UserError`] unless it has three numbers of at least 0 with the sum 100."""
         try:
-            percent = tuple(map(float, text.split("/")))
+            percent = tuple(map(float, str(text).split("/")))
         except ValueError:
             percent = ()
         if len(percent) != len(SPLITS) or not (min(percent) >= 0 and math.isclose(sum(percent), 100)):

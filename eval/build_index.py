@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -23,6 +24,7 @@ from filelock import FileLock
 from huggingface_hub.constants import HF_HOME
 from tqdm.auto import tqdm
 
+from rsmclip.core.arguments import check_count, check_type
 from rsmclip.core.errors import UserError, user_errors
 from rsmclip.core.files import absolute_name, write_whole
 from rsmclip.core.images import check_size, decode_rgb
@@ -127,24 +129,30 @@ def build_index(
         [`UserError`]: The images or the model do not exist; the folder has other content, or an index of other images,
             another model or tile size; another process writes it; no image can be read; or the disk is full.
     """
+    check_type("images", images, str | Path | Source, "a folder of images, or a folder or Hub id of a corpus")
+    check_type("output", output, str | Path, "the folder of the index")
     output = Path(output)
     check_place(output)
     source = open_source(str(images), split) if isinstance(images, str | Path) else images
-    check_tiles(source, tile, stride)
+    tiles = check_tiles(source, tile, stride)
     embedder = as_embedder(model, batch_size=batch_size, dtype=dtype, revision=revision)
-    record = describe(source, embedder) | {"tile": tile, "stride": tile and (stride or tile)}
+    record = describe(source, embedder) | tiles
     update = Update(source, output, record)
     try:
         todo = from_main(update.plan)
         left_out = embed_share(source, embedder, todo, output / UNFINISHED, record["tile"], record["stride"])
         return from_main(partial(update.finish, left_out))
+    except UserError:
+        update.clear()
+        raise
     finally:
         update.lock.release()
 
 
-def check_tiles(source: Source, tile: int | None, stride: int | None) -> None:
-    if min(tile or 1, stride or 1) < 1:
-        raise UserError("tile and stride must be at least 1 pixel")
+def check_tiles(source: Source, tile: int | None, stride: int | None) -> dict[str, int | None]:
+    """Return the fields of a record, see [`describe`]. Raises [`UserError`] for tiles that cannot be cut."""
+    tile = None if tile is None else check_count("tile", tile)
+    stride = None if stride is None else check_count("stride", stride)
     if stride and not tile:
         raise UserError("stride needs tile")
     if tile and (stride or 0) > tile:
@@ -153,6 +161,7 @@ def check_tiles(source: Source, tile: int | None, stride: int | None) -> None:
         raise UserError(f"{source.name} is a corpus: tiles can only be cut from the images of a folder")
     if tile:
         import_rasterio()
+    return {"tile": tile, "stride": tile and (stride or tile)}
 
 
 def kept_index(source: Source, embedder: Embedder) -> Path:
@@ -201,6 +210,7 @@ class Update:
     def __init__(self, source: Source, output: Path, record: dict[str, Any]):
         self.source, self.output, self.record = source, output, record
         self.lock = FileLock(output / LOCK)
+        self.is_new = not output.exists()
 
     def plan(self) -> list[Picture]:
         """Lock the folder, and return the images to embed."""
@@ -259,6 +269,17 @@ class Update:
                 write_index(self.output, self.record, self.listing.pictures, rows)
             shutil.rmtree(self.output / UNFINISHED)
         return report
+
+    def clear(self) -> None:
+        """Remove what a failed run made, unless it embedded images, which the next run uses."""
+        if not self.lock.is_locked or any(open_shards(self.output / UNFINISHED)):
+            return
+        with suppress(OSError):
+            shutil.rmtree(self.output / UNFINISHED, ignore_errors=True)
+            if not (self.output / RECORD).exists():
+                (self.output / LOCK).unlink()
+                if self.is_new:
+                    self.output.rmdir()
 
     def is_current(self) -> bool:
         """Return whether the old index has the names of source and model. Rows of a corpus may have moved."""

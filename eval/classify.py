@@ -16,6 +16,7 @@ from datasets import disable_progress_bars
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from rsmclip.core.arguments import check_type
 from rsmclip.core.command_line import printable
 from rsmclip.core.drawing import save
 from rsmclip.core.errors import UserError
@@ -110,6 +111,7 @@ def open_images(
     images: str | Path | Index, model: str | Path | Embedder, revision: str | None
 ) -> tuple[Index, Embedder, dict[str, str]]:
     """Open an index, or embed a folder. Returns index, model, and the images of a folder that are left out."""
+    check_type("images", images, str | Path | Index, "a folder of images, a corpus, or an index")
     if isinstance(images, Index) or (Path(images) / RECORD).is_file():
         index = as_index(images)
         return index, model_of(index, model, revision), {}
@@ -143,8 +145,7 @@ def split_labels(text: str) -> list[str]:
 
 def check_labels(labels: Iterable[str]) -> list[str]:
     """Return the labels as a list. Raises [`UserError`] for fewer than two, and for labels that are not usable."""
-    labels = [labels] if isinstance(labels, str) else list(labels)
-    if len(labels) < 2:
+    if isinstance(labels, str) or not isinstance(labels, Iterable) or len(labels := list(labels)) < 2:
         raise UserError(f"labels are {reprlib.repr(labels)}: give a list of two or more")
     for label in labels:
         check_text(label, "labels: one")

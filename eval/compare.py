@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rsmclip.core.arguments import check_count
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import write_whole
-from rsmclip.eval.intervals import check_samples, described, draw_statistics, interval
+from rsmclip.eval.intervals import described, draw_statistics, interval
 from rsmclip.eval.outcomes import Outcomes, statistics
 from rsmclip.eval.report import Table, as_markdown, as_text
 from rsmclip.eval.results import DatasetFacts, EvalResults
@@ -86,7 +87,7 @@ def compare(
         [`UserError`]: A folder has no complete evaluation, the evaluations differ in more than the model, or `output`
             cannot be written.
     """
-    check_samples(samples)
+    check_count("samples", samples)
     folders = Path(a), Path(b)
     (facts_a, outcomes_a), (facts_b, outcomes_b) = map(load_outcomes, folders)
     check_same(facts_a, facts_b, folders)

@@ -70,5 +70,5 @@ COMMANDS = {  # module with `run(arguments)`, and its options
 def main(name: str, arguments: Sequence[str]) -> None:
     """Run a command. Bad input is one line and exit status 2."""
     module, make_parser = COMMANDS[name]
-    parsed = make_parser().parse_args(arguments)
+    parsed = make_parser().parse_intermixed_args(arguments)  # `parse_args` fails at INDEX --top 3 TEXT
     run_command(lambda: import_module(module).run(parsed))  # imported here, because `--help` does not need torch

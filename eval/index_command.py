@@ -15,7 +15,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Build or update an index. Images that cannot be used are named on standard error."""
     transformers_logging.disable_progress_bar()
     disable_progress_bars()
-    report = build_index(**vars(arguments))
+    try:
+        report = build_index(**vars(arguments))
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("run the same rsmclip index command again, which continues it") from stop
     if processes().is_main_process:
         print_left_out(report.left_out)
         print(f"{arguments.output}: {summary(report)}")

@@ -9,17 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rsmclip.core.errors import UserError
 from rsmclip.eval.outcomes import Outcomes, chance_of, statistics
 
 AT_ONCE = 4_000_000  # weights in memory
 SEED = 0
-
-
-def check_samples(samples: int) -> None:
-    """Raise [`UserError`] unless there is at least one draw."""
-    if samples < 1:
-        raise UserError(f"samples is {samples}, but must be at least 1")
 
 
 def resamples(rows: int, samples: int) -> Iterator[np.ndarray]:

@@ -15,6 +15,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, Pr
 from transformers.tokenization_utils_base import LARGE_INTEGER
 
 from rsmclip import RSMCLIPConfig
+from rsmclip.core.arguments import check_count, check_type
 from rsmclip.core.errors import UserError, foreign_errors
 from rsmclip.core.files import read_json
 from rsmclip.eval.cache import EmbeddingCache
@@ -69,11 +70,11 @@ def load_embedder(
         [`UserError`]: There is no such model; it cannot be loaded; or it lacks a tower, a tokenizer or weights in
             safetensors.
     """
+    check_type("model", name, str | Path, "a folder or Hub id, or what load_embedder returns")
     name = str(name)
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r} is none of {', '.join(DTYPES)}")
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}, but must be at least 1")
+    batch_size = check_count("batch_size", batch_size)
     model, processor = load(name, DTYPES[dtype], revision)
     text_input = text_input_of(model, processor.tokenizer)
     model.to(processes().device if device is None else device)

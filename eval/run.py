@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, disable_progress_bars
 from transformers.utils import logging as transformers_logging
 
+from rsmclip.core.arguments import check_count, check_type
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import absolute_name
 from rsmclip.data.schema import hub_revision
@@ -19,7 +20,6 @@ from rsmclip.eval.cache import EmbeddingCache, corpus_fingerprint, fingerprint, 
 from rsmclip.eval.embed import Embedder, processes
 from rsmclip.eval.image_sources import CorpusSource
 from rsmclip.eval.index_files import check_place
-from rsmclip.eval.intervals import check_samples
 from rsmclip.eval.models import as_embedder
 from rsmclip.eval.outcomes import Classification
 from rsmclip.eval.probes import split_rows
@@ -39,7 +39,7 @@ def evaluate(
     model: str | Path | Embedder,
     dataset: str | Path | None = None,
     split: str = "test",
-    languages: Sequence[str] | None = None,
+    languages: str | Sequence[str] | None = None,
     benchmark: str | None = None,
     zero_shot: Mapping[str, str | Path] | None = None,
     classes: str | Path | None = None,
@@ -68,8 +68,8 @@ def evaluate(
             result of [`~rsmclip.eval.models.load_embedder`].
         dataset (`str` or `Path`, *optional*): Folder or Hub id of a corpus that `rsmclip data` built.
         split (`str`, *optional*, defaults to `"test"`): Split of the corpus.
-        languages (`Sequence[str]`, *optional*): Language codes; by default every language with captions in the split,
-            and for a folder every language with class names.
+        languages (`str` or `Sequence[str]`, *optional*): Language codes; by default every language with captions in
+            the split, and for a folder every language with class names.
         benchmark (`str`, *optional*): Benchmark with class names, for zero-shot figures of the corpus.
         zero_shot (`Mapping[str, str | Path]`, *optional*): Folders of images by class, by name. A name of
             `eval/benchmarks/` gives the classes of this benchmark.
@@ -102,6 +102,9 @@ def evaluate(
     """
     # Check the arguments, because reading the datasets may take minutes.
     zero_shot, index, output = zero_shot or {}, index and Path(index), output and Path(output)
+    check_type("dataset", dataset, str | Path | None, "a folder or Hub id of a corpus")
+    check_type("zero_shot", zero_shot, Mapping, "a dict: name to folder")
+    languages = [languages] if isinstance(languages, str) else languages
     check_dataset_names(zero_shot, "zero_shot")
     if not dataset and not zero_shot:
         raise UserError("nothing to evaluate on: give dataset, zero_shot or both")
@@ -113,7 +116,7 @@ def evaluate(
         raise UserError("index needs dataset")
     if caption_style not in CAPTION_STYLES:
         raise UserError(f"caption_style {caption_style!r} is none of {', '.join(CAPTION_STYLES)}")
-    check_samples(samples)
+    check_count("samples", samples)
     if probes and dataset and split == train_split:
         raise UserError(f"probes: split and train_split are both {split!r}; choose different splits")
     check_places(index, output)

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
+from rsmclip.core.arguments import check_count, check_type
 from rsmclip.core.command_line import printable
 from rsmclip.core.drawing import save
-from rsmclip.core.errors import UserError, user_errors
-from rsmclip.core.images import decode_image
+from rsmclip.core.errors import UserError, foreign_errors, user_errors
+from rsmclip.core.images import check_size, decode_image
 from rsmclip.eval.embed import Embedder
 from rsmclip.eval.image_folder import is_unicode
 from rsmclip.eval.image_sources import Source, entry_image, source_of
@@ -24,9 +25,12 @@ from rsmclip.eval.index_files import read_entry
 from rsmclip.eval.models import as_embedder
 from rsmclip.eval.retrieval import unit_rows
 from rsmclip.eval.sheet import contact_sheet, shorten
+from rsmclip.image_processing_rsmclip import as_image
 
 DRAWN = 100  # most images of a contact sheet
 MAX_CHARACTERS = 10_000  # of a text; the tokenizer then cuts it at the model's maximum length
+
+QueryImage = str | Path | Image.Image | np.ndarray
 
 
 class Found(NamedTuple):
@@ -39,7 +43,7 @@ class Found(NamedTuple):
 def search(
     index: str | Path | Index,
     text: str | None = None,
-    image: str | Path | Image.Image | None = None,
+    image: QueryImage | None = None,
     top: int = 20,
     model: str | Path | Embedder | None = None,
 ) -> list[Found]:
@@ -49,8 +53,8 @@ def search(
     Args:
         index (`str`, `Path` or [`~rsmclip.eval.index.Index`]): Folder of an index, or an open index.
         text (`str`, *optional*): A text in any language of the model.
-        image (`str`, `Path` or `PIL.Image.Image`, *optional*): An image or its file. With a text, the sum of both unit
-            embeddings is searched.
+        image (`str`, `Path`, `PIL.Image.Image` or `np.ndarray`, *optional*): An image or its file; an array as for
+            [`~rsmclip.image_processing_rsmclip.as_image`]. With a text, the sum of both unit embeddings is searched.
         top (`int`, *optional*, defaults to 20): Number of results.
         model (`str`, `Path` or [`~rsmclip.eval.embed.Embedder`], *optional*): Folder or Hub id of the model, or the
             loaded model. By default the model that the index names is loaded. For many searches, load it once with
@@ -60,18 +64,18 @@ def search(
         `list[Found]`: Results, best first. Entries with equal scores have the order of the index.
 
     Raises:
-        [`UserError`]: There is no query, the index is damaged, the image or the model cannot be read, or another model
-            made the index.
+        [`UserError`]: There is no query, the index is damaged, the image or the model cannot be read, another model
+            made the index, or an argument has another type.
     """
     check_query(text, image)
-    index = as_index(index)
+    index, top = as_index(index), check_count("top", top)
     query = embed_query(model_of(index, model), text, image)
     return [
         Found(score, read_entry(index, row)) for row, score in zip(*nearest(index.embeds, query, top), strict=True)
     ]
 
 
-def embed_query(embedder: Embedder, text: str | None, image: str | Path | Image.Image | None) -> np.ndarray:
+def embed_query(embedder: Embedder, text: str | None, image: QueryImage | None) -> np.ndarray:
     parts = [] if text is None else [embedder.texts([text])]
     if image is not None:
         inputs = embedder.processor.image_processor([read_query(image)], return_tensors="pt")
@@ -79,11 +83,12 @@ def embed_query(embedder: Embedder, text: str | None, image: str | Path | Image.
     return unit_rows(unit_rows(torch.cat(parts), "query").sum(dim=0, keepdim=True), "query")[0].cpu().numpy()
 
 
-def check_query(text: str | None, image: str | Path | Image.Image | None) -> None:
+def check_query(text: str | None, image: QueryImage | None) -> None:
     if text is None and image is None:
         raise UserError("nothing to search for: give a text, an image or both")
     if text is not None:
         check_text(text, "the text")
+    check_type("image", image, QueryImage | None, "a file, a PIL image or an array")
     if isinstance(image, str | Path) and not Path(image).is_file():
         raise UserError(f"image {image}: there is no such file")
 
@@ -100,8 +105,11 @@ def check_text(text: object, name: str) -> None:
         raise UserError(f"{name} {text!r} has bytes that are not UTF-8: set the terminal to UTF-8")
 
 
-def read_query(image: str | Path | Image.Image) -> Image.Image:
-    if isinstance(image, Image.Image):
+def read_query(image: QueryImage) -> Image.Image:
+    if not isinstance(image, str | Path):
+        with foreign_errors("image cannot be used (a PIL image must be open)"):
+            image = as_image(image).convert("RGB")
+        check_size(*image.size)  # an embedding is no image
         return image
     with user_errors(OSError, prefix=f"{image} cannot be read"):
         encoded = Path(image).read_bytes()
@@ -110,6 +118,7 @@ def read_query(image: str | Path | Image.Image) -> Image.Image:
 
 def as_index(index: str | Path | Index) -> Index:
     """Open an index. An open index is returned unchanged. Raises [`UserError`] if there is none or it is damaged."""
+    check_type("index", index, str | Path | Index, "the folder of an index, or an open index")
     if isinstance(index, Index):
         return index
     with user_errors(BadIndex):

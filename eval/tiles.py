@@ -13,6 +13,8 @@ from rsmclip.core.rasters import import_rasterio, open_raster, picture_bands
 if TYPE_CHECKING:
     from rasterio import DatasetReader
 
+TO_8_BITS = "gdal_translate -ot Byte -scale"
+
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
@@ -70,12 +72,10 @@ def has_colormap(scene: "DatasetReader") -> bool:
 
 
 def scene_bands(scene: "DatasetReader") -> list[int]:
-    bands = picture_bands(scene)
+    bands = picture_bands(scene, "gdal_translate" if set(scene.dtypes) == {"uint8"} else TO_8_BITS)
     types = {scene.dtypes[band - 1] for band in bands}
     if types != {"uint8"}:
-        raise UserError(
-            f"its pixels are {', '.join(sorted(types))}, not 8-bit: rescale with gdal_translate -ot Byte -scale IN OUT"
-        )
+        raise UserError(f"its pixels are {', '.join(sorted(types))}, not 8-bit: rescale with {TO_8_BITS} IN OUT")
     return bands
 
 

@@ -77,6 +77,11 @@ def test_sources_are_concatenated_in_order_in_english_without_translations(tmp_p
     assert rows["image_id"][:] == ["b/0", "b/1", "a/0", "a/1"] and list(rows.features["captions"]) == ["en"]
 
 
+def test_one_source_is_a_list_of_one(tmp_path):
+    source = f"imagefolder={made_source(tmp_path / 'made').root}"
+    assert build_corpus(source, tmp_path / "out").rows == build_corpus([source], tmp_path / "other").rows
+
+
 def test_shards_and_row_groups_are_cut_and_numbered(tmp_path, monkeypatch):
     monkeypatch.setattr(write, "ROWS_PER_GROUP", 2)
     monkeypatch.setattr(write, "ROWS_PER_SHARD", 4)

@@ -321,6 +321,47 @@ def test_an_index_that_is_not_complete_tells_how_to_continue(folder, embedder, t
         open_index(tmp_path / "index")
 
 
+def test_ctrl_c_tells_how_to_continue(folder, model_folder, tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "embed_jobs", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main(["index", str(folder), "--model", str(model_folder), "--output", str(tmp_path / "index")])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 130 and line.startswith("interrupted: ") and "again" in line
+
+
+def failing_shard(*arguments):
+    raise UserError("a full disk")
+
+
+@pytest.mark.parametrize("content", ["nothing", "no image", "a full disk"])
+def test_a_run_that_embeds_nothing_leaves_nothing(content, folder, embedder, tmp_path, monkeypatch):
+    if content == "a full disk":
+        monkeypatch.setattr(module, "append_batch", failing_shard)
+    else:
+        shutil.rmtree(folder)
+        folder.mkdir()
+    if content == "no image":
+        (folder / "text.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    for name in ("index", "empty"):
+        with pytest.raises(UserError):
+            build(folder, embedder, tmp_path / name)
+    assert not (tmp_path / "index").exists() and not any((tmp_path / "empty").iterdir())
+
+
+def test_a_run_that_fails_keeps_what_it_embedded(folder, embedder, tmp_path, monkeypatch):
+    append = module.append_batch
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="disk"):
+        patch.setattr(module, "append_batch", lambda *given: (append(*given), failing_shard()))
+        build(folder, embedder, tmp_path / "index")
+    embedded, prepare = [], module.prepare
+    monkeypatch.setattr(module, "prepare", lambda *given: embedded.append(given[2].picture.path) or prepare(*given))
+    assert build(folder, embedder, tmp_path / "index").new == 11 and len(embedded) == 7
+
+
 def test_the_command_prints_the_numbers_and_names_what_is_left_out(folder, model_folder, tmp_path, capsys):
     (folder / "bro\nken.jpg").write_text("no image")
     main(["index", str(folder), "--model", str(model_folder), "--output", str(tmp_path / "index")])

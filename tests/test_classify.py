@@ -96,6 +96,11 @@ def test_a_language_without_templates_is_refused_before_the_model_is_loaded(tmp_
         classify(tmp_path, "no model", LABELS, "sw")
 
 
+def test_a_model_in_the_place_of_the_images_is_refused(index, embedder):
+    with pytest.raises(UserError, match="images.*Embedder.*index"):
+        classify(embedder, index, LABELS)
+
+
 def test_a_folder_is_classified_in_one_call(folder, model_folder):
     found = classify(folder, model_folder, LABELS, "pt")
     rows = list(found)

@@ -60,6 +60,12 @@ def output(options, tmp_path_factory) -> Path:
     return folder
 
 
+def test_one_language_is_a_list_of_one(model_folder, corpus_folder):
+    model = load_embedder(model_folder)
+    results = rsmclip.evaluate(model, corpus_folder, split="val", languages="pt", samples=2)
+    assert results.metrics["corpus"].keys() == {"pt"}
+
+
 def test_the_results_are_those_of_the_functions_beneath(output, model_folder, corpus):
     results = json.loads((output / "eval_results.json").read_text())
     embedder, rows, benchmark = load_embedder(str(model_folder)), corpus["val"], load_benchmark("demo")

@@ -9,8 +9,11 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
 import rsmclip
 from rsmclip.core.errors import UserError
@@ -64,14 +67,34 @@ def test_a_process_trains_in_one_precision_after_the_other(workplace):
         assert results.mixed_precision == precision
 
 
+BAD_NUMBERS = (0, -1, 2.5, "256", True)
 BAD_CALLS = [
     (lambda: rsmclip.build_corpus(["imagefolder"], "out"), "NAME=DIR.*'imagefolder'"),
+    (lambda: rsmclip.build_corpus("imagefolder=nowhere", "out"), "nowhere"),
+    (lambda: rsmclip.build_corpus([Path("d/m")], "out"), "NAME=DIR.*d/m"),
+    (lambda: rsmclip.build_corpus([{"imagefolder": "d"}], "out"), "NAME=DIR.*'d'"),
+    (lambda: rsmclip.build_corpus(["imagefolder=PICTURES"], "out", split=0.8), "split.*80/10/10.*0.8"),
+    (lambda: rsmclip.build_index(["a.jpg"], "outputs/demo", "out"), "images.*list.*folder"),
+    (lambda: rsmclip.build_index(np.zeros(3), "outputs/demo", "out"), "images.*ndarray.*folder"),
+    (lambda: rsmclip.build_index(None, "outputs/demo", "out"), "images.*folder"),
+    (lambda: rsmclip.build_index("FOLDER", "outputs/demo", None), "output.*folder"),
+    (lambda: rsmclip.build_index("FOLDER", nn.Linear(1, 1), "out"), "model.*Linear.*load_embedder"),
+    *[(lambda side=side: rsmclip.build_index("FOLDER", "m", "out", tile=side), "tile.*1") for side in BAD_NUMBERS],
+    *[(lambda side=side: rsmclip.build_index("FOLDER", "m", "out", stride=side), "stride.*1") for side in BAD_NUMBERS],
     (lambda: rsmclip.build_index("FOLDER", "outputs/demo", "out", tile=-1), "tile"),
     (lambda: rsmclip.build_index("FOLDER", "outputs/demo", "out", batch_size=0), "batch_size is 0"),
+    (lambda: rsmclip.build_index("FOLDER", "outputs/demo", "out", batch_size="8"), "batch_size.*'8'"),
     (lambda: rsmclip.classify("FOLDER", "outputs/demo", (label for label in "aa")), "'a'"),
+    (lambda: rsmclip.classify(["a.jpg"], "outputs/demo", ["a", "b"]), "images.*list.*folder"),
+    (lambda: rsmclip.classify(Image.new("L", (9, 9)), "outputs/demo", ["a", "b"]), "images.*Image.*folder"),
+    (lambda: rsmclip.classify("FOLDER", "outputs/demo", None), "labels.*None.*list"),
+    (lambda: rsmclip.classify("FOLDER", "outputs/demo", "a, b"), "labels.*'a, b'.*list"),
     (lambda: rsmclip.compare("a", "b", samples=0), "samples is 0"),
+    (lambda: rsmclip.compare("a", "b", samples="10"), "samples.*'10'"),
     (lambda: rsmclip.compare("outputs/demo", "b"), "outputs/demo"),
     (lambda: rsmclip.evaluate("outputs/demo"), "dataset"),
+    (lambda: rsmclip.evaluate("outputs/demo", np.zeros(3)), "dataset.*ndarray.*corpus"),
+    (lambda: rsmclip.evaluate("outputs/demo", zero_shot=["a=FOLDER"]), "zero_shot.*list.*dict"),
     (lambda: rsmclip.evaluate("outputs/demo", "corpus", caption_style="title"), "'title'"),
     (lambda: rsmclip.evaluate("outputs/demo", "corpus", samples=0), "samples is 0"),
     (lambda: rsmclip.evaluate("outputs/demo", zero_shot={"a/b": "FOLDER"}), "'a/b'"),

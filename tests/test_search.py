@@ -75,6 +75,16 @@ def test_the_command_prints_paths_with_scores_and_draws_only_if_asked(
         assert image.width == 1200 and np.asarray(image.convert("L")).std() > 20
 
 
+@pytest.mark.parametrize(
+    "order", ["I T --top 3 --image F", "I --image F --top 3 T", "--top 3 I T --image F", "--top 3 I --image F T"]
+)
+def test_index_text_and_options_have_any_order(order, index_folder, picture, embedder, capsys):
+    values = {"I": str(index_folder), "T": "a port", "F": str(picture)}
+    main(["search", *(values.get(part, part) for part in order.split()), "--json"])
+    found = search(index_folder, "a port", picture, top=3, model=embedder)
+    assert [result["path"] for result in json.loads(capsys.readouterr().out)] == paths(found)
+
+
 def test_json_is_one_list_on_standard_output_and_nothing_else(index_folder, picture, tmp_path, capsys):
     sheet = str(tmp_path / "sheet.png")
     main(["search", str(index_folder), "--image", str(picture), "--json", "--sheet", sheet, "--top", "3"])
@@ -159,6 +169,46 @@ def test_a_query_that_is_no_text_is_refused_in_python_too(index_folder):
     for text in (3, ["a port"], {"text": "a port"}):
         with pytest.raises(UserError, match="not a text"):
             search(index_folder, text)
+
+
+def test_a_query_image_can_be_an_array(index_folder, picture, embedder):
+    pixels = np.asarray(Image.open(picture))
+    assert search(index_folder, image=pixels, model=embedder) == search(index_folder, image=picture, model=embedder)
+
+
+@pytest.mark.parametrize(
+    ("image", "culprit"),
+    [
+        ([Image.new("L", (9, 9))], "image.*list.*PIL"),
+        (np.zeros(512, np.float32), "512"),
+        (np.zeros((9, 9, 7), np.uint8), r"image.*\(9, 9, 7\)"),
+        (np.full((9, 9), 300, np.uint16), "image.*16-bit"),
+    ],
+)
+def test_a_query_that_is_no_image_is_refused(image, culprit, index_folder, embedder):
+    with pytest.raises(UserError, match=culprit):
+        search(index_folder, image=image, model=embedder)
+
+
+def test_a_query_image_that_is_closed_is_refused(index_folder, picture, embedder):
+    with Image.open(picture) as image:
+        pass
+    with pytest.raises(UserError, match="image.*open"):
+        search(index_folder, image=image, model=embedder)
+
+
+@pytest.mark.parametrize("top", [0, -1, 2.5, "5", None])
+def test_a_number_of_results_that_is_no_number_is_refused(top, index_folder, embedder):
+    with pytest.raises(UserError, match=f"top.*{top!r}.*1"):
+        search(index_folder, "a port", top=top, model=embedder)
+    assert len(search(index_folder, "a port", top=np.int64(3), model=embedder)) == 3
+
+
+def test_arguments_of_other_types_are_named(index_folder, embedder):
+    with pytest.raises(UserError, match=f"model.*{type(embedder.model).__name__}.*load_embedder"):
+        search(index_folder, "a port", model=embedder.model)
+    with pytest.raises(UserError, match="index.*Embedder.*index"):
+        search(embedder, "a port", model=index_folder)
 
 
 @pytest.mark.parametrize(

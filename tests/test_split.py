@@ -64,7 +64,9 @@ def test_a_split_takes_no_more_cores_than_its_job_has(tmp_path, monkeypatch, one
     assert same_pictures([[(leaks.AuditedRow("corpus", "", name), encoded) for name in "ab"]]) == [["a", "b"]]
 
 
-@pytest.mark.parametrize("text", ["80/10", "80/10/20", "a/b/c", "110/-10/0", "nan/50/50", "", "80,10,10"])
+@pytest.mark.parametrize(
+    "text", ["80/10", "80/10/20", "a/b/c", "110/-10/0", "nan/50/50", "", "80,10,10", 0.8, (80, 10, 10)]
+)
 def test_other_shares_are_refused(text):
     with pytest.raises(UserError, match="--split.*80/10/10"):
         Division.parse(text)

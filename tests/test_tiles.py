@@ -94,6 +94,12 @@ def test_bands_that_are_not_a_picture_are_refused_with_the_command_that_helps(tm
             call(path)
 
 
+def test_bands_of_16_bits_are_chosen_and_scaled_by_one_command(tmp_path):
+    path = write_scene(tmp_path / "a.tif", np.ones((20, 30, 4), np.uint16), photometric="MINISBLACK")
+    with pytest.raises(UserError, match="gdal_translate -ot Byte -scale -b 3"):
+        scene_size(path)
+
+
 def test_a_file_that_names_another_file_is_not_opened(tmp_path, pixels):
     scene = write_scene(tmp_path / "secret.tif", pixels[:, :, :3])
     band = f'<VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename>{scene}</SourceFilename>'

@@ -23,9 +23,9 @@ READERS = {  # module and class by name of the source; `open_source` imports the
 }
 
 
-def named_source(argument: str) -> Source:
+def named_source(argument: object) -> Source:
     """Return the reader of a corpus that is written as `NAME=DIR`. Raises [`UserError`] for another form."""
-    name, _, place = argument.partition("=")
+    name, _, place = str(argument).partition("=")
     if not (name and place):
         raise UserError(f"a source is written as NAME=DIR, not as {argument!r}")
     return open_source(name, place)
