@@ -148,11 +148,14 @@ def read_json(path: Path) -> dict:
 
 
 def visible_files(folder: Path, suffixes: Collection[str]) -> Iterator[Path]:
-    """Yield the files with one of the suffixes in a folder and its subfolders, but no hidden ones."""
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
-            yield path
+    """Yield the files with one of the suffixes in a folder, its subfolders and linked folders, but no hidden ones."""
+    visited = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        visited.add(os.path.realpath(place))  # a link may lead to a folder above it
+        new = (name for name in folders if os.path.realpath(os.path.join(place, name)) not in visited)
+        folders[:] = [name for name in new if not name.startswith(".")]
+        paths = (Path(place, name) for name in files if not name.startswith("."))
+        yield from (path for path in paths if path.suffix.lower() in suffixes and path.is_file())
 
 
 def has_type(value: object, expected: type) -> bool:

@@ -24,6 +24,7 @@ from yaml import YAMLError
 
 from rsmclip.core.errors import UserError
 from rsmclip.core.files import recover, visible_files
+from rsmclip.core.images import IMAGE_SUFFIXES
 from rsmclip.data.own_files import check_data_files, check_rows
 
 RAW_CAPTIONS = "raw_captions"  # English captions as published; only a corpus made by `build` has this column
@@ -93,11 +94,13 @@ def is_corpus(folder: Path) -> bool:
     """
     Return whether a folder is a corpus rather than a folder of pictures, which may have tables beside them.
 
-    A corpus was written by `save_to_disk`, or has a parquet file with a column `image`. Hidden files do not count.
+    A corpus was written by `save_to_disk`, or has a parquet file with a column `image`, or parquet files and no
+    pictures, of which the loading says what they lack. Hidden files do not count.
     """
     if any((folder / name).is_file() for name in SAVED):
         return True
-    return any(map(has_images, sorted(visible_files(folder, {".parquet"}))))
+    tables = sorted(visible_files(folder, {".parquet"}))
+    return any(map(has_images, tables)) or (bool(tables) and not any(visible_files(folder, IMAGE_SUFFIXES)))
 
 
 def has_images(path: Path) -> bool:
