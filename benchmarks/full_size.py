@@ -108,6 +108,7 @@ def run_stage(name: str, arguments: list[str], output: Path) -> dict:
 
 
 def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder and its subfolders."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -153,7 +154,8 @@ def run(options: argparse.Namespace) -> None:
     for recipe in options.recipes:
         for precision in options.precision:
             run_recipe(recipe, precision, options, record)
-    print(make_table(record["runs"]))
+    stages = set(make_stages(options.folder / "config.yaml"))
+    print(make_table({name: found for name, found in record["runs"].items() if stages <= set(found)}))
     resumed = [found["resumed"] for found in record["runs"].values() if "resumed" in found]
     sys.exit(0 if all(found["equal_weights"] and found["equal_losses"] for found in resumed) else 1)
 

@@ -59,6 +59,11 @@ def test_a_second_call_continues_after_the_last_stage_with_a_result(options, mon
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| no_self_distillation no |") and row.endswith("| 6.7 GB, 6.6 GB | no |")
     assert row.count("1 s, 2.0 GB") == 8
+    record = json.loads(options.output.read_text())
+    options.output.write_text(json.dumps(record | {"runs": {"lora no": {"dry_run": {}}} | record["runs"]}))
+    with pytest.raises(SystemExit):
+        full_size.run(options)
+    assert capsys.readouterr().out.splitlines()[2:] == [row]  # an unfinished run of another call has no row
     options.tiny = False
     with pytest.raises(UserError, match="other size"):
         full_size.run(options)
